@@ -1,0 +1,31 @@
+# The whole study: raw data → training → samples → metrics → tables, figures and report.
+#   snakemake --cores all                                    everything in default_studies of params.yaml
+#   snakemake --cores all results/digits/tables/main.md      one target and what it needs
+#   snakemake -n                                             what would run
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "params.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/sample.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+report: "workflow/report/study.rst"
+
+
+rule all:
+    default_target: True
+    input:
+        [path for name in DEFAULT_STUDIES for path in targets(PLANS[name])],
+
+
+onsuccess:
+    show_results()

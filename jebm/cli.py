@@ -1,0 +1,188 @@
+"""The command line: one verb a rule of the workflow, and the verbs a person needs.
+
+Heavy imports happen inside the verbs, so that ``jebm --help`` is quick.
+"""
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jebm.config import PARAMS, read_params
+from jebm.errors import JebmError
+from jebm.plan import StudyPlan, make_plan
+
+app = typer.Typer(
+    help="Joint latent-space EBM priors for multi-layer generators, as a reproducible study.\n\n"
+    "`snakemake --cores all` runs everything; each verb below runs one step of it by hand. "
+    "All experiment settings come from params.yaml.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+StudyName = Annotated[str, typer.Argument(help="A study of params.yaml, for instance digits.")]
+StageId = Annotated[str, typer.Option("--id", help="The stage's identity (its folder's suffix); see `jebm plan`.")]
+VariantName = Annotated[str, typer.Option("--variant", help="A variant of the study, instead of --id.")]
+Seed = Annotated[int, typer.Option(help="The run's seed.")]
+
+
+def _plan(study: str) -> StudyPlan:
+    plans = make_plan(read_params(PARAMS))
+    if study not in plans:
+        raise JebmError(f"{PARAMS}: there is no study '{study}'; it has: {', '.join(plans)}")
+    return plans[study]
+
+
+def _run(module: str, study: str, kind: str, id: str, variant: str, seed: int | None, function: str = "run") -> None:
+    plan = _plan(study)
+    if bool(id) == bool(variant):
+        raise JebmError("name the stage by exactly one of --id and --variant")
+    if variant and variant not in plan.variants:
+        raise JebmError(f"{PARAMS}: study '{study}' has no variant '{variant}'; it has: {', '.join(plan.variants)}")
+    found = plan.variants[variant] if variant else plan.find(kind, id)
+    # Before NumPy and torch load: their thread pools are sized at import, and rounding depends on the size.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(found.params.compute.threads)
+    from jebm.stages.common import Run
+
+    seconds = read_params(PARAMS).runtime.checkpoint_seconds
+    getattr(import_module(f"jebm.stages.{module}"), function)(Run(plan, found, kind, seed, seconds))
+
+
+@app.command()
+def prepare_dataset(study: StudyName, id: StageId = "", variant: VariantName = ""):
+    """Write a dataset's images and manifest."""
+    _run("prepare_dataset", study, "dataset", id, variant, None)
+
+
+@app.command()
+def train_features(study: StudyName, id: StageId = "", variant: VariantName = ""):
+    """Train the classifier that the Fréchet and kernel distances look through."""
+    _run("train_features", study, "features", id, variant, None)
+
+
+@app.command()
+def train_backbone(study: StudyName, seed: Seed, id: StageId = "", variant: VariantName = ""):
+    """Stage 1: train the hierarchy and its inference network by the ELBO."""
+    _run("train_backbone", study, "backbone", id, variant, seed)
+
+
+@app.command()
+def train_prior(study: StudyName, seed: Seed, id: StageId = "", variant: VariantName = ""):
+    """Stage 2: learn the prior on the frozen backbone."""
+    _run("train_prior", study, "prior", id, variant, seed)
+
+
+@app.command()
+def draw_samples(study: StudyName, seed: Seed, id: StageId = "", variant: VariantName = ""):
+    """Draw images from a prior."""
+    _run("draw_samples", study, "samples", id, variant, seed)
+
+
+@app.command()
+def resample_layers(study: StudyName, seed: Seed, id: StageId = "", variant: VariantName = ""):
+    """Redraw one layer of some samples while the others stay."""
+    _run("resample_layers", study, "layers", id, variant, seed)
+
+
+@app.command()
+def evaluate_samples(study: StudyName, seed: Seed, id: StageId = "", variant: VariantName = ""):
+    """Fréchet and kernel distance of the samples of one prior to held-out images."""
+    _run("evaluate_samples", study, "sample-metrics", id, variant, seed)
+
+
+@app.command()
+def evaluate_floor(study: StudyName, id: StageId = "", variant: VariantName = ""):
+    """The same distances for real images against real images."""
+    _run("evaluate_samples", study, "floor", id, variant, None, "run_floor")
+
+
+@app.command()
+def evaluate_density(study: StudyName, seed: Seed, id: StageId = "", variant: VariantName = ""):
+    """Bounds on log p(x), the partition function, and outlier detection."""
+    _run("evaluate_density", study, "density-metrics", id, variant, seed)
+
+
+@app.command()
+def collect_metrics(study: StudyName):
+    """Gather the metrics of all runs into results/STUDY/metrics.csv and metrics.json."""
+    from jebm.report.collect import collect
+
+    collect(_plan(study))
+
+
+@app.command()
+def collect_plots(study: StudyName):
+    """Write the small tables behind `dvc plots`."""
+    from jebm.report.plots import collect_plots
+
+    collect_plots(_plan(study))
+
+
+@app.command()
+def render_table(study: StudyName, name: Annotated[str, typer.Argument(help="A table of the study.")]):
+    """Render a table as Markdown, CSV and LaTeX from the collected metrics."""
+    from jebm.report.tables import render
+
+    render(_plan(study), name)
+
+
+@app.command()
+def render_figure(study: StudyName, name: Annotated[str, typer.Argument(help="A figure of the study.")]):
+    """Render a figure as PNG and PDF from what the runs left."""
+    from jebm.report.render import render
+
+    render(_plan(study), name)
+
+
+@app.command()
+def plan(study: Annotated[str, typer.Argument(help="Only this study.")] = ""):
+    """Check params.yaml, and list each variant's stages with the folders they live in."""
+    for name, study_plan in make_plan(read_params(PARAMS)).items():
+        if study in ("", name):
+            _print_plan(study_plan)
+
+
+def _print_plan(plan: StudyPlan) -> None:
+    print(f"{plan.name}: seeds {', '.join(map(str, plan.seeds))}")
+    for name, variant in plan.variants.items():
+        print(f"  {name}")
+        for kind in ("dataset", "backbone", "prior", "samples"):
+            folder = variant.stage(kind).folder
+            if kind == "prior" and not variant.learned:
+                print(f"    {kind:<10}the backbone's own")
+                continue
+            done = folder if kind == "dataset" else folder / f"seed{plan.seeds[0]}"
+            print(f"    {kind:<10}{folder}{'' if done.exists() else '  (to do)'}")
+
+
+@app.command()
+def show(
+    study: Annotated[str, typer.Argument(help="A study; all of default_studies when left out.")] = "",
+    table: Annotated[str, typer.Option(help="Which of its tables.")] = "main",
+):
+    """Print a table of finished results, and where tables, figures and report are."""
+    params = read_params(PARAMS)
+    for name in [study] if study else params.default_studies:
+        results = _plan(name).results
+        path = results / "tables" / f"{table}.md"
+        if not path.exists():
+            raise JebmError(f"{path}: no such file; `snakemake --cores all {path}` makes it")
+        print(path.read_text(encoding="utf-8"))
+        print(f"tables   {results / 'tables'}\nfigures  {results / 'figures'}\nmetrics  {results / 'metrics.csv'}")
+        report = Path("results/report.html")
+        print(f"report   {report}" if report.exists() else "report   `make report` writes results/report.html")
+
+
+def main() -> None:
+    """Entry point: every mistake of a user ends in one message and a non-zero status, without a traceback."""
+    try:
+        app()
+    except JebmError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

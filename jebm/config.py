@@ -1,0 +1,306 @@
+"""The types behind ``params.yaml``. Every fact about an experiment is a key here; unknown keys are refused.
+
+A study is a base and a list of variants. A variant is a block of overrides on the base: mappings are merged key by
+key, everything else is replaced, and so is a component whose ``name`` the override changes, since another component
+has other parameters.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from jebm.errors import ParamsError
+from jebm.registry import FIGURES, TABLES, Section, schema
+from jebm.types import Count, Fraction, Natural, NonNegative, Positive
+
+PARAMS = Path("params.yaml")
+
+
+class Runtime(Section):
+    """How to run, not what to compute: no result may depend on these, so they are part of no digest."""
+
+    checkpoint_seconds: Positive = 60.0
+
+
+class Compute(Section):
+    """Where to compute. Rounding depends on it, so it is part of every trained thing's identity."""
+
+    device: str = "cpu"
+    threads: Count = 1
+
+
+class Features(Section):
+    """The classifier whose penultimate layer is the feature space of FD-digits and KD-digits."""
+
+    channels: Count = 32
+    dimensions: Count = 32
+    steps: Count = 600
+    batch_size: Count = 128
+    learning_rate: Positive = 2e-3
+    noise: NonNegative = 0.3
+    """Standard deviation of the Gaussian noise on training images, in units where pixels span [-1, 1]."""
+
+
+class Optimisation(Section):
+    """AdamW and the loop around it, common to all that is trained by gradient."""
+
+    steps: Count
+    batch_size: Count
+    learning_rate: Positive
+    weight_decay: NonNegative = 0.0
+    warmup_steps: Natural = 0
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    final_learning_rate: Fraction = 0.0
+    """Where the schedule ends, as a fraction of learning_rate."""
+    clip_gradient_norm: NonNegative = 0.0
+    """0 clips nothing."""
+    ema: Fraction = 0.0
+    """Decay per step of the exponential moving average that is published; 0 publishes the last weights."""
+    log_every: Count = 50
+
+
+class TrainBackbone(Optimisation):
+    kl_warmup: list[Annotated[list[Fraction], Field(min_length=2, max_length=2)]]
+    """For each layer, bottom first: [start, end] of the ramp of its KL weight from 0 to 1, as fractions of steps."""
+
+
+class TrainingChain(Section):
+    kernel: schema("kernel")
+    steps: Count
+
+
+class TrainPrior(Optimisation):
+    chain: TrainingChain
+    """The chain that draws the negatives, started from the Gaussian prior at every iteration."""
+
+
+class DrawSamples(Section):
+    count: Count
+    sampler: schema("sampler")
+
+
+class EvaluateSamples(Section):
+    reference: Literal["validation", "test"] = "test"
+    kernel_distance_subsets: Count = 100
+    kernel_distance_subset_size: Count = 1000
+
+
+class EvaluateDensity(Section):
+    reference: Literal["validation", "test"] = "test"
+    importance_samples: Count = 100
+    """Draws of q(z|x) for each image in the importance-weighted bound."""
+    detection_samples: Count = 20
+    """Draws of q(z|x) for each image in the detection scores."""
+    partition_samples: Count = 50_000
+    """Draws of the Gaussian prior that estimate log Z."""
+
+
+class Base(Section):
+    """One experiment: what the base and each variant of a study must be after the overrides."""
+
+    compute: Compute = Compute()
+    dataset: schema("dataset")
+    features: Features = Features()
+    backbone: schema("backbone")
+    train_backbone: TrainBackbone
+    prior: schema("prior")
+    train_prior: TrainPrior
+    draw_samples: DrawSamples
+    evaluate_samples: EvaluateSamples = EvaluateSamples()
+    evaluate_density: EvaluateDensity = EvaluateDensity()
+
+    @model_validator(mode="after")
+    def _layers_agree(self):
+        layers = len(self.backbone.latent_dims)
+        if len(self.train_backbone.kl_warmup) != layers:
+            raise ValueError(
+                f"@train_backbone.kl_warmup: has {len(self.train_backbone.kl_warmup)} entries, but "
+                f"backbone.latent_dims has {layers} layers; give one [start, end] a layer, bottom first"
+            )
+        if any(start > end for start, end in self.train_backbone.kl_warmup):
+            raise ValueError("@train_backbone.kl_warmup: each entry is [start, end] with start ≤ end")
+        chosen = getattr(getattr(self.prior, "energy", None), "layers", "all")
+        if chosen != "all" and (max(chosen) > layers or len(set(chosen)) != len(chosen)):
+            raise ValueError(
+                f"@prior.energy.layers: is {chosen}; allowed are 'all' or different numbers from 1 (bottom) to {layers}"
+            )
+        return self
+
+
+class Table(Section):
+    kind: Literal[tuple(TABLES)]
+    variants: Annotated[list[str], Field(min_length=1)]
+    columns: Annotated[list[str], Field(min_length=1)]
+    """Metrics (kinds ``metrics``, ``by-seed``) or scores (kind ``detection``)."""
+    caption: str = ""
+
+
+class Study(Section):
+    seeds: Annotated[list[Natural], Field(min_length=1)]
+    base: Base
+    variants: dict[str, Base]
+    tables: dict[str, Table]
+    figures: dict[Literal[tuple(FIGURES)], Annotated[list[str], Field(min_length=1)]]
+    """Figure → the variants that it shows."""
+
+    @model_validator(mode="after")
+    def _names_exist(self):
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"@seeds: {self.seeds} names a seed twice")
+        named = {f"tables.{name}.variants": table.variants for name, table in self.tables.items()}
+        named |= {f"figures.{name}": variants for name, variants in self.figures.items()}
+        for where, variants in named.items():
+            for variant in variants:
+                if variant not in self.variants:
+                    raise ValueError(f"@{where}: '{variant}' is no variant;{_near(variant, self.variants)}")
+        return self
+
+
+class Params(Section):
+    default_studies: list[str]
+    runtime: Runtime = Runtime()
+    studies: dict[str, Study]
+
+
+def read_params(path: Path = PARAMS) -> Params:
+    """Read and check a parameter file.
+
+    Raises:
+        ParamsError: one line a mistake, naming the file, the key and what is allowed.
+    """
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file; run from the repository's top folder") from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    return parse_params(raw, str(path))
+
+
+def parse_params(raw: Any, source: str = str(PARAMS)) -> Params:
+    """Check parameters that are already in memory, such as Snakemake's ``config``; see :func:`read_params`."""
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{source}: must be a mapping with the keys default_studies, runtime and one block a study")
+    raw = dict(raw)
+    top = {key: raw.pop(key) for key in ("default_studies", "runtime") if key in raw}
+    if not raw:
+        raise ParamsError(f"{source}: has no study")
+    studies = {name: _study(name, block, source) for name, block in raw.items()}
+    params = _validate(Params, {**top, "studies": studies}, "", source)
+    for name in params.default_studies:
+        if name not in studies:
+            raise ParamsError(f"{source}: default_studies: '{name}' is no study;{_near(name, studies)}")
+    return params
+
+
+def _study(name: str, block: Any, source: str) -> Study:
+    if not isinstance(block, dict):
+        raise ParamsError(f"{source}: {name}: must be a study's block of settings, not {block!r};{_near(name, _TOP)}")
+    block = dict(block)
+    own = {key: block.pop(key) for key in ("seeds", "variants", "tables", "figures") if key in block}
+    unknown = [key for key in block if key not in Base.model_fields]
+    if unknown:
+        allowed = [*(k for k in Study.model_fields if k != "base"), *Base.model_fields]
+        raise ParamsError(f"{source}: {name}.{unknown[0]}: unknown key;{_near(unknown[0], allowed)}")
+    variants = own.get("variants")
+    if not isinstance(variants, dict) or not variants:
+        raise ParamsError(f"{source}: {name}.variants: must map the name of each variant to its overrides")
+    base = _validate(Base, block, name, source)
+    resolved = {}
+    for variant, overrides in variants.items():
+        where = f"{name}.variants.{variant}"
+        if not isinstance(overrides, dict):
+            raise ParamsError(f"{source}: {where}: must be a block of overrides ({{}} for none), not {overrides!r}")
+        resolved[str(variant)] = _validate(Base, merge(block, overrides), where, source)
+    own["variants"] = resolved
+    return _validate(Study, {**own, "base": base}, name, source)
+
+
+def merge(base: dict, overrides: dict) -> dict:
+    """``base`` with ``overrides`` laid over it; a component given another ``name`` replaces the block it overrides."""
+    if overrides.get("name", base.get("name")) != base.get("name"):
+        return overrides
+    merged = dict(base)
+    for key, value in overrides.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = merge(base[key], value) if both else value
+    return merged
+
+
+def canonical(section: BaseModel) -> dict:
+    """What identifies a block: its values without the defaults, so that a new key with a default changes no digest."""
+    return section.model_dump(mode="json", exclude_defaults=True)
+
+
+_TOP = ("default_studies", "runtime")
+
+
+def _validate(model: type[Section], raw: dict, where: str, source: str) -> Any:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        lines = [_explain(model, raw, detail, where, source) for detail in error.errors()]
+        raise ParamsError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _explain(model: type[Section], raw: Any, detail: dict, where: str, source: str) -> str:
+    path, allowed = _locate(model, raw, detail["loc"])
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "extra_forbidden":
+        message = f"unknown key;{_near(path[-1], allowed)}"
+    elif kind == "missing":
+        message = "is required, but missing"
+    elif kind == "union_tag_invalid":
+        path = [*path, "name"]
+        choices = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
+        message = f"'{context['tag']}' is unknown;{_near(context['tag'], choices)}"
+    elif kind == "union_tag_not_found":
+        path, message = [*path, "name"], "is required, but missing"
+    elif kind == "value_error" and str(context["error"]).startswith("@"):
+        key, _, message = str(context["error"])[1:].partition(": ")
+        path = [*path, key]
+    else:
+        message = f"{detail['msg'][0].lower()}{detail['msg'][1:]}, got {detail['input']!r}"
+    return f"{source}: {'.'.join(part for part in [where, *path] if part)}: {message}"
+
+
+def _locate(model: Any, raw: Any, location: tuple) -> tuple[list[str], list[str]]:
+    """The user's path to a mistake and the keys allowed at its end.
+
+    Pydantic's location also names the chosen member of a union (a component's name); that is no key of the file.
+    """
+    path: list[str] = []
+    keys = list(getattr(model, "model_fields", {}))
+    for part in location:
+        if isinstance(raw, dict) and part not in raw and part not in keys and part == raw.get("name"):
+            keys = _component_keys(str(part))
+            continue
+        if isinstance(part, str) and ("[" in part or part in ("constrained-list", "list", "literal")):
+            continue  # a member of a union of plain types
+        path.append(str(part))
+        field = getattr(model, "model_fields", {}).get(part)
+        is_last = part == location[-1]
+        if isinstance(raw, dict):
+            raw = raw.get(part)
+        elif isinstance(raw, list) and isinstance(part, int) and part < len(raw):
+            raw = raw[part]
+        model = field.annotation if field is not None else None
+        if hasattr(model, "model_fields") and not is_last:
+            keys = list(model.model_fields)
+    return path, keys
+
+
+def _component_keys(name: str) -> list[str]:
+    from jebm.registry import COMPONENTS, _model
+
+    return [k for kind, names in COMPONENTS.items() if name in names for k in _model(kind, name).model_fields]
+
+
+def _near(name: Any, allowed: Any) -> str:
+    names = [str(item) for item in allowed]
+    close = difflib.get_close_matches(str(name), names, n=1)
+    hint = f" did you mean '{close[0]}'?" if close else ""
+    return f"{hint} allowed: {', '.join(names)}"

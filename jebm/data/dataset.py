@@ -1,0 +1,87 @@
+"""Prepared datasets: integer images in one file, beside a manifest that says what they are.
+
+``images.safetensors`` holds a uint8 tensor (count, channels, height, width) for each split, with values
+0 … levels − 1, and ``<split>_labels`` where there are labels. Splits of a source that is out of distribution are
+named ``ood/<set>``.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from jebm.errors import JebmError
+from jebm.plan import IMAGES, MANIFEST
+from jebm.store import read_json, read_tensors, sha256, write_json, write_tensors
+
+
+def to_pixels(images: torch.Tensor, levels: int) -> torch.Tensor:
+    """Integer images in 0 … levels − 1 as floats in [−1, 1]."""
+    return images.to(torch.float32) * (2.0 / (levels - 1)) - 1.0
+
+
+def quantise(pixels: torch.Tensor, levels: int) -> torch.Tensor:
+    """Floats in [−1, 1] (clamped to it) as the nearest of the integer levels that the data has, uint8."""
+    return ((pixels.clamp(-1.0, 1.0) + 1.0) * ((levels - 1) / 2.0)).round().to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The splits of a prepared dataset and its manifest."""
+
+    tensors: dict[str, torch.Tensor]
+    manifest: dict
+
+    @property
+    def levels(self) -> int:
+        return self.manifest["levels"]
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        return tuple(self.manifest["image_shape"])
+
+    @property
+    def ood_sets(self) -> list[str]:
+        return [name.removeprefix("ood/") for name in self.tensors if name.startswith("ood/")]
+
+    def images(self, split: str) -> torch.Tensor:
+        """uint8 images of a split, (count, channels, height, width)."""
+        return self.tensors[split]
+
+    def pixels(self, split: str) -> torch.Tensor:
+        """A split as floats in [−1, 1]."""
+        return to_pixels(self.tensors[split], self.levels)
+
+    def labels(self, split: str) -> torch.Tensor:
+        return self.tensors[f"{split}_labels"]
+
+
+def save_dataset(folder: Path, tensors: dict[str, torch.Tensor], levels: int, facts: dict) -> None:
+    """Write the images, then the manifest that vouches for them."""
+    images = {name: tensor for name, tensor in tensors.items() if not name.endswith("_labels")}
+    write_tensors(folder / IMAGES, tensors, {"levels": levels})
+    manifest = {
+        **facts,
+        "levels": levels,
+        "image_shape": list(next(iter(images.values())).shape[1:]),
+        "counts": {name: len(tensor) for name, tensor in images.items()},
+        "sha256": {IMAGES: sha256(folder / IMAGES)},
+    }
+    write_json(folder / MANIFEST, manifest)
+
+
+def load_dataset(folder: Path) -> Dataset:
+    """Read a prepared dataset.
+
+    Raises:
+        JebmError: a file is missing or is not the one that the manifest describes.
+    """
+    manifest = read_json(folder / MANIFEST)
+    tensors, _ = read_tensors(folder / IMAGES)
+    found, expected = sha256(folder / IMAGES), manifest["sha256"][IMAGES]
+    if found != expected:
+        raise JebmError(
+            f"{folder / IMAGES}: sha256 is {found[:12]}…, the manifest says {expected[:12]}…; "
+            f"delete {folder} and run again"
+        )
+    return Dataset(tensors, manifest)

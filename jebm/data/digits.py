@@ -1,0 +1,120 @@
+"""scikit-learn's bundled handwritten digits (UCI optical digits, 8×8, 17 grey levels) and sets that are not digits.
+
+A dataset class takes its parameters by keyword and offers ``prepare() → (tensors, levels, facts)``.
+"""
+
+from __future__ import annotations
+
+import sklearn
+import torch
+from sklearn.datasets import load_digits, load_sample_images
+
+from jebm.errors import JebmError
+from jebm.streams import generator
+from jebm.types import Count, Natural, OodSets
+
+LEVELS = 17
+
+
+class Digits:
+    """Train / validation / test by a permutation of all 1,797 images, and out-of-distribution sets."""
+
+    def __init__(
+        self,
+        *,
+        split_seed: Natural = 0,
+        validation_count: Count = 200,
+        test_count: Count = 500,
+        ood_count: Count = 500,
+        ood_sets: OodSets = [],  # noqa: B006
+    ):
+        self.split_seed = split_seed
+        self.validation_count, self.test_count = validation_count, test_count
+        self.ood_count, self.ood_sets = ood_count, ood_sets
+
+    def prepare(self) -> tuple[dict[str, torch.Tensor], int, dict]:
+        """The splits (test first, then validation, the rest trains), the grey levels, and facts for the manifest."""
+        source = load_digits()
+        images = torch.from_numpy(source.images).to(torch.uint8).unsqueeze(1)
+        labels = torch.from_numpy(source.target).to(torch.int64)
+        held_out = self.test_count + self.validation_count
+        if held_out >= len(images):
+            raise JebmError(
+                f"params.yaml: dataset: validation_count + test_count is {held_out}, which leaves nothing of the "
+                f"{len(images)} digits to train on"
+            )
+        order = torch.randperm(len(images), generator=generator("digits", "split", self.split_seed))
+        parts = {
+            "test": order[: self.test_count],
+            "validation": order[self.test_count : held_out],
+            "train": order[held_out:],
+        }
+        tensors = {name: images[index] for name, index in parts.items()}
+        tensors |= {f"{name}_labels": labels[index] for name, index in parts.items()}
+        for name in self.ood_sets:
+            stream = generator("digits", "ood", name, self.split_seed)
+            tensors[f"ood/{name}"] = OOD[name](tensors["test"], tensors["test_labels"], self.ood_count, stream)
+        facts = {"source": f"scikit-learn {sklearn.__version__} load_digits", "split_seed": self.split_seed}
+        return tensors, LEVELS, facts
+
+
+def _draw(test, count, stream):
+    """Indices of test digits, each as often as any other (once, where there are enough)."""
+    rounds = -(-count // len(test))
+    return torch.cat([torch.randperm(len(test), generator=stream) for _ in range(rounds)])[:count]
+
+
+def _draw_pairs(test, labels, count, stream):
+    """Indices of two test digits of different classes."""
+    first, second = _draw(test, count, stream), _draw(test, count, stream)
+    while (same := labels[first] == labels[second]).any():
+        second = torch.where(same, torch.randint(len(test), (count,), generator=stream), second)
+    return first, second
+
+
+def _patches(test, labels, count, stream):
+    """Grey 8×8 crops of scikit-learn's two photographs, in 17 levels."""
+    grey = [torch.from_numpy(photo.copy()).float().mean(-1) for photo in load_sample_images().images]
+    size, crops = test.shape[-1], []
+    for which in torch.randint(len(grey), (count,), generator=stream).tolist():
+        height, width = grey[which].shape
+        top = int(torch.randint(height - size + 1, (1,), generator=stream))
+        left = int(torch.randint(width - size + 1, (1,), generator=stream))
+        crops.append(grey[which][top : top + size, left : left + size])
+    return (torch.stack(crops) * ((LEVELS - 1) / 255)).round().to(torch.uint8).unsqueeze(1)
+
+
+def _uniform(test, labels, count, stream):
+    return torch.randint(LEVELS, (count, *test.shape[1:]), generator=stream, dtype=torch.uint8)
+
+
+def _constant(test, labels, count, stream):
+    levels = torch.randint(LEVELS, (count, 1, 1, 1), generator=stream, dtype=torch.uint8)
+    return levels.expand(-1, *test.shape[1:]).contiguous()
+
+
+def _half_mix(test, labels, count, stream):
+    """The left half of one test digit beside the right half of one of another class."""
+    first, second = _draw_pairs(test, labels, count, stream)
+    half = test.shape[-1] // 2
+    return torch.cat([test[first][..., :half], test[second][..., half:]], dim=-1)
+
+
+def _vertical_flip(test, labels, count, stream):
+    return test[_draw(test, count, stream)].flip(-2)
+
+
+def _overlay(test, labels, count, stream):
+    """The brighter pixel of two test digits of different classes."""
+    first, second = _draw_pairs(test, labels, count, stream)
+    return torch.maximum(test[first], test[second])
+
+
+OOD = {
+    "patches": _patches,
+    "uniform": _uniform,
+    "constant": _constant,
+    "half-mix": _half_mix,
+    "vertical-flip": _vertical_flip,
+    "overlay": _overlay,
+}

@@ -1,0 +1,64 @@
+"""Importance weights of the inference network, and the bounds on log p(x) that follow from them."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from jebm.models.hierarchy import Hierarchy, flatten, split, standard_normal_log_prob
+from jebm.models.priors import Prior
+
+
+class LogWeights(NamedTuple):
+    """For each image and each draw of q(ε | x), (images, draws), nats."""
+
+    gaussian: torch.Tensor
+    """log p(x | z) + log N(ε; 0, I) − log q(ε | x): the log weight under the Gaussian hierarchy."""
+    tilt: torch.Tensor
+    """tilt(ε); the log weight under the prior is gaussian + tilt − log Z."""
+    redrawn: torch.Tensor
+    """(layers − 1, images, draws): the Gaussian log weight when the k = 1, 2 … lowest layers come from the prior
+    instead of q: log p(x | z) + Σ_{i>k} [log N(ε_i; 0, I) − log q(ε_i | ε_{>i}, x)]."""
+
+
+@torch.no_grad()
+def log_weights(
+    hierarchy: Hierarchy,
+    prior: Prior,
+    x: torch.Tensor,
+    draws: int,
+    generator: torch.Generator,
+    redraw: bool = False,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> LogWeights:
+    """Draw ``draws`` posterior samples for each image (images, *image_shape) and weigh them."""
+    gaussian, tilt, redrawn = [], [], []
+    for draw in range(draws):
+        posterior = hierarchy.infer(x, generator)
+        eps = flatten(posterior.eps)
+        log_p = torch.stack([standard_normal_log_prob(layer) for layer in posterior.eps], 1)
+        log_px = hierarchy.decode(hierarchy.transform(posterior.eps)).log_prob(x)
+        ratio = log_p - posterior.log_q
+        gaussian.append(log_px + ratio.sum(1))
+        tilt.append(prior.tilt(eps))
+        if redraw:
+            redrawn.append(_redrawn(hierarchy, eps, ratio, x, generator))
+        progress("posterior draws", draw + 1, draws)
+    none = x.new_zeros(0, len(x), draws)
+    return LogWeights(torch.stack(gaussian, 1), torch.stack(tilt, 1), torch.stack(redrawn, 2) if redraw else none)
+
+
+def _redrawn(hierarchy, eps, ratio, x, generator):
+    rows = []
+    for k in range(1, hierarchy.layers):
+        noise = torch.randn(eps.shape, generator=generator, device=eps.device)
+        low = sum(hierarchy.layer_dims[:k])
+        mixed = split(torch.cat([noise[:, :low], eps[:, low:]], 1), hierarchy.latent_shapes)
+        rows.append(hierarchy.decode(hierarchy.transform(mixed)).log_prob(x) + ratio[:, k:].sum(1))
+    return torch.stack(rows) if rows else x.new_zeros(0, len(x))
+
+
+def importance_weighted(log_w: torch.Tensor) -> torch.Tensor:
+    """log (1/K) Σ_k w_k over the last dimension, nats (Burda et al., 2016); in expectation below log p(x)."""
+    return torch.logsumexp(log_w.double(), -1) - math.log(log_w.shape[-1])

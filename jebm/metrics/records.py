@@ -1,0 +1,42 @@
+"""Metrics on disk: one small JSON a run, each value with its sample count and its protocol.
+
+A protocol is a block of facts that must agree before two values may be compared; its identity is a digest of them.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jebm.plan import digest
+from jebm.store import read_json, write_json
+
+
+def protocol_id(name: str, facts: dict) -> str:
+    """A short name with a digest, as it stands in tables."""
+    return f"{name}@{digest(facts)[:6]}"
+
+
+@dataclass
+class MetricRecord:
+    """The values that one job measured, and the protocols behind them."""
+
+    seed: int
+    values: list[dict] = field(default_factory=list)
+    protocols: dict[str, dict] = field(default_factory=dict)
+
+    def protocol(self, name: str, facts: dict) -> str:
+        """Register a protocol; returns its identity."""
+        identity = protocol_id(name, facts)
+        self.protocols[identity] = facts
+        return identity
+
+    def add(self, metric: str, value: float, n: int, protocol: str, **about: str) -> None:
+        """Add a value measured on ``n`` items. ``about`` says of what, where a job measures several things."""
+        self.values.append({"metric": metric, "value": float(value), "n": n, "protocol": protocol, **about})
+
+    def save(self, path: Path) -> None:
+        write_json(path, {"seed": self.seed, "values": self.values, "protocols": self.protocols})
+
+
+def load_record(path: Path) -> MetricRecord:
+    content = read_json(path)
+    return MetricRecord(content["seed"], content["values"], content["protocols"])

@@ -1,0 +1,98 @@
+"""The plain chain of latent layers: z_L → … → z_1 → x, each fed only by the one above, all maps multilayer perceptrons.
+
+Two choices keep its upper layer alive on small data: the conditional prior starts narrow (σ ≈ exp(−limit)), and its
+mean starts with a gain, so that the upper layer has something to say from the first step on. Above two layers it
+still collapses.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.distributions import Independent, Normal
+
+from jebm.models.hierarchy import Hierarchy, Latents, Posterior, normal_log_prob
+from jebm.models.nets import initialise, mlp
+from jebm.types import Count, LayerDims, Positive
+
+
+class ChainHierarchy(Hierarchy):
+    """p(z_i | z_{i+1}) = N(μ(z_{i+1}), σ(z_{i+1})²), p(x | z_1) = N(tanh(G(z_1)), sigma²),
+    q(ε_i | ε_{>i}, x) = N(m, s²).
+
+    Args:
+        image_shape: (channels, height, width).
+        latent_dims: dimensions of each layer, bottom first.
+        hidden, depth: units and number of hidden layers of every network.
+        sigma: standard deviation of a pixel given z, in units where pixels span [−1, 1].
+        scale_limit: log σ = limit·tanh(r/limit) − limit, so σ lies in (exp(−2·limit), 1).
+        mean_gain: factor on the initial weights of the last layer of each μ.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],
+        *,
+        latent_dims: LayerDims,
+        hidden: Count = 128,
+        depth: Count = 2,
+        sigma: Positive = 0.3,
+        scale_limit: Positive = 1.5,
+        mean_gain: Positive = 3.0,
+    ):
+        super().__init__()
+        self.image_shape = tuple(image_shape)
+        self.latent_shapes = tuple((dims,) for dims in latent_dims)
+        self.sigma, self.scale_limit, self.mean_gain = sigma, scale_limit, mean_gain
+        pixels = math.prod(image_shape)
+        above = [sum(latent_dims[i + 1 :]) for i in range(len(latent_dims))]
+        self.generator_nets = nn.ModuleList(
+            mlp(latent_dims[i + 1], 2 * latent_dims[i], hidden, depth) for i in range(len(latent_dims) - 1)
+        )
+        self.decoder = mlp(latent_dims[0], pixels, hidden, depth)
+        self.inference_nets = nn.ModuleList(
+            mlp(pixels + above[i], 2 * latent_dims[i], hidden, depth) for i in range(len(latent_dims))
+        )
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        initialise(self, generator)
+        for net, shape in zip(self.generator_nets, self.latent_shapes, strict=False):
+            net[-1].weight[: shape[0]] *= self.mean_gain
+
+    def _conditional(self, layer: int, above: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and log standard deviation of p(z_layer | z_{layer+1}); ``layer`` counts from 0."""
+        mean, raw = self.generator_nets[layer](above).chunk(2, dim=1)
+        return mean, self.scale_limit * (torch.tanh(raw / self.scale_limit) - 1)
+
+    def transform(self, eps: Latents) -> Latents:
+        z = [eps[-1]]
+        for layer in reversed(range(self.layers - 1)):
+            mean, log_sd = self._conditional(layer, z[0])
+            z.insert(0, mean + torch.exp(log_sd) * eps[layer])
+        return tuple(z)
+
+    def log_prob(self, z: Latents) -> torch.Tensor:
+        zero = torch.zeros_like(z[-1])
+        total = normal_log_prob(z[-1], zero, zero)
+        for layer in range(self.layers - 1):
+            total = total + normal_log_prob(z[layer], *self._conditional(layer, z[layer + 1]))
+        return total
+
+    def decode(self, z: Latents) -> Independent:
+        mean = torch.tanh(self.decoder(z[0])).reshape(-1, *self.image_shape)
+        return Independent(Normal(mean, self.sigma, validate_args=False), len(self.image_shape), validate_args=False)
+
+    def infer(self, x: torch.Tensor, generator: torch.Generator) -> Posterior:
+        context, eps, log_q, kl = x.flatten(1), [], [], []
+        for layer in reversed(range(self.layers)):
+            mean, log_sd = self.inference_nets[layer](context).chunk(2, dim=1)
+            noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+            draw = mean + torch.exp(log_sd) * noise
+            log_q.insert(0, normal_log_prob(draw, mean, log_sd))
+            kl.insert(0, (0.5 * (mean.square() + torch.exp(2 * log_sd) - 1) - log_sd).sum(1))
+            eps.insert(0, draw)
+            context = torch.cat([context, draw], dim=1)
+        return Posterior(tuple(eps), torch.stack(log_q, 1), torch.stack(kl, 1))

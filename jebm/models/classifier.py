@@ -1,0 +1,36 @@
+"""The small classifier whose penultimate layer is the feature space of FD-digits."""
+
+import torch
+from torch import nn
+from torch.nn.utils import skip_init
+
+from jebm.models.nets import initialise
+
+
+class Classifier(nn.Module):
+    """Two 3×3 convolutions, 2×2 max-pooling, a linear layer to the features, and the class logits."""
+
+    def __init__(self, image_shape: tuple[int, ...], classes: int, channels: int, dimensions: int):
+        super().__init__()
+        pooled = (image_shape[1] // 2) * (image_shape[2] // 2)
+        self.body = nn.Sequential(
+            skip_init(nn.Conv2d, image_shape[0], channels, 3, padding=1),
+            nn.ReLU(),
+            skip_init(nn.Conv2d, channels, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            skip_init(nn.Linear, channels * pooled, dimensions),
+        )
+        self.head = skip_init(nn.Linear, dimensions, classes)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        initialise(self, generator)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, dimensions): the penultimate layer, after its ReLU."""
+        return torch.relu(self.body(x))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Class logits, (batch, classes)."""
+        return self.head(self.features(x))

@@ -1,0 +1,100 @@
+"""The interface of multi-layer generators: what energies, samplers, training and metrics know of a backbone.
+
+Latents are tuples of tensors (batch, *shape), bottom first. In whitened space ε every layer is standard normal under
+the Gaussian hierarchy, and z = T(ε) with z_i = μ_i(z_{>i}) + σ_i(z_{>i}) ε_i. Chains run on flat tensors (batch,
+dimensions) of all layers of ε side by side, bottom first.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+Latents = tuple[torch.Tensor, ...]
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class Posterior(NamedTuple):
+    """A draw of q(ε | x), whitened, with its densities layer by layer (bottom first)."""
+
+    eps: Latents
+    log_q: torch.Tensor
+    """(batch, layers), nats: log q(ε_i | ε_{>i}, x)."""
+    kl: torch.Tensor
+    """(batch, layers), nats: KL(q(ε_i | ε_{>i}, x) ‖ N(0, I)), exact given ε_{>i}; the Jacobian of T cancels."""
+
+
+class Hierarchy(nn.Module, ABC):
+    """p(z) = N(z_L; 0, I) Π N(z_i; μ_i(z_{>i}), σ_i(z_{>i})²), p(x | z), and q(z | x) (arXiv 2306.06323, eq. 3–5)."""
+
+    latent_shapes: tuple[tuple[int, ...], ...]
+    """Shape of each layer without the batch, bottom first."""
+    image_shape: tuple[int, ...]
+
+    @abstractmethod
+    def transform(self, eps: Latents) -> Latents:
+        """z = T(ε)."""
+
+    @abstractmethod
+    def log_prob(self, z: Latents) -> torch.Tensor:
+        """log p(z) of the Gaussian hierarchy, (batch,), nats."""
+
+    @abstractmethod
+    def decode(self, z: Latents) -> torch.distributions.Distribution:
+        """p(x | z): ``log_prob(x)`` is (batch,), ``mean`` is (batch, *image_shape), pixels in [−1, 1]."""
+
+    @abstractmethod
+    def infer(self, x: torch.Tensor, generator: torch.Generator) -> Posterior:
+        """A reparameterised draw from the inference network."""
+
+    @abstractmethod
+    def initialise(self, generator: torch.Generator) -> None:
+        """Set all parameters; must be called once before training."""
+
+    @property
+    def layers(self) -> int:
+        return len(self.latent_shapes)
+
+    @property
+    def layer_dims(self) -> list[int]:
+        return [math.prod(shape) for shape in self.latent_shapes]
+
+    @property
+    def dimensions(self) -> int:
+        """Latent dimensions of all layers together."""
+        return sum(self.layer_dims)
+
+    def split(self, flat: torch.Tensor) -> Latents:
+        """(batch, dimensions) → a tensor a layer."""
+        return split(flat, self.latent_shapes)
+
+    def transform_flat(self, eps: torch.Tensor) -> Latents:
+        """z = T(ε) for flat ε, (batch, dimensions)."""
+        return self.transform(self.split(eps))
+
+
+def split(flat: torch.Tensor, shapes: Sequence[tuple[int, ...]]) -> Latents:
+    """(batch, Σ sizes) → one tensor (batch, *shape) for each shape."""
+    parts = flat.split([math.prod(shape) for shape in shapes], dim=1)
+    return tuple(part.reshape(len(flat), *shape) for part, shape in zip(parts, shapes, strict=True))
+
+
+def flatten(latents: Latents) -> torch.Tensor:
+    """A tensor a layer → (batch, dimensions)."""
+    return torch.cat([layer.flatten(1) for layer in latents], dim=1)
+
+
+def standard_normal_log_prob(eps: torch.Tensor) -> torch.Tensor:
+    """log N(ε; 0, I), summed over everything but the batch, (batch,), nats."""
+    eps = eps.flatten(1)
+    return -0.5 * (eps.square().sum(1) + eps.shape[1] * LOG_2PI)
+
+
+def normal_log_prob(value: torch.Tensor, mean: torch.Tensor, log_sd: torch.Tensor) -> torch.Tensor:
+    """log N(value; mean, exp(log_sd)²), summed over everything but the batch, (batch,), nats."""
+    terms = -0.5 * ((value - mean) * torch.exp(-log_sd)).square() - log_sd - 0.5 * LOG_2PI
+    return terms.flatten(1).sum(1)

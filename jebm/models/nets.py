@@ -1,0 +1,41 @@
+"""Small networks and their initialisation from an explicit generator."""
+
+from contextlib import contextmanager
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn.utils import skip_init
+
+
+def mlp(inputs: int, outputs: int, hidden: int, depth: int) -> nn.Sequential:
+    """``depth`` hidden layers of ``hidden`` SiLU units; 0 is a linear map. Initialise with :func:`initialise`."""
+    sizes = [inputs, *[hidden] * depth]
+    layers: list[nn.Module] = []
+    for before, after in pairwise(sizes):
+        layers += [skip_init(nn.Linear, before, after), nn.SiLU()]
+    return nn.Sequential(*layers, skip_init(nn.Linear, sizes[-1], outputs))
+
+
+@torch.no_grad()
+def initialise(module: nn.Module, generator: torch.Generator) -> None:
+    """Weights and biases of all linear and convolutional layers uniform in ±1/√fan_in, PyTorch's default."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            bound = layer.weight[0].numel() ** -0.5
+            layer.weight.uniform_(-bound, bound, generator=generator)
+            if layer.bias is not None:
+                layer.bias.uniform_(-bound, bound, generator=generator)
+
+
+@contextmanager
+def frozen(*modules: nn.Module):
+    """Within it no parameter of the modules requires a gradient, so that chains build no graph through weights."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

@@ -1,0 +1,84 @@
+"""Priors over all layers as tilts of the Gaussian hierarchy: p(ε) = exp(tilt(ε)) N(ε; 0, I) / Z.
+
+Every prior of this project has this form in whitened space, the Gaussian one with a tilt of zero. Nothing else is
+needed to sample it, to estimate its likelihood or to detect with it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import nn
+
+from jebm.models.hierarchy import Hierarchy, standard_normal_log_prob
+from jebm.registry import build
+from jebm.types import EnergyBlock
+
+
+class Prior(nn.Module, ABC):
+    """A tilt of N(0, I) over flat whitened latents (batch, dimensions)."""
+
+    normalised = False
+    """Whether Z = 1 is known exactly, and :meth:`sample` draws exactly."""
+
+    @abstractmethod
+    def tilt(self, eps: torch.Tensor) -> torch.Tensor:
+        """log p(ε) − log N(ε; 0, I), up to the constant log Z, (batch,), nats; a *negative* energy."""
+
+    def log_prob(self, eps: torch.Tensor) -> torch.Tensor:
+        """The unnormalised log density of flat ε, (batch,): exact, since the Jacobian of T cancels."""
+        return self.tilt(eps) + standard_normal_log_prob(eps)
+
+    def sample(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Exact draws, (count, dimensions).
+
+        Raises:
+            NotImplementedError: this prior can only be sampled by a chain or by resampling.
+        """
+        raise NotImplementedError
+
+
+class GaussianPrior(Prior):
+    """The backbone's own prior: no tilt."""
+
+    normalised = True
+
+    def __init__(self, hierarchy: Hierarchy):
+        super().__init__()
+        self.dimensions = hierarchy.dimensions
+
+    def tilt(self, eps: torch.Tensor) -> torch.Tensor:
+        return eps.new_zeros(len(eps))
+
+    def sample(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        return torch.randn(count, self.dimensions, generator=generator, device=generator.device)
+
+
+class JointPrior(Prior):
+    """The joint EBM prior p(z) ∝ exp(f(z)) p_β(z): tilt(ε) = f(T(ε)) (arXiv 2306.06323, eq. 7).
+
+    The density that looks natural in ε-space, f(T(ε)) + log p_β(T(ε)), is another one: it counts the Jacobian of T.
+    """
+
+    def __init__(self, hierarchy: Hierarchy, *, energy: EnergyBlock):
+        super().__init__()
+        # In a list, so that the frozen backbone is neither a parameter of the prior nor saved with it.
+        self._hierarchy = [hierarchy]
+        self.energy = build("energy", energy, hierarchy.latent_shapes)
+
+    @property
+    def hierarchy(self) -> Hierarchy:
+        return self._hierarchy[0]
+
+    def initialise(self, generator: torch.Generator) -> None:
+        self.energy.initialise(generator)
+
+    def tilt(self, eps: torch.Tensor) -> torch.Tensor:
+        return self.energy(self.hierarchy.transform_flat(eps))
+
+
+def build_prior(spec: Any, hierarchy: Hierarchy) -> Prior:
+    """The prior that a ``prior:`` block of params.yaml describes, on a backbone."""
+    return build("prior", spec, hierarchy)

@@ -1,0 +1,121 @@
+"""Names of components, the class behind each, and the parameters it takes.
+
+A new dataset, backbone, energy, prior, kernel or sampler is one file and one line here. Its parameters are the
+keyword-only arguments of its constructor, read from the source text: validating ``params.yaml`` (which
+``snakemake -n`` does every time) must not import torch.
+"""
+
+import ast
+import importlib
+import importlib.util
+from functools import cache, reduce
+from operator import or_
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from jebm import types
+
+COMPONENTS: dict[str, dict[str, str]] = {
+    "dataset": {
+        "digits": "jebm.data.digits:Digits",
+    },
+    "backbone": {
+        "chain": "jebm.models.chain:ChainHierarchy",
+    },
+    "energy": {
+        "layerwise": "jebm.models.layerwise:LayerwiseEnergy",
+    },
+    "prior": {
+        "gaussian": "jebm.models.priors:GaussianPrior",
+        "mixture": "jebm.models.mixture:MixturePrior",
+        "ebm": "jebm.models.priors:JointPrior",
+    },
+    "kernel": {
+        "langevin": "jebm.sampling.langevin:Langevin",
+        "pcnl": "jebm.sampling.pcnl:CrankNicolsonLangevin",
+    },
+    "sampler": {
+        "ancestral": "jebm.sampling.samplers:Ancestral",
+        "chain": "jebm.sampling.samplers:Chain",
+        "resampling": "jebm.sampling.samplers:Resampling",
+    },
+}
+
+FITS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "mixture": ("jebm.training.mixture:fit", ()),
+    "ebm": ("jebm.training.ebm:fit", ("train_prior",)),
+}
+"""How the prior of that name is learned, and the blocks of parameters that this uses besides the prior's own.
+
+A prior that is not listed has nothing to learn."""
+
+
+FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "samples": ("jebm.report.figures.samples:draw", ("dataset", "samples")),
+    "langevin-steps": ("jebm.report.figures.langevin_steps:draw", ("metrics",)),
+    "layers": ("jebm.report.figures.layers:draw", ("dataset", "layers")),
+    "energies": ("jebm.report.figures.energies:draw", ("density-metrics", "samples")),
+    "training": ("jebm.report.figures.training:draw", ("backbone", "prior")),
+    "roc": ("jebm.report.figures.roc:draw", ("density-metrics",)),
+}
+"""How a figure is drawn, and the stages that it reads (``metrics``: the study's collected metrics)."""
+
+TABLES: dict[str, str] = {
+    "metrics": "jebm.report.tables:metrics_table",
+    "by-seed": "jebm.report.tables:by_seed_table",
+    "detection": "jebm.report.tables:detection_table",
+}
+"""How a table of each kind is built from the study's collected metrics."""
+
+
+class Section(BaseModel):
+    """A block of params.yaml: unknown keys are refused and no value is converted behind the user's back."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
+
+
+def load(target: str) -> Any:
+    """The object behind ``module:name``."""
+    module, name = target.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def component_class(kind: str, name: str) -> type:
+    """The class registered under ``name``; imports its module."""
+    return load(COMPONENTS[kind][name])
+
+
+def build(kind: str, spec: BaseModel, *context: Any) -> Any:
+    """Construct the component that ``spec`` names: context positionally, parameters by keyword."""
+    arguments = {key: getattr(spec, key) for key in type(spec).model_fields if key != "name"}
+    return component_class(kind, spec.name)(*context, **arguments)
+
+
+@cache
+def schema(kind: str) -> Any:
+    """The type of a ``{name: …, …}`` block for any component of this kind, told apart by ``name``."""
+    models = tuple(_model(kind, name) for name in COMPONENTS[kind])
+    return models[0] if len(models) == 1 else Annotated[reduce(or_, models), Field(discriminator="name")]
+
+
+@cache
+def _model(kind: str, name: str) -> type[Section]:
+    module, class_name = COMPONENTS[kind][name].split(":")
+    tree = ast.parse(Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8"))
+    class_ = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
+    init = next((n for n in class_.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+    fields: dict[str, Any] = {"name": (Literal[name], ...)}
+    if init is not None:
+        for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True):
+            value = ... if default is None else ast.literal_eval(default)
+            fields[argument.arg] = (_annotation(ast.unparse(argument.annotation)), value)
+    return create_model(f"{class_name}Parameters", __base__=Section, **fields)
+
+
+def _annotation(text: str) -> Any:
+    """A type by its name in ``jebm.types``; a block stands for the schema of its kind."""
+    names = {name: getattr(types, name) for name in types.__all__}
+    annotation = eval(text, names)  # our own annotations; nothing from outside reaches this
+    return schema(annotation.kind) if isinstance(annotation, types.Block) else annotation

@@ -1,0 +1,58 @@
+"""Gathers the metrics of all runs of a study into one table, and summarises them for DVC."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from jebm.metrics.records import MetricRecord, load_record
+from jebm.plan import StudyPlan
+from jebm.progress import say
+from jebm.report.metrics import HEADLINE
+from jebm.store import write_csv, write_json
+
+COLUMNS = ["study", "variant", "seed", "metric", "value", "n", "protocol"]
+FLOOR = "data"
+"""The variant name of the real-against-real floor."""
+
+
+def collect(plan: StudyPlan) -> None:
+    """Write ``metrics.csv`` (a row a value), ``metrics.json`` (means and deviations) and ``protocols.json``."""
+    rows, protocols = [], {}
+    for variant, record in _records(plan):
+        protocols |= record.protocols
+        for value in record.values:
+            of = value.get("samples")
+            if of is not None and variant != FLOOR and of != plan.variants[variant].samples.id:
+                continue
+            seed = "" if record.seed is None else record.seed
+            row = {"study": plan.name, "variant": variant, "seed": seed, **value}
+            rows.append({key: row[key] for key in COLUMNS} | {"value": f"{value['value']:.9g}"})
+    write_json(plan.results / "protocols.json", protocols)
+    write_json(plan.results / "metrics.json", _summary(pd.DataFrame(rows)))
+    write_csv(plan.results / "metrics.csv", COLUMNS, rows)
+    say(f"{plan.results / 'metrics.csv'}: {len(rows)} values")
+
+
+def _records(plan: StudyPlan) -> Iterator[tuple[str, MetricRecord]]:
+    for path in plan.floor_files():
+        yield FLOOR, load_record(path)
+    loaded: dict[str, MetricRecord] = {}
+    for variant, path in plan.metric_files():
+        if path not in loaded:
+            loaded[path] = load_record(path)
+        yield variant, loaded[path]
+
+
+def _summary(frame: pd.DataFrame) -> dict:
+    frame = frame[frame.metric.isin(HEADLINE)].astype({"value": float})
+    summary: dict = {}
+    for (variant, metric), group in frame.groupby(["variant", "metric"], sort=True):
+        entry = {"mean": _round(group.value.mean())}
+        if len(group) > 1:
+            entry["sd"] = _round(group.value.std(ddof=1))
+        summary.setdefault(variant, {})[metric] = entry
+    return summary
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.6g}")

@@ -1,0 +1,24 @@
+"""What each layer carries: all layers frozen but one, which is redrawn."""
+
+import matplotlib.pyplot as plt
+import torch
+
+from jebm.data.dataset import load_dataset
+from jebm.plan import ARRAYS, StudyPlan
+from jebm.report.figures.style import image_grid
+from jebm.store import read_tensors
+
+
+def draw(plan: StudyPlan, variants: list[str]):
+    """A row a sample: the sample itself, then redraws of one layer, a panel a layer, bottom first."""
+    variant = plan.variants[variants[0]]
+    levels = load_dataset(variant.dataset.folder).levels
+    arrays, _ = read_tensors(variant.layers.run_folder(plan.seeds[0]) / ARRAYS)
+    layers = [name for name in arrays if name.startswith("layer")]
+    figure, axes = plt.subplots(1, len(layers), figsize=(3.4 * len(layers), 2.6), squeeze=False)
+    for ax, name in zip(axes[0], sorted(layers), strict=True):
+        rows = torch.cat([arrays["original"].unsqueeze(1), arrays[name]], 1)
+        which = name.removeprefix("layer")
+        image_grid(ax, rows.flatten(0, 1), rows.shape[1], levels, f"sample | layer {which} redrawn")
+        ax.axvline(rows.shape[-1] - 0.0, color=plt.rcParams["axes.prop_cycle"].by_key()["color"][1], linewidth=2)
+    return figure

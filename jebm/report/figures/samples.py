@@ -1,0 +1,23 @@
+"""Samples of each prior beside held-out images."""
+
+import matplotlib.pyplot as plt
+
+from jebm.data.dataset import load_dataset
+from jebm.plan import SAMPLES, StudyPlan
+from jebm.report.figures.style import image_grid
+from jebm.store import read_tensors
+
+COLUMNS = ROWS = 12
+
+
+def draw(plan: StudyPlan, variants: list[str]):
+    """The first samples of the study's first seed, not chosen; held-out images on the right."""
+    seed, count = plan.seeds[0], COLUMNS * ROWS
+    data = load_dataset(plan.variants[variants[0]].dataset.folder)
+    figure, axes = plt.subplots(1, len(variants) + 1, figsize=(3.2 * (len(variants) + 1), 3.5))
+    for ax, name in zip(axes, variants, strict=False):
+        tensors, _ = read_tensors(plan.variants[name].samples.run_folder(seed) / SAMPLES, {"images"}.__contains__)
+        image_grid(ax, tensors["images"][:count], COLUMNS, data.levels, f"{name} (seed {seed})")
+    split = plan.variants[variants[0]].params.evaluate_samples.reference
+    image_grid(axes[-1], data.images(split)[:count], COLUMNS, data.levels, f"real ({split} images)")
+    return figure

@@ -1,0 +1,53 @@
+"""What all figures share: one look, colours by meaning, and files that do not depend on the clock."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jebm.store import published
+
+COLOURS = {"data": "#555555", "gaussian": "#d1495b", "ebm": "#00798c", "density": "#edae49", "mixture": "#8d6a9f"}
+CYCLE = ["#00798c", "#d1495b", "#edae49", "#30638e", "#8d6a9f", "#5b8e3e"]
+
+plt.rcParams.update(
+    {
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.prop_cycle": matplotlib.cycler(color=CYCLE),
+        "legend.frameon": False,
+        "figure.dpi": 110,
+        "savefig.dpi": 160,
+        "svg.hashsalt": "jebm",
+    }
+)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write ``path``.png and ``path``.pdf without dates, so that the same numbers make the same files."""
+    for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+        with published(path.with_suffix(f".{kind}"), "wb") as file:
+            figure.savefig(file, format=kind, metadata=metadata, bbox_inches="tight")
+    plt.close(figure)
+
+
+def image_grid(axes: Axes, images: torch.Tensor, columns: int, levels: int, title: str = "") -> None:
+    """Integer images (count, channels, height, width) as a grid with a thin gap, one grey or colour scale for all."""
+    count, channels, height, width = images.shape
+    rows = -(-count // columns)
+    canvas = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, channels), np.nan)
+    for i, image in enumerate(images.numpy().transpose(0, 2, 3, 1)):
+        top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
+        canvas[top : top + height, left : left + width] = image / (levels - 1)
+    axes.imshow(np.nan_to_num(canvas[..., 0] if channels == 1 else canvas, nan=1.0), cmap="gray", vmin=0, vmax=1)
+    axes.set(xticks=[], yticks=[], title=title)
+    for spine in axes.spines.values():
+        spine.set_visible(False)

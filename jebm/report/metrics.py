@@ -1,0 +1,35 @@
+"""What each metric is: its label, which direction is better, and how it is printed."""
+
+from typing import NamedTuple
+
+
+class Metric(NamedTuple):
+    label: str
+    better: int
+    """−1: lower is better, 1: higher is better, 0: neither."""
+    digits: int
+    about: str
+
+
+METRICS = {
+    "fd": Metric("FD", -1, 2, "Fréchet distance of samples to held-out images in a classifier's features (not a FID)"),
+    "kd": Metric("KD", -1, 3, "kernel distance (squared MMD, cubic kernel) in the same features"),
+    "iw_bound": Metric("IW bound", 1, 2, "importance-weighted bound on log p(x), nats an image"),
+    "elbo": Metric("ELBO", 1, 2, "evidence lower bound, nats an image"),
+    "log_partition": Metric("log Z", 0, 3, "log partition function of the tilt, nats"),
+    "log_partition_se": Metric("s.e. of log Z", 0, 4, "its standard error, nats"),
+    "log_partition_ess": Metric("ESS of log Z", 0, 3, "effective fraction of the draws behind log Z"),
+    "acceptance": Metric("acceptance", 0, 3, "accepted fraction of the chain's proposals"),
+    "effective_sample_size": Metric("ESS", 0, 0, "effective sample size of the importance weights"),
+    "auroc": Metric("AUROC", 1, 3, "area under the ROC curve"),
+    "auprc": Metric("AUPRC", 1, 3, "area under the precision–recall curve (average precision)"),
+    "fpr80": Metric("FPR at 80 % TPR", -1, 3, "false-positive rate where 80 % of the outliers are found"),
+}
+
+HEADLINE = ("fd", "kd", "iw_bound", "elbo", "log_partition", "acceptance", "effective_sample_size")
+"""The metrics that metrics.json, and so ``dvc metrics``, carries."""
+
+
+def describe(metric: str) -> Metric:
+    """The description of ``fd`` or of ``auroc:<set>:<score>``."""
+    return METRICS[metric.split(":")[0]]

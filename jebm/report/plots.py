@@ -1,0 +1,38 @@
+"""Small tables behind ``dvc plots``: FD against steps, and the training curves, as means over seeds."""
+
+import pandas as pd
+
+from jebm.plan import HISTORY, StudyPlan
+from jebm.report.tables import load_metrics
+from jebm.store import write_csv
+
+
+def collect_plots(plan: StudyPlan) -> None:
+    """Write ``plots/langevin-steps.csv`` and ``plots/training.csv``."""
+    folder = plan.results / "plots"
+    frame = load_metrics(plan)
+    rows = []
+    for name, variant in plan.variants.items():
+        sampler = variant.params.draw_samples.sampler
+        if sampler.name == "chain":
+            fd = frame[(frame.variant == name) & (frame.metric == "fd")].value.mean()
+            rows.append({"variant": name, "langevin_steps": sampler.steps, "fd": f"{fd:.6g}"})
+    write_csv(folder / "langevin-steps.csv", ["variant", "langevin_steps", "fd"], rows)
+    write_csv(folder / "training.csv", ["variant", "step", "energy_gap", "acceptance"], _training(plan))
+
+
+def _training(plan: StudyPlan) -> list[dict]:
+    rows, seen = [], set()
+    for name, variant in plan.variants.items():
+        if not variant.learned or variant.prior.id in seen:
+            continue
+        seen.add(variant.prior.id)
+        runs = pd.concat(pd.read_csv(variant.prior.run_folder(seed) / HISTORY) for seed in plan.seeds)
+        if "energy_gap" not in runs:
+            continue  # a prior that is not trained by a chain
+        means = runs.groupby("step")[["energy_gap", "acceptance"]].mean()
+        rows += [
+            {"variant": name, "step": step, **{key: f"{value:.6g}" for key, value in row.items()}}
+            for step, row in means.iterrows()
+        ]
+    return rows

@@ -1,0 +1,19 @@
+"""Renders one figure of a study from what the runs left behind; nothing is trained or sampled here."""
+
+from jebm.errors import JebmError
+from jebm.plan import StudyPlan
+from jebm.progress import say
+from jebm.registry import FIGURES, load
+
+
+def render(plan: StudyPlan, name: str) -> None:
+    """Write ``results/<study>/figures/<name>.png`` and ``.pdf``."""
+    if name not in plan.study.figures:
+        raise JebmError(
+            f"params.yaml: {plan.name}.figures: no figure '{name}'; it has: {', '.join(plan.study.figures)}"
+        )
+    from jebm.report.figures.style import save
+
+    path = plan.results / "figures" / name
+    save(load(FIGURES[name][0])(plan, plan.study.figures[name]), path)
+    say(f"{path}.png")

@@ -1,0 +1,219 @@
+"""Tables: mean ± standard deviation over seeds, with n, protocol and floor, as Markdown, CSV and LaTeX."""
+
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from jebm.config import Table
+from jebm.errors import JebmError
+from jebm.plan import StudyPlan
+from jebm.progress import say
+from jebm.registry import TABLES, load
+from jebm.report.collect import FLOOR
+from jebm.report.metrics import METRICS, describe
+from jebm.store import published, write_csv
+
+ARROWS = {-1: " ↓", 0: "", 1: " ↑"}
+
+
+@dataclass
+class Cell:
+    """A number of a table: values over seeds, how to print them, and whether it is the best of its column."""
+
+    values: list[float] = field(default_factory=list)
+    digits: int = 2
+    best: bool = False
+
+    @property
+    def mean(self) -> float:
+        return sum(self.values) / len(self.values)
+
+    @property
+    def sd(self) -> float | None:
+        return float(pd.Series(self.values).std(ddof=1)) if len(self.values) > 1 else None
+
+    def text(self, bold: str = "{}") -> str:
+        if not self.values:
+            return "–"
+        sd = f" ± {self.sd:.{self.digits}f}" if self.sd is not None else ""
+        text = f"{self.mean:.{self.digits}f}{sd}"
+        return bold.format(text) if self.best else text
+
+
+@dataclass
+class Rendered:
+    """A table before it is written: headers, rows of (label, cells), and lines of notes."""
+
+    headers: list[str]
+    rows: list[tuple[str, list[Cell]]]
+    notes: list[str]
+
+
+def load_metrics(plan: StudyPlan) -> pd.DataFrame:
+    """The study's collected metrics."""
+    return pd.read_csv(plan.results / "metrics.csv", dtype={"seed": "Int64"}, keep_default_na=False, na_values=[""])
+
+
+def render(plan: StudyPlan, name: str) -> None:
+    """Write a table of the study as ``.md``, ``.csv`` and ``.tex``."""
+    if name not in plan.study.tables:
+        raise JebmError(f"params.yaml: {plan.name}.tables: no table '{name}'; it has: {', '.join(plan.study.tables)}")
+    spec = plan.study.tables[name]
+    table = load(TABLES[spec.kind])(plan, spec, load_metrics(plan))
+    path = plan.results / "tables" / name
+    with published(path.with_suffix(".md")) as file:
+        file.write(markdown(table, spec.caption))
+    with published(path.with_suffix(".tex")) as file:
+        file.write(latex(table, spec.caption))
+    write_csv(path.with_suffix(".csv"), *_flat(table))
+    say(f"{path}.md")
+
+
+def metrics_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
+    """A row a variant, a column a metric; the floor of real data, where there is one, in the notes."""
+    rows = []
+    for variant in spec.variants:
+        rows.append((variant, [_cell(frame, variant, metric) for metric in spec.columns]))
+    for column, metric in enumerate(spec.columns):
+        _mark_best([cells[column] for _, cells in rows], describe(metric).better)
+    headers = ["prior", *(_header(metric) for metric in spec.columns)]
+    return Rendered(headers, rows, [*_notes(plan, frame, spec), *_floor(frame, spec.columns)])
+
+
+def by_seed_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
+    """A row a seed, and for each metric a column a variant; for a positive distance also its ratio to the first."""
+    headers, columns = ["seed"], []
+    for metric in spec.columns:
+        base = _by_seed(frame, spec.variants[0], metric)
+        for variant in spec.variants:
+            values = _by_seed(frame, variant, metric)
+            headers.append(f"{METRICS[metric].label} {variant}{ARROWS[METRICS[metric].better]}")
+            columns.append((values, METRICS[metric].digits))
+            if metric == "fd" and variant != spec.variants[0]:
+                headers.append(f"{spec.variants[0]} / {variant}")
+                columns.append(({seed: base[seed] / values[seed] for seed in values}, 2))
+    rows = []
+    for seed in plan.seeds:
+        rows.append((str(seed), [Cell([values[seed]] if seed in values else [], digits) for values, digits in columns]))
+    return Rendered(headers, rows, _notes(plan, frame, spec))
+
+
+def detection_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
+    """A row an outlier set, a column a score of a prior. Scores without a tilt stand for the first prior only."""
+    measure = spec.columns[0].split(":")[0]
+    sets = list(dict.fromkeys(m.split(":")[1] for m in frame.metric if m.startswith(f"{measure}:")))
+    columns = []
+    for position, variant in enumerate(spec.variants):
+        for column in spec.columns:
+            score = column.split(":")[1]
+            tilted = score in ("f", "elbo+f")
+            if tilted != (position == 0):
+                columns.append((variant, score))
+    rows = []
+    for name in sets:
+        cells = [_cell(frame, variant, f"{measure}:{name}:{score}") for variant, score in columns]
+        _mark_best(cells, METRICS[measure].better)
+        rows.append((name, cells))
+    headers = ["outliers", *(f"{score} ({variant})" for variant, score in columns)]
+    notes = _notes(plan, frame, spec, [f"{measure}:{name}:{score}" for name in sets for _, score in columns])
+    return Rendered(headers, rows, notes)
+
+
+def markdown(table: Rendered, caption: str) -> str:
+    body = [[label, *(cell.text("**{}**") for cell in cells)] for label, cells in table.rows]
+    text = pd.DataFrame(body, columns=table.headers).to_markdown(index=False, disable_numparse=True)
+    return f"{caption}\n\n{text}\n\n" + "\n".join(f"- {note}" for note in table.notes) + "\n"
+
+
+def latex(table: Rendered, caption: str) -> str:
+    """A booktabs table; needs no package but booktabs."""
+    lines = [" & ".join(map(_tex, table.headers)) + r" \\", r"\midrule"]
+    for label, cells in table.rows:
+        lines.append(" & ".join([_tex(label), *(_tex(cell.text(r"\textbf{{{}}}")) for cell in cells)]) + r" \\")
+    columns = "l" + "r" * (len(table.headers) - 1)
+    notes = "".join(f"% {note}\n" for note in table.notes)
+    body = "\n".join(lines)
+    return (
+        f"{notes}\\begin{{table}}\n\\centering\n\\caption{{{_tex(caption)}}}\n\\begin{{tabular}}{{{columns}}}\n"
+        f"\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}\n\\end{{table}}\n"
+    )
+
+
+def _tex(text: str) -> str:
+    for plain, tex in (
+        ("%", r"\%"), ("_", r"\_"), ("±", r"$\pm$"), ("↓", r"$\downarrow$"), ("↑", r"$\uparrow$"),
+        (">", r"$>$"), ("–", "--"), ("−", "$-$"),
+    ):  # fmt: skip
+        text = text.replace(plain, tex)
+    return text
+
+
+def _cell(frame: pd.DataFrame, variant: str, metric: str) -> Cell:
+    chosen = frame[(frame.variant == variant) & (frame.metric == metric)]
+    if chosen.protocol.nunique() > 1:
+        raise JebmError(
+            f"{metric} of {variant} was measured under {chosen.protocol.nunique()} protocols "
+            f"({', '.join(chosen.protocol.unique())}); they can't be averaged"
+        )
+    return Cell(list(chosen.value), describe(metric).digits)
+
+
+def _by_seed(frame: pd.DataFrame, variant: str, metric: str) -> dict[int, float]:
+    chosen = frame[(frame.variant == variant) & (frame.metric == metric)]
+    return dict(zip(chosen.seed.astype(int), chosen.value, strict=True))
+
+
+def _mark_best(cells: list[Cell], better: int) -> None:
+    """Bold the best mean, and every other one that prints the same."""
+    means = [cell.mean for cell in cells if cell.values]
+    if not better or len(means) < 2:
+        return
+    best = max(means) if better > 0 else min(means)
+    for cell in cells:
+        cell.best = bool(cell.values) and f"{cell.mean:.{cell.digits}f}" == f"{best:.{cell.digits}f}"
+
+
+def _header(metric: str) -> str:
+    return f"{METRICS[metric].label}{ARROWS[METRICS[metric].better]}"
+
+
+def _notes(plan: StudyPlan, frame: pd.DataFrame, spec: Table, metrics: list[str] | None = None) -> list[str]:
+    """Seeds; for each metric what it is, its sample count and its protocol. One protocol a column, or none at all."""
+    seeds = ", ".join(map(str, plan.seeds))
+    notes = [f"Mean ± standard deviation over seeds {seeds} (n = {len(plan.seeds)})."] if spec.kind != "by-seed" else []
+    chosen = frame[frame.variant.isin(spec.variants) & frame.metric.isin(metrics or spec.columns)]
+    for metric, group in chosen.groupby(chosen.metric.str.split(":").str[0], sort=False):
+        protocols, counts = sorted(group.protocol.unique()), sorted(group.n.unique())
+        if len(protocols) > 1:
+            raise JebmError(
+                f"{metric}: protocols {' and '.join(protocols)} in one column can't be compared; "
+                f"{plan.results / 'protocols.json'} says how they differ"
+            )
+        known = METRICS[metric]
+        count = " or ".join(map(str, counts))
+        notes.append(f"{known.label}: {known.about}; sample count {count}, protocol {protocols[0]}.")
+    return notes
+
+
+def _floor(frame: pd.DataFrame, metrics: list[str]) -> list[str]:
+    floor = frame[(frame.variant == FLOOR) & frame.metric.isin(metrics)]
+    return [
+        f"{METRICS[row.metric].label} of the {row.n} training images themselves against the same held-out images "
+        f"(floor): {row.value:.{METRICS[row.metric].digits}f}."
+        for row in floor.itertuples()
+    ]
+
+
+def _flat(table: Rendered) -> tuple[list[str], list[dict]]:
+    """Columns and rows of the CSV: numbers without formatting."""
+    columns, rows = [table.headers[0]], []
+    for header in table.headers[1:]:
+        name = header.translate(str.maketrans("", "", "↓↑")).strip()
+        columns += [f"{name} mean", f"{name} sd", f"{name} n"]
+    for label, cells in table.rows:
+        numbers = []
+        for cell in cells:
+            sd = "" if cell.sd is None else f"{cell.sd:.6g}"
+            numbers += [f"{cell.mean:.6g}", sd, len(cell.values)] if cell.values else ["", "", 0]
+        rows.append(dict(zip(columns, [label, *numbers], strict=True)))
+    return columns, rows

@@ -1,0 +1,43 @@
+"""Transition kernels: one step of a population of chains, and the Metropolis test that they share."""
+
+from abc import ABC, abstractmethod
+
+import torch
+
+from jebm.sampling.target import State, Target
+
+
+class Kernel(ABC):
+    """One transition. ``step_size`` is a standard deviation: the noise of a step is N(0, step_size²)."""
+
+    def __init__(self, step_size: float, adjusted: bool):
+        self.step_size, self.adjusted = step_size, adjusted
+
+    def check(self, target: Target) -> None:
+        """Refuse a target that this kernel can't sample (ValueError)."""
+
+    @abstractmethod
+    def evaluate(self, target: Target, x: torch.Tensor) -> State:
+        """The state at x, with the value and gradient that this kernel works with."""
+
+    @abstractmethod
+    def propose_mean(self, state: State) -> torch.Tensor:
+        """Mean of the Gaussian proposal from each chain; its standard deviation is ``step_size``."""
+
+    @abstractmethod
+    def log_ratio(self, old: State, new: State) -> torch.Tensor:
+        """log π(new) q(new → old) − log π(old) q(old → new), (batch,)."""
+
+    def step(self, target: Target, state: State, generator: torch.Generator) -> tuple[State, torch.Tensor]:
+        """The next state and which proposals were accepted, (batch,) bool.
+
+        Without the test all are; with it, a proposal that is not finite is rejected.
+        """
+        noise = torch.randn(state.x.shape, generator=generator, device=state.x.device, dtype=state.x.dtype)
+        new = self.evaluate(target, self.propose_mean(state) + self.step_size * noise)
+        if not self.adjusted:
+            return new, torch.ones(len(noise), dtype=torch.bool, device=noise.device)
+        uniform = torch.rand(len(noise), generator=generator, device=noise.device, dtype=noise.dtype)
+        # NaN compares false, so a proposal that is not finite is a rejection.
+        accepted = torch.log(uniform) < self.log_ratio(state, new)
+        return new.where(accepted, state), accepted

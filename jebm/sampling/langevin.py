@@ -1,0 +1,32 @@
+"""Langevin dynamics on any log density: unadjusted (the paper's), or Metropolis-adjusted (MALA)."""
+
+from __future__ import annotations
+
+import torch
+
+from jebm.sampling.kernel import Kernel
+from jebm.sampling.target import State, Target
+from jebm.types import Positive
+
+
+class Langevin(Kernel):
+    """x' = x + s²/2 ∇log p(x) + s ξ (arXiv 2306.06323, eq. 12, where s² = 2·step).
+
+    Args:
+        step_size: s, a standard deviation. Unadjusted on N(0, 1) the variance becomes 1/(1 − s²/4).
+        adjusted: accept or reject by the Metropolis–Hastings ratio, which makes the target invariant.
+    """
+
+    def __init__(self, *, step_size: Positive, adjusted: bool = False):
+        super().__init__(step_size, adjusted)
+
+    def evaluate(self, target: Target, x: torch.Tensor) -> State:
+        return State(x, *target.log_prob_and_gradient(x))
+
+    def propose_mean(self, state: State) -> torch.Tensor:
+        return state.x + 0.5 * self.step_size**2 * state.gradient
+
+    def log_ratio(self, old: State, new: State) -> torch.Tensor:
+        backward = (old.x - self.propose_mean(new)).square().sum(1)
+        forward = (new.x - self.propose_mean(old)).square().sum(1)
+        return new.value - old.value - (backward - forward) / (2 * self.step_size**2)

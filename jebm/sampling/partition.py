@@ -1,0 +1,58 @@
+"""Importance sampling from the Gaussian prior: the partition function, and draws of the tilted density itself."""
+
+import math
+from typing import NamedTuple
+
+import torch
+
+from jebm.models.priors import Prior
+
+
+class LogPartition(NamedTuple):
+    value: float
+    """log Z = log E_{N(0, I)}[exp tilt], nats."""
+    standard_error: float
+    """By the delta method, nats; 0 where Z = 1 is exact. Trust it only with the effective sample size beside it."""
+    effective_fraction: float
+    """Effective sample size (Σw)² / Σw² of the weights, as a fraction of the draws."""
+
+
+@torch.no_grad()
+def tilts(prior: Prior, eps: torch.Tensor, batch_size: int = 10_000) -> torch.Tensor:
+    """tilt(ε) of flat ε, (count,), in batches."""
+    return torch.cat([prior.tilt(batch) for batch in eps.split(batch_size)])
+
+
+def effective_fraction(log_weights: torch.Tensor) -> float:
+    """(Σw)² / (n Σw²) of weights given by their logarithms."""
+    log_w = log_weights.double()
+    return math.exp(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0)) / len(log_w)
+
+
+def estimate_log_partition(prior: Prior, dimensions: int, draws: int, generator: torch.Generator) -> LogPartition:
+    """log Z by importance sampling from N(0, I); exact, without draws, where the prior is normalised."""
+    if prior.normalised:
+        return LogPartition(0.0, 0.0, 1.0)
+    eps = torch.randn(draws, dimensions, generator=generator, device=generator.device)
+    log_w = tilts(prior, eps).double()
+    value = float(torch.logsumexp(log_w, 0)) - math.log(draws)
+    fraction = effective_fraction(log_w)
+    # Var(mean w) / mean(w)² = (1/fraction − 1) / n.
+    return LogPartition(value, math.sqrt(max(1 / fraction - 1, 0.0) / draws), fraction)
+
+
+def resample(
+    prior: Prior, dimensions: int, count: int, pool: int, generator: torch.Generator
+) -> tuple[torch.Tensor, float]:
+    """``count`` draws of p(ε) ∝ exp(tilt) N(0, I), resampled from ``pool`` Gaussian draws.
+
+    Returns them with the effective fraction of the weights. Systematic resampling: a draw appears ⌊n w⌋ or ⌈n w⌉ times.
+    """
+    eps = torch.randn(pool, dimensions, generator=generator, device=generator.device)
+    log_w = tilts(prior, eps).double()
+    edges = torch.cumsum(torch.softmax(log_w, 0), 0)
+    offset = torch.rand((), generator=generator, device=eps.device, dtype=torch.float64)
+    points = (torch.arange(count, device=eps.device, dtype=torch.float64) + offset) / count
+    index = torch.searchsorted(edges, points).clamp_(max=pool - 1)
+    order = torch.randperm(count, generator=generator, device=eps.device)
+    return eps[index[order]], effective_fraction(log_w)

@@ -1,0 +1,44 @@
+"""Preconditioned Crank–Nicolson Langevin: the natural chain for a tilt of N(0, I).
+
+With a tilt of zero it leaves N(0, I) alone at any step size, adjusted or not (Cotter, Roberts, Stuart and White,
+"MCMC methods for functions", 2013).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from jebm.sampling.kernel import Kernel
+from jebm.sampling.target import State, Target
+from jebm.types import Annotated, Field, Positive
+
+
+class CrankNicolsonLangevin(Kernel):
+    """ε' = a ε + (1 − a) ∇tilt(ε) + s ξ with a = √(1 − s²).
+
+    Args:
+        step_size: s, a standard deviation, below 1.
+        adjusted: accept or reject by the Metropolis–Hastings ratio, which makes the tilted density invariant.
+    """
+
+    def __init__(self, *, step_size: Annotated[Positive, Field(lt=1)], adjusted: bool = True):
+        super().__init__(step_size, adjusted)
+        self.contraction = math.sqrt(1 - step_size**2)
+
+    def check(self, target: Target) -> None:
+        if not target.gaussian_base:
+            raise ValueError("the pcnl kernel samples tilts of N(0, I) only: use it in whitened space")
+
+    def evaluate(self, target: Target, x: torch.Tensor) -> State:
+        return State(x, *target.tilt_and_gradient(x))
+
+    def propose_mean(self, state: State) -> torch.Tensor:
+        return self.contraction * state.x + (1 - self.contraction) * state.gradient
+
+    def log_ratio(self, old: State, new: State) -> torch.Tensor:
+        backward = (old.x - self.propose_mean(new)).square().sum(1)
+        forward = (new.x - self.propose_mean(old)).square().sum(1)
+        base = 0.5 * (old.x.square().sum(1) - new.x.square().sum(1))
+        return new.value - old.value + base - (backward - forward) / (2 * self.step_size**2)

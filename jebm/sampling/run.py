@@ -1,0 +1,38 @@
+"""The chain: a kernel for K steps on a population, with a count of everything that went wrong."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from jebm.sampling.kernel import Kernel
+from jebm.sampling.target import Target
+
+
+class ChainResult(NamedTuple):
+    x: torch.Tensor
+    """(chains, dimensions): where the chains ended."""
+    acceptance: torch.Tensor
+    """Scalar: accepted fraction of all proposals; 1 without a test."""
+    non_finite: torch.Tensor
+    """Scalar: how many chains ended with a non-finite state or log density."""
+
+
+def run_chain(
+    kernel: Kernel,
+    target: Target,
+    start: torch.Tensor,
+    steps: int,
+    generator: torch.Generator,
+    on_step: Callable[[int], None] = lambda step: None,
+) -> ChainResult:
+    """Run ``steps`` transitions from ``start`` (chains, dimensions); nothing leaves the device until the end."""
+    kernel.check(target)
+    state = kernel.evaluate(target, start)
+    accepted = torch.zeros((), device=start.device)
+    for step in range(steps):
+        state, moved = kernel.step(target, state, generator)
+        accepted = accepted + moved.float().mean()
+        on_step(step + 1)
+    finite = torch.isfinite(state.x).all(1) & torch.isfinite(state.value)
+    return ChainResult(state.x.detach(), accepted / max(steps, 1), (~finite).sum())

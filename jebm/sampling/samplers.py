@@ -1,0 +1,95 @@
+"""Samplers: how draws of a prior are made. Each takes its parameters by keyword and offers ``draw``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from jebm.errors import DivergedError, JebmError
+from jebm.models.nets import frozen
+from jebm.models.priors import Prior
+from jebm.registry import build
+from jebm.sampling.partition import resample
+from jebm.sampling.run import run_chain
+from jebm.sampling.target import Target
+from jebm.types import Count, KernelBlock
+
+
+class Draws(NamedTuple):
+    eps: torch.Tensor
+    """(count, dimensions), flat whitened latents."""
+    diagnostics: dict[str, float]
+    """What a reader must know of how they were drawn: acceptance, effective sample size …"""
+
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how far it is, and out of how much."""
+
+
+class Sampler(ABC):
+    @abstractmethod
+    def draw(self, prior: Prior, dimensions: int, count: int, generator: torch.Generator, progress: Progress) -> Draws:
+        """``count`` draws from the prior."""
+
+
+class Ancestral(Sampler):
+    """Exact draws, for priors that have them: the Gaussian prior and mixtures."""
+
+    def draw(self, prior, dimensions, count, generator, progress):
+        try:
+            return Draws(prior.sample(count, generator), {})
+        except NotImplementedError:
+            raise JebmError(
+                "params.yaml: draw_samples.sampler: 'ancestral' can't draw from a learned energy; "
+                "use 'chain' or 'resampling'"
+            ) from None
+
+
+class Chain(Sampler):
+    """The end points of chains in whitened space that start from the Gaussian prior.
+
+    Args:
+        kernel: one transition.
+        steps: transitions of each chain.
+        chains: how many run side by side.
+    """
+
+    def __init__(self, *, kernel: KernelBlock, steps: Count, chains: Count = 2000):
+        self.kernel, self.steps, self.chains = build("kernel", kernel), steps, chains
+
+    def draw(self, prior, dimensions, count, generator, progress):
+        target, ends, acceptance, non_finite, done = Target(prior.tilt), [], 0.0, 0, 0
+        with frozen(prior):
+            while done < count:
+                size = min(self.chains, count - done)
+                start = torch.randn(size, dimensions, generator=generator, device=generator.device)
+                result = run_chain(self.kernel, target, start, self.steps, generator)
+                ends.append(result.x)
+                acceptance += float(result.acceptance) * size
+                non_finite += int(result.non_finite)
+                done += size
+                progress("chains", done, count)
+        if non_finite:
+            raise DivergedError(
+                f"{non_finite} of {count} chains are not finite after {self.steps} steps; "
+                "lower draw_samples.sampler.kernel.step_size or set its adjusted: true"
+            )
+        return Draws(torch.cat(ends), {"acceptance": acceptance / count, "langevin_steps": self.steps})
+
+
+class Resampling(Sampler):
+    """Importance resampling of Gaussian-prior draws: samples of the learned density itself, without a chain.
+
+    Args:
+        pool: draws of the Gaussian prior to choose from.
+    """
+
+    def __init__(self, *, pool: Count):
+        self.pool = pool
+
+    def draw(self, prior, dimensions, count, generator, progress):
+        eps, fraction = resample(prior, dimensions, count, self.pool, generator)
+        return Draws(eps, {"effective_sample_size": fraction * self.pool, "pool": self.pool})

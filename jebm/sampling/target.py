@@ -1,0 +1,54 @@
+"""What a chain samples: an unnormalised log density and its gradient, in one call of autograd a step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from jebm.models.hierarchy import standard_normal_log_prob
+
+
+@dataclass(frozen=True)
+class Target:
+    """log p(x) = tilt(x) + base(x) + const on flat x (batch, dimensions).
+
+    Attributes:
+        tilt: the part that needs autograd, (batch,), nats.
+        gaussian_base: whether the base is N(0, I) (whitened space) or flat (the tilt is the whole log density).
+    """
+
+    tilt: Callable[[torch.Tensor], torch.Tensor]
+    gaussian_base: bool = True
+
+    def tilt_and_gradient(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = x.detach().requires_grad_(True)
+        with torch.enable_grad():
+            tilt = self.tilt(x)
+            # A tilt that does not depend on x (the Gaussian prior's) has no graph.
+            gradient = torch.autograd.grad(tilt.sum(), x)[0] if tilt.requires_grad else torch.zeros_like(x)
+        return tilt.detach(), gradient
+
+    def log_prob_and_gradient(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """log p(x) up to its constant, (batch,), and its gradient, like x."""
+        tilt, gradient = self.tilt_and_gradient(x)
+        if not self.gaussian_base:
+            return tilt, gradient
+        return tilt + standard_normal_log_prob(x), gradient - x
+
+
+class State:
+    """A population of chains at one step, with what the kernel has already computed there."""
+
+    __slots__ = ("gradient", "value", "x")
+
+    def __init__(self, x: torch.Tensor, value: torch.Tensor, gradient: torch.Tensor):
+        self.x, self.value, self.gradient = x, value, gradient
+
+    def where(self, accepted: torch.Tensor, other: "State") -> "State":
+        """This state in the chains where ``accepted`` (batch,) is true, the other one elsewhere."""
+        column = accepted.unsqueeze(1)
+        return State(
+            torch.where(column, self.x, other.x),
+            torch.where(accepted, self.value, other.value),
+            torch.where(column, self.gradient, other.gradient),
+        )

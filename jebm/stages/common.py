@@ -1,0 +1,103 @@
+"""What the stages share: the paths and streams of a run, and loading what an earlier stage published."""
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from jebm.data.dataset import Dataset, load_dataset
+from jebm.errors import JebmError
+from jebm.models.hierarchy import Hierarchy
+from jebm.models.priors import Prior, build_prior
+from jebm.plan import HISTORY, RECORD, WEIGHTS, Stage, StudyPlan, Variant
+from jebm.registry import build
+from jebm.store import read_tensors, sha256, write_csv, write_json, write_tensors
+from jebm.streams import derive_seed, generator
+
+
+@dataclass(frozen=True)
+class Run:
+    """One job: a stage of a variant, at a seed."""
+
+    plan: StudyPlan
+    variant: Variant
+    kind: str
+    seed: int | None
+    checkpoint_seconds: float = 60.0
+
+    @property
+    def stage(self) -> Stage:
+        return self.variant.stage(self.kind)
+
+    @property
+    def folder(self) -> Path:
+        return self.stage.run_folder(self.seed)
+
+    @property
+    def title(self) -> str:
+        seed = "" if self.seed is None else f" seed {self.seed}"
+        return f"{self.plan.name} {self.kind} {self.stage.id}{seed}"
+
+    @property
+    def device(self) -> str:
+        return self.variant.params.compute.device
+
+    def stream(self, purpose: str) -> torch.Generator:
+        """A random stream of this job's own."""
+        return generator(self.stage.id, self.seed, purpose, device=self.device)
+
+    def derived_seed(self, purpose: str) -> int:
+        return derive_seed(self.stage.id, self.seed, purpose)
+
+    def dataset(self) -> Dataset:
+        return load_dataset(self.variant.dataset.folder)
+
+    def identity(self, *inputs: Path) -> dict:
+        """What must agree before an unfinished training state may be resumed."""
+        return {
+            "parameters": self.stage.id,
+            "seed": self.seed,
+            "data": [sha256(path) for path in inputs],
+            "torch": torch.__version__,
+        }
+
+
+def prepare_compute(run: Run) -> None:
+    """Fix the number of threads, on which rounding depends, and see that the device exists."""
+    torch.set_num_threads(run.variant.params.compute.threads)
+    torch.use_deterministic_algorithms(True)
+    try:
+        torch.zeros(1, device=run.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise JebmError(
+            f"params.yaml: {run.plan.name}.compute.device: '{run.device}' can't be used: {reason}"
+        ) from None
+
+
+def publish_training(run: Run, weights: dict[str, torch.Tensor], history: list[dict], facts: dict) -> None:
+    """Write weights (with the arguments that rebuild the module), history and record; the weights last."""
+    header = {"kind": run.kind, "spec": run.stage.spec, "seed": run.seed, "stage": run.stage.id}
+    columns = list(dict.fromkeys(key for row in history for key in row))
+    write_csv(run.folder / HISTORY, columns, history)
+    versions = {"torch": torch.__version__, "python": platform.python_version()}
+    write_json(run.folder / RECORD, {**header, **facts, "versions": versions})
+    write_tensors(run.folder / WEIGHTS, weights, header)
+
+
+def load_backbone(run: Run, image_shape: tuple[int, ...]) -> Hierarchy:
+    """The frozen backbone that this run's variant stands on."""
+    hierarchy = build("backbone", run.variant.params.backbone, image_shape)
+    weights, _ = read_tensors(run.variant.backbone.run_folder(run.seed) / WEIGHTS)
+    hierarchy.load_state_dict(weights)
+    return hierarchy.requires_grad_(False).to(run.device).eval()
+
+
+def load_prior(run: Run, hierarchy: Hierarchy) -> Prior:
+    """The variant's prior, with what it learned."""
+    prior = build_prior(run.variant.params.prior, hierarchy)
+    if run.variant.learned:
+        weights, _ = read_tensors(run.variant.prior.run_folder(run.seed) / WEIGHTS)
+        prior.load_state_dict(weights)
+    return prior.requires_grad_(False).to(run.device).eval()

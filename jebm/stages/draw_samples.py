@@ -1,0 +1,33 @@
+"""draw_samples: images from one prior by one sampler."""
+
+import torch
+
+from jebm.data.dataset import quantise
+from jebm.plan import SAMPLES
+from jebm.progress import Progress
+from jebm.registry import build
+from jebm.sampling.partition import tilts
+from jebm.stages.common import Run, load_backbone, load_prior, prepare_compute
+from jebm.store import write_tensors
+
+
+@torch.no_grad()
+def run(job: Run) -> None:
+    prepare_compute(job)
+    data, settings = job.dataset(), job.variant.params.draw_samples
+    hierarchy = load_backbone(job, data.image_shape)
+    prior = load_prior(job, hierarchy)
+    sampler = build("sampler", settings.sampler)
+    eps, diagnostics = sampler.draw(
+        prior, hierarchy.dimensions, settings.count, job.stream("draw"), Progress(job.title)
+    )
+    images = decode_images(hierarchy, eps, data.levels)
+    tensors = {"images": images, "eps": eps, "tilt": tilts(prior, eps)}
+    write_tensors(job.folder / SAMPLES, tensors, {"stage": job.stage.id, "seed": job.seed, "diagnostics": diagnostics})
+
+
+@torch.no_grad()
+def decode_images(hierarchy, eps: torch.Tensor, levels: int, batch_size: int = 2000) -> torch.Tensor:
+    """The means of p(x | z) for flat ε, quantised to the data's grey levels, uint8."""
+    means = [hierarchy.decode(hierarchy.transform_flat(batch)).mean for batch in eps.split(batch_size)]
+    return torch.cat([quantise(mean, levels) for mean in means])

@@ -1,0 +1,94 @@
+"""evaluate_samples: distances between samples and held-out images, for all variants that sample one prior."""
+
+from importlib.metadata import version
+
+import numpy as np
+
+from jebm.data.dataset import Dataset
+from jebm.metrics.features import extract
+from jebm.metrics.frechet import frechet
+from jebm.metrics.kernel_distance import kernel_distance
+from jebm.metrics.records import MetricRecord
+from jebm.models.classifier import Classifier
+from jebm.plan import IMAGES, METRICS, SAMPLES, WEIGHTS
+from jebm.progress import Progress
+from jebm.stages.common import Run, prepare_compute
+from jebm.stages.train_features import build_classifier
+from jebm.store import read_tensors
+
+
+def run(job: Run) -> None:
+    prepare_compute(job)
+    distances = Distances(job)
+    progress, ids = Progress(job.title), job.stage.spec["samples"]
+    for done, samples_id in enumerate(ids, 1):
+        variant = job.plan.find("samples", samples_id)
+        path = variant.samples.run_folder(job.seed) / SAMPLES
+        tensors, header = read_tensors(path, {"images"}.__contains__)
+        distances.add(tensors["images"], samples_id)
+        for name, value in header["diagnostics"].items():
+            distances.record.add(name, value, len(tensors["images"]), "sampler", samples=samples_id)
+        progress("sample sets", done, len(ids))
+    distances.record.save(job.folder / METRICS)
+
+
+def run_floor(job: Run) -> None:
+    """evaluate_floor: the same distances between the training images and the held-out ones, real against real."""
+    prepare_compute(job)
+    distances = Distances(job)
+    distances.add(distances.data.images("train"), job.stage.id)
+    distances.record.save(job.folder / METRICS)
+
+
+class Distances:
+    """FD and KD against the reference split of the study, with their protocols."""
+
+    def __init__(self, job: Run):
+        self.settings, self.data = job.variant.params.evaluate_samples, job.dataset()
+        self.record = MetricRecord(job.seed)
+        self.classifier = self._classifier(job, self.data)
+        self.reference = self._extract(self.data.images(self.settings.reference))
+        self.subset_seed = job.derived_seed("kernel distance")
+        facts = _facts(job, self.data)
+        kd_facts = {
+            "subsets": self.settings.kernel_distance_subsets,
+            "subset_size": min(self.settings.kernel_distance_subset_size, len(self.reference)),
+        }
+        name = job.plan.name
+        self.fd = self.record.protocol(f"fd-{name}", {"distance": "Fréchet", **facts})
+        self.kd = self.record.protocol(f"kd-{name}", {"distance": "kernel", **kd_facts, **facts})
+        self.record.protocols["sampler"] = {"about": "how the samples were drawn, as the sampler reports it"}
+
+    def add(self, images, samples: str) -> None:
+        features, n = self._extract(images), len(images)
+        self.record.add("fd", frechet(features, self.reference), n, self.fd, samples=samples)
+        kd = kernel_distance(
+            features,
+            self.reference,
+            self.settings.kernel_distance_subsets,
+            self.settings.kernel_distance_subset_size,
+            self.subset_seed,
+        )
+        self.record.add("kd", kd, n, self.kd, samples=samples)
+
+    def _extract(self, images) -> np.ndarray:
+        return extract(self.classifier, images, self.data.levels)
+
+    def _classifier(self, job: Run, data: Dataset) -> Classifier:
+        classifier = build_classifier(job, data.image_shape)
+        weights, _ = read_tensors(job.variant.features.folder / WEIGHTS)
+        classifier.load_state_dict(weights)
+        return classifier.requires_grad_(False).eval()
+
+
+def _facts(job: Run, data: Dataset) -> dict:
+    return {
+        "code": f"clean-fid {version('clean-fid')}",
+        "features": f"classifier {job.variant.features.id}, penultimate layer",
+        "image_shape": list(data.image_shape),
+        "grey_levels": data.levels,
+        "reference": job.variant.params.evaluate_samples.reference,
+        "reference_count": len(data.images(job.variant.params.evaluate_samples.reference)),
+        "reference_sha256": data.manifest["sha256"][IMAGES],
+        "samples": "means of p(x|z), quantised",
+    }

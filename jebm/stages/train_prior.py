@@ -1,0 +1,30 @@
+"""train_prior: stage 2, whatever the prior has to learn on the frozen backbone."""
+
+from jebm.models.priors import build_prior
+from jebm.plan import IMAGES, WEIGHTS
+from jebm.registry import FITS, load
+from jebm.stages.common import Run, load_backbone, prepare_compute, publish_training
+from jebm.training.state import StateFile
+
+
+def run(job: Run) -> None:
+    prepare_compute(job)
+    params, data = job.variant.params, job.dataset()
+    hierarchy = load_backbone(job, data.image_shape)
+    prior = build_prior(params.prior, hierarchy).to(job.device)
+    pixels = {split: data.pixels(split).to(job.device) for split in ("train", "validation")}
+    inputs = job.variant.dataset.folder / IMAGES, job.variant.backbone.run_folder(job.seed) / WEIGHTS
+    state = StateFile(job.stage.state_folder(job.seed), job.identity(*inputs))
+    fit = load(FITS[params.prior.name][0])
+    history, facts = fit(
+        hierarchy,
+        prior,
+        pixels,
+        params.train_prior,
+        job.stream("train"),
+        state,
+        job.checkpoint_seconds,
+        job.title,
+    )
+    publish_training(job, prior.state_dict(), history, facts)
+    state.clear()

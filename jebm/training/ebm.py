@@ -1,0 +1,60 @@
+"""Stage 2: the energies by maximum likelihood on a frozen backbone (arXiv 2306.06323, eq. 9, section 3.2)."""
+
+import torch
+from torch import nn
+
+from jebm.config import TrainPrior
+from jebm.models.hierarchy import Hierarchy, flatten
+from jebm.models.nets import frozen
+from jebm.models.priors import JointPrior
+from jebm.registry import build
+from jebm.sampling.run import run_chain
+from jebm.sampling.target import Target
+from jebm.training.loop import Loss, Trainer
+from jebm.training.state import StateFile
+
+
+def contrastive_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainPrior, generator: torch.Generator) -> Loss:
+    """Descends E[f(z⁻)] − E[f(z⁺)]: z⁺ from q(z | x), z⁻ from a chain on the prior that starts from the Gaussian one.
+
+    ``energy_gap`` is E[f(z⁺)] − E[f(z⁻)], nats: near 0 at the optimum, large and growing when the chain lags behind.
+    """
+    kernel = build("kernel", settings.chain.kernel)
+    target, hierarchy = Target(prior.tilt), prior.hierarchy
+
+    def loss(step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        with torch.no_grad():
+            positive = flatten(hierarchy.infer(pixels[batch], generator).eps)
+        start = torch.randn(positive.shape, generator=generator, device=positive.device)
+        with frozen(prior):
+            chain = run_chain(kernel, target, start, settings.chain.steps, generator)
+        f_positive, f_negative = prior.tilt(positive).mean(), prior.tilt(chain.x).mean()
+        gap = f_positive - f_negative
+        return -gap, {
+            "energy_gap": gap,
+            "f_posterior": f_positive,
+            "f_prior": f_negative,
+            "acceptance": chain.acceptance,
+        }
+
+    return loss
+
+
+def fit(
+    hierarchy: Hierarchy,
+    prior: nn.Module,
+    pixels: dict[str, torch.Tensor],
+    settings: TrainPrior,
+    generator: torch.Generator,
+    state: StateFile,
+    checkpoint_seconds: float,
+    title: str,
+) -> tuple[list[dict], dict]:
+    """Learn the energies; returns the history and facts for the record."""
+    prior.initialise(generator)
+    for parameter in hierarchy.parameters():
+        parameter.requires_grad_(False)
+    loss = contrastive_loss(prior, pixels["train"], settings, generator)
+    trainer = Trainer(prior, loss, settings, len(pixels["train"]), generator, state, checkpoint_seconds, title)
+    trainer.run()
+    return trainer.history, {"steps": trainer.step, "seconds": round(trainer.seconds, 1)}

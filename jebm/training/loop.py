@@ -1,0 +1,167 @@
+"""The training loop: bounded slices between checkpoints, finite or stopped, resumable to the bit."""
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from jebm.config import Optimisation
+from jebm.errors import DivergedError, InterruptedRunError
+from jebm.progress import Progress, say
+from jebm.training.batches import EpochSampler
+from jebm.training.schedules import learning_rate
+from jebm.training.state import StateFile
+
+Loss = Callable[[int, torch.Tensor], tuple[torch.Tensor, dict[str, torch.Tensor]]]
+"""(step, indices of a batch) → the loss to descend, and scalars for the history."""
+
+
+class Trainer:
+    """Minimises a loss over the parameters of one module with AdamW.
+
+    Args:
+        module: what is trained.
+        loss: computes the loss of a step; all its randomness comes from ``generator``.
+        settings: optimiser, schedule, number of steps.
+        data_count: number of training examples.
+        generator: the run's stream: batches and everything random in the loss.
+        state: where unfinished work is kept.
+        checkpoint_seconds: how often.
+        title: names the run in progress lines and errors.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        loss: Loss,
+        settings: Optimisation,
+        data_count: int,
+        generator: torch.Generator,
+        state: StateFile,
+        checkpoint_seconds: float,
+        title: str,
+    ):
+        self.module, self.loss, self.settings, self.generator = module, loss, settings, generator
+        self.state, self.checkpoint_seconds, self.title = state, checkpoint_seconds, title
+        self.parameters = list(module.parameters())
+        self.batches = EpochSampler(data_count, settings.batch_size, generator)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+        )
+        self.average = [p.detach().clone() for p in self.parameters] if settings.ema else []
+        self.step, self.history, self.seconds = 0, [], 0.0
+
+    def run(self) -> None:
+        """Train to the last step and leave the published weights (the average, if there is one) in the module.
+
+        Raises:
+            DivergedError: a loss, a scalar of the history or the gradient norm is not finite; nothing was updated.
+            InterruptedRunError: SIGTERM or SIGUSR1 asked to stop; the state is saved.
+        """
+        self._resume()
+        progress = Progress(self.title)
+        with _stop_signals() as stop:
+            saved = started = time.monotonic()
+            before = self.seconds
+            while self.step < self.settings.steps:
+                self._advance()
+                now = time.monotonic()
+                self.seconds = before + now - started
+                progress(self._describe(), self.step, self.settings.steps)
+                if stop or now - saved >= self.checkpoint_seconds:
+                    self._save()
+                    saved = now
+                if stop:
+                    raise InterruptedRunError(
+                        f"{self.title}: stopped by {stop[0]} at step {self.step}; run the same command to go on"
+                    )
+        if self.average:
+            with torch.no_grad():
+                for parameter, average in zip(self.parameters, self.average, strict=True):
+                    parameter.copy_(average)
+
+    def _advance(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, self.settings)
+        random_before = self.generator.get_state(), self.batches.state_dict()
+        loss, scalars = self.loss(self.step, self.batches.next())
+        self.optimizer.zero_grad()
+        loss.backward()
+        limit = self.settings.clip_gradient_norm or math.inf
+        norm = nn.utils.clip_grad_norm_(self.parameters, limit)
+        row = {key: value.detach() for key, value in {"loss": loss, **scalars, "gradient_norm": norm}.items()}
+        self._check_finite(row, random_before)
+        self.optimizer.step()
+        if self.average:
+            torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - self.settings.ema)
+        self.step += 1
+        if self.step % self.settings.log_every == 0 or self.step == self.settings.steps:
+            self.history.append({"step": self.step, **{key: float(value) for key, value in row.items()}})
+
+    def _check_finite(self, row: dict[str, torch.Tensor], random_before: tuple[Any, dict]) -> None:
+        values = torch.stack([value.float() for value in row.values()])
+        if torch.isfinite(values).all():
+            return
+        bad = [f"{name} is {float(value)}" for name, value in zip(row, values, strict=True) if not value.isfinite()]
+        # The optimiser has not stepped: what is in memory is still the last good state.
+        self.generator.set_state(random_before[0])
+        self.batches.load_state_dict(random_before[1])
+        self._save()
+        raise DivergedError(
+            f"{self.title}: {', '.join(bad)} at step {self.step + 1} of {self.settings.steps}; stopped before the "
+            f"optimiser stepped. Last good checkpoint: {self.state.path} (step {self.step}). "
+            "Lower the learning rate or the step size of the chain in params.yaml"
+        )
+
+    def _describe(self) -> str:
+        if not self.history:
+            return "step"
+        shown = {key: value for key, value in self.history[-1].items() if key != "step"}
+        return " ".join(f"{key}={value:.3g}" for key, value in shown.items()) + "; step"
+
+    def _save(self) -> None:
+        self.state.save(
+            {
+                "step": self.step,
+                "seconds": self.seconds,
+                "history": self.history,
+                "module": self.module.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "average": self.average,
+                "generator": self.generator.get_state(),
+                "batches": self.batches.state_dict(),
+            }
+        )
+
+    def _resume(self) -> None:
+        content = self.state.load()
+        if content is None:
+            return
+        self.step, self.seconds, self.history = content["step"], content["seconds"], content["history"]
+        self.module.load_state_dict(content["module"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.average = content["average"]
+        self.generator.set_state(content["generator"])
+        self.batches.load_state_dict(content["batches"])
+        say(f"{self.title}: going on from step {self.step} of {self.settings.steps}")
+
+
+@contextlib.contextmanager
+def _stop_signals():
+    """A list that gets the name of the first SIGTERM or SIGUSR1, so that the loop can stop between two steps."""
+    caught: list[str] = []
+
+    def note(number, _):
+        caught.append(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,48 @@
+"""Constrained types for parameters, shared by the schema and by the constructors of components.
+
+A component (backbone, energy, prior, kernel, sampler, dataset) is configured by the keyword-only arguments of its
+constructor. Their annotations are names from this module, so that ``jebm.registry`` can read them without importing
+the component, and with it torch.
+"""
+
+import re
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BeforeValidator, Field
+
+__all__ = [
+    "Annotated", "Block", "Count", "Counts", "EnergyBlock", "Field", "Fraction", "KernelBlock", "LayerChoice",
+    "LayerDims", "Literal", "Natural", "NonNegative", "OodSets", "Positive",
+]  # fmt: skip
+
+
+class Block(NamedTuple):
+    """Stands in an annotation for a nested ``{name: …, …}`` block: any registered component of that kind."""
+
+    kind: str
+
+
+EnergyBlock = Block("energy")
+KernelBlock = Block("kernel")
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+
+
+def _yaml_number(value):
+    """Accept ``1e-3``: a float in YAML 1.2 (DVC writes it so), a string in YAML 1.1 (PyYAML reads it so)."""
+    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+
+
+_Float = Annotated[float, BeforeValidator(_yaml_number), Field(allow_inf_nan=False)]
+
+Natural = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Counts = Annotated[list[Count], Field(min_length=1)]
+Positive = Annotated[_Float, Field(gt=0)]
+NonNegative = Annotated[_Float, Field(ge=0)]
+Fraction = Annotated[_Float, Field(ge=0, le=1)]
+LayerDims = Annotated[list[Count], Field(min_length=1)]
+"""Latent dimensions of each layer, bottom first."""
+LayerChoice = Literal["all"] | Annotated[list[Count], Field(min_length=1)]
+"""``all``, or the numbers of some layers, 1 being the bottom one."""
+OodSets = list[Literal["patches", "uniform", "constant", "half-mix", "vertical-flip", "overlay"]]

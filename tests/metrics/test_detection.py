@@ -1,0 +1,117 @@
+"""Outlier detection: the metrics, the scores and their signs."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from oracles import LinearHierarchy
+from sklearn.metrics import average_precision_score, roc_auc_score
+from torch.distributions import Normal
+
+from jebm.errors import JebmError
+from jebm.metrics.detection import detection_metrics
+from jebm.metrics.likelihood import LogWeights, log_weights
+from jebm.models.priors import GaussianPrior
+from jebm.stages.evaluate_density import outlier_scores
+from jebm.streams import derive_seed, generator
+
+
+def test_perfect_scores():
+    assert detection_metrics(np.arange(5.0), np.arange(5.0) + 10) == {"auroc": 1.0, "auprc": 1.0, "fpr80": 0.0}
+
+
+def test_inverted_scores():
+    found = detection_metrics(np.arange(5.0) + 10, np.arange(5.0))
+    assert found["auroc"] == 0.0
+    assert found["fpr80"] == 1.0
+    assert found["auprc"] == pytest.approx(np.mean([k / (5 + k) for k in range(1, 6)]))
+
+
+def test_all_scores_equal():
+    assert detection_metrics(np.zeros(6), np.zeros(3)) == {
+        "auroc": 0.5, "auprc": pytest.approx(1 / 3), "fpr80": 1.0,
+    }  # fmt: skip
+
+
+def test_metrics_agree_with_scikit_learn_on_tied_scores():
+    rng = np.random.default_rng(derive_seed("ties"))
+    normal, outliers = rng.integers(0, 6, 60).astype(float), rng.integers(1, 8, 40).astype(float)
+    labels, scores = np.r_[np.zeros(60), np.ones(40)], np.r_[normal, outliers]
+    found = detection_metrics(normal, outliers)
+    assert found["auroc"] == pytest.approx(roc_auc_score(labels, scores))
+    assert found["auprc"] == pytest.approx(average_precision_score(labels, scores))
+
+
+def test_auroc_is_the_chance_that_an_outlier_scores_higher():
+    normal, outliers = np.array([0.0, 1, 1, 3]), np.array([1.0, 2, 3])
+    wins = [(o > n) + 0.5 * (o == n) for o in outliers for n in normal]
+    assert detection_metrics(normal, outliers)["auroc"] == pytest.approx(np.mean(wins))
+
+
+def test_fpr80_by_hand():
+    """4 of 5 outliers score at least 4; 2 of the 8 normals do."""
+    normal = np.array([0.0, 1, 1, 2, 3, 3.5, 4, 6])
+    assert detection_metrics(normal, np.array([9.0, 8, 5, 4, 0.5]))["fpr80"] == 2 / 8
+
+
+def test_fpr80_is_the_definition_on_tied_scores():
+    """The smallest false-positive rate over all thresholds that find 80 %, by trying every one of them."""
+    rng = np.random.default_rng(derive_seed("fpr80"))
+    sets = [(np.arange(5.0), np.arange(5.0))]  # a diagonal ROC curve
+    sets += [(rng.integers(0, k, 20).astype(float), rng.integers(0, k, 15).astype(float)) for k in range(2, 20)]
+    for normal, outliers in sets:
+        thresholds = [t for t in np.r_[normal, outliers] if (outliers >= t).mean() >= 0.8]
+        expected = min((normal >= t).mean() for t in thresholds)
+        assert detection_metrics(normal, outliers)["fpr80"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_are_refused_and_counted(bad):
+    with pytest.raises(JebmError, match="2 of 7 detection scores are not finite"):
+        detection_metrics(np.array([0.0, bad, 1.0]), np.array([0.0, 1, 2, bad]))
+
+
+def test_outlier_scores_by_hand():
+    """Two images, two draws, two layers; scores are high where the bound or the energy is low."""
+    weights = LogWeights(
+        gaussian=torch.tensor([[-10.0, -12.0], [-30.0, -34.0]]),
+        tilt=torch.tensor([[1.0, 3.0], [-5.0, -7.0]]),
+        redrawn=torch.tensor([[[-11.0, -13.0], [-31.0, -31.0]]]),
+    )
+    scores = outlier_scores(weights)
+    assert scores["elbo"].tolist() == [11, 32]
+    assert scores["f"].tolist() == [-2, 6]
+    assert scores["elbo+f"].tolist() == [9, 38]
+
+    def average(*logs):
+        return math.log(sum(map(math.exp, logs)) / len(logs))
+
+    expected = [average(-10, -12) - average(-11, -13), average(-30, -34) - average(-31, -31)]
+    assert scores["llr>1"].tolist() == pytest.approx(expected, abs=1e-5)
+    assert set(scores) == {"elbo", "f", "elbo+f", "llr>1"}
+
+
+def test_redrawn_weight_is_the_bound_with_the_lower_layers_from_the_prior():
+    """log p(x | z) + Σ_{i>k} [log N(ε_i) − log q(ε_i | ε_{>i}, x)], with k = 1, 2 lowest layers redrawn."""
+    hierarchy = LinearHierarchy((3, 2, 2))
+    x = torch.randn(4, 1, 1, 4, generator=generator("x"))
+    found = log_weights(hierarchy, GaussianPrior(hierarchy), x, 1, generator("redraw"), redraw=True)
+    stream, standard = generator("redraw"), Normal(0.0, 1.0)
+    posterior = hierarchy.infer(x, stream)
+    ratio = [standard.log_prob(e).sum(1) - posterior.log_q[:, i] for i, e in enumerate(posterior.eps)]
+    for k in (1, 2):
+        noise = torch.randn(4, 7, generator=stream)
+        low = [noise[:, :3], noise[:, 3:5]][:k]
+        z = hierarchy.transform((*low, *posterior.eps[k:]))
+        expected = hierarchy.decode(z).log_prob(x) + sum(ratio[k:])
+        torch.testing.assert_close(found.redrawn[k - 1, :, 0].double(), expected, rtol=0, atol=1e-4)
+    assert found.redrawn.shape == (2, 4, 1)
+
+
+def test_likelihood_ratio_of_one_layer_does_not_exist():
+    hierarchy = LinearHierarchy((3,))
+    x = torch.randn(4, 1, 1, 4, generator=generator("x"))
+    weights = log_weights(hierarchy, GaussianPrior(hierarchy), x, 3, generator("one"), redraw=True)
+    assert weights.redrawn.shape == (0, 4, 3)
+    assert set(outlier_scores(weights)) == {"elbo", "f", "elbo+f"}

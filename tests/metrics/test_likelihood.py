@@ -1,0 +1,84 @@
+"""Importance weights and bounds on log p(x) against the exact evidence of linear-Gaussian models."""
+
+import math
+
+import pytest
+import torch
+from oracles import SIGMAS, LinearHierarchy, joint_prior, quadratic_prior
+
+from jebm.metrics.likelihood import importance_weighted, log_weights
+from jebm.models.priors import GaussianPrior
+from jebm.sampling.partition import estimate_log_partition
+from jebm.streams import generator
+
+X = torch.randn(6, 1, 1, 4, generator=generator("likelihood x"))
+
+
+@pytest.mark.parametrize("dims", [(3,), (3, 2), (2, 2, 3)])
+def test_exact_posterior_gives_constant_weights_equal_to_the_evidence(dims):
+    hierarchy = LinearHierarchy(dims)
+    weights = log_weights(hierarchy, GaussianPrior(hierarchy), X, 5, generator("exact"))
+    expected = hierarchy.log_evidence(X).unsqueeze(1).expand(-1, 5)
+    torch.testing.assert_close(weights.gaussian.double(), expected, rtol=0, atol=1e-4)
+    assert torch.equal(weights.tilt, torch.zeros(6, 5))
+
+
+def test_bound_rises_with_the_draws_towards_the_evidence_and_not_above():
+    """A q that is too wide and off centre: 4,096 draws an image, in groups of K; 5 standard errors over the groups."""
+    hierarchy = LinearHierarchy((3, 2), widen=1.3, shift=0.3)
+    weights = log_weights(hierarchy, GaussianPrior(hierarchy), X, 4096, generator("wide")).gaussian
+    evidence, gaps = hierarchy.log_evidence(X), []
+    for group in (1, 8, 512):
+        bounds = importance_weighted(weights.reshape(6, -1, group))
+        error = bounds.std(1) / math.sqrt(bounds.shape[1])
+        assert ((bounds.mean(1) - evidence) < SIGMAS * error).all()
+        gaps.append(evidence - bounds.mean(1))
+    assert (gaps[0] > 0.3).all()
+    assert (gaps[1] < 0.5 * gaps[0]).all()
+    assert (gaps[2].abs() < 0.02).all()
+
+
+def test_bound_under_a_tilt_approaches_the_exact_evidence():
+    """log p(x) = log ∫ p(x|ε) exp(tilt) N(ε) dε − log Z; the standard error is that of the weights (delta method)."""
+    hierarchy, prior, exact = quadratic_prior(widen=1.2)
+    weights = log_weights(hierarchy, prior, X, 3000, generator("tilted"))
+    log_w = (weights.gaussian + weights.tilt - exact.log_z).double()
+    evidence = hierarchy.log_evidence(X, exact)
+    bound = importance_weighted(log_w)
+    error = torch.softmax(log_w, 1).mul(3000).std(1) / math.sqrt(3000)
+    assert ((bound - evidence).abs() < SIGMAS * error).all()
+    assert (error < 0.05).all()
+    assert ((hierarchy.log_evidence(X) - evidence).abs().max() / error.max()) > 5 * SIGMAS  # the tilt matters
+    assert (log_w.mean(1) < evidence).all()
+
+
+def test_estimated_partition_function_will_do_in_the_bound():
+    hierarchy, prior, exact = quadratic_prior()
+    log_z = estimate_log_partition(prior, 5, 20_000, generator("z"))
+    weights = log_weights(hierarchy, prior, X, 2000, generator("tilted"))
+    log_w = (weights.gaussian + weights.tilt - log_z.value).double()
+    error = torch.softmax(log_w, 1).mul(2000).std(1) / math.sqrt(2000) + log_z.standard_error
+    assert ((importance_weighted(log_w) - hierarchy.log_evidence(X, exact)).abs() < SIGMAS * error).all()
+
+
+def test_importance_weighted_by_hand_and_without_overflow():
+    assert importance_weighted(torch.tensor([[0.0, math.log(3.0)]])).item() == pytest.approx(math.log(2))
+    assert importance_weighted(torch.tensor([[900.0, 900.0]])).item() == pytest.approx(900)
+    assert importance_weighted(torch.tensor([[-7.5]])).item() == -7.5
+
+
+def test_tilt_is_taken_at_the_drawn_latents():
+    hierarchy = LinearHierarchy((3, 2))
+    prior = joint_prior(hierarchy, hidden=4, depth=1)
+    stream = generator("energy")
+    for parameter in prior.parameters():
+        parameter.normal_(generator=stream)
+    weights = log_weights(hierarchy, prior, X, 1, generator("at"))
+    posterior = hierarchy.infer(X, generator("at"))
+    torch.testing.assert_close(weights.tilt[:, 0], prior.energy(hierarchy.transform(posterior.eps)))
+
+
+def test_progress_counts_the_draws():
+    hierarchy, seen = LinearHierarchy(), []
+    log_weights(hierarchy, GaussianPrior(hierarchy), X, 3, generator(0), progress=lambda *at: seen.append(at[1:]))
+    assert seen == [(1, 3), (2, 3), (3, 3)]

@@ -1,0 +1,28 @@
+"""Metric records and their protocols."""
+
+import pytest
+
+from jebm.errors import JebmError
+from jebm.metrics.records import MetricRecord, load_record, protocol_id
+
+
+def test_record_comes_back_as_it_was(tmp_path):
+    record = MetricRecord(3)
+    protocol = record.protocol("fd", {"features": "classifier", "count": 500})
+    record.add("fd", 1.25, 500, protocol, samples="abc")
+    record.save(tmp_path / "metrics.json")
+    loaded = load_record(tmp_path / "metrics.json")
+    assert loaded == record
+    assert loaded.values == [{"metric": "fd", "value": 1.25, "n": 500, "protocol": protocol, "samples": "abc"}]
+    assert loaded.protocols == {protocol: {"features": "classifier", "count": 500}}
+
+
+def test_protocol_is_known_by_its_facts_in_any_order():
+    assert protocol_id("fd", {"a": 1, "b": 2}) == protocol_id("fd", {"b": 2, "a": 1})
+    assert protocol_id("fd", {"a": 1, "b": 2}) != protocol_id("fd", {"a": 1, "b": 3})
+    assert protocol_id("fd", {}).startswith("fd@")
+
+
+def test_missing_record_says_what_makes_it(tmp_path):
+    with pytest.raises(JebmError, match=r"no such file; `snakemake .*metrics.json` makes it"):
+        load_record(tmp_path / "metrics.json")

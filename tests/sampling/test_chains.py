@@ -1,0 +1,156 @@
+"""Running chains: what is counted, what is refused, and what leaves no trace."""
+
+import pytest
+import torch
+from oracles import TiltPrior, mild_prior, quadratic_prior, spec
+
+from jebm.errors import DivergedError, JebmError
+from jebm.models.hierarchy import Hierarchy
+from jebm.models.priors import GaussianPrior
+from jebm.registry import build
+from jebm.sampling.langevin import Langevin
+from jebm.sampling.pcnl import CrankNicolsonLangevin
+from jebm.sampling.run import run_chain
+from jebm.sampling.target import Target
+from jebm.streams import generator
+
+
+def quiet(what, done, total):
+    """A progress that prints nothing."""
+
+
+def start(count=400, dimensions=2):
+    return torch.randn(count, dimensions, generator=generator("start"))
+
+
+def cliff(x):
+    """Flat, and not finite beyond 1."""
+    return torch.where(x[:, 0] > 1, torch.nan, 0.0) * x[:, 0]
+
+
+def wall(x):
+    """Flat, and infinitely unlikely beyond 1."""
+    return torch.where(x[:, 0] > 1, -torch.inf, 0.0) + 0 * x[:, 0]
+
+
+def spike(x):
+    """Flat, and infinitely likely beyond 1: an overflow, not a density."""
+    return torch.where(x[:, 0] > 1, torch.inf, 0.0) + 0 * x[:, 0]
+
+
+def chain(kernel, steps=10, chains=150):
+    return build("sampler", spec("sampler", name="chain", kernel=kernel, steps=steps, chains=chains))
+
+
+MALA = {"name": "langevin", "step_size": 0.8, "adjusted": True}
+PCNL = {"name": "pcnl", "step_size": 0.8, "adjusted": True}
+
+
+@pytest.mark.parametrize("function", [cliff, wall, spike])
+@pytest.mark.parametrize("kernel", [Langevin(step_size=0.8, adjusted=True), CrankNicolsonLangevin(step_size=0.8)])
+def test_adjusted_kernel_rejects_proposals_that_are_not_finite(kernel, function):
+    inside = start().clamp(max=0.9)
+    result = run_chain(kernel, Target(function), inside, 15, generator("reject"))
+    assert result.non_finite == 0
+    assert (result.x[:, 0] <= 1).all()
+    assert 0.3 < result.acceptance < 0.98
+
+
+def test_unadjusted_chains_that_leave_the_finite_are_counted():
+    inside = torch.zeros(400, 2)
+    result = run_chain(Langevin(step_size=0.8), Target(cliff), inside, 3, generator("count"))
+    lost = (~torch.isfinite(result.x).all(1) | (result.x[:, 0] > 1)).sum()
+    assert result.non_finite == lost
+    assert 20 < result.non_finite < 380
+
+
+@pytest.mark.parametrize("name", ["langevin", "pcnl"])
+def test_sampler_refuses_chains_that_are_not_finite(name):
+    sampler = chain({"name": name, "step_size": 0.8, "adjusted": False})
+    with pytest.raises(DivergedError, match=r"\d+ of 300 chains are not finite after 10 steps.*step_size"):
+        sampler.draw(TiltPrior(cliff), 2, 300, generator("diverge"), quiet)
+
+
+def test_explosion_of_an_unstable_step_is_reported():
+    """A step far beyond stability on a stiff quadratic overflows; that must not come out as a sample."""
+    sampler = chain({"name": "langevin", "step_size": 0.9}, steps=60)
+    with pytest.raises(DivergedError, match="300 of 300"):
+        sampler.draw(TiltPrior(lambda x: -50 * x.square().sum(1)), 2, 300, generator("unstable"), quiet)
+
+
+def test_sampler_draws_the_asked_number_and_reports_how():
+    _, prior, _ = quadratic_prior()
+    done = []
+    draws = chain(MALA, steps=7, chains=150).draw(
+        prior, 5, 400, generator("draw"), lambda what, at, total: done.append((at, total))
+    )
+    assert draws.eps.shape == (400, 5)
+    assert done == [(150, 400), (300, 400), (400, 400)]
+    assert draws.diagnostics["langevin_steps"] == 7
+    assert 0 < draws.diagnostics["acceptance"] < 1
+    assert not draws.eps.requires_grad
+
+
+def test_reported_acceptance_is_a_mean_over_all_chains_not_over_groups():
+    def half(x):  # chains of the second, smaller group see another energy
+        return (x[:, 0] * (60.0 if len(x) < 100 else 0.0)).square() * -1
+
+    draws = chain(PCNL, steps=4, chains=300).draw(TiltPrior(half), 2, 350, generator("groups"), quiet)
+    assert 300 / 350 - 1e-6 < draws.diagnostics["acceptance"] < 1.0
+    alone = chain(PCNL, steps=4, chains=50).draw(TiltPrior(half), 2, 50, generator("groups"), quiet)
+    assert alone.diagnostics["acceptance"] < 0.5
+
+
+def test_draws_repeat_with_the_stream_and_touch_no_global_one():
+    _, prior, _ = quadratic_prior()
+    torch.manual_seed(7)
+    first = chain(MALA).draw(prior, 5, 200, generator("repeat"), quiet).eps
+    after = torch.rand(3)
+    torch.manual_seed(7)
+    assert torch.equal(torch.rand(3), after)
+    assert torch.equal(chain(MALA).draw(prior, 5, 200, generator("repeat"), quiet).eps, first)
+    assert not torch.equal(chain(MALA).draw(prior, 5, 200, generator("another"), quiet).eps, first)
+
+
+def test_chains_build_no_graph_through_the_weights():
+    _, prior = mild_prior()
+    prior.requires_grad_(True)
+    draws = chain(PCNL).draw(prior, 2, 50, generator("graph"), quiet)
+    assert not draws.eps.requires_grad
+    assert all(p.grad is None and p.requires_grad for p in prior.parameters())
+
+
+def test_chain_works_under_no_grad():
+    _, prior = mild_prior()
+    free = chain(PCNL).draw(prior, 2, 50, generator("no grad"), quiet).eps
+    with torch.no_grad():
+        assert torch.equal(chain(PCNL).draw(prior, 2, 50, generator("no grad"), quiet).eps, free)
+
+
+def test_every_step_is_announced_and_no_steps_return_the_start():
+    seen, x = [], start()
+    run_chain(Langevin(step_size=0.1), Target(cliff), x, 4, generator(0), seen.append)
+    assert seen == [1, 2, 3, 4]
+    assert torch.equal(run_chain(Langevin(step_size=0.1), Target(cliff), x, 0, generator(0)).x, x)
+
+
+def test_unadjusted_acceptance_is_one():
+    zero = Target(lambda x: torch.zeros(len(x)))
+    assert run_chain(Langevin(step_size=0.1), zero, start(), 3, generator(0)).acceptance == 1
+
+
+def test_ancestral_sampler_draws_exactly_from_a_normalised_prior():
+    class Two(Hierarchy):
+        latent_shapes, image_shape = ((1,), (1,)), (1, 1, 1)
+        transform = log_prob = decode = infer = initialise = None
+
+    prior = GaussianPrior(Two())
+    draws = build("sampler", spec("sampler", name="ancestral")).draw(prior, 2, 5, generator("a"), quiet)
+    assert torch.equal(draws.eps, torch.randn(5, 2, generator=generator("a")))
+    assert draws.diagnostics == {}
+
+
+def test_ancestral_sampler_refuses_an_energy():
+    _, prior = mild_prior()
+    with pytest.raises(JebmError, match="draw_samples.sampler.*'chain' or 'resampling'"):
+        build("sampler", spec("sampler", name="ancestral")).draw(prior, 2, 5, generator("a"), quiet)

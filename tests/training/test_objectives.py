@@ -1,0 +1,252 @@
+"""The two stages' losses against hand computations, closed forms and quadrature; their runs resume to the bit."""
+
+import math
+import os
+import signal
+
+import pytest
+import torch
+from oracles import SIGMAS, LinearHierarchy, grid, joint_prior, mild_prior
+from torch.distributions import Normal, kl_divergence
+
+from jebm.config import Optimisation, TrainPrior
+from jebm.errors import DivergedError, InterruptedRunError
+from jebm.models.chain import ChainHierarchy
+from jebm.models.hierarchy import flatten
+from jebm.models.mixture import MixturePrior
+from jebm.sampling.run import run_chain
+from jebm.sampling.target import Target
+from jebm.streams import generator
+from jebm.training import ebm, mixture
+from jebm.training.elbo import elbo_loss
+from jebm.training.loop import Trainer
+from jebm.training.state import StateFile
+
+PIXELS = torch.rand(24, 1, 2, 2, generator=generator("pixels")) * 2 - 1
+
+
+class Backbone(ChainHierarchy):
+    """A tiny chain that may send its own process SIGTERM, or turn its draws into NaN, at a call of ``infer``."""
+
+    def __init__(self, stop_at=None, spoil_at=None):
+        super().__init__((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1)
+        self.initialise(generator("tiny backbone"))
+        self.calls, self.stop_at, self.spoil_at = 0, stop_at, spoil_at
+
+    def infer(self, x, generator):
+        self.calls += 1
+        if self.calls == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        posterior = super().infer(x, generator)
+        if self.calls == self.spoil_at:
+            return posterior._replace(eps=tuple(layer * math.nan for layer in posterior.eps))
+        return posterior
+
+
+def prior_settings(**settings):
+    chain = settings.pop("chain", {"kernel": {"name": "pcnl", "step_size": 0.4}, "steps": 5})
+    return TrainPrior(**{"steps": 10, "batch_size": 8, "learning_rate": 0.01, "chain": chain, "log_every": 3} | settings)
+
+
+# Stage 1 -------------------------------------------------------------------------------------------------------------
+
+
+def test_elbo_loss_by_hand():
+    """−mean log p(x|z) + Σ w_i KL_i at step 30 of 100, where the weights are 0.6 and 0.25."""
+    hierarchy, batch = Backbone(), torch.tensor([3, 7, 7, 11])
+    loss, scalars = elbo_loss(hierarchy, PIXELS, [[0.0, 0.5], [0.2, 0.6]], 100, generator("elbo"))(30, batch)
+    x, stream = PIXELS[batch], generator("elbo")
+    context, eps, kl = x.flatten(1), {}, {}
+    for layer in (1, 0):
+        mean, log_sd = hierarchy.inference_nets[layer](context).chunk(2, 1)
+        eps[layer] = mean + log_sd.exp() * torch.randn(mean.shape, generator=stream)
+        kl[layer] = kl_divergence(Normal(mean, log_sd.exp()), Normal(0.0, 1.0)).sum(1).mean()
+        context = torch.cat([context, eps[layer]], 1)
+    mean, raw = hierarchy.generator_nets[0](eps[1]).chunk(2, 1)
+    z = mean + torch.exp(1.5 * torch.tanh(raw / 1.5) - 1.5) * eps[0]
+    log_px = Normal(torch.tanh(hierarchy.decoder(z)), 0.3).log_prob(x.flatten(1)).sum(1).mean()
+    torch.testing.assert_close(loss, -log_px + 0.6 * kl[0] + 0.25 * kl[1])
+    torch.testing.assert_close(scalars["log_px"], log_px)
+    torch.testing.assert_close(scalars["elbo"], log_px - kl[0] - kl[1])
+    torch.testing.assert_close(scalars["kl_z1"], kl[0])
+    torch.testing.assert_close(scalars["kl_z2"], kl[1])
+
+
+def test_elbo_of_the_exact_posterior_is_the_evidence():
+    """With q(ε|x) exact and both weights 1, −loss estimates log p(x): 60 batches of 100 draws, 5 standard errors."""
+    hierarchy = LinearHierarchy((3, 2))
+    x = torch.randn(1, 1, 1, 4, generator=generator("x"))
+    loss = elbo_loss(hierarchy, x, [[0, 0], [0, 0]], 10, generator("evidence"))
+    values = torch.stack([loss(10, torch.zeros(100, dtype=torch.int64))[0] for _ in range(60)]).double()
+    error = values.std() / math.sqrt(60)
+    assert error < 0.05
+    assert abs(-values.mean() - hierarchy.log_evidence(x)[0]) < SIGMAS * error
+
+
+def test_elbo_before_the_ramps_is_reconstruction_alone():
+    hierarchy = Backbone()
+    loss, scalars = elbo_loss(hierarchy, PIXELS, [[0.5, 0.6], [0.5, 0.6]], 100, generator("elbo"))(0, torch.arange(4))
+    assert torch.equal(loss, -scalars["log_px"])
+
+
+def train_backbone(folder, stop_at=None):
+    hierarchy, stream = Backbone(stop_at), generator("train backbone")
+    settings = Optimisation(steps=10, batch_size=8, learning_rate=0.01, log_every=3)
+    loss = elbo_loss(hierarchy, PIXELS, [[0.0, 0.5], [0.2, 0.6]], 10, stream)
+    trainer = Trainer(hierarchy, loss, settings, len(PIXELS), stream, StateFile(folder, {}), 1e9, "stage 1")
+    trainer.run()
+    return torch.cat([p.flatten() for p in hierarchy.parameters()]), trainer.history
+
+
+def test_interrupted_backbone_goes_on_to_the_same_bits(tmp_path):
+    weights, history = train_backbone(tmp_path / "a")
+    with pytest.raises(InterruptedRunError):
+        train_backbone(tmp_path / "b", stop_at=5)
+    resumed_weights, resumed_history = train_backbone(tmp_path / "b")
+    assert torch.equal(resumed_weights, weights)
+    assert resumed_history == history
+
+
+# Stage 2 -------------------------------------------------------------------------------------------------------------
+
+
+def test_log_partition_grows_along_the_mean_gradient_of_f():
+    """d log Z / dw = E_p[df/dw], central differences against the mean, both by quadrature in float64."""
+    hierarchy, prior = mild_prior()
+    hierarchy.double()
+    prior.double().requires_grad_(True)
+    quadrature = grid(8, 201)
+    points, base = quadrature.points.double(), -0.5 * quadrature.points.double().square().sum(1)
+    weights = torch.softmax(prior.tilt(points).detach() + base, 0)
+    (weights * prior.tilt(points)).sum().backward()
+    checked = 0
+    for name, parameter in prior.named_parameters():
+        index = tuple(0 for _ in parameter.shape)
+        values = []
+        for step in (1e-4, -1e-4):
+            with torch.no_grad():
+                parameter[index] += step
+                values.append(float(torch.logsumexp(prior.tilt(points) + base, 0)))
+                parameter[index] -= step
+        assert (values[0] - values[1]) / 2e-4 == pytest.approx(float(parameter.grad[index]), abs=1e-6), name
+        checked += abs(float(parameter.grad[index])) > 1e-3
+    assert checked >= 4
+
+
+def test_contrastive_gradient_is_that_of_the_negative_log_likelihood():
+    """E_p[df/dw] − E_q[df/dw], E_p by quadrature and E_q by other draws: 4,000 chains, 5 standard errors."""
+    hierarchy, prior = mild_prior()
+    prior.requires_grad_(True)
+    pixels = torch.rand(4000, 1, 2, 2, generator=generator("gradient pixels")) * 2 - 1
+    chain = {"kernel": {"name": "pcnl", "step_size": 0.6}, "steps": 60}
+    settings = prior_settings(batch_size=4000, chain=chain)
+    loss, scalars = ebm.contrastive_loss(prior, pixels, settings, generator("gradient"))(0, torch.arange(4000))
+    loss.backward()
+
+    def hidden(eps):  # df/dw of the last layer of f_2
+        return prior.energy.nets["2"][:-1](hierarchy.transform_flat(eps)[1]).detach().double()
+
+    quadrature = grid()
+    density = prior.log_prob(quadrature.points).detach()
+    with torch.no_grad():
+        positive = hidden(flatten(hierarchy.infer(pixels, generator("other draws")).eps))
+    negative = quadrature.mean(density, hidden(quadrature.points))
+    variance = quadrature.mean(density, hidden(quadrature.points).square()) - negative.square()
+    error = ((variance + 2 * positive.var(0)) / 4000).sqrt()  # our draws of q, and the loss's own
+    found = prior.energy.nets["2"][-1].weight.grad[0].double()
+    assert ((found - (negative - positive.mean(0))) / error).abs().max() < SIGMAS
+    assert (found / error).abs().max() > 3 * SIGMAS  # so that the opposite sign would show
+    assert loss == -scalars["energy_gap"]
+    torch.testing.assert_close(scalars["energy_gap"], scalars["f_posterior"] - scalars["f_prior"])
+
+
+def test_contrastive_loss_by_hand():
+    """The order of the stream: posterior draws, the chain's start, the chain; f is averaged over each."""
+    hierarchy = Backbone()
+    prior = joint_prior(hierarchy, hidden=4, depth=1).requires_grad_(True)
+    prior.initialise(generator("energy"))
+    prior.energy.nets["1"][-1].weight.data.normal_(generator=generator("w"))
+    batch, settings = torch.tensor([1, 5, 9]), prior_settings()
+    loss, scalars = ebm.contrastive_loss(prior, PIXELS, settings, generator("by hand"))(0, batch)
+    stream = generator("by hand")
+    positive = flatten(hierarchy.infer(PIXELS[batch], stream).eps)
+    start = torch.randn(3, 5, generator=stream)
+    kernel = ebm.build("kernel", settings.chain.kernel)
+    negative = run_chain(kernel, Target(prior.tilt), start, 5, stream)
+    torch.testing.assert_close(loss, prior.tilt(negative.x).mean() - prior.tilt(positive).mean())
+    assert scalars["acceptance"] == negative.acceptance
+
+
+def test_contrastive_loss_reaches_the_energy_only():
+    hierarchy = Backbone()
+    prior = joint_prior(hierarchy, hidden=4, depth=1).requires_grad_(True)
+    prior.initialise(generator("energy"))
+    hierarchy.requires_grad_(False)
+    loss, _ = ebm.contrastive_loss(prior, PIXELS, prior_settings(), generator(0))(0, torch.arange(8))
+    loss.backward()
+    assert prior.energy.nets["1"][-1].weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in hierarchy.parameters())
+    assert all(p.requires_grad for p in prior.parameters())
+
+
+def fit_energy(folder, **backbone):
+    hierarchy = Backbone(**backbone)
+    prior = joint_prior(hierarchy, hidden=4, depth=1).requires_grad_(True)
+    settings, state = prior_settings(ema=0.9), StateFile(folder, {})
+    before = {name: p.detach().clone() for name, p in hierarchy.named_parameters()}
+    history, facts = ebm.fit(
+        hierarchy, prior, {"train": PIXELS}, settings, generator("fit"), state, 1e9, "digits prior abc seed 0"
+    )
+    assert all(torch.equal(p, before[name]) for name, p in hierarchy.named_parameters())
+    return torch.cat([p.detach().flatten() for p in prior.parameters()]), history, facts
+
+
+def test_fit_changes_the_energy_and_reports_its_steps(tmp_path):
+    weights, history, facts = fit_energy(tmp_path)
+    assert weights.abs().sum() > 0
+    assert [row["step"] for row in history] == [3, 6, 9, 10]
+    assert set(history[0]) == {"step", "loss", "energy_gap", "f_posterior", "f_prior", "acceptance", "gradient_norm"}
+    assert facts["steps"] == 10
+
+
+def test_interrupted_fit_goes_on_to_the_same_bits(tmp_path):
+    weights, history, _ = fit_energy(tmp_path / "a")
+    with pytest.raises(InterruptedRunError, match="digits prior abc seed 0: stopped by SIGTERM at step 4"):
+        fit_energy(tmp_path / "b", stop_at=4)
+    resumed_weights, resumed_history, _ = fit_energy(tmp_path / "b")
+    assert torch.equal(resumed_weights, weights)
+    assert resumed_history == history
+
+
+def test_fit_that_meets_a_nan_names_what_where_and_the_checkpoint(tmp_path):
+    with pytest.raises(DivergedError) as error:
+        fit_energy(tmp_path, spoil_at=6)
+    message = str(error.value)
+    assert "digits prior abc seed 0" in message
+    assert "f_posterior is nan" in message
+    assert "f_prior is nan" not in message
+    assert "step 6 of 10" in message
+    assert str(tmp_path / "state.pt") in message
+
+
+def test_mixture_keeps_the_size_with_the_best_held_out_density():
+    hierarchy = LinearHierarchy((2, 1))
+    prior = MixturePrior(hierarchy, components=[1, 3, 30], draws=2)
+    pixels = {split: torch.randn(60, 1, 1, 4, generator=generator("mixture", split)) for split in ("train", "validation")}
+    history, facts = mixture.fit(hierarchy, prior, pixels, None, generator("mixture"), None, 1e9, "mixture")
+    assert [row["components"] for row in history] == [1, 3, 30]
+    best = max(history, key=lambda row: row["validation_log_prob"])
+    assert facts["components"] == best["components"] == len(prior.means)
+    assert history[-1]["train_log_prob"] > best["train_log_prob"]  # the largest fits the training draws best
+    assert prior.log_weights.exp().sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_mixture_density_is_the_one_that_was_scored():
+    hierarchy = LinearHierarchy((2, 1))
+    prior = MixturePrior(hierarchy, components=[2], draws=1)
+    pixels = {split: torch.randn(40, 1, 1, 4, generator=generator("mixture", split)) for split in ("train", "validation")}
+    stream = generator("mixture")
+    history, _ = mixture.fit(hierarchy, prior, pixels, None, stream, None, 1e9, "mixture")
+    again = generator("mixture")
+    draws = [flatten(hierarchy.infer(pixels[split], again).eps) for split in ("train", "validation")]
+    assert float(prior.log_prob(draws[1]).mean()) == pytest.approx(history[0]["validation_log_prob"], abs=1e-4)

@@ -1,0 +1,99 @@
+"""A working copy of the repository with a study small enough to run in a test, driven through the real tools."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+TOP = ("Snakefile", "dvc.yaml", "params.yaml", "pyproject.toml", "requirements.lock", ".dvcignore", ".gitignore")
+FOLDERS = ("jebm", "workflow", "profiles")
+
+
+class Workspace:
+    """A copy of the repository; ``run`` calls a command in it as a user would."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for name in TOP:
+            shutil.copy(ROOT / name, folder / name)
+        for name in FOLDERS:
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
+        """Run a command with this copy's package first on the path; its output is in the failure message."""
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.folder),
+        }
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+        if check:
+            assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def params(self) -> dict:
+        return yaml.safe_load((self.folder / "params.yaml").read_text(encoding="utf-8"))
+
+    def write_params(self, params: dict) -> None:
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+    def read(self, path: str) -> str:
+        return (self.folder / path).read_text(encoding="utf-8")
+
+
+def shrink(params: dict) -> dict:
+    """The digits study with the same rules and fewer of everything."""
+    study = params["digits"]
+    study["seeds"] = [1]
+    study["dataset"] |= {"ood_count": 40, "ood_sets": ["uniform", "overlay"]}
+    study["features"] = {"steps": 40}
+    study["backbone"] |= {"hidden": 32}
+    study["train_backbone"] |= {"steps": 60}
+    study["train_prior"] |= {"steps": 10, "warmup_steps": 2}
+    study["train_prior"]["chain"]["steps"] = 3
+    study["draw_samples"] |= {"count": 200}
+    study["evaluate_samples"] |= {"kernel_distance_subsets": 5}
+    study["evaluate_density"] |= {"importance_samples": 5, "detection_samples": 3, "partition_samples": 500}
+    variants = study["variants"]
+    variants["mixture"]["prior"]["components"] = [2, 3]
+    variants["joint-density"]["draw_samples"]["sampler"]["pool"] = 500
+    study["variants"] = {
+        "gaussian": variants["gaussian"],
+        "mixture": variants["mixture"],
+        "joint-k20": {"draw_samples": {"sampler": {"steps": 4}}},
+        "joint-density": variants["joint-density"],
+    }
+    study["tables"] = {name: study["tables"][name] for name in ("main", "by-seed", "detection-auroc")}
+    study["figures"] = {"samples": ["gaussian", "joint-k20"], "langevin-steps": ["gaussian", "joint-k20"]}
+    return params
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A fresh copy with the repository's own parameters."""
+    return Workspace(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def new_tiny():
+    """Makes a copy with the tiny study, which has not run yet."""
+
+    def make(folder: Path) -> Workspace:
+        space = Workspace(folder)
+        space.write_params(shrink(space.params()))
+        return space
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny(new_tiny, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A copy whose tiny study has run to the end, on two cores."""
+    space = new_tiny(tmp_path_factory.mktemp("tiny"))
+    space.first_run = space.run("snakemake", "--cores", "2")
+    return space

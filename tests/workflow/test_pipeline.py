@@ -1,0 +1,98 @@
+"""The real pipeline, from raw data to tables, on a study small enough for a test."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.slow
+
+NOTHING = "Nothing to be done"
+
+
+def jobs(dry_run) -> dict[str, int]:
+    """Rule → number of jobs, from the job statistics of a dry run."""
+    table = dry_run.stdout.partition("Job stats:")[2].partition("\n\n")[0]
+    counts = dict(re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE))
+    return {rule: int(count) for rule, count in counts.items() if rule not in ("all", "total")}
+
+
+def edited(space, change):
+    """Dry run under changed parameters, which are put back."""
+    before = space.read("params.yaml")
+    params = space.params()
+    change(params["digits"])
+    space.write_params(params)
+    try:
+        return jobs(space.run("snakemake", "-n", "--cores", "1"))
+    finally:
+        (space.folder / "params.yaml").write_text(before, encoding="utf-8")
+
+
+def test_the_study_runs_to_the_end_and_prints_its_main_table(tiny):
+    assert "| joint-k20" in tiny.first_run.stdout
+    assert "results/digits/figures" in tiny.first_run.stdout
+    for name in ("tables/main.md", "tables/main.csv", "tables/main.tex", "figures/samples.png", "figures/samples.pdf"):
+        assert (tiny.folder / "results/digits" / name).stat().st_size > 0
+
+
+def test_metrics_csv_has_a_row_a_value_with_count_and_protocol(tiny):
+    frame = pd.read_csv(tiny.folder / "results/digits/metrics.csv")
+    assert list(frame.columns) == ["study", "variant", "seed", "metric", "value", "n", "protocol"]
+    assert set(frame.variant) == {"data", "gaussian", "mixture", "joint-k20", "joint-density"}
+    assert not frame.drop(columns="seed").isna().any().any()
+    assert not frame.duplicated(["variant", "seed", "metric"]).any()
+    for variant in ("gaussian", "mixture", "joint-k20", "joint-density"):
+        metrics = set(frame[frame.variant == variant].metric)
+        assert {"fd", "kd", "iw_bound", "auroc:overlay:elbo+f", "auprc:uniform:llr>1", "fpr80:uniform:f"} <= metrics
+    protocols = json.loads(tiny.read("results/digits/protocols.json"))
+    assert set(frame.protocol) <= set(protocols)
+    fd = protocols[frame[frame.metric == "fd"].protocol.iloc[0]]
+    assert (fd["reference"], fd["reference_count"], fd["grey_levels"]) == ("test", 500, 17)
+
+
+def test_a_second_run_has_nothing_to_do(tiny):
+    again = tiny.run("snakemake", "--cores", "2")
+    assert NOTHING in again.stdout + again.stderr
+
+
+def test_test_time_steps_redo_sampling_and_what_follows_but_no_training(tiny):
+    def more_steps(study):
+        study["variants"]["joint-k20"]["draw_samples"]["sampler"]["steps"] = 5
+
+    rerun = edited(tiny, more_steps)
+    assert rerun["draw_samples"] == 1
+    assert not {"train_backbone", "train_prior", "train_features", "evaluate_density"} & set(rerun)
+
+
+def test_a_prior_setting_retrains_the_prior_but_not_the_backbone(tiny):
+    def wider(study):
+        study["prior"]["energy"]["hidden"] = 16
+
+    rerun = edited(tiny, wider)
+    assert rerun["train_prior"] == 1  # joint; the mixture is another prior
+    assert not {"train_backbone", "train_features", "prepare_dataset"} & set(rerun)
+
+
+def test_runtime_settings_redo_nothing(tiny):
+    before = tiny.read("params.yaml")
+    params = tiny.params()
+    params["runtime"]["checkpoint_seconds"] = 7
+    tiny.write_params(params)
+    dry = tiny.run("snakemake", "-n", "--cores", "1")
+    (tiny.folder / "params.yaml").write_text(before, encoding="utf-8")
+    assert NOTHING in dry.stdout + dry.stderr
+
+
+def test_metrics_agree_to_the_last_digit_on_one_core(tiny, new_tiny, tmp_path_factory):
+    other = new_tiny(tmp_path_factory.mktemp("one-core"))
+    other.run("snakemake", "--cores", "1", "results/digits/metrics.csv")
+    assert other.read("results/digits/metrics.csv") == tiny.read("results/digits/metrics.csv")
+
+
+def test_the_report_is_one_file_without_a_network(tiny):
+    tiny.run("snakemake", "--report", "report.html")
+    page = tiny.read("report.html")
+    assert "main.csv" in page
+    assert not re.search(r"<(script|link)[^>]+(src|href)=[\"']https?://", page)

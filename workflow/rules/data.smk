@@ -1,0 +1,13 @@
+rule prepare_dataset:
+    """Raw data → one file of images and its manifest."""
+    output:
+        images="data/{name}-{id}/images.safetensors",
+        manifest="data/{name}-{id}/manifest.json",
+    log:
+        "logs/prepare_dataset/{name}-{id}.log",
+    conda:
+        "../envs/jebm.yaml"
+    params:
+        study=lambda wildcards: study_of_dataset(wildcards.id),
+    shell:
+        "jebm prepare-dataset {params.study} --id {wildcards.id} > {log} 2>&1"

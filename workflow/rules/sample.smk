@@ -1,0 +1,30 @@
+rule draw_samples:
+    """Images from one prior by one sampler."""
+    input:
+        files_of("dataset", of="samples"),
+        files_of("backbone", of="samples"),
+        files_of("prior", of="samples"),
+    output:
+        samples="runs/{study}/samples-{id}/seed{seed}/samples.safetensors",
+    log:
+        "logs/draw_samples/{study}-{id}-seed{seed}.log",
+    conda:
+        "../envs/jebm.yaml"
+    shell:
+        "jebm draw-samples {wildcards.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
+
+
+rule resample_layers:
+    """Samples with one layer redrawn and the others kept."""
+    input:
+        files_of("dataset", of="layers"),
+        files_of("backbone", of="layers"),
+        files_of("samples", of="layers"),
+    output:
+        arrays="runs/{study}/layers-{id}/seed{seed}/arrays.safetensors",
+    log:
+        "logs/resample_layers/{study}-{id}-seed{seed}.log",
+    conda:
+        "../envs/jebm.yaml"
+    shell:
+        "jebm resample-layers {wildcards.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
