@@ -5,7 +5,6 @@ Heavy imports happen inside the verbs, so that ``jebm --help`` is quick.
 
 import os
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,10 @@ import typer
 
 from jebm.config import PARAMS, read_params
 from jebm.errors import JebmError
+from jebm.freshness import recorded
+from jebm.jobs import report_jobs, stage_job, stage_target
 from jebm.plan import StudyPlan, make_plan
+from jebm.registry import load
 
 app = typer.Typer(
     help="Joint latent-space EBM priors for multi-layer generators, as a reproducible study.\n\n"
@@ -38,106 +40,115 @@ def _plan(study: str) -> StudyPlan:
     return plans[study]
 
 
-def _run(module: str, study: str, kind: str, id: str, variant: str, seed: int | None, function: str = "run") -> None:
+def _run(study: str, kind: str, id: str, variant: str, seed: int | None) -> None:
+    """Run the job that makes one stage, and record what it was made from."""
+    params = read_params(PARAMS)
     plan = _plan(study)
     if bool(id) == bool(variant):
         raise JebmError("name the stage by exactly one of --id and --variant")
     if variant and variant not in plan.variants:
         raise JebmError(f"{PARAMS}: study '{study}' has no variant '{variant}'; it has: {', '.join(plan.variants)}")
     found = plan.variants[variant] if variant else plan.find(kind, id)
+    if kind == "prior" and not found.learned:
+        raise JebmError(f"the {found.params.prior.name} prior has nothing to learn; `jebm draw-samples` needs no more")
     # Before NumPy and torch load: their thread pools are sized at import, and rounding depends on the size.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(found.params.compute.threads)
-    from jebm.stages.common import Run
+    with recorded(stage_job(plan, found, kind, seed)) as facts:
+        from jebm.stages.common import Run
 
-    seconds = read_params(PARAMS).runtime.checkpoint_seconds
-    getattr(import_module(f"jebm.stages.{module}"), function)(Run(plan, found, kind, seed, seconds))
+        run = load(stage_target(kind))
+        facts |= run(Run(plan, found, kind, seed, params.runtime.checkpoint_seconds)) or {}
+
+
+def _report(study: str, rule: str, name: str, target: str, *arguments: str) -> None:
+    """Run a job that writes to results/, and record what it was made from."""
+    plan = _plan(study)
+    jobs = {job.name: job for job in report_jobs(plan) if job.rule == rule}
+    if name not in jobs:
+        raise JebmError(
+            f"{PARAMS}: study '{study}' has no {rule.removeprefix('render_')} '{name}'; it has: {', '.join(jobs)}"
+        )
+    with recorded(jobs[name]):
+        load(target)(plan, *arguments)
 
 
 @app.command()
 def prepare_dataset(study: StudyName, id: StageId = "", variant: VariantName = ""):
     """Write a dataset's images and manifest."""
-    _run("prepare_dataset", study, "dataset", id, variant, None)
+    _run(study, "dataset", id, variant, None)
 
 
 @app.command()
 def train_features(study: StudyName, id: StageId = "", variant: VariantName = ""):
     """Train the classifier that the Fréchet and kernel distances look through."""
-    _run("train_features", study, "features", id, variant, None)
+    _run(study, "features", id, variant, None)
 
 
 @app.command()
 def train_backbone(study: StudyName, seed: Seed, id: StageId = "", variant: VariantName = ""):
     """Stage 1: train the hierarchy and its inference network by the ELBO."""
-    _run("train_backbone", study, "backbone", id, variant, seed)
+    _run(study, "backbone", id, variant, seed)
 
 
 @app.command()
 def train_prior(study: StudyName, seed: Seed, id: StageId = "", variant: VariantName = ""):
     """Stage 2: learn the prior on the frozen backbone."""
-    _run("train_prior", study, "prior", id, variant, seed)
+    _run(study, "prior", id, variant, seed)
 
 
 @app.command()
 def draw_samples(study: StudyName, seed: Seed, id: StageId = "", variant: VariantName = ""):
     """Draw images from a prior."""
-    _run("draw_samples", study, "samples", id, variant, seed)
+    _run(study, "samples", id, variant, seed)
 
 
 @app.command()
 def resample_layers(study: StudyName, seed: Seed, id: StageId = "", variant: VariantName = ""):
     """Redraw one layer of some samples while the others stay."""
-    _run("resample_layers", study, "layers", id, variant, seed)
+    _run(study, "layers", id, variant, seed)
 
 
 @app.command()
 def evaluate_samples(study: StudyName, seed: Seed, id: StageId = "", variant: VariantName = ""):
     """Fréchet and kernel distance of the samples of one prior to held-out images."""
-    _run("evaluate_samples", study, "sample-metrics", id, variant, seed)
+    _run(study, "sample-metrics", id, variant, seed)
 
 
 @app.command()
 def evaluate_floor(study: StudyName, id: StageId = "", variant: VariantName = ""):
     """The same distances for real images against real images."""
-    _run("evaluate_samples", study, "floor", id, variant, None, "run_floor")
+    _run(study, "floor", id, variant, None)
 
 
 @app.command()
 def evaluate_density(study: StudyName, seed: Seed, id: StageId = "", variant: VariantName = ""):
     """Bounds on log p(x), the partition function, and outlier detection."""
-    _run("evaluate_density", study, "density-metrics", id, variant, seed)
+    _run(study, "density-metrics", id, variant, seed)
 
 
 @app.command()
 def collect_metrics(study: StudyName):
     """Gather the metrics of all runs into results/STUDY/metrics.csv and metrics.json."""
-    from jebm.report.collect import collect
-
-    collect(_plan(study))
+    _report(study, "collect_metrics", "", "jebm.report.collect:collect")
 
 
 @app.command()
 def collect_plots(study: StudyName):
     """Write the small tables behind `dvc plots`."""
-    from jebm.report.plots import collect_plots
-
-    collect_plots(_plan(study))
+    _report(study, "collect_plots", "", "jebm.report.plots:collect_plots")
 
 
 @app.command()
 def render_table(study: StudyName, name: Annotated[str, typer.Argument(help="A table of the study.")]):
     """Render a table as Markdown, CSV and LaTeX from the collected metrics."""
-    from jebm.report.tables import render
-
-    render(_plan(study), name)
+    _report(study, "render_table", name, "jebm.report.tables:render", name)
 
 
 @app.command()
 def render_figure(study: StudyName, name: Annotated[str, typer.Argument(help="A figure of the study.")]):
     """Render a figure as PNG and PDF from what the runs left."""
-    from jebm.report.render import render
-
-    render(_plan(study), name)
+    _report(study, "render_figure", name, "jebm.report.render:render", name)
 
 
 @app.command()

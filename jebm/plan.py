@@ -17,6 +17,7 @@ from jebm.registry import FIGURES, FITS
 
 IMAGES, MANIFEST = "images.safetensors", "manifest.json"
 WEIGHTS, HISTORY, RECORD = "weights.safetensors", "history.csv", "record.json"
+PROVENANCE = "provenance.json"
 SAMPLES, METRICS, ARRAYS = "samples.safetensors", "metrics.json", "arrays.safetensors"
 PUBLISHED: dict[str, tuple[str, ...]] = {
     "dataset": (IMAGES, MANIFEST),
@@ -29,7 +30,7 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
     "sample-metrics": (METRICS,),
     "density-metrics": (METRICS, ARRAYS),
 }
-"""The files that each kind of stage leaves in its folder."""
+"""The files that each kind of stage leaves in its folder, besides its provenance record."""
 SHARED = ("dataset", "features", "floor")
 """Stages that no run's seed enters: all seeds share them."""
 DATA, RUNS, RESULTS, STATE = Path("data"), Path("runs"), Path("results"), Path(".jebm/state")
@@ -62,11 +63,20 @@ class Stage:
 
     def run_folder(self, seed: int | str | None) -> Path:
         """Where the files of one seed live; ``seed`` may be a Snakemake wildcard."""
-        return self.folder if self.kind in SHARED else self.folder / f"seed{seed}"
+        return self.folder if self.shared else self.folder / f"seed{seed}"
+
+    @property
+    def shared(self) -> bool:
+        """Whether one result serves all seeds."""
+        return self.kind in SHARED
+
+    def content_files(self, seed: int | str | None = None) -> list[str]:
+        """The paths of what later stages read of this one at a seed."""
+        return [str(self.run_folder(seed) / name) for name in PUBLISHED[self.kind] if name != RECORD]
 
     def files(self, seed: int | str | None = None) -> list[str]:
         """The paths of all that the stage leaves at a seed."""
-        return [str(self.run_folder(seed) / name) for name in PUBLISHED[self.kind]]
+        return [str(self.run_folder(seed) / name) for name in (*PUBLISHED[self.kind], PROVENANCE)]
 
     def state_folder(self, seed: int | None) -> Path:
         """Where an unfinished run keeps its training state: outside everything that Snakemake or DVC declares."""
@@ -168,6 +178,10 @@ class StudyPlan:
     def results(self) -> Path:
         return RESULTS / self.name
 
+    def provenance(self, rule: str, name: str = "") -> str:
+        """Where a job that writes to results/ leaves its provenance record."""
+        return str(RUNS / self.name / "report" / f"{rule}{'-' if name else ''}{name}.json")
+
     def metric_files(self) -> list[tuple[str, str]]:
         """(variant, file) of every metric record of the study, in the order of the variants and the seeds."""
         files = []
@@ -196,7 +210,7 @@ class StudyPlan:
                 if kind == "prior" and not variant.learned:
                     continue
                 for seed in self.seeds:
-                    files += variant.stage(kind).files(seed)
+                    files += variant.stage(kind).content_files(seed)
         return list(dict.fromkeys(files))
 
 

@@ -11,7 +11,7 @@ import importlib.util
 from functools import cache, reduce
 from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -74,6 +74,8 @@ class Section(BaseModel):
     """A block of params.yaml: unknown keys are refused and no value is converted behind the user's back."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
+    target: ClassVar[str | None] = None
+    """``module:class`` of the component that the block configures, if it configures one."""
 
 
 def load(target: str) -> Any:
@@ -111,7 +113,9 @@ def _model(kind: str, name: str) -> type[Section]:
         for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True):
             value = ... if default is None else ast.literal_eval(default)
             fields[argument.arg] = (_annotation(ast.unparse(argument.annotation)), value)
-    return create_model(f"{class_name}Parameters", __base__=Section, **fields)
+    model = create_model(f"{class_name}Parameters", __base__=Section, **fields)
+    model.target = COMPONENTS[kind][name]
+    return model
 
 
 def _annotation(text: str) -> Any:

@@ -94,7 +94,7 @@ class LinearHierarchy(Hierarchy):
 
     def infer(self, x, generator):
         mean, cov = self.posterior_moments(x)
-        order = torch.cat([part for part in reversed(torch.arange(self.dimensions).split(self.layer_dims))])
+        order = torch.cat(torch.arange(self.dimensions).split(self.layer_dims)[::-1])
         mean, factor = mean[:, order] + self.shift, torch.linalg.cholesky(cov[order][:, order]) * self.widen
         noise = torch.randn(mean.shape, generator=generator, dtype=torch.float64)
         draw, log_q, kl, start = mean + noise @ factor.T, [], [], 0

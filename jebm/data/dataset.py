@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 from jebm.errors import JebmError
+from jebm.files import read_json, sha256, write_json
 from jebm.plan import IMAGES, MANIFEST
-from jebm.store import read_json, read_tensors, sha256, write_json, write_tensors
+from jebm.store import read_tensors, write_tensors
 
 
 def to_pixels(images: torch.Tensor, levels: int) -> torch.Tensor:

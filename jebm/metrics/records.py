@@ -6,8 +6,8 @@ A protocol is a block of facts that must agree before two values may be compared
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jebm.files import read_json, write_json
 from jebm.plan import digest
-from jebm.store import read_json, write_json
 
 
 def protocol_id(name: str, facts: dict) -> str:

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from jebm.files import write_csv, write_json
 from jebm.metrics.records import MetricRecord, load_record
 from jebm.plan import StudyPlan
 from jebm.progress import say
 from jebm.report.metrics import HEADLINE
-from jebm.store import write_csv, write_json
 
 COLUMNS = ["study", "variant", "seed", "metric", "value", "n", "protocol"]
 FLOOR = "data"

@@ -9,11 +9,13 @@ class Metric(NamedTuple):
     """−1: lower is better, 1: higher is better, 0: neither."""
     digits: int
     about: str
+    scale: float = 1.0
+    """Factor on the value where it is printed."""
 
 
 METRICS = {
     "fd": Metric("FD", -1, 2, "Fréchet distance of samples to held-out images in a classifier's features (not a FID)"),
-    "kd": Metric("KD", -1, 3, "kernel distance (squared MMD, cubic kernel) in the same features"),
+    "kd": Metric("KD ×10⁻³", -1, 2, "kernel distance (squared MMD, cubic kernel) in the same features", 1e-3),
     "iw_bound": Metric("IW bound", 1, 2, "importance-weighted bound on log p(x), nats an image"),
     "elbo": Metric("ELBO", 1, 2, "evidence lower bound, nats an image"),
     "log_partition": Metric("log Z", 0, 3, "log partition function of the tilt, nats"),

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
+from jebm.files import write_csv
 from jebm.plan import HISTORY, StudyPlan
 from jebm.report.tables import load_metrics
-from jebm.store import write_csv
 
 
 def collect_plots(plan: StudyPlan) -> None:

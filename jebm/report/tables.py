@@ -6,12 +6,12 @@ import pandas as pd
 
 from jebm.config import Table
 from jebm.errors import JebmError
+from jebm.files import published, write_csv
 from jebm.plan import StudyPlan
 from jebm.progress import say
 from jebm.registry import TABLES, load
 from jebm.report.collect import FLOOR
 from jebm.report.metrics import METRICS, describe
-from jebm.store import published, write_csv
 
 ARROWS = {-1: " ↓", 0: "", 1: " ↑"}
 
@@ -142,7 +142,7 @@ def latex(table: Rendered, caption: str) -> str:
 def _tex(text: str) -> str:
     for plain, tex in (
         ("%", r"\%"), ("_", r"\_"), ("±", r"$\pm$"), ("↓", r"$\downarrow$"), ("↑", r"$\uparrow$"),
-        (">", r"$>$"), ("–", "--"), ("−", "$-$"),
+        (">", r"$>$"), ("–", "--"), ("−", "$-$"), ("×10⁻³", r"$\times 10^{-3}$"),
     ):  # fmt: skip
         text = text.replace(plain, tex)
     return text
@@ -155,12 +155,13 @@ def _cell(frame: pd.DataFrame, variant: str, metric: str) -> Cell:
             f"{metric} of {variant} was measured under {chosen.protocol.nunique()} protocols "
             f"({', '.join(chosen.protocol.unique())}); they can't be averaged"
         )
-    return Cell(list(chosen.value), describe(metric).digits)
+    known = describe(metric)
+    return Cell([value * known.scale for value in chosen.value], known.digits)
 
 
 def _by_seed(frame: pd.DataFrame, variant: str, metric: str) -> dict[int, float]:
     chosen = frame[(frame.variant == variant) & (frame.metric == metric)]
-    return dict(zip(chosen.seed.astype(int), chosen.value, strict=True))
+    return dict(zip(chosen.seed.astype(int), chosen.value * describe(metric).scale, strict=True))
 
 
 def _mark_best(cells: list[Cell], better: int) -> None:
@@ -199,7 +200,7 @@ def _floor(frame: pd.DataFrame, metrics: list[str]) -> list[str]:
     floor = frame[(frame.variant == FLOOR) & frame.metric.isin(metrics)]
     return [
         f"{METRICS[row.metric].label} of the {row.n} training images themselves against the same held-out images "
-        f"(floor): {row.value:.{METRICS[row.metric].digits}f}."
+        f"(floor): {row.value * METRICS[row.metric].scale:.{METRICS[row.metric].digits}f}."
         for row in floor.itertuples()
     ]
 

@@ -8,11 +8,12 @@ import torch
 
 from jebm.data.dataset import Dataset, load_dataset
 from jebm.errors import JebmError
+from jebm.files import sha256, write_csv, write_json
 from jebm.models.hierarchy import Hierarchy
 from jebm.models.priors import Prior, build_prior
 from jebm.plan import HISTORY, RECORD, WEIGHTS, Stage, StudyPlan, Variant
 from jebm.registry import build
-from jebm.store import read_tensors, sha256, write_csv, write_json, write_tensors
+from jebm.store import read_tensors, write_tensors
 from jebm.streams import derive_seed, generator
 
 

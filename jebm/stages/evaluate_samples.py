@@ -32,14 +32,6 @@ def run(job: Run) -> None:
     distances.record.save(job.folder / METRICS)
 
 
-def run_floor(job: Run) -> None:
-    """evaluate_floor: the same distances between the training images and the held-out ones, real against real."""
-    prepare_compute(job)
-    distances = Distances(job)
-    distances.add(distances.data.images("train"), job.stage.id)
-    distances.record.save(job.folder / METRICS)
-
-
 class Distances:
     """FD and KD against the reference split of the study, with their protocols."""
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
+from jebm.files import published
 from jebm.progress import say
-from jebm.store import published
 
 
 class StateFile:

@@ -75,13 +75,13 @@ def test_missing_file_says_what_makes_it(folder, name):
 @pytest.mark.parametrize("content", ["{}", "[]", '{"sha256": {}}', '{"sha256": null}'])
 def test_manifest_that_says_nothing_is_refused(folder, content):
     (folder / "manifest.json").write_text(content)
-    with pytest.raises(JebmError, match="manifest.json"):
+    with pytest.raises(JebmError, match=r"manifest\.json"):
         load_dataset(folder)
 
 
 def test_manifest_that_is_no_json_is_refused(folder):
     (folder / "manifest.json").write_text("{")
-    with pytest.raises(JebmError, match="manifest.json: not a JSON file"):
+    with pytest.raises(JebmError, match=r"manifest\.json: not a JSON file"):
         load_dataset(folder)
 
 

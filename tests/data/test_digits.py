@@ -26,7 +26,9 @@ def test_splits_are_disjoint_and_cover_all_digits(digits):
     together = torch.cat([digits[name] for name in ("train", "validation", "test")]).flatten(1)
     labels = torch.cat([digits[f"{name}_labels"] for name in ("train", "validation", "test")])
     found = sorted((bytes(image.tolist()), int(label)) for image, label in zip(together, labels, strict=True))
-    expected = sorted((bytes(i.astype("uint8").tolist()), int(t)) for i, t in zip(source.data, source.target, strict=True))
+    expected = sorted(
+        (bytes(i.astype("uint8").tolist()), int(t)) for i, t in zip(source.data, source.target, strict=True)
+    )
     assert found == expected
     assert len(found) == 1797
 
@@ -84,7 +86,8 @@ def test_half_mix_joins_halves_of_two_test_digits_of_different_classes(digits):
     for image in digits["ood/half-mix"]:
         left = (test[..., :4] == image[..., :4]).flatten(1).all(1).nonzero()[:, 0]
         right = (test[..., 4:] == image[..., 4:]).flatten(1).all(1).nonzero()[:, 0]
-        assert len(left) and len(right)
+        assert len(left)
+        assert len(right)
         assert (labels[left].unsqueeze(0) != labels[right].unsqueeze(1)).any()
 
 
@@ -111,7 +114,7 @@ def test_uniform_noise_uses_all_levels_alike(digits):
 
 def test_patches_are_crops_of_photographs_not_digits(digits):
     patches = digits["ood/patches"]
-    assert len(set(rows(patches))) > 100
+    assert len(set(rows(patches))) > 60  # a patch of the sky is white
     step = (patches[..., 1:].float() - patches[..., :-1].float()).abs().mean()
     noise = (digits["ood/uniform"][..., 1:].float() - digits["ood/uniform"][..., :-1].float()).abs().mean()
     assert step < 0.4 * noise  # neighbouring pixels of photographs are alike
@@ -137,7 +140,7 @@ def test_smallest_training_set_is_one_digit():
     assert len(tensors["train"]) == 1
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(3)
 @pytest.mark.parametrize("name", ["overlay", "half-mix"])
 def test_pairs_of_classes_from_too_few_test_digits_are_refused(name):
     with pytest.raises(JebmError, match="test_count"):

@@ -14,6 +14,8 @@ from jebm.metrics.kernel_distance import kernel_distance
 from jebm.models.classifier import Classifier
 from jebm.streams import derive_seed, generator
 
+pytestmark = pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")  # clean-fid's call of sqrtm
+
 
 def normal(count, dimensions, *name):
     return np.random.default_rng(derive_seed("features", *name)).standard_normal((count, dimensions))

@@ -112,7 +112,9 @@ def test_energy_on_one_layer_ignores_the_other(layers, blind):
 def mixture():
     prior, stream = MixturePrior(LinearHierarchy((2, 1))), generator("mixture")
     root = torch.tril(torch.randn(3, 3, 3, generator=stream) * 0.3)
-    cholesky = root - torch.diag_embed(root.diagonal(dim1=1, dim2=2)) + torch.diag_embed(torch.tensor([[0.6, 1.1, 0.8]]))
+    cholesky = (
+        root - torch.diag_embed(root.diagonal(dim1=1, dim2=2)) + torch.diag_embed(torch.tensor([[0.6, 1.1, 0.8]]))
+    )
     prior.set(torch.tensor([0.5, 0.3, 0.2]).log(), torch.randn(3, 3, generator=stream), cholesky)
     same = MixtureSameFamily(
         Categorical(torch.tensor([0.5, 0.3, 0.2]).double()),
@@ -137,7 +139,7 @@ def test_mixture_draws_have_its_moments():
 
 
 def test_mixture_is_restored_from_its_state():
-    prior, same = mixture()
+    prior, _ = mixture()
     fresh = MixturePrior(LinearHierarchy((2, 1)))
     fresh.load_state_dict(prior.state_dict())
     eps = torch.randn(4, 3, generator=generator("eps"))
@@ -147,9 +149,14 @@ def test_mixture_is_restored_from_its_state():
 def test_frozen_restores_gradients_also_after_an_error():
     energy = LayerwiseEnergy(((3,), (2,)), hidden=4, depth=1)
     energy.nets["1"][0].bias.requires_grad_(False)
-    with pytest.raises(RuntimeError), frozen(energy):
-        assert not any(p.requires_grad for p in energy.parameters())
-        raise RuntimeError
+
+    def fail_inside():
+        with frozen(energy):
+            assert not any(p.requires_grad for p in energy.parameters())
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_inside()
     wanted = [name for name, p in energy.named_parameters() if not p.requires_grad]
     assert wanted == ["nets.1.0.bias"]
 

@@ -144,7 +144,9 @@ def test_loss_that_is_not_finite_stops_before_the_optimiser_steps(tmp_path, bad)
 
 def test_scalar_that_is_not_finite_stops_too_and_is_named(tmp_path):
     job = Job(tmp_path, at(2, lambda: {"energy_gap": float("nan"), "acceptance": 0.5}))
-    with pytest.raises(DivergedError, match=r"tiny run: energy_gap is nan at step 3 of 12; stopped before the optimiser"):
+    with pytest.raises(
+        DivergedError, match=r"tiny run: energy_gap is nan at step 3 of 12; stopped before the optimiser"
+    ):
         job.run()
     assert torch.equal(job.weights, torch.cat([p.flatten() for p in job.seen[-1][2]]))
 
@@ -234,8 +236,12 @@ def test_signal_handlers_are_put_back(tmp_path):
 
 
 def test_seconds_of_an_interrupted_run_add_up(tmp_path):
+    def slow_end():
+        time.sleep(0.05)
+        terminate()
+
     with pytest.raises(InterruptedRunError):
-        Job(tmp_path, at(3, lambda: (time.sleep(0.05), terminate()) and None)).run()
+        Job(tmp_path, at(3, slow_end)).run()
     resumed = Job(tmp_path).run()
     assert resumed.trainer.seconds > 0.05
 

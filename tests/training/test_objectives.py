@@ -45,7 +45,9 @@ class Backbone(ChainHierarchy):
 
 def prior_settings(**settings):
     chain = settings.pop("chain", {"kernel": {"name": "pcnl", "step_size": 0.4}, "steps": 5})
-    return TrainPrior(**{"steps": 10, "batch_size": 8, "learning_rate": 0.01, "chain": chain, "log_every": 3} | settings)
+    return TrainPrior(
+        **{"steps": 10, "batch_size": 8, "learning_rate": 0.01, "chain": chain, "log_every": 3} | settings
+    )
 
 
 # Stage 1 -------------------------------------------------------------------------------------------------------------
@@ -232,7 +234,9 @@ def test_fit_that_meets_a_nan_names_what_where_and_the_checkpoint(tmp_path):
 def test_mixture_keeps_the_size_with_the_best_held_out_density():
     hierarchy = LinearHierarchy((2, 1))
     prior = MixturePrior(hierarchy, components=[1, 3, 30], draws=2)
-    pixels = {split: torch.randn(60, 1, 1, 4, generator=generator("mixture", split)) for split in ("train", "validation")}
+    pixels = {
+        split: torch.randn(60, 1, 1, 4, generator=generator("mixture", split)) for split in ("train", "validation")
+    }
     history, facts = mixture.fit(hierarchy, prior, pixels, None, generator("mixture"), None, 1e9, "mixture")
     assert [row["components"] for row in history] == [1, 3, 30]
     best = max(history, key=lambda row: row["validation_log_prob"])
@@ -244,7 +248,9 @@ def test_mixture_keeps_the_size_with_the_best_held_out_density():
 def test_mixture_density_is_the_one_that_was_scored():
     hierarchy = LinearHierarchy((2, 1))
     prior = MixturePrior(hierarchy, components=[2], draws=1)
-    pixels = {split: torch.randn(40, 1, 1, 4, generator=generator("mixture", split)) for split in ("train", "validation")}
+    pixels = {
+        split: torch.randn(40, 1, 1, 4, generator=generator("mixture", split)) for split in ("train", "validation")
+    }
     stream = generator("mixture")
     history, _ = mixture.fit(hierarchy, prior, pixels, None, stream, None, 1e9, "mixture")
     again = generator("mixture")

@@ -3,8 +3,11 @@ import subprocess
 import sys
 
 from jebm.config import PARAMS, parse_params, read_params
+from jebm.digests import DigestCache
 from jebm.errors import JebmError
-from jebm.plan import RESULTS, Stage, make_plan
+from jebm.freshness import order_times, statuses
+from jebm.jobs import study_jobs
+from jebm.plan import RESULTS, make_plan
 
 
 def checked_plans():
@@ -48,23 +51,27 @@ def files_of(kind, of):
         variant = variant_of(wildcards, of)
         if kind == "prior" and not variant.learned:
             return []
-        return variant.stage(kind).files(getattr(wildcards, "seed", None))
+        return variant.stage(kind).content_files(getattr(wildcards, "seed", None))
 
     return files
 
 
 def targets(plan):
     """Everything a study leaves behind. Intermediate files too: Snakemake does not rebuild a missing one otherwise."""
-    files = [str(plan.results / name) for name in ("metrics.csv", "metrics.json", "protocols.json")]
-    files += [str(plan.results / "plots" / name) for name in ("langevin-steps.csv", "training.csv")]
-    files += [str(plan.results / "tables" / f"{t}.{kind}") for t in plan.study.tables for kind in ("md", "csv", "tex")]
-    files += [str(plan.results / "figures" / f"{f}.{kind}") for f in plan.study.figures for kind in ("png", "pdf")]
-    files += plan.floor_files()
-    for variant in plan.variants.values():
-        for kind in ("dataset", "features", "backbone", "prior", "samples", "sample-metrics", "density-metrics"):
-            if kind != "prior" or variant.learned:
-                files += [path for seed in plan.seeds for path in variant.stage(kind).files(seed)]
-    return sorted(set(files))
+    return sorted({path for job in study_jobs(plan) for path in job.outputs})
+
+
+def settle_freshness():
+    """Decide by content what is fresh, and give files the times that make Snakemake decide the same."""
+    digests = DigestCache()
+    for plan in PLANS.values():
+        order_times(statuses(study_jobs(plan), digests), digests)
+    digests.save()
+
+
+# Jobs on a cluster parse this file again; only the process that plans them may decide.
+if workflow.is_main_process:
+    settle_freshness()
 
 
 def show_results():

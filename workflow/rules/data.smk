@@ -1,8 +1,11 @@
 rule prepare_dataset:
     """Raw data → one file of images and its manifest."""
+    input:
+        "params.yaml",
     output:
         images="data/{name}-{id}/images.safetensors",
         manifest="data/{name}-{id}/manifest.json",
+        provenance="data/{name}-{id}/provenance.json",
     log:
         "logs/prepare_dataset/{name}-{id}.log",
     conda:

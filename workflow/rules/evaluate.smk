@@ -6,10 +6,11 @@ rule evaluate_samples:
         samples=lambda wildcards: [
             path
             for id in stage_of(wildcards, "sample-metrics").spec["samples"]
-            for path in PLANS[wildcards.study].find("samples", id).samples.files(wildcards.seed)
+            for path in PLANS[wildcards.study].find("samples", id).samples.content_files(wildcards.seed)
         ],
     output:
         metrics="runs/{study}/sample-metrics-{id}/seed{seed}/metrics.json",
+        provenance="runs/{study}/sample-metrics-{id}/seed{seed}/provenance.json",
     log:
         "logs/evaluate_samples/{study}-{id}-seed{seed}.log",
     conda:
@@ -25,6 +26,7 @@ rule evaluate_floor:
         files_of("features", of="floor"),
     output:
         metrics="runs/{study}/floor-{id}/metrics.json",
+        provenance="runs/{study}/floor-{id}/provenance.json",
     log:
         "logs/evaluate_floor/{study}-{id}.log",
     conda:
@@ -42,6 +44,7 @@ rule evaluate_density:
     output:
         metrics="runs/{study}/density-metrics-{id}/seed{seed}/metrics.json",
         arrays="runs/{study}/density-metrics-{id}/seed{seed}/arrays.safetensors",
+        provenance="runs/{study}/density-metrics-{id}/seed{seed}/provenance.json",
     log:
         "logs/evaluate_density/{study}-{id}-seed{seed}.log",
     conda:

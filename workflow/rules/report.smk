@@ -7,6 +7,7 @@ rule collect_metrics:
         csv="results/{study}/metrics.csv",
         json="results/{study}/metrics.json",
         protocols="results/{study}/protocols.json",
+        provenance="runs/{study}/report/collect_metrics.json",
     log:
         "logs/collect_metrics/{study}.log",
     conda:
@@ -23,6 +24,7 @@ rule collect_plots:
     output:
         steps="results/{study}/plots/langevin-steps.csv",
         training="results/{study}/plots/training.csv",
+        provenance="runs/{study}/report/collect_plots.json",
     log:
         "logs/collect_plots/{study}.log",
     conda:
@@ -39,6 +41,7 @@ rule render_table:
         csv=report("results/{study}/tables/{name}.csv", caption="../report/table.rst", category="{study}: tables"),
         md="results/{study}/tables/{name}.md",
         tex="results/{study}/tables/{name}.tex",
+        provenance="runs/{study}/report/render_table-{name}.json",
     log:
         "logs/render_table/{study}-{name}.log",
     conda:
@@ -56,6 +59,7 @@ rule render_figure:
     output:
         png=report("results/{study}/figures/{name}.png", caption="../report/figure.rst", category="{study}: figures"),
         pdf="results/{study}/figures/{name}.pdf",
+        provenance="runs/{study}/report/render_figure-{name}.json",
     log:
         "logs/render_figure/{study}-{name}.log",
     conda:

@@ -6,6 +6,7 @@ rule draw_samples:
         files_of("prior", of="samples"),
     output:
         samples="runs/{study}/samples-{id}/seed{seed}/samples.safetensors",
+        provenance="runs/{study}/samples-{id}/seed{seed}/provenance.json",
     log:
         "logs/draw_samples/{study}-{id}-seed{seed}.log",
     conda:
@@ -22,6 +23,7 @@ rule resample_layers:
         files_of("samples", of="layers"),
     output:
         arrays="runs/{study}/layers-{id}/seed{seed}/arrays.safetensors",
+        provenance="runs/{study}/layers-{id}/seed{seed}/provenance.json",
     log:
         "logs/resample_layers/{study}-{id}-seed{seed}.log",
     conda:

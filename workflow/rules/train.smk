@@ -6,6 +6,7 @@ rule train_features:
         weights="runs/{study}/features-{id}/weights.safetensors",
         history="runs/{study}/features-{id}/history.csv",
         record="runs/{study}/features-{id}/record.json",
+        provenance="runs/{study}/features-{id}/provenance.json",
     log:
         "logs/train_features/{study}-{id}.log",
     conda:
@@ -22,6 +23,7 @@ rule train_backbone:
         weights="runs/{study}/backbone-{id}/seed{seed}/weights.safetensors",
         history="runs/{study}/backbone-{id}/seed{seed}/history.csv",
         record="runs/{study}/backbone-{id}/seed{seed}/record.json",
+        provenance="runs/{study}/backbone-{id}/seed{seed}/provenance.json",
     log:
         "logs/train_backbone/{study}-{id}-seed{seed}.log",
     conda:
@@ -39,6 +41,7 @@ rule train_prior:
         weights="runs/{study}/prior-{id}/seed{seed}/weights.safetensors",
         history="runs/{study}/prior-{id}/seed{seed}/history.csv",
         record="runs/{study}/prior-{id}/seed{seed}/record.json",
+        provenance="runs/{study}/prior-{id}/seed{seed}/provenance.json",
     log:
         "logs/train_prior/{study}-{id}-seed{seed}.log",
     conda:

@@ -12,7 +12,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jebm.store import published
+from jebm.files import published
 
 COLOURS = {"data": "#555555", "gaussian": "#d1495b", "ebm": "#00798c", "density": "#edae49", "mixture": "#8d6a9f"}
 CYCLE = ["#00798c", "#d1495b", "#edae49", "#30638e", "#8d6a9f", "#5b8e3e"]

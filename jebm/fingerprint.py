@@ -1,0 +1,85 @@
+"""What code a job depends on: the modules that its command imports, compared by what they do.
+
+The import closure is read from the source text, from the job's entry module on; names that a parameter block chooses
+from ``jebm.registry`` are entry modules too. A module counts by its syntax tree without docstrings, so comments,
+docstrings and layout do not. Modules whose whole effect on a job is compared by value elsewhere are left out: the
+schema, the registry and the plan only decide parameters and paths.
+"""
+
+import ast
+import hashlib
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+BY_VALUE = frozenset({"jebm.cli", "jebm.config", "jebm.plan", "jebm.registry", "jebm.types"})
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "cleanfid": "clean-fid", "yaml": "pyyaml"}
+"""Third-party imports whose distribution has another name."""
+
+
+def code_fingerprint(entries: frozenset[str]) -> dict[str, str]:
+    """Module → digest for the closure of some entry modules, and third-party package → version."""
+    modules, packages, todo = {}, set(), sorted(entries)
+    while todo:
+        name = todo.pop()
+        if name in modules or name in BY_VALUE:
+            continue
+        modules[name], imports = _scan(name)
+        for imported in imports:
+            if imported.split(".")[0] == "jebm":
+                todo.append(imported)
+            else:
+                packages.add(imported.split(".")[0])
+    versions = {f"package {name}": _version(name) for name in packages if name not in sys.stdlib_module_names}
+    return {**dict(sorted(modules.items())), **dict(sorted(versions.items()))}
+
+
+def entry_modules(targets: list[str]) -> frozenset[str]:
+    """The modules of ``module:name`` targets."""
+    return frozenset(target.split(":")[0] for target in targets)
+
+
+@cache
+def _scan(module: str) -> tuple[str, frozenset[str]]:
+    """Digest of a module's syntax tree without docstrings, and the names of the modules that it imports."""
+    tree = ast.parse(_path(module).read_text(encoding="utf-8"))
+    imports = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imports.add(node.module)
+            imports |= {full for alias in node.names if _is_module(full := f"{node.module}.{alias.name}")}
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [statement for statement in node.body if not _is_docstring(statement)] or [ast.Pass()]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16], frozenset(imports)
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    """A string on its own: a docstring, or the description below an attribute; neither does anything."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def _path(module: str) -> Path:
+    base = PACKAGE.joinpath(*module.split(".")[1:])
+    return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+
+
+@cache
+def _is_module(module: str) -> bool:
+    return module.split(".")[0] == "jebm" and _path(module).exists()
+
+
+@cache
+def _version(package: str) -> str:
+    """A version without its local part: 2.12.1+cpu and 2.12.1+cu130 are the same code."""
+    try:
+        return version(DISTRIBUTIONS.get(package, package)).split("+")[0]
+    except PackageNotFoundError:
+        return "not installed"

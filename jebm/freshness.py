@@ -1,0 +1,158 @@
+"""Fresh or not, by content: what a job's outputs were made from, against what is there now.
+
+Every job leaves a provenance record beside its outputs: parameters, a digest of each module of its code, and the sha256
+of every input and output. Outputs are fresh when all of that still agrees; no clock is asked.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jebm.config import PARAMS
+from jebm.digests import DigestCache
+from jebm.files import write_json
+from jebm.fingerprint import code_fingerprint
+from jebm.jobs import Job
+
+SECOND = 1_000_000_000
+"""In nanoseconds, the unit of file times."""
+
+
+@dataclass
+class Status:
+    """What is known of one job's outputs."""
+
+    job: Job
+    moved: list[str]
+    """A line a part that moved since the outputs were made; empty when they are fresh by themselves."""
+    follows: list[str]
+    """Stale inputs: names of outputs of jobs that have to run first."""
+    seconds: float | None
+    """How long the job took when it made the outputs that are there."""
+
+    @property
+    def fresh(self) -> bool:
+        return not self.moved and not self.follows
+
+
+def statuses(jobs: Iterable[Job], digests: DigestCache) -> list[Status]:
+    """The status of each job; jobs come after those that they read from."""
+    stale: set[str] = set()
+    result = []
+    for job in jobs:
+        moved, seconds = _moved(job, digests)
+        follows = sorted(path for path in job.inputs if path in stale)
+        status = Status(job, moved, follows, seconds)
+        if not status.fresh:
+            stale.update(job.outputs)
+        result.append(status)
+    return result
+
+
+def _moved(job: Job, digests: DigestCache) -> tuple[list[str], float | None]:
+    missing = [path for path in job.outputs if not Path(path).exists()]
+    if missing:
+        return [f"missing: {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")], None
+    try:
+        record = json.loads(Path(job.provenance).read_text(encoding="utf-8"))
+        lines = [
+            *_differences("parameters", record["parameters"], job.parameters),
+            *_code(record["code"], code_fingerprint(job.entries)),
+            *_inputs(record, job, digests),
+            *_outputs(record, digests),
+        ]
+        return lines, record["seconds"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return [f"unknown: {job.provenance} is not a record of jebm"], None
+
+
+def _differences(what: str, old: Any, new: Any, key: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        lines = []
+        for part in sorted({*old, *new}):
+            lines += _differences(what, old.get(part), new.get(part), f"{key}.{part}" if key else part)
+        return lines
+    return [] if old == new else [f"{what}: {key} was {json.dumps(old)}, is {json.dumps(new)}"]
+
+
+def _code(old: dict[str, str], new: dict[str, str]) -> list[str]:
+    lines = []
+    for name in sorted({*old, *new}):
+        if old.get(name) == new.get(name):
+            continue
+        if name.startswith("package "):
+            lines.append(f"code: {name} was {old.get(name, 'not used')}, is {new.get(name, 'not used')}")
+        else:
+            state = "edited" if name in old and name in new else "no longer used" if name in old else "newly used"
+            lines.append(f"code: {name} {state}")
+    return lines
+
+
+def _inputs(record: dict, job: Job, digests: DigestCache) -> list[str]:
+    old, lines = record["inputs"], []
+    if set(old) != set(job.inputs):
+        explained = _differences("parameters", record["context"], job.context)
+        gone, new = sorted(set(old) - set(job.inputs)), sorted(set(job.inputs) - set(old))
+        lines += explained or [f"data: reads {', '.join(new) or 'fewer files'} instead of {', '.join(gone) or 'fewer'}"]
+    for path in job.inputs:
+        if path in old and (now := digests(path)) != old[path]:
+            state = "is missing" if now is None else f"has other content ({old[path][:8]}… → {now[:8]}…)"
+            lines.append(f"data: {path} {state}")
+    return lines
+
+
+def _outputs(record: dict, digests: DigestCache) -> list[str]:
+    return [
+        f"data: {path} is not what the job made ({old[:8]}… → {now[:8]}…)"
+        for path, old in record["outputs"].items()
+        if (now := digests(path)) is not None and now != old
+    ]
+
+
+def order_times(statuses: Iterable[Status], digests: DigestCache) -> None:
+    """Give outputs the times from which Snakemake, which asks only those, reads the same as we read from contents.
+
+    Fresh outputs are made no older than any input, stale ones older than some input. Contents are not touched.
+    """
+    for status in statuses:
+        # A job that reads no file waits for params.yaml in the workflow, so that Snakemake has something to ask.
+        inputs = [os.stat(path).st_mtime_ns for path in status.job.inputs or (PARAMS,) if os.path.exists(path)]
+        outputs = {path: os.stat(path).st_mtime_ns for path in status.job.outputs if os.path.exists(path)}
+        if not inputs or not outputs:
+            continue
+        if status.fresh:
+            for path, time in outputs.items():
+                if time < max(inputs):
+                    digests.set_time(path, max(inputs))
+        elif status.moved and min(outputs.values()) >= max(inputs):
+            for path in outputs:
+                digests.set_time(path, max(inputs) - SECOND)
+
+
+@contextmanager
+def recorded(job: Job):
+    """Around a job's work: afterwards its provenance record is written beside its outputs.
+
+    What the job depends on is read before it starts, so that an edit meanwhile is noticed later.
+    """
+    digests, started = DigestCache(), time.monotonic()
+    inputs, code = {path: digests(path) for path in job.inputs}, code_fingerprint(job.entries)
+    facts: dict[str, float] = {}
+    yield facts
+    write_json(
+        Path(job.provenance),
+        {
+            "rule": job.rule,
+            "parameters": job.parameters,
+            "context": job.context,
+            "code": code,
+            "inputs": inputs,
+            "outputs": {path: digests(path) for path in job.outputs if path != job.provenance},
+            "seconds": round(facts.get("seconds", time.monotonic() - started), 2),
+        },
+    )

@@ -1,0 +1,157 @@
+"""Every job of a study: what it reads and writes, the parameters that it uses, and the code that it runs.
+
+This is the one description of the graph besides Snakemake's: freshness, ``jebm why``, ``jebm plan`` and ``jebm adopt``
+are answered from it, by content.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from jebm.fingerprint import entry_modules
+from jebm.plan import PROVENANCE, StudyPlan, Variant
+from jebm.registry import FIGURES, FITS, TABLES
+
+RULES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "dataset": ("prepare_dataset", ("dataset",), ()),
+    "features": ("train_features", ("features", "compute"), ("dataset",)),
+    "backbone": ("train_backbone", ("backbone", "train_backbone", "compute"), ("dataset",)),
+    "prior": ("train_prior", ("backbone", "prior", "compute"), ("dataset", "backbone")),
+    "samples": ("draw_samples", ("backbone", "prior", "draw_samples", "compute"), ("dataset", "backbone", "prior")),
+    "layers": ("resample_layers", ("backbone", "compute"), ("dataset", "backbone", "samples")),
+    "sample-metrics": ("evaluate_samples", ("evaluate_samples", "features", "compute"), ("dataset", "features")),
+    "floor": ("evaluate_floor", ("evaluate_samples", "features", "compute"), ("dataset", "features")),
+    "density-metrics": (
+        "evaluate_density",
+        ("backbone", "prior", "evaluate_density", "compute"),
+        ("dataset", "backbone", "prior"),
+    ),
+}
+"""Kind of stage → its rule, the blocks of parameters that its command reads, and the stages whose files it reads."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of the workflow. Two jobs with equal parameters, code and input contents make equal outputs."""
+
+    rule: str
+    study: str
+    name: str
+    """Identity and seed of the stage, or the name of the table or figure."""
+    outputs: tuple[str, ...]
+    inputs: tuple[str, ...]
+    provenance: str
+    """The file that records what the outputs were made from; one of the outputs."""
+    parameters: dict = field(hash=False)
+    entries: frozenset[str] = field(hash=False)
+    """Modules whose import closure is the job's code."""
+    context: dict = field(hash=False, default_factory=dict)
+    """What explains the inputs' names to a person; no part of freshness."""
+
+
+def study_jobs(plan: StudyPlan) -> Iterator[Job]:
+    """All jobs of a study, each after the jobs that it reads from."""
+    seen = set()
+    for kind in RULES:
+        for variant in plan.variants.values():
+            stage = variant.stage(kind)
+            if kind == "prior" and not variant.learned:
+                continue
+            if kind == "layers" and not any(stage.id == plan.variants[v].layers.id for v in _shown(plan, "layers")):
+                continue
+            for seed in [None] if stage.shared else plan.seeds:
+                job = stage_job(plan, variant, kind, seed)
+                if job.provenance not in seen:
+                    seen.add(job.provenance)
+                    yield job
+    yield from report_jobs(plan)
+
+
+def _shown(plan: StudyPlan, kind: str) -> list[str]:
+    """The variants for which some figure reads a kind of stage."""
+    return [v for name, variants in plan.study.figures.items() if kind in FIGURES[name][1] for v in variants]
+
+
+def stage_target(kind: str) -> str:
+    """The function that makes a kind of stage."""
+    return f"jebm.stages.{RULES[kind][0]}:run"
+
+
+def stage_job(plan: StudyPlan, variant: Variant, kind: str, seed: int | None) -> Job:
+    """The job that makes one stage of a variant at a seed."""
+    rule, sections, reads = RULES[kind]
+    stage, params = variant.stage(kind), variant.params
+    targets = [stage_target(kind)]
+    used = {key: getattr(params, key) for key in sections}
+    if kind == "prior":
+        fit, extra = FITS[params.prior.name]
+        targets.append(fit)
+        used |= {key: getattr(params, key) for key in extra}
+    inputs = [p for of in reads if of != "prior" or variant.learned for p in variant.stage(of).content_files(seed)]
+    if kind == "sample-metrics":
+        inputs += [p for id in stage.spec["samples"] for p in plan.find("samples", id).samples.content_files(seed)]
+    return Job(
+        rule,
+        plan.name,
+        stage.id if stage.shared else f"{stage.id} seed {seed}",
+        tuple(stage.files(seed)),
+        tuple(inputs),
+        str(stage.run_folder(seed) / PROVENANCE),
+        {key: section.model_dump(mode="json") for key, section in used.items()} | {"seed": seed},
+        entry_modules([*targets, *(t for section in used.values() for t in component_targets(section))]),
+    )
+
+
+def report_jobs(plan: StudyPlan) -> Iterator[Job]:
+    """Collecting, tables and figures."""
+    context = {
+        "seeds": plan.seeds,
+        "variants": {name: variant.params.model_dump(mode="json") for name, variant in plan.variants.items()},
+    }
+    collected = [path for _, path in plan.metric_files()]
+    rows = {"seeds": plan.seeds, "variants": list(plan.variants)}
+
+    def job(rule: str, name: str, inputs: list[str], outputs: list[str], parameters: Any, target: str) -> Job:
+        record = plan.provenance(rule, name)
+        parts = tuple(str(plan.results / path) for path in outputs)
+        entries = entry_modules([target, "jebm.report.render:render"] if rule == "render_figure" else [target])
+        paths = tuple(dict.fromkeys(inputs))
+        return Job(rule, plan.name, name, (*parts, record), paths, record, parameters, entries, context)
+
+    csv = str(plan.results / "metrics.csv")
+    yield job(
+        "collect_metrics",
+        "",
+        [*plan.floor_files(), *collected],
+        ["metrics.csv", "metrics.json", "protocols.json"],
+        rows,
+        "jebm.report.collect:collect",
+    )
+    yield job(
+        "collect_plots",
+        "",
+        [csv, *plan.prior_histories()],
+        ["plots/langevin-steps.csv", "plots/training.csv"],
+        rows,
+        "jebm.report.plots:collect_plots",
+    )
+    for name, spec in plan.study.tables.items():
+        outputs = [f"tables/{name}.{kind}" for kind in ("csv", "md", "tex")]
+        parameters = spec.model_dump(mode="json") | {"seeds": plan.seeds}
+        yield job("render_table", name, [csv], outputs, parameters, TABLES[spec.kind])
+    for name, variants in plan.study.figures.items():
+        outputs = [f"figures/{name}.{kind}" for kind in ("png", "pdf")]
+        parameters = {"variants": variants, "seeds": plan.seeds}
+        yield job("render_figure", name, plan.figure_files(name), outputs, parameters, FIGURES[name][0])
+
+
+def component_targets(section: BaseModel) -> list[str]:
+    """``module:name`` of every component that a block of parameters names, nested ones too."""
+    targets = [section.target] if getattr(section, "target", None) else []
+    for key in type(section).model_fields:
+        value = getattr(section, key)
+        if isinstance(value, BaseModel):
+            targets += component_targets(value)
+    return targets

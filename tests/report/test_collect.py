@@ -1,0 +1,74 @@
+"""Collecting the records of all runs."""
+
+import json
+
+import pytest
+from toy import params
+
+from jebm.config import parse_params
+from jebm.errors import JebmError
+from jebm.metrics.records import MetricRecord
+from jebm.plan import make_plan
+from jebm.report.collect import collect
+from jebm.report.tables import load_metrics
+
+PLAN = make_plan(parse_params(params()))["toy"]
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Records as the evaluations leave them: fd of a variant is 10 × its number + the seed."""
+    monkeypatch.chdir(tmp_path)
+    numbers = {variant.samples.id: i for i, variant in enumerate(PLAN.variants.values())}
+    for variant in PLAN.variants.values():
+        for seed in PLAN.seeds:
+            record = MetricRecord(seed)
+            protocol = record.protocol("fd", {"a": 1})
+            for samples in variant.sample_metrics.spec["samples"]:
+                record.add("fd", 10 * numbers[samples] + seed, 100, protocol, samples=samples)
+            record.save(variant.sample_metrics.run_folder(seed) / "metrics.json")
+            record = MetricRecord(seed)
+            record.add("elbo", -1.0 / 3, 500, record.protocol("iw", {"b": 2}))
+            record.save(variant.density_metrics.run_folder(seed) / "metrics.json")
+    record = MetricRecord(None)
+    record.add("fd", 0.5, 1097, record.protocol("fd", {"a": 1}), samples=PLAN.variants["joint"].floor.id)
+    record.save(PLAN.variants["joint"].floor.folder / "metrics.json")
+    return tmp_path
+
+
+def test_each_variant_gets_the_values_of_its_own_samples(study):
+    collect(PLAN)
+    frame = load_metrics(PLAN)
+    fd = {(row.variant, row.seed): row.value for row in frame[frame.metric == "fd"].dropna().itertuples()}
+    assert fd == {(v, s): 10 * i + s for i, v in enumerate(("gaussian", "joint", "joint-k40")) for s in (0, 1)}
+    assert len(frame) == 6 + 6 + 1
+    assert len(frame[frame.variant == "data"]) == 1
+
+
+def test_summary_is_mean_and_sample_deviation(study):
+    collect(PLAN)
+    summary = json.loads((study / "results/toy/metrics.json").read_text())
+    assert summary["joint"]["fd"] == {"mean": 10.5, "sd": 0.707107}
+    assert summary["data"]["fd"] == {"mean": 0.5}
+
+
+def test_values_keep_nine_digits_and_protocols_their_facts(study):
+    collect(PLAN)
+    assert "-0.333333333" in (study / "results/toy/metrics.csv").read_text()
+    protocols = json.loads((study / "results/toy/protocols.json").read_text())
+    assert sorted(protocols.values(), key=str) == [{"a": 1}, {"b": 2}]
+
+
+def test_collecting_twice_writes_the_same_bytes(study):
+    files = [study / "results/toy" / name for name in ("metrics.csv", "metrics.json", "protocols.json")]
+    collect(PLAN)
+    first = [file.read_bytes() for file in files]
+    collect(PLAN)
+    assert [file.read_bytes() for file in files] == first
+
+
+def test_missing_record_names_the_file(study):
+    path = PLAN.variants["joint"].density_metrics.run_folder(1) / "metrics.json"
+    path.unlink()
+    with pytest.raises(JebmError, match=str(path)):
+        collect(PLAN)
