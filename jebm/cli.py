@@ -5,11 +5,11 @@ Heavy imports happen inside the verbs, so that ``jebm --help`` is quick.
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from jebm import verbs
 from jebm.config import PARAMS, read_params
 from jebm.errors import JebmError
 from jebm.freshness import recorded
@@ -20,15 +20,17 @@ from jebm.registry import load
 app = typer.Typer(
     help="Joint latent-space EBM priors for multi-layer generators, as a reproducible study.\n\n"
     "`snakemake --cores all` runs everything; each verb below runs one step of it by hand. "
-    "All experiment settings come from params.yaml.",
+    "All experiment settings come from params.yaml. Start with `jebm variants`, `jebm plan` and `jebm show`.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.registered_commands += verbs.app.registered_commands
+
 StudyName = Annotated[str, typer.Argument(help="A study of params.yaml, for instance digits.")]
-StageId = Annotated[str, typer.Option("--id", help="The stage's identity (its folder's suffix); see `jebm plan`.")]
+StageId = Annotated[str, typer.Option("--id", help="The stage's identity (its folder's suffix); see `jebm variants`.")]
 VariantName = Annotated[str, typer.Option("--variant", help="A variant of the study, instead of --id.")]
 Seed = Annotated[int, typer.Option(help="The run's seed.")]
 
@@ -149,45 +151,6 @@ def render_table(study: StudyName, name: Annotated[str, typer.Argument(help="A t
 def render_figure(study: StudyName, name: Annotated[str, typer.Argument(help="A figure of the study.")]):
     """Render a figure as PNG and PDF from what the runs left."""
     _report(study, "render_figure", name, "jebm.report.render:render", name)
-
-
-@app.command()
-def plan(study: Annotated[str, typer.Argument(help="Only this study.")] = ""):
-    """Check params.yaml, and list each variant's stages with the folders they live in."""
-    for name, study_plan in make_plan(read_params(PARAMS)).items():
-        if study in ("", name):
-            _print_plan(study_plan)
-
-
-def _print_plan(plan: StudyPlan) -> None:
-    print(f"{plan.name}: seeds {', '.join(map(str, plan.seeds))}")
-    for name, variant in plan.variants.items():
-        print(f"  {name}")
-        for kind in ("dataset", "backbone", "prior", "samples"):
-            folder = variant.stage(kind).folder
-            if kind == "prior" and not variant.learned:
-                print(f"    {kind:<10}the backbone's own")
-                continue
-            done = folder if kind == "dataset" else folder / f"seed{plan.seeds[0]}"
-            print(f"    {kind:<10}{folder}{'' if done.exists() else '  (to do)'}")
-
-
-@app.command()
-def show(
-    study: Annotated[str, typer.Argument(help="A study; all of default_studies when left out.")] = "",
-    table: Annotated[str, typer.Option(help="Which of its tables.")] = "main",
-):
-    """Print a table of finished results, and where tables, figures and report are."""
-    params = read_params(PARAMS)
-    for name in [study] if study else params.default_studies:
-        results = _plan(name).results
-        path = results / "tables" / f"{table}.md"
-        if not path.exists():
-            raise JebmError(f"{path}: no such file; `snakemake --cores all {path}` makes it")
-        print(path.read_text(encoding="utf-8"))
-        print(f"tables   {results / 'tables'}\nfigures  {results / 'figures'}\nmetrics  {results / 'metrics.csv'}")
-        report = Path("results/report.html")
-        print(f"report   {report}" if report.exists() else "report   `make report` writes results/report.html")
 
 
 def main() -> None:

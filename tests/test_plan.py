@@ -4,7 +4,7 @@ import pytest
 import yaml
 from toy import TEXT, params
 
-from jebm.config import parse_params
+from jebm.config import Features, canonical, parse_params
 from jebm.errors import ParamsError
 from jebm.plan import Stage, digest, make_plan
 
@@ -96,6 +96,12 @@ def test_default_written_out_or_number_written_otherwise_changes_nothing(changes
     assert moved(changes) == set()
 
 
+def test_block_is_identified_by_what_differs_from_the_defaults():
+    """So a new key with a default moves no identity, and no result is made again for it."""
+    assert canonical(Features()) == canonical(Features(steps=Features().steps)) == {}
+    assert canonical(Features(steps=7)) == {"steps": 7}
+
+
 def test_order_of_keys_changes_nothing():
     content = yaml.safe_load(TEXT)
     content["toy"] = dict(reversed(content["toy"].items()))
@@ -128,7 +134,7 @@ def test_files_of_a_study_are_those_of_all_its_seeds():
     found = plan()
     assert len(found.metric_files()) == 3 * 2 * 2
     assert {name for name, _ in found.metric_files()} == {"gaussian", "joint", "joint-k40"}
-    assert len(found.figure_files("samples")) == 1 + 1 + 2 * 2  # images, manifest, samples of two variants and seeds
+    assert len(found.figure_files("samples")) == 2 + 2 * 2  # images and manifest, samples of two variants and seeds
     assert len(found.floor_files()) == 1
 
 

@@ -88,9 +88,20 @@ def test_best_that_prints_the_same_is_bold_too():
 
 
 def test_zero_from_below_and_from_above_are_the_same():
-    rows = [("gaussian", 0, "kd", -0.0001), ("joint", 0, "kd", 0.0001)]
-    found = metrics_table(PLAN, spec("metrics", ["gaussian", "joint"], ["kd"]), frame(*rows))
-    assert cells(found) == {"gaussian": ["*0.000*"], "joint": ["*0.000*"]}
+    rows = [("gaussian", 0, "elbo", -0.0001), ("joint", 0, "elbo", 0.0001)]
+    found = metrics_table(PLAN, spec("metrics", ["gaussian", "joint"], ["elbo"]), frame(*rows))
+    assert cells(found) == {"gaussian": ["*0.00*"], "joint": ["*0.00*"]}
+
+
+def test_scaled_metric_is_scaled_wherever_it_is_printed():
+    """Every place prints value × scale; the header says in which unit."""
+    scale = METRICS["kd"].scale
+    rows = [("gaussian", 0, "kd", 7 / scale), ("joint", 0, "kd", 5 / scale), ("data", None, "kd", 3 / scale, 9, "p@1")]
+    table, columns = frame(*rows), ["gaussian", "joint"]
+    found = metrics_table(PLAN, spec("metrics", columns, ["kd"]), table)
+    assert cells(found) == {"gaussian": ["7.00"], "joint": ["*5.00*"]}
+    assert "(floor): 3.00." in found.notes[-1]
+    assert cells(by_seed_table(PLAN, spec("by-seed", columns, ["kd"]), table))["0"] == ["7.00", "5.00"]
 
 
 def test_only_row_is_not_the_best_of_anything():

@@ -93,14 +93,14 @@ def test_sampler_draws_the_asked_number_and_reports_how():
 
 def test_reported_acceptance_is_a_mean_over_all_chains_not_over_groups():
     def uneven(x):  # chains of the second, smaller group see another energy
-        return (x[:, 0] * (0.0 if len(x) == 300 else 8.0)).square() * -1
+        return (x[:, 0] * (0.0 if len(x) == 300 else 1.2)).square() * -1
 
     sampler, stream = chain(PCNL, steps=4, chains=300), generator("groups")
     accepted = []
     for size in (300, 50):
         x = torch.randn(size, 2, generator=stream)
         accepted.append(float(run_chain(sampler.kernel, Target(uneven), x, 4, stream).acceptance))
-    assert accepted[0] - accepted[1] > 0.5
+    assert 0.1 < accepted[1] < accepted[0] - 0.1
     draws = sampler.draw(TiltPrior(uneven), 2, 350, generator("groups"), quiet)
     assert draws.diagnostics["acceptance"] == pytest.approx((300 * accepted[0] + 50 * accepted[1]) / 350, abs=1e-6)
 

@@ -1,0 +1,222 @@
+"""Compares the results of two versions of a study, and says which differences exceed the noise over seeds."""
+
+import io
+import json
+import math
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+from scipy.stats import t as student_t
+
+from jebm.errors import JebmError
+from jebm.plan import RESULTS
+from jebm.report.collect import FLOOR
+from jebm.report.metrics import METRICS, describe
+
+LEVEL = 0.95
+LISTED = 20
+"""At most so many disagreements are listed one by one."""
+SKIP = ("acceptance", "effective_sample_size", "langevin_steps", "pool", "log_partition_se", "log_partition_ess")
+"""Diagnostics of how numbers were made, not results."""
+
+
+@dataclass
+class Comparison:
+    """One metric of one variant, before (a) and after (b)."""
+
+    variant: str
+    metric: str
+    mean_a: float | None
+    sd_a: float | None
+    n_a: int
+    mean_b: float | None
+    sd_b: float | None
+    n_b: int
+    difference: float | None
+    low: float | None
+    """Lower end of the 95 % Welch interval of the difference of the means."""
+    high: float | None
+    p_value: float | None
+    verdict: str
+
+
+def load_version(where: str | None, study: str) -> pd.DataFrame:
+    """The metrics of a study: of the working tree (None), a folder of results, a git revision or a DVC experiment.
+
+    Raises:
+        JebmError: it is none of them, or has no results of this study.
+    """
+    path = RESULTS / study / "metrics.csv"
+    if where is None:
+        return _read(path.read_text(encoding="utf-8"), str(path)) if path.exists() else _none("working tree", path)
+    folder = Path(where)
+    if folder.is_dir():
+        found = [p for p in (folder / "metrics.csv", folder / study / "metrics.csv", folder / path) if p.exists()]
+        return _read(found[0].read_text(encoding="utf-8"), str(found[0])) if found else _none(where, path)
+    shown = subprocess.run(
+        ["git", "show", f"{_revision(where)}:{path.as_posix()}"], capture_output=True, text=True, check=False
+    )
+    return _read(shown.stdout, f"{where}:{path}") if shown.returncode == 0 else _none(where, path)
+
+
+def _none(where: str, path: Path):
+    raise JebmError(f"{where} has no {path}; run `snakemake --cores all` there first")
+
+
+def _revision(name: str) -> str:
+    """The commit of a git revision, or of a DVC experiment by its name."""
+    plain = subprocess.run(
+        ["git", "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"], capture_output=True, text=True, check=False
+    )
+    if plain.returncode == 0:
+        return plain.stdout.strip()
+    refs = subprocess.run(
+        ["git", "for-each-ref", "--format=%(refname)", "refs/exps"], capture_output=True, text=True, check=False
+    )
+    matches = [ref for ref in refs.stdout.split() if ref.rsplit("/", 1)[-1] == name]
+    if not matches:
+        raise JebmError(f"'{name}' is no folder, no git revision and no DVC experiment (see `dvc exp list`)")
+    return matches[-1]
+
+
+def _read(text: str, source: str) -> pd.DataFrame:
+    frame = pd.read_csv(io.StringIO(text), dtype={"seed": "Int64"}, keep_default_na=False, na_values=[""])
+    missing = {"variant", "seed", "metric", "value", "n", "protocol"} - set(frame.columns)
+    if missing:
+        raise JebmError(f"{source}: no metrics of jebm: the columns {', '.join(sorted(missing))} are missing")
+    bad = frame[frame.value.isna() | frame.value.abs().eq(math.inf)]
+    if len(bad):
+        row = bad.iloc[0]
+        raise JebmError(f"{source}: {row.metric} of {row.variant} at seed {row.seed} is not a finite number")
+    return frame
+
+
+def compare(a: pd.DataFrame, b: pd.DataFrame, metrics: set[str] | None = None) -> list[Comparison]:
+    """Compare every metric of every variant that both versions have.
+
+    A verdict is ``better`` or ``worse`` when the difference holds among all comparisons made (Holm's procedure at a
+    family-wise level of 5 %), ``maybe better`` or ``maybe worse`` when only its own 95 % Welch interval excludes 0,
+    which one in twenty metrics does by chance.
+    """
+    rows = []
+    keys = dict.fromkeys([*zip(a.variant, a.metric, strict=True), *zip(b.variant, b.metric, strict=True)])
+    groups = [dict(list(frame.groupby(["variant", "metric"]))) for frame in (a, b)]
+    for variant, metric in keys:
+        family = metric.split(":")[0]
+        if variant == FLOOR or family in SKIP or (metrics and family not in metrics and metric not in metrics):
+            continue
+        rows.append(_compare(variant, metric, *(group.get((variant, metric)) for group in groups)))
+    _judge(rows)
+    return rows
+
+
+def _compare(variant: str, metric: str, a: pd.DataFrame | None, b: pd.DataFrame | None) -> Comparison:
+    stats = [(None, None, 0) if g is None else (g.value.mean(), _sd(g.value), len(g)) for g in (a, b)]
+    (mean_a, sd_a, n_a), (mean_b, sd_b, n_b) = stats
+    row = Comparison(variant, metric, mean_a, sd_a, n_a, mean_b, sd_b, n_b, None, None, None, None, "")
+    if a is None or b is None:
+        row.verdict = "only before" if b is None else "only after"
+        return row
+    if set(a.protocol) != set(b.protocol):
+        row.verdict = (
+            f"not comparable: protocol {'/'.join(sorted(set(a.protocol)))} against {'/'.join(sorted(set(b.protocol)))}"
+        )
+        return row
+    row.difference = mean_b - mean_a
+    if sorted(zip(a.seed, a.value, strict=True)) == sorted(zip(b.seed, b.value, strict=True)):
+        row.verdict = "equal"
+        return row
+    if n_a < 2 or n_b < 2:
+        row.verdict = "too few seeds to tell"
+        return row
+    row.low, row.high, row.p_value = welch(mean_a, sd_a, n_a, mean_b, sd_b, n_b)
+    return row
+
+
+def _sd(values: pd.Series) -> float | None:
+    return float(values.std(ddof=1)) if len(values) > 1 else None
+
+
+def welch(mean_a, sd_a, n_a, mean_b, sd_b, n_b, level: float = LEVEL) -> tuple[float, float, float]:
+    """Ends of the Welch interval of mean_b − mean_a, and the two-sided p-value of no difference (Welch, 1947)."""
+    parts = sd_a**2 / n_a, sd_b**2 / n_b
+    error = math.sqrt(sum(parts))
+    difference = mean_b - mean_a
+    if error == 0:
+        return difference, difference, 1.0 if difference == 0 else 0.0
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / (n_a - 1) + parts[1] ** 2 / (n_b - 1))
+    reach = student_t.ppf(0.5 + level / 2, freedom) * error
+    return difference - reach, difference + reach, float(2 * student_t.sf(abs(difference) / error, freedom))
+
+
+def _judge(rows: list[Comparison]) -> None:
+    """Fill the verdicts of the rows that were tested."""
+    tested = sorted((row for row in rows if row.p_value is not None), key=lambda row: row.p_value)
+    holds = True
+    for rank, row in enumerate(tested):
+        holds = holds and row.p_value <= (1 - LEVEL) / (len(tested) - rank)
+        if row.p_value > 1 - LEVEL:
+            row.verdict = "no change seen"
+            continue
+        better = describe(row.metric).better
+        direction = "changed" if not better else "better" if row.difference * better > 0 else "worse"
+        row.verdict = direction if holds else f"maybe {direction}"
+
+
+def as_text(rows: list[Comparison], names: tuple[str, str], style: str = "simple") -> str:
+    """The rows that are not equal as a table (``style`` as in tabulate), and a line that counts the verdicts."""
+    shown = [row for row in rows if row.verdict != "equal"]
+    columns = ["variant", "metric", names[0], names[1], "difference", "95 % interval", "verdict"]
+    table = pd.DataFrame([_text_row(row) for row in shown], columns=columns)
+    counts = pd.Series([row.verdict.split(":")[0] for row in rows], dtype=str).value_counts()
+    summary = f"{len(rows)} metrics: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + "."
+    if not shown:
+        return summary
+    return f"{table.to_markdown(index=False, tablefmt=style, disable_numparse=True)}\n\n{summary}"
+
+
+def _text_row(row: Comparison) -> list[str]:
+    def number(value: float | None, sign: str = "") -> str:
+        return "–" if value is None else f"{value * known.scale:{sign}.{known.digits}f}"
+
+    known = describe(row.metric)
+
+    def stats(mean, sd, n):
+        return "–" if mean is None else f"{number(mean)} ± {number(sd)} (n = {n})"
+
+    label = METRICS[row.metric.split(":")[0]].label + row.metric[len(row.metric.split(":")[0]) :].replace(":", " ")
+    interval = "–" if row.low is None else f"[{number(row.low, '+')}, {number(row.high, '+')}]"
+    before, after = stats(row.mean_a, row.sd_a, row.n_a), stats(row.mean_b, row.sd_b, row.n_b)
+    return [row.variant, label, before, after, number(row.difference, "+"), interval, row.verdict]
+
+
+def as_json(rows: list[Comparison], names: tuple[str, str]) -> str:
+    return json.dumps(
+        {"a": names[0], "b": names[1], "level": LEVEL, "metrics": [asdict(row) for row in rows]}, indent=1
+    )
+
+
+def agreement(recorded: pd.DataFrame, fresh: pd.DataFrame, tolerance: float = 1e-6) -> str:
+    """How fresh results compare with recorded ones, value by value at each seed.
+
+    Values agree when they are equal within a relative ``tolerance``, up to which one machine repeats itself. Where
+    they don't (another processor rounds differently, and training amplifies that), the means over seeds are compared.
+    """
+    keys = ["variant", "seed", "metric"]
+    both = recorded.merge(fresh, on=keys, suffixes=("_a", "_b"), how="outer", indicator=True)
+    common = both[both._merge == "both"]
+    near = (common.value_a - common.value_b).abs() <= tolerance * common[["value_a", "value_b"]].abs().max(axis=1)
+    lines = [f"Recorded results: {int(near.sum())} of {len(common)} values agree within {tolerance:g} on this machine."]
+    if len(common) < len(both):
+        lines.append(f"{len(both) - len(common)} values exist only on one side.")
+    if not near.all():
+        rows = compare(recorded, fresh)
+        off = [row for row in rows if row.verdict not in ("equal", "no change seen")]
+        within = len(rows) - len(off)
+        lines.append(f"Of {len(rows)} means over seeds, {within} differ by no more than the noise over seeds.")
+        for row in off[:LISTED]:
+            lines.append(f"  {row.variant} {row.metric}: {row.mean_a} → {row.mean_b} ({row.verdict})")
+        lines += [f"  … and {len(off) - LISTED} more; see `jebm diff HEAD`"] if len(off) > LISTED else []
+    return "\n".join(lines)

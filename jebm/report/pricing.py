@@ -1,0 +1,43 @@
+"""What the pending jobs cost, from the run times that finished jobs recorded."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+
+from jebm.freshness import Status
+from jebm.plan import RUNS
+
+
+def recorded_seconds() -> dict[str, list[float]]:
+    """Rule → the run times of all its results that are still here, current ones or not, seconds."""
+    times: dict[str, list[float]] = {}
+    for path in sorted(Path(RUNS).rglob("provenance.json")) + sorted(Path(RUNS).rglob("report/*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            times.setdefault(record["rule"], []).append(float(record["seconds"]))
+        except (json.JSONDecodeError, KeyError, TypeError):
+            continue  # a file of somebody else's, or an older record: it prices nothing
+    return times
+
+
+def price(pending: Iterable[Status]) -> str:
+    """A table of pending jobs a rule, with their median recorded time and the sum, in hours of one job slot."""
+    times, counts = recorded_seconds(), {}
+    for status in pending:
+        counts[status.job.rule] = counts.get(status.job.rule, 0) + 1
+    if not counts:
+        return "Nothing to do: everything is fresh."
+    lines, total, unknown = [f"{'rule':<20}{'jobs':>6}{'s a job':>10}{'hours':>10}"], 0.0, 0
+    for rule, count in counts.items():
+        if rule in times:
+            each = median(times[rule])
+            total += each * count
+            lines.append(f"{rule:<20}{count:>6}{each:>10.1f}{each * count / 3600:>10.3f}")
+        else:
+            unknown += count
+            lines.append(f"{rule:<20}{count:>6}{'unknown':>10}{'unknown':>10}")
+    lines.append(f"{'total':<20}{sum(counts.values()):>6}{'':>10}{total / 3600:>10.3f}")
+    if unknown:
+        lines.append(f"{unknown} of the jobs belong to rules that have not run here yet; the total leaves them out.")
+    return "\n".join(lines)

@@ -1,0 +1,187 @@
+"""The verbs that a person needs besides those of the rules: what is there, what would run and why, and what changed."""
+
+import subprocess
+from collections import Counter
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jebm.config import PARAMS, read_params
+from jebm.digests import DigestCache
+from jebm.errors import JebmError
+from jebm.freshness import Status, order_times, statuses
+from jebm.jobs import study_jobs
+from jebm.plan import StudyPlan, make_plan
+
+app = typer.Typer()
+
+OptionalStudy = Annotated[str, typer.Argument(help="A study; all of default_studies when left out.")]
+
+
+class Style(StrEnum):
+    text = "text"
+    markdown = "markdown"
+    json = "json"
+
+
+def default_plans(study: str = "") -> list[StudyPlan]:
+    """The plan of one study, or of all default ones."""
+    params = read_params(PARAMS)
+    plans = make_plan(params)
+    if study and study not in plans:
+        raise JebmError(f"{PARAMS}: there is no study '{study}'; it has: {', '.join(plans)}")
+    return [plans[name] for name in ([study] if study else params.default_studies)]
+
+
+def all_statuses(plans: list[StudyPlan]) -> list[Status]:
+    digests = DigestCache()
+    result = [status for plan in plans for status in statuses(study_jobs(plan), digests)]
+    digests.save()
+    return result
+
+
+@app.command()
+def variants(study: OptionalStudy = ""):
+    """Check params.yaml, and list each variant's stages with the folders they live in."""
+    for plan in default_plans(study):
+        print(f"{plan.name}: seeds {', '.join(map(str, plan.seeds))}")
+        for name, variant in plan.variants.items():
+            print(f"  {name}")
+            for kind in ("dataset", "backbone", "prior", "samples"):
+                stage = variant.stage(kind)
+                if kind == "prior" and not variant.learned:
+                    print(f"    {kind:<10}the backbone's own")
+                    continue
+                done = sum(all(Path(path).exists() for path in stage.files(seed)) for seed in plan.seeds)
+                print(f"    {kind:<10}{stage.folder}  ({done} of {len(plan.seeds)} seeds done)")
+
+
+@app.command()
+def plan(study: OptionalStudy = ""):
+    """What would run, and what it costs by the run times recorded so far."""
+    from jebm.report.pricing import price
+
+    print(price(status for status in all_statuses(default_plans(study)) if not status.fresh))
+
+
+@app.command()
+def why(target: Annotated[str, typer.Argument(help="A file that the workflow makes, as Snakemake names it.")]):
+    """What moved since TARGET was made (data, parameters or code), and which jobs would run."""
+    every = all_statuses(list(make_plan(read_params(PARAMS)).values()))
+    made_by = {path: status for status in every for path in status.job.outputs}
+    path = Path(target).as_posix()
+    if path not in made_by:
+        known = "it was made under other parameters" if Path(path).exists() else "it does not exist either"
+        raise JebmError(f"{target}: no job of the present {PARAMS} makes this file; {known}. See `jebm variants`")
+    behind = _ancestors(made_by[path], made_by)
+    pending = [status for status in behind if not status.fresh]
+    if not pending:
+        print(f"{target} is fresh: data, parameters and code are those that it was made from.")
+        return
+    print(f"{target} is stale:" if Path(path).exists() else f"{target} is not there yet:")
+    lines = [line for status in pending for line in _explain(status)]
+    for line in dict.fromkeys(lines):
+        print(f"  {line}")
+    counts = Counter(status.job.rule for status in pending)
+    print("would run: " + ", ".join(f"{rule} × {count}" for rule, count in counts.items()))
+
+
+def _ancestors(status: Status, made_by: dict[str, Status]) -> list[Status]:
+    """The jobs behind a file, its own last."""
+    seen: dict[str, Status] = {}
+
+    def visit(current: Status) -> None:
+        if current.job.provenance in seen:
+            return
+        for path in current.job.inputs:
+            if path in made_by:
+                visit(made_by[path])
+        seen[current.job.provenance] = current
+
+    visit(status)
+    return list(seen.values())
+
+
+def _explain(status: Status) -> list[str]:
+    """The parts that moved; that a file is missing needs saying only where nothing else explains it."""
+    return [line if not line.startswith("missing") else f"{line} ({status.job.rule})" for line in status.moved]
+
+
+@app.command()
+def adopt(study: OptionalStudy = ""):
+    """Accept pulled results as finished, after checking that they belong to this code, these parameters and data.
+
+    Nothing is trusted because of its time. Where something differs nothing is adopted, and the files are named.
+    """
+    plans = default_plans(study)
+    every = all_statuses(plans)
+    stale = [status for status in every if not status.fresh]
+    if stale:
+        lines = [f"  {status.job.outputs[0]}: {status.moved[0]}" for status in stale if status.moved]
+        shown = "\n".join(lines[:20]) + (f"\n  … and {len(lines) - 20} more" if len(lines) > 20 else "")
+        raise JebmError(
+            f"not adopted: {len(stale)} of {len(every)} results do not belong to the checked-out code and parameters:\n"
+            f"{shown}\n`dvc pull` brings what is missing; `snakemake --cores all` makes the rest"
+        )
+    digests = DigestCache()
+    order_times(every, digests)
+    digests.save()
+    print(f"Adopted: all {len(every)} results belong to the checked-out code, parameters and data.")
+
+
+@app.command()
+def show(
+    study: OptionalStudy = "",
+    table: Annotated[str, typer.Option(help="Which of its tables.")] = "main",
+):
+    """Print a table of finished results, and where tables, figures and report are."""
+    for plan in default_plans(study):
+        path = plan.results / "tables" / f"{table}.md"
+        if not path.exists():
+            raise JebmError(f"{path}: no such file; `snakemake --cores all {path}` makes it")
+        print(path.read_text(encoding="utf-8"))
+        for name in ("tables", "figures", "metrics.csv"):
+            print(f"{name:<12}{plan.results / name}")
+    report = Path("results/report.html")
+    print(f"{'report':<12}{report}" if report.exists() else f"{'report':<12}`make report` writes {report}")
+
+
+@app.command()
+def diff(
+    a: Annotated[str, typer.Argument(help="Before: a git revision, a DVC experiment or a folder of results.")],
+    b: Annotated[str, typer.Argument(help="After; the working tree when left out.")] = "",
+    study: Annotated[str, typer.Option(help="Which study.")] = "digits",
+    metric: Annotated[list[str], typer.Option(help="Only this metric (repeatable), for instance fd.")] = [],  # noqa: B006
+    style: Annotated[Style, typer.Option("--format", help="How to print.")] = Style.text,
+):
+    """Compare results, and say which differences exceed the noise over seeds.
+
+    A difference is called better or worse when it holds among all comparisons made (Holm's procedure at 5 %), and
+    "maybe" when only its own 95 % Welch interval excludes 0. Exit status: 0 nothing is worse, 1 something is.
+    """
+    from jebm.report import diff as module
+
+    rows = module.compare(module.load_version(a, study), module.load_version(b or None, study), set(metric) or None)
+    if not rows:
+        raise JebmError("no metric to compare" + (f" among {', '.join(metric)}" if metric else ""))
+    names = (a, b or "working tree")
+    if style is Style.json:
+        print(module.as_json(rows, names))
+    else:
+        print(module.as_text(rows, names, "pipe" if style is Style.markdown else "simple"))
+    raise typer.Exit(1 if any(row.verdict == "worse" for row in rows) else 0)
+
+
+@app.command()
+def compare_recorded(study: OptionalStudy = ""):
+    """How fresh results compare with the recorded ones of the last commit, value by value."""
+    from jebm.report.diff import agreement, load_version
+
+    for plan in default_plans(study):
+        inside = subprocess.run(["git", "rev-parse", "--verify", "HEAD"], capture_output=True, check=False)
+        if inside.returncode != 0:
+            print("No git history here: there are no recorded results to compare with.")
+            return
+        print(agreement(load_version("HEAD", plan.name), load_version(None, plan.name)))

@@ -1,0 +1,56 @@
+"""DVC around the pipeline: repro, metrics, params, plots and experiments answer, and run only what a change touches."""
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def tracked(new_tiny, tmp_path_factory):
+    """A tiny study under git and DVC, reproduced once by ``dvc repro`` and committed."""
+    space = new_tiny(tmp_path_factory.mktemp("dvc"))
+    for command in (
+        ["git", "init", "--quiet"],
+        ["git", "config", "user.email", "test@example.com"],
+        ["git", "config", "user.name", "test"],
+        ["dvc", "init", "--quiet"],
+        ["dvc", "repro"],
+        ["git", "add", "--all"],
+        ["git", "commit", "--quiet", "--message", "first"],
+    ):
+        space.run(*command)
+    return space
+
+
+def test_status_is_clean_after_repro(tracked):
+    assert "up to date" in tracked.run("dvc", "status").stdout
+
+
+def test_heavy_files_are_in_dvc_and_small_ones_in_git(tracked):
+    files = tracked.run("git", "ls-files").stdout.split()
+    assert "results/digits/metrics.csv" in files
+    assert "dvc.lock" in files
+    assert not [name for name in files if name.startswith(("data/", "runs/"))]
+
+
+def test_metrics_show(tracked):
+    shown = json.loads(tracked.run("dvc", "metrics", "show", "--json").stdout)
+    data = shown[""]["data"]["results/digits/metrics.json"]["data"]
+    assert {"fd", "kd", "iw_bound"} <= set(data["joint-k20"])
+
+
+def test_an_experiment_runs_only_what_it_touches_and_its_diffs_answer(tracked):
+    key = "digits.variants.joint-k20.draw_samples.sampler.steps"
+    run = tracked.run("dvc", "exp", "run", "--name", "more-steps", "--set-param", f"{key}=6")
+    output = run.stdout + run.stderr
+    assert "rule draw_samples" in output
+    assert not any(f"rule {rule}" in output for rule in ("train_backbone", "train_prior", "train_features"))
+    params = json.loads(tracked.run("dvc", "params", "diff", "--json").stdout)
+    assert params["params.yaml"][key] == {"old": 4, "new": 6}
+    metrics = json.loads(tracked.run("dvc", "metrics", "diff", "--json").stdout)
+    assert any("joint-k20.fd" in name for name in metrics["results/digits/metrics.json"])
+    assert "more-steps" in tracked.run("dvc", "exp", "show", "--csv").stdout
+    plots = json.loads(tracked.run("dvc", "plots", "diff", "--json").stdout)
+    assert any("langevin-steps" in name for name in plots["data"] if "data" in plots) or "langevin-steps" in str(plots)
