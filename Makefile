@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help reproduce report test test-fast lint lock clean
+.PHONY: help reproduce report adopt test test-fast lint lock clean
 
 help:
 	@echo "make reproduce   the whole digits study: data, training, samples, metrics, tables, figures, report"
@@ -28,6 +28,11 @@ reproduce: $(VENV)/.installed
 	snakemake --cores all
 	@$(MAKE) --no-print-directory report
 	@jebm show
+	@jebm compare-recorded
+
+# After `git clone` and `dvc pull` on another machine: nothing is computed again if everything belongs together.
+adopt: $(VENV)/.installed
+	jebm adopt
 
 # Snakemake builds its HTML report from a finished run; it is made again only when a metric, table or figure changed.
 report: $(VENV)/.installed

@@ -56,11 +56,13 @@ def _run(study: str, kind: str, id: str, variant: str, seed: int | None) -> None
     # Before NumPy and torch load: their thread pools are sized at import, and rounding depends on the size.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(found.params.compute.threads)
-    with recorded(stage_job(plan, found, kind, seed)) as facts:
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on a GPU
+    job = stage_job(plan, found, kind, seed)
+    with recorded(job) as facts:
         from jebm.stages.common import Run
 
         run = load(stage_target(kind))
-        facts |= run(Run(plan, found, kind, seed, params.runtime.checkpoint_seconds)) or {}
+        facts |= run(Run(plan, found, kind, seed, params.runtime.checkpoint_seconds, facts["code"])) or {}
 
 
 def _report(study: str, rule: str, name: str, target: str, *arguments: str) -> None:
@@ -160,3 +162,7 @@ def main() -> None:
     except JebmError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, a folder that can't be written to …
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(1)

@@ -5,7 +5,7 @@ key, everything else is replaced, and so is a component whose ``name`` the overr
 has other parameters.
 """
 
-import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,9 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from jebm.errors import ParamsError
-from jebm.registry import FIGURES, TABLES, Section, schema
+from jebm.explain import explain, near
+from jebm.metric_names import DETECTION, FLOOR, METRICS
+from jebm.registry import EXACT_PRIORS, FIGURES, TABLES, Section, schema
 from jebm.types import Count, Fraction, Natural, NonNegative, Positive
 
 PARAMS = Path("params.yaml")
@@ -57,7 +59,7 @@ class Optimisation(Section):
     """Where the schedule ends, as a fraction of learning_rate."""
     clip_gradient_norm: NonNegative = 0.0
     """0 clips nothing."""
-    ema: Fraction = 0.0
+    ema: Annotated[NonNegative, Field(lt=1)] = 0.0
     """Decay per step of the exponential moving average that is published; 0 publishes the last weights."""
     log_every: Count = 50
 
@@ -127,15 +129,40 @@ class Base(Section):
             raise ValueError(
                 f"@prior.energy.layers: is {chosen}; allowed are 'all' or different numbers from 1 (bottom) to {layers}"
             )
+        if self.draw_samples.sampler.name == "ancestral" and self.prior.name not in EXACT_PRIORS:
+            raise ValueError(
+                f"@draw_samples.sampler.name: 'ancestral' can't draw from the prior '{self.prior.name}', only from "
+                f"{' and '.join(EXACT_PRIORS)}; use 'chain' or 'resampling'"
+            )
         return self
+
+
+SCORES = ("elbo", "elbo+f", "f")
 
 
 class Table(Section):
     kind: Literal[tuple(TABLES)]
     variants: Annotated[list[str], Field(min_length=1)]
     columns: Annotated[list[str], Field(min_length=1)]
-    """Metrics (kinds ``metrics``, ``by-seed``) or scores (kind ``detection``)."""
+    """Metrics (kinds ``metrics``, ``by-seed``), or ``measure:score`` with one measure for all (kind ``detection``)."""
     caption: str = ""
+
+    @model_validator(mode="after")
+    def _columns_exist(self):
+        measures = dict.fromkeys(column.split(":")[0] for column in self.columns)
+        plain = [name for name in METRICS if name not in DETECTION]
+        for column in self.columns:
+            measure, _, score = column.partition(":")
+            if self.kind != "detection" and column not in plain:
+                raise ValueError(f"@columns: '{column}' is no metric;{near(column, plain)}")
+            if self.kind == "detection" and (measure not in DETECTION or not score or len(measures) > 1):
+                raise ValueError(
+                    f"@columns: '{column}' must be measure:score, with the same measure in every column; "
+                    f"measures: {', '.join(DETECTION)}"
+                )
+            if self.kind == "detection" and score not in SCORES and not re.fullmatch(r"llr>[1-9]\d*", score):
+                raise ValueError(f"@columns: '{score}' is no score;{near(score, (*SCORES, 'llr>1'))} …")
+        return self
 
 
 class Study(Section):
@@ -150,12 +177,19 @@ class Study(Section):
     def _names_exist(self):
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"@seeds: {self.seeds} names a seed twice")
+        if FLOOR in self.variants:
+            raise ValueError(f"@variants.{FLOOR}: this name stands for the real images in tables; choose another")
+        layers = max(len(variant.backbone.latent_dims) for variant in self.variants.values())
+        for name, table in self.tables.items():
+            for column in table.columns:
+                if ">" in column and int(column.split(">")[1]) >= layers:
+                    raise ValueError(f"@tables.{name}.columns: '{column}' needs more than {layers} layers")
         named = {f"tables.{name}.variants": table.variants for name, table in self.tables.items()}
         named |= {f"figures.{name}": variants for name, variants in self.figures.items()}
         for where, variants in named.items():
             for variant in variants:
                 if variant not in self.variants:
-                    raise ValueError(f"@{where}: '{variant}' is no variant;{_near(variant, self.variants)}")
+                    raise ValueError(f"@{where}: '{variant}' is no variant;{near(variant, self.variants)}")
         return self
 
 
@@ -172,7 +206,7 @@ def read_params(path: Path = PARAMS) -> Params:
         ParamsError: one line a mistake, naming the file, the key and what is allowed.
     """
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        raw = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file; run from the repository's top folder") from None
     except yaml.YAMLError as error:
@@ -184,7 +218,7 @@ def parse_params(raw: Any, source: str = str(PARAMS)) -> Params:
     """Check parameters that are already in memory, such as Snakemake's ``config``; see :func:`read_params`."""
     if not isinstance(raw, dict):
         raise ParamsError(f"{source}: must be a mapping with the keys default_studies, runtime and one block a study")
-    raw = dict(raw)
+    raw = {str(key): value for key, value in raw.items()}
     top = {key: raw.pop(key) for key in ("default_studies", "runtime") if key in raw}
     if not raw:
         raise ParamsError(f"{source}: has no study")
@@ -192,19 +226,19 @@ def parse_params(raw: Any, source: str = str(PARAMS)) -> Params:
     params = _validate(Params, {**top, "studies": studies}, "", source)
     for name in params.default_studies:
         if name not in studies:
-            raise ParamsError(f"{source}: default_studies: '{name}' is no study;{_near(name, studies)}")
+            raise ParamsError(f"{source}: default_studies: '{name}' is no study;{near(name, studies)}")
     return params
 
 
 def _study(name: str, block: Any, source: str) -> Study:
     if not isinstance(block, dict):
-        raise ParamsError(f"{source}: {name}: must be a study's block of settings, not {block!r};{_near(name, _TOP)}")
+        raise ParamsError(f"{source}: {name}: must be a study's block of settings, not {block!r};{near(name, _TOP)}")
     block = dict(block)
     own = {key: block.pop(key) for key in ("seeds", "variants", "tables", "figures") if key in block}
     unknown = [key for key in block if key not in Base.model_fields]
     if unknown:
         allowed = [*(k for k in Study.model_fields if k != "base"), *Base.model_fields]
-        raise ParamsError(f"{source}: {name}.{unknown[0]}: unknown key;{_near(unknown[0], allowed)}")
+        raise ParamsError(f"{source}: {name}.{unknown[0]}: unknown key;{near(unknown[0], allowed)}")
     variants = own.get("variants")
     if not isinstance(variants, dict) or not variants:
         raise ParamsError(f"{source}: {name}.variants: must map the name of each variant to its overrides")
@@ -242,65 +276,20 @@ def _validate(model: type[Section], raw: dict, where: str, source: str) -> Any:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        lines = [_explain(model, raw, detail, where, source) for detail in error.errors()]
+        explained = [explain(model, raw, detail) for detail in error.errors()]
+        lines = [f"{source}: {'.'.join(filter(None, [where, key]))}: {message}" for key, message in explained]
         raise ParamsError("\n".join(dict.fromkeys(lines))) from None
 
 
-def _explain(model: type[Section], raw: Any, detail: dict, where: str, source: str) -> str:
-    path, allowed = _locate(model, raw, detail["loc"])
-    kind, context = detail["type"], detail.get("ctx", {})
-    if kind == "extra_forbidden":
-        message = f"unknown key;{_near(path[-1], allowed)}"
-    elif kind == "missing":
-        message = "is required, but missing"
-    elif kind == "union_tag_invalid":
-        path = [*path, "name"]
-        choices = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
-        message = f"'{context['tag']}' is unknown;{_near(context['tag'], choices)}"
-    elif kind == "union_tag_not_found":
-        path, message = [*path, "name"], "is required, but missing"
-    elif kind == "value_error" and str(context["error"]).startswith("@"):
-        key, _, message = str(context["error"])[1:].partition(": ")
-        path = [*path, key]
-    else:
-        message = f"{detail['msg'][0].lower()}{detail['msg'][1:]}, got {detail['input']!r}"
-    return f"{source}: {'.'.join(part for part in [where, *path] if part)}: {message}"
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML keeps the last of two equal keys and says nothing; an experiment must not depend on that."""
 
-
-def _locate(model: Any, raw: Any, location: tuple) -> tuple[list[str], list[str]]:
-    """The user's path to a mistake and the keys allowed at its end.
-
-    Pydantic's location also names the chosen member of a union (a component's name); that is no key of the file.
-    """
-    path: list[str] = []
-    keys = list(getattr(model, "model_fields", {}))
-    for part in location:
-        if isinstance(raw, dict) and part not in raw and part not in keys and part == raw.get("name"):
-            keys = _component_keys(str(part))
-            continue
-        if isinstance(part, str) and ("[" in part or part in ("constrained-list", "list", "literal")):
-            continue  # a member of a union of plain types
-        path.append(str(part))
-        field = getattr(model, "model_fields", {}).get(part)
-        is_last = part == location[-1]
-        if isinstance(raw, dict):
-            raw = raw.get(part)
-        elif isinstance(raw, list) and isinstance(part, int) and part < len(raw):
-            raw = raw[part]
-        model = field.annotation if field is not None else None
-        if hasattr(model, "model_fields") and not is_last:
-            keys = list(model.model_fields)
-    return path, keys
-
-
-def _component_keys(name: str) -> list[str]:
-    from jebm.registry import COMPONENTS, _model
-
-    return [k for kind, names in COMPONENTS.items() if name in names for k in _model(kind, name).model_fields]
-
-
-def _near(name: Any, allowed: Any) -> str:
-    names = [str(item) for item in allowed]
-    close = difflib.get_close_matches(str(name), names, n=1)
-    hint = f" did you mean '{close[0]}'?" if close else ""
-    return f"{hint} allowed: {', '.join(names)}"
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise yaml.YAMLError(f"line {line}: the key '{key}' stands twice in one block")
+            seen.add(key)
+        return super().construct_mapping(node, deep)

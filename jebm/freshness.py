@@ -6,6 +6,7 @@ of every input and output. Outputs are fresh when all of that still agrees; no c
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterable
 from contextlib import contextmanager
@@ -13,12 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from jebm.config import PARAMS
 from jebm.digests import DigestCache
+from jebm.errors import JebmError
 from jebm.files import write_json
 from jebm.fingerprint import code_fingerprint
 from jebm.jobs import Job
+from jebm.plan import digest
 
+LOCKS = Path(".jebm/locks")
 SECOND = 1_000_000_000
 """In nanoseconds, the unit of file times."""
 
@@ -114,12 +120,15 @@ def _outputs(record: dict, digests: DigestCache) -> list[str]:
     ]
 
 
-def order_times(statuses: Iterable[Status], digests: DigestCache) -> None:
+def settle(statuses: Iterable[Status], digests: DigestCache) -> None:
     """Give outputs the times from which Snakemake, which asks only those, reads the same as we read from contents.
 
-    Fresh outputs are made no older than any input, stale ones older than some input. Contents are not touched.
+    Fresh outputs are made no older than any input, stale ones older than some input. Contents are not touched. The
+    training state behind a fresh result has served its purpose and is removed.
     """
     for status in statuses:
+        if status.fresh and status.job.state:
+            shutil.rmtree(status.job.state, ignore_errors=True)
         # A job that reads no file waits for params.yaml in the workflow, so that Snakemake has something to ask.
         inputs = [os.stat(path).st_mtime_ns for path in status.job.inputs or (PARAMS,) if os.path.exists(path)]
         outputs = {path: os.stat(path).st_mtime_ns for path in status.job.outputs if os.path.exists(path)}
@@ -135,6 +144,25 @@ def order_times(statuses: Iterable[Status], digests: DigestCache) -> None:
 
 
 @contextmanager
+def _alone(job: Job):
+    """Refuse to work on a job on which another process is working; a killed process holds nothing."""
+    path = LOCKS / f"{digest(job.provenance)}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        name = f"{job.rule} {job.study} {job.name}".strip()
+        raise JebmError(
+            f"{name}: another process is already working on this; let it finish, or stop it first"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def recorded(job: Job):
     """Around a job's work: afterwards its provenance record is written beside its outputs.
 
@@ -142,8 +170,9 @@ def recorded(job: Job):
     """
     digests, started = DigestCache(), time.monotonic()
     inputs, code = {path: digests(path) for path in job.inputs}, code_fingerprint(job.entries)
-    facts: dict[str, float] = {}
-    yield facts
+    facts: dict[str, Any] = {"code": digest(code)}
+    with _alone(job):
+        yield facts
     write_json(
         Path(job.provenance),
         {

@@ -47,6 +47,8 @@ class Job:
     parameters: dict = field(hash=False)
     entries: frozenset[str] = field(hash=False)
     """Modules whose import closure is the job's code."""
+    state: str = ""
+    """Where its unfinished work is kept, if it keeps any."""
     context: dict = field(hash=False, default_factory=dict)
     """What explains the inputs' names to a person; no part of freshness."""
 
@@ -101,6 +103,7 @@ def stage_job(plan: StudyPlan, variant: Variant, kind: str, seed: int | None) ->
         str(stage.run_folder(seed) / PROVENANCE),
         {key: section.model_dump(mode="json") for key, section in used.items()} | {"seed": seed},
         entry_modules([*targets, *(t for section in used.values() for t in component_targets(section))]),
+        str(stage.state_folder(seed)),
     )
 
 
@@ -118,7 +121,7 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
         parts = tuple(str(plan.results / path) for path in outputs)
         entries = entry_modules([target, "jebm.report.render:render"] if rule == "render_figure" else [target])
         paths = tuple(dict.fromkeys(inputs))
-        return Job(rule, plan.name, name, (*parts, record), paths, record, parameters, entries, context)
+        return Job(rule, plan.name, name, (*parts, record), paths, record, parameters, entries, context=context)
 
     csv = str(plan.results / "metrics.csv")
     yield job(

@@ -52,6 +52,9 @@ FITS: dict[str, tuple[str, tuple[str, ...]]] = {
 A prior that is not listed has nothing to learn."""
 
 
+EXACT_PRIORS = ("gaussian", "mixture")
+"""Priors that the ancestral sampler can draw from."""
+
 FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "samples": ("jebm.report.figures.samples:draw", ("dataset", "samples")),
     "langevin-steps": ("jebm.report.figures.langevin_steps:draw", ("metrics",)),

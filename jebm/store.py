@@ -34,5 +34,7 @@ def read_tensors(path: Path, names: Callable[[str], bool] = lambda name: True) -
             return {name: file.get_tensor(name) for name in file.keys() if names(name)}, header  # noqa: SIM118
     except FileNotFoundError:
         raise JebmError(f"{path}: no such file; `snakemake {path}` makes it") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise JebmError(f"{path}: can't be read: {error.strerror}") from None
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise JebmError(f"{path}: corrupt or not a file of jebm ({error}); delete it and run again") from None

@@ -7,7 +7,7 @@ import torch
 
 def derive_seed(*parts: object) -> int:
     """A seed that depends on all parts (a run's seed, a purpose, an identity …) and on nothing else."""
-    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4])
+    return int.from_bytes(hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:4])
 
 
 def generator(*parts: object, device: str = "cpu") -> torch.Generator:

@@ -8,7 +8,7 @@ the component, and with it torch.
 import re
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PlainValidator
 
 __all__ = [
     "Annotated", "Block", "Count", "Counts", "EnergyBlock", "Field", "Fraction", "KernelBlock", "LayerChoice",
@@ -43,6 +43,15 @@ NonNegative = Annotated[_Float, Field(ge=0)]
 Fraction = Annotated[_Float, Field(ge=0, le=1)]
 LayerDims = Annotated[list[Count], Field(min_length=1)]
 """Latent dimensions of each layer, bottom first."""
-LayerChoice = Literal["all"] | Annotated[list[Count], Field(min_length=1)]
+
+
+def _layer_choice(value):
+    """One message for both of its forms."""
+    if value == "all" or (isinstance(value, list) and value and all(type(i) is int and i >= 1 for i in value)):
+        return value
+    raise ValueError("must be 'all', or a list of layer numbers from 1, the bottom one")
+
+
+LayerChoice = Annotated[str | list[int], PlainValidator(_layer_choice)]
 """``all``, or the numbers of some layers, 1 being the bottom one."""
 OodSets = list[Literal["patches", "uniform", "constant", "half-mix", "vertical-flip", "overlay"]]

@@ -11,7 +11,7 @@ import typer
 from jebm.config import PARAMS, read_params
 from jebm.digests import DigestCache
 from jebm.errors import JebmError
-from jebm.freshness import Status, order_times, statuses
+from jebm.freshness import Status, settle, statuses
 from jebm.jobs import study_jobs
 from jebm.plan import StudyPlan, make_plan
 
@@ -126,7 +126,7 @@ def adopt(study: OptionalStudy = ""):
             f"{shown}\n`dvc pull` brings what is missing; `snakemake --cores all` makes the rest"
         )
     digests = DigestCache()
-    order_times(every, digests)
+    settle(every, digests)
     digests.save()
     print(f"Adopted: all {len(every)} results belong to the checked-out code, parameters and data.")
 

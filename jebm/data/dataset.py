@@ -79,7 +79,12 @@ def load_dataset(folder: Path) -> Dataset:
     """
     manifest = read_json(folder / MANIFEST)
     tensors, _ = read_tensors(folder / IMAGES)
-    found, expected = sha256(folder / IMAGES), manifest["sha256"][IMAGES]
+    try:
+        expected = str(manifest["sha256"][IMAGES])
+        _ = manifest["levels"], manifest["image_shape"]
+    except (KeyError, TypeError):
+        raise JebmError(f"{folder / MANIFEST}: not a manifest of jebm; delete {folder} and run again") from None
+    found = sha256(folder / IMAGES)
     if found != expected:
         raise JebmError(
             f"{folder / IMAGES}: sha256 is {found[:12]}…, the manifest says {expected[:12]}…; "

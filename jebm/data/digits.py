@@ -66,6 +66,11 @@ def _draw(test, count, stream):
 
 def _draw_pairs(test, labels, count, stream):
     """Indices of two test digits of different classes."""
+    if len(labels.unique()) < 2:
+        raise JebmError(
+            f"params.yaml: dataset.test_count: {len(test)} test digits hold a single class; "
+            "the sets half-mix and overlay join two"
+        )
     first, second = _draw(test, count, stream), _draw(test, count, stream)
     while (same := labels[first] == labels[second]).any():
         second = torch.where(same, torch.randint(len(test), (count,), generator=stream), second)

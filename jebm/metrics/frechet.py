@@ -10,9 +10,11 @@ def frechet(generated: np.ndarray, reference: np.ndarray) -> float:
     """|μ₁ − μ₂|² + tr(C₁ + C₂ − 2 (C₁ C₂)^½) of features (count, dimensions); lower is better (Heusel et al., 2017).
 
     Raises:
-        JebmError: too few rows for a covariance.
+        JebmError: too few rows for a covariance, or a feature is not finite.
     """
     for features in (generated, reference):
+        if not np.isfinite(features).all():
+            raise JebmError("Fréchet distance: some features are not finite")
         if len(features) <= features.shape[1]:
             raise JebmError(
                 f"Fréchet distance: {len(features)} images are too few for a covariance of {features.shape[1]} features"

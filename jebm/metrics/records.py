@@ -6,6 +6,7 @@ A protocol is a block of facts that must agree before two values may be compared
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jebm.errors import JebmError
 from jebm.files import read_json, write_json
 from jebm.plan import digest
 
@@ -39,4 +40,7 @@ class MetricRecord:
 
 def load_record(path: Path) -> MetricRecord:
     content = read_json(path)
-    return MetricRecord(content["seed"], content["values"], content["protocols"])
+    try:
+        return MetricRecord(content["seed"], content["values"], content["protocols"])
+    except (KeyError, TypeError):
+        raise JebmError(f"{path}: not a metric record of jebm; delete it and run again") from None

@@ -5,14 +5,12 @@ from collections.abc import Iterator
 import pandas as pd
 
 from jebm.files import write_csv, write_json
+from jebm.metric_names import FLOOR, HEADLINE
 from jebm.metrics.records import MetricRecord, load_record
 from jebm.plan import StudyPlan
 from jebm.progress import say
-from jebm.report.metrics import HEADLINE
 
 COLUMNS = ["study", "variant", "seed", "metric", "value", "n", "protocol"]
-FLOOR = "data"
-"""The variant name of the real-against-real floor."""
 
 
 def collect(plan: StudyPlan) -> None:

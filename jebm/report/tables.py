@@ -7,13 +7,18 @@ import pandas as pd
 from jebm.config import Table
 from jebm.errors import JebmError
 from jebm.files import published, write_csv
+from jebm.metric_names import FLOOR, METRICS, describe
 from jebm.plan import StudyPlan
 from jebm.progress import say
 from jebm.registry import TABLES, load
-from jebm.report.collect import FLOOR
-from jebm.report.metrics import METRICS, describe
 
 ARROWS = {-1: " ↓", 0: "", 1: " ↑"}
+
+
+def _fixed(value: float, digits: int) -> str:
+    """A number with so many decimals, and no sign before a zero."""
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if not text.strip("-0.") else text
 
 
 @dataclass
@@ -35,8 +40,8 @@ class Cell:
     def text(self, bold: str = "{}") -> str:
         if not self.values:
             return "–"
-        sd = f" ± {self.sd:.{self.digits}f}" if self.sd is not None else ""
-        text = f"{self.mean:.{self.digits}f}{sd}"
+        sd = f" ± {_fixed(self.sd, self.digits)}" if self.sd is not None else ""
+        text = f"{_fixed(self.mean, self.digits)}{sd}"
         return bold.format(text) if self.best else text
 
 
@@ -91,7 +96,7 @@ def by_seed_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered
             columns.append((values, METRICS[metric].digits))
             if metric == "fd" and variant != spec.variants[0]:
                 headers.append(f"{spec.variants[0]} / {variant}")
-                columns.append(({seed: base[seed] / values[seed] for seed in values}, 2))
+                columns.append(({seed: base[seed] / values[seed] for seed in values if seed in base}, 2))
     rows = []
     for seed in plan.seeds:
         rows.append((str(seed), [Cell([values[seed]] if seed in values else [], digits) for values, digits in columns]))
@@ -141,7 +146,8 @@ def latex(table: Rendered, caption: str) -> str:
 
 def _tex(text: str) -> str:
     for plain, tex in (
-        ("%", r"\%"), ("_", r"\_"), ("±", r"$\pm$"), ("↓", r"$\downarrow$"), ("↑", r"$\uparrow$"),
+        ("&", r"\&"), ("#", r"\#"), ("$", r"\$"), ("%", r"\%"), ("_", r"\_"),
+        ("±", r"$\pm$"), ("↓", r"$\downarrow$"), ("↑", r"$\uparrow$"),
         (">", r"$>$"), ("–", "--"), ("−", "$-$"), ("×10⁻³", r"$\times 10^{-3}$"),
     ):  # fmt: skip
         text = text.replace(plain, tex)
@@ -171,7 +177,7 @@ def _mark_best(cells: list[Cell], better: int) -> None:
         return
     best = max(means) if better > 0 else min(means)
     for cell in cells:
-        cell.best = bool(cell.values) and f"{cell.mean:.{cell.digits}f}" == f"{best:.{cell.digits}f}"
+        cell.best = bool(cell.values) and _fixed(cell.mean, cell.digits) == _fixed(best, cell.digits)
 
 
 def _header(metric: str) -> str:
@@ -181,7 +187,10 @@ def _header(metric: str) -> str:
 def _notes(plan: StudyPlan, frame: pd.DataFrame, spec: Table, metrics: list[str] | None = None) -> list[str]:
     """Seeds; for each metric what it is, its sample count and its protocol. One protocol a column, or none at all."""
     seeds = ", ".join(map(str, plan.seeds))
-    notes = [f"Mean ± standard deviation over seeds {seeds} (n = {len(plan.seeds)})."] if spec.kind != "by-seed" else []
+    spread = f"Mean ± standard deviation over seeds {seeds} (n = {len(plan.seeds)})."
+    if len(plan.seeds) == 1:
+        spread = f"Seed {seeds} only (n = 1)."
+    notes = [] if spec.kind == "by-seed" else [spread]
     chosen = frame[frame.variant.isin(spec.variants) & frame.metric.isin(metrics or spec.columns)]
     for metric, group in chosen.groupby(chosen.metric.str.split(":").str[0], sort=False):
         protocols, counts = sorted(group.protocol.unique()), sorted(group.n.unique())

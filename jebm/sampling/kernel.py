@@ -38,6 +38,6 @@ class Kernel(ABC):
         if not self.adjusted:
             return new, torch.ones(len(noise), dtype=torch.bool, device=noise.device)
         uniform = torch.rand(len(noise), generator=generator, device=noise.device, dtype=noise.dtype)
-        # NaN compares false, so a proposal that is not finite is a rejection.
-        accepted = torch.log(uniform) < self.log_ratio(state, new)
+        # NaN compares false; an infinite density would be accepted for ever.
+        accepted = (torch.log(uniform) < self.log_ratio(state, new)) & torch.isfinite(new.value)
         return new.where(accepted, state), accepted

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 
+from jebm.errors import DivergedError
 from jebm.models.priors import Prior
 
 
@@ -47,9 +48,14 @@ def resample(
     """``count`` draws of p(ε) ∝ exp(tilt) N(0, I), resampled from ``pool`` Gaussian draws.
 
     Returns them with the effective fraction of the weights. Systematic resampling: a draw appears ⌊n w⌋ or ⌈n w⌉ times.
+
+    Raises:
+        DivergedError: the energy is NaN or +∞ on a draw, or −∞ on all.
     """
     eps = torch.randn(pool, dimensions, generator=generator, device=generator.device)
     log_w = tilts(prior, eps).double()
+    if (bad := int((torch.isnan(log_w) | (log_w == math.inf)).sum())) or not torch.isfinite(log_w).any():
+        raise DivergedError(f"importance resampling: the energy is not finite on {bad or pool} of {pool} draws")
     edges = torch.cumsum(torch.softmax(log_w, 0), 0)
     offset = torch.rand((), generator=generator, device=eps.device, dtype=torch.float64)
     points = (torch.arange(count, device=eps.device, dtype=torch.float64) + offset) / count

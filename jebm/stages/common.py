@@ -26,6 +26,8 @@ class Run:
     kind: str
     seed: int | None
     checkpoint_seconds: float = 60.0
+    code: str = ""
+    """Digest of the code that this job runs."""
 
     @property
     def stage(self) -> Stage:
@@ -60,6 +62,7 @@ class Run:
             "parameters": self.stage.id,
             "seed": self.seed,
             "data": [sha256(path) for path in inputs],
+            "code": self.code,
             "torch": torch.__version__,
         }
 

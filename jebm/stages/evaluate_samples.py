@@ -70,7 +70,7 @@ class Distances:
         classifier = build_classifier(job, data.image_shape)
         weights, _ = read_tensors(job.variant.features.folder / WEIGHTS)
         classifier.load_state_dict(weights)
-        return classifier.requires_grad_(False).eval()
+        return classifier.requires_grad_(False).to(job.device).eval()
 
 
 def _facts(job: Run, data: Dataset) -> dict:

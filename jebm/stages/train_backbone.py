@@ -10,7 +10,7 @@ from jebm.training.loop import Trainer
 from jebm.training.state import StateFile
 
 
-def run(job: Run) -> None:
+def run(job: Run) -> dict:
     prepare_compute(job)
     params, data, stream = job.variant.params, job.dataset(), job.stream("train")
     settings = params.train_backbone
@@ -23,7 +23,7 @@ def run(job: Run) -> None:
     trainer.run()
     facts = {"seconds": round(trainer.seconds, 1), **_validation(hierarchy, pixels["validation"], job)}
     publish_training(job, hierarchy.state_dict(), trainer.history, facts)
-    state.clear()
+    return {"seconds": trainer.seconds}
 
 
 @torch.no_grad()

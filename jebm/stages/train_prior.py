@@ -7,7 +7,7 @@ from jebm.stages.common import Run, load_backbone, prepare_compute, publish_trai
 from jebm.training.state import StateFile
 
 
-def run(job: Run) -> None:
+def run(job: Run) -> dict:
     prepare_compute(job)
     params, data = job.variant.params, job.dataset()
     hierarchy = load_backbone(job, data.image_shape)
@@ -27,4 +27,4 @@ def run(job: Run) -> None:
         job.title,
     )
     publish_training(job, prior.state_dict(), history, facts)
-    state.clear()
+    return {key: facts[key] for key in ("seconds",) if key in facts}

@@ -12,7 +12,7 @@ class EpochSampler:
 
     def next(self) -> torch.Tensor:
         if self.position + self.batch_size > len(self.order):
-            self.order = torch.randperm(self.count, generator=self.generator)
+            self.order = torch.randperm(self.count, generator=self.generator, device=self.generator.device)
             self.position = 0
         batch = self.order[self.position : self.position + self.batch_size]
         self.position += self.batch_size

@@ -80,6 +80,8 @@ class Trainer:
                     raise InterruptedRunError(
                         f"{self.title}: stopped by {stop[0]} at step {self.step}; run the same command to go on"
                     )
+        # Kept until the result is known to be published whole: a kill in between costs nothing.
+        self._save()
         if self.average:
             with torch.no_grad():
                 for parameter, average in zip(self.parameters, self.average, strict=True):

@@ -7,6 +7,7 @@ with code execution off.
 import hashlib
 import io
 import os
+import pickle
 from pathlib import Path
 
 import torch
@@ -22,14 +23,25 @@ class StateFile:
         self.path, self.previous = folder / "state.pt", folder / "state.previous.pt"
         self.identity = identity
 
-    def save(self, content: dict) -> None:
+    def save(self, content: dict) -> bool:
+        """Write the state beside the old one and rename; returns whether that worked.
+
+        A full disk costs the checkpoint, not the run: the old state stays, and the next interval tries again.
+        """
         buffer = io.BytesIO()
         torch.save({"identity": self.identity, "content": content}, buffer)
         payload = buffer.getvalue()
-        if self.path.exists():
-            os.replace(self.path, self.previous)
-        with published(self.path, "wb") as file:
-            file.write(hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+        new = self.path.with_name("state.new.pt")
+        try:
+            with published(new, "wb") as file:
+                file.write(hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+            if self.path.exists():
+                os.replace(self.path, self.previous)
+            os.replace(new, self.path)
+        except OSError as error:
+            say(f"warning: {self.path}: this checkpoint could not be saved ({error.strerror}); going on without it")
+            return False
+        return True
 
     def load(self) -> dict | None:
         """The newest state that is whole and belongs to this run, or None to start afresh."""
@@ -41,22 +53,20 @@ class StateFile:
 
     def _read(self, path: Path) -> dict | None:
         try:
-            sum_, _, payload = path.read_bytes().partition(b"\n")
+            checksum, _, payload = path.read_bytes().partition(b"\n")
         except FileNotFoundError:
             return None
-        if hashlib.sha256(payload).hexdigest().encode() != sum_:
+        if hashlib.sha256(payload).hexdigest().encode() != checksum:
             say(f"warning: {path} is truncated or damaged; it is not used")
             return None
-        state = torch.load(io.BytesIO(payload), weights_only=True)
-        if state["identity"] != self.identity:
-            moved = [key for key in self.identity if state["identity"].get(key) != self.identity[key]]
+        try:
+            state = torch.load(io.BytesIO(payload), weights_only=True)
+            identity, content = state["identity"], state["content"]
+        except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError, EOFError):
+            say(f"warning: {path} is no training state of jebm, or holds code, which is never run; it is not used")
+            return None
+        if identity != self.identity:
+            moved = [key for key in self.identity if identity.get(key) != self.identity[key]]
             say(f"warning: {path} belongs to a run with other {' and '.join(moved)}; it is not resumed")
             return None
-        return state["content"]
-
-    def clear(self) -> None:
-        """Forget the state of a run whose result is published."""
-        for path in (self.path, self.previous):
-            path.unlink(missing_ok=True)
-        if self.path.parent.is_dir() and not any(self.path.parent.iterdir()):
-            self.path.parent.rmdir()
+        return content

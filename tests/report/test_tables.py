@@ -8,8 +8,8 @@ from toy import params
 
 from jebm.config import Table, parse_params
 from jebm.errors import JebmError
+from jebm.metric_names import HEADLINE, METRICS
 from jebm.plan import make_plan
-from jebm.report.metrics import HEADLINE, METRICS
 from jebm.report.tables import (
     Cell,
     Rendered,

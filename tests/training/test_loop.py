@@ -223,9 +223,10 @@ def test_killed_run_loses_at_most_a_checkpoint_interval(tmp_path):
     assert torch.equal(resumed.weights, undisturbed.weights)
 
 
-def test_no_state_is_written_within_the_checkpoint_interval(tmp_path):
+def test_within_the_checkpoint_interval_only_the_end_is_saved(tmp_path):
     Job(tmp_path, checkpoint_seconds=1e9).run()
-    assert not (tmp_path / "state").exists()
+    assert (tmp_path / "state" / "state.pt").exists()
+    assert not (tmp_path / "state" / "state.previous.pt").exists()
 
 
 def test_signal_handlers_are_put_back(tmp_path):

@@ -76,14 +76,13 @@ def test_damaged_state_does_not_displace_the_good_one_before_it(tmp_path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        file.save({"step": 2})
+    assert not file.save({"step": 2})
     content = state(tmp_path).load()
     assert content is not None
     assert content["step"] == 1
 
 
-def test_disk_full_leaves_the_last_state(tmp_path, monkeypatch):
+def test_disk_full_costs_the_checkpoint_and_leaves_the_last_state(tmp_path, monkeypatch):
     state(tmp_path).save({"step": 1})
 
     def full(*_):
@@ -91,9 +90,9 @@ def test_disk_full_leaves_the_last_state(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.fsync", full)
     for _ in range(2):
-        with pytest.raises(OSError, match="No space"):
-            state(tmp_path).save({"step": 2})
+        assert not state(tmp_path).save({"step": 2})
     assert state(tmp_path).load()["step"] == 1
+    assert not [path for path in tmp_path.iterdir() if path.name != "state.pt"]
 
 
 @pytest.mark.parametrize(("key", "value"), [("seed", 1), ("parameters", "q"), ("data", ["y"])])
@@ -103,22 +102,13 @@ def test_state_of_another_identity_is_not_loaded(tmp_path, capsys, key, value):
     assert f"belongs to a run with other {key}; it is not resumed" in capsys.readouterr().err
 
 
-def test_reading_a_state_executes_nothing(tmp_path):
+def test_reading_a_state_executes_nothing(tmp_path, capsys):
     class Trap:
         def __reduce__(self):
             return (Path.touch, (tmp_path / "executed",))
 
     payload = pickle.dumps({"identity": {}, "content": Trap()}, protocol=2)
     (tmp_path / "state.pt").write_bytes(hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
-    with pytest.raises(Exception, match=r"(?i)weights.only|unpickl"):
-        state(tmp_path).load()
+    assert state(tmp_path).load() is None
+    assert "holds code, which is never run" in capsys.readouterr().err
     assert not (tmp_path / "executed").exists()
-
-
-def test_clear_removes_both_states_and_the_empty_folder(tmp_path):
-    folder = tmp_path / "run"
-    for step in (1, 2):
-        state(folder).save({"step": step})
-    state(folder).clear()
-    assert not folder.exists()
-    state(folder).clear()

@@ -5,7 +5,7 @@ import sys
 from jebm.config import PARAMS, parse_params, read_params
 from jebm.digests import DigestCache
 from jebm.errors import JebmError
-from jebm.freshness import order_times, statuses
+from jebm.freshness import settle, statuses
 from jebm.jobs import study_jobs
 from jebm.plan import RESULTS, make_plan
 
@@ -65,7 +65,7 @@ def settle_freshness():
     """Decide by content what is fresh, and give files the times that make Snakemake decide the same."""
     digests = DigestCache()
     for plan in PLANS.values():
-        order_times(statuses(study_jobs(plan), digests), digests)
+        settle(statuses(study_jobs(plan), digests), digests)
     digests.save()
 
 

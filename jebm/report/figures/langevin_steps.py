@@ -3,8 +3,8 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
+from jebm.metric_names import FLOOR
 from jebm.plan import StudyPlan
-from jebm.report.collect import FLOOR
 from jebm.report.figures.style import COLOURS
 from jebm.report.tables import load_metrics
 

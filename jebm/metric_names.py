@@ -28,6 +28,12 @@ METRICS = {
     "fpr80": Metric("FPR at 80 % TPR", -1, 3, "false-positive rate where 80 % of the outliers are found"),
 }
 
+DETECTION = ("auroc", "auprc", "fpr80")
+"""The measures of outlier detection; each comes for every set and score, ``auroc:<set>:<score>``."""
+
+FLOOR = "data"
+"""The variant name under which real images are compared with real images."""
+
 HEADLINE = ("fd", "kd", "iw_bound", "elbo", "log_partition", "acceptance", "effective_sample_size")
 """The metrics that metrics.json, and so ``dvc metrics``, carries."""
 
