@@ -39,7 +39,7 @@ def edited(space, path: str, old: str, new: str):
         ("jebm/sampling/pcnl.py", "import math\n", "import math  # for the root\n\n# A comment.\n"),
         ("jebm/sampling/pcnl.py", "the natural chain for a tilt", "a chain for a tilt"),
         ("jebm/cli.py", '"""Draw images from a prior."""', '"""Draw some images from a prior."""'),
-        ("workflow/rules/sample.smk", '"jebm draw-samples {wildcards.study}', '"jebm  draw-samples   {wildcards.study}'),
+        ("workflow/rules/sample.smk", '"jebm draw-samples {wildcards', '"jebm  draw-samples   {wildcards'),
         ("params.yaml", "checkpoint_seconds: 60", "checkpoint_seconds: 61"),
         ("README.md", "jebm", "Jebm"),
     ],
@@ -64,7 +64,12 @@ def test_an_edit_without_effect_runs_nothing(tiny, path, old, new):
         ("jebm/metrics/frechet.py", "f.mean(0)", "f.mean(axis=0)", {"evaluate_samples", "evaluate_floor", *REPORT}),
         ("jebm/metrics/detection.py", "0.8", "0.80001", {"evaluate_density", *REPORT}),
         ("jebm/report/figures/samples.py", "COLUMNS = ROWS = 12", "COLUMNS = ROWS = 11", {"render_figure"}),
-        ("jebm/training/elbo.py", "-log_px +", "0.0 - log_px +", {"train_backbone", "train_prior", "draw_samples", *EVALUATION, *REPORT}),
+        (
+            "jebm/training/elbo.py",
+            "-log_px +",
+            "0.0 - log_px +",
+            {"train_backbone", "train_prior", "draw_samples", *EVALUATION, *REPORT},
+        ),
     ],
     ids=["kernel", "distance", "detection", "figure", "objective"],
 )  # fmt: skip
