@@ -5,11 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help reproduce report adopt test test-fast lint lock clean
+.PHONY: help reproduce report adopt test test-slow lint lock clean
 
 help:
 	@echo "make reproduce   the whole digits study: data, training, samples, metrics, tables, figures, report"
-	@echo "make test        all tests           make test-fast   without the slow ones"
+	@echo "make test        the tests           make test-slow   kills, clones and experiments through the real tools"
 	@echo "make lint        ruff, snakefmt, snakemake --lint"
 	@echo "make lock        resolve requirements.lock anew from pyproject.toml"
 	@echo "make clean       delete results of runs, not data, not the environment"
@@ -40,10 +40,11 @@ report: $(VENV)/.installed
 	  echo "Writing results/report.html …"; snakemake --report results/report.html --quiet; fi
 
 test: $(VENV)/.installed
-	pytest
-
-test-fast: $(VENV)/.installed
 	pytest -m "not slow"
+
+# Kills, full disks, clones with every DVC link type, edits and their jobs: minutes, not seconds.
+test-slow: $(VENV)/.installed
+	pytest -m slow
 
 lint: $(VENV)/.installed
 	ruff check . && ruff format --check .

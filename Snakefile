@@ -27,5 +27,10 @@ rule all:
         [path for name in DEFAULT_STUDIES for path in targets(PLANS[name])],
 
 
+onstart:
+    for line in keep_aside(STATUSES, PARAMETERS.runtime.keep_aside_hours):
+        print(line, file=sys.stderr)
+
+
 onsuccess:
     show_results()

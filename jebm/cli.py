@@ -115,7 +115,7 @@ def resample_layers(study: StudyName, seed: Seed, id: StageId = "", variant: Var
 
 @app.command()
 def evaluate_samples(study: StudyName, seed: Seed, id: StageId = "", variant: VariantName = ""):
-    """Fréchet and kernel distance of the samples of one prior to held-out images."""
+    """Fréchet and kernel distance of all variants' samples to held-out images."""
     _run(study, "sample-metrics", id, variant, seed)
 
 
@@ -127,7 +127,7 @@ def evaluate_floor(study: StudyName, id: StageId = "", variant: VariantName = ""
 
 @app.command()
 def evaluate_density(study: StudyName, seed: Seed, id: StageId = "", variant: VariantName = ""):
-    """Bounds on log p(x), the partition function, and outlier detection."""
+    """Bounds on log p(x), the partition function, and outlier detection, for all priors of a backbone."""
     _run(study, "density-metrics", id, variant, seed)
 
 

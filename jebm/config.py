@@ -25,6 +25,9 @@ class Runtime(Section):
     """How to run, not what to compute: no result may depend on these, so they are part of no digest."""
 
     checkpoint_seconds: Positive = 60.0
+    """Training state is saved this often."""
+    keep_aside_hours: NonNegative = 1.0
+    """A finished result that took longer is kept in .jebm/aside before an edit of code or data replaces it."""
 
 
 class Compute(Section):

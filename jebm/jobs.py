@@ -23,11 +23,7 @@ RULES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "layers": ("resample_layers", ("backbone", "compute"), ("dataset", "backbone", "samples")),
     "sample-metrics": ("evaluate_samples", ("evaluate_samples", "features", "compute"), ("dataset", "features")),
     "floor": ("evaluate_floor", ("evaluate_samples", "features", "compute"), ("dataset", "features")),
-    "density-metrics": (
-        "evaluate_density",
-        ("backbone", "prior", "evaluate_density", "compute"),
-        ("dataset", "backbone", "prior"),
-    ),
+    "density-metrics": ("evaluate_density", ("backbone", "evaluate_density", "compute"), ("dataset", "backbone")),
 }
 """Kind of stage → its rule, the blocks of parameters that its command reads, and the stages whose files it reads."""
 
@@ -91,15 +87,19 @@ def stage_job(plan: StudyPlan, variant: Variant, kind: str, seed: int | None) ->
         fit, extra = FITS[params.prior.name]
         targets.append(fit)
         used |= {key: getattr(params, key) for key in extra}
-    inputs = [p for of in reads if of != "prior" or variant.learned for p in variant.stage(of).content_files(seed)]
+    sources = [variant.stage(of) for of in reads if of != "prior" or variant.learned]
     if kind == "sample-metrics":
-        inputs += [p for id in stage.spec["samples"] for p in plan.find("samples", id).samples.content_files(seed)]
+        sources += [plan.find("samples", id).samples for id in stage.spec["samples"]]
+    if kind == "density-metrics":
+        measured = [plan.find("prior", id) for id in stage.spec["priors"]]
+        sources += [other.prior for other in measured if other.learned]
+        used |= {f"prior {other.prior.id}": other.params.prior for other in measured}
     return Job(
         rule,
         plan.name,
         stage.id if stage.shared else f"{stage.id} seed {seed}",
         tuple(stage.files(seed)),
-        tuple(inputs),
+        tuple(path for source in sources for path in source.content_files(seed)),
         str(stage.run_folder(seed) / PROVENANCE),
         {key: section.model_dump(mode="json") for key, section in used.items()} | {"seed": seed},
         entry_modules([*targets, *(t for section in used.values() for t in component_targets(section))]),

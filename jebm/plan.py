@@ -94,10 +94,10 @@ class Variant:
     backbone: Stage
     prior: Stage
     samples: Stage
-    density_metrics: Stage
     layers: Stage
+    floor: Stage
     sample_metrics: Stage | None = None
-    floor: Stage | None = None
+    density_metrics: Stage | None = None
 
     def stage(self, kind: str) -> Stage:
         return getattr(self, kind.replace("-", "_"))
@@ -115,13 +115,7 @@ class StudyPlan:
         self.name, self.study = name, study
         self.seeds = list(study.seeds)
         self.variants = {key: self._variant(key, params) for key, params in study.variants.items()}
-        for key, variant in list(self.variants.items()):
-            distances = {
-                "evaluate_samples": canonical(variant.params.evaluate_samples),
-                "features": variant.features.id,
-            }
-            floor = Stage(self.name, "floor", distances, variant.dataset)
-            self.variants[key] = replace(variant, floor=floor, sample_metrics=self._sample_metrics(variant, distances))
+        self.variants = {key: self._with_evaluation(variant) for key, variant in self.variants.items()}
 
     def _variant(self, name: str, params: Base) -> Variant:
         parts = {key: canonical(getattr(params, key)) for key in Base.model_fields}
@@ -138,20 +132,22 @@ class StudyPlan:
         _, uses = FITS.get(params.prior.name, ("", ()))
         prior = stage("prior", backbone, prior=parts["prior"], **{key: parts[key] for key in uses})
         samples = stage("samples", prior, draw_samples=parts["draw_samples"])
-        density = stage("density-metrics", prior, evaluate_density=parts["evaluate_density"])
-        layers = stage("layers", samples)
-        return Variant(name, params, dataset, features, backbone, prior, samples, density, layers)
+        floor = stage("floor", dataset, evaluate_samples=parts["evaluate_samples"], features=features.id)
+        return Variant(name, params, dataset, features, backbone, prior, samples, stage("layers", samples), floor)
 
-    def _sample_metrics(self, variant: Variant, distances: dict) -> Stage:
-        """One evaluation serves all variants that sample one prior: starting a process costs more than a distance."""
-        same = [
-            other.samples.id
-            for other in self.variants.values()
-            if other.prior.id == variant.prior.id
-            and other.features.id == variant.features.id
-            and other.params.evaluate_samples == variant.params.evaluate_samples
-        ]
-        return Stage(self.name, "sample-metrics", {**distances, "samples": sorted(set(same))}, variant.prior)
+    def _with_evaluation(self, variant: Variant) -> Variant:
+        """One evaluation a seed serves all variants that are measured alike: a process costs more than a distance."""
+        alike = [other for other in self.variants.values() if other.floor.id == variant.floor.id]
+        samples = {**variant.floor.spec, "samples": sorted({other.samples.id for other in alike})}
+        settings = variant.params.evaluate_density
+        same = [v for v in self.variants.values() if v.backbone.id == variant.backbone.id]
+        priors = {other.prior.id for other in same if other.params.evaluate_density == settings}
+        density = {"evaluate_density": canonical(settings), "priors": sorted(priors)}
+        return replace(
+            variant,
+            sample_metrics=Stage(self.name, "sample-metrics", samples, variant.dataset),
+            density_metrics=Stage(self.name, "density-metrics", density, variant.backbone),
+        )
 
     def find(self, kind: str, id: str) -> Variant:
         """Any variant whose stage of that kind has that identity; all of them agree on it and on what is above it.

@@ -7,7 +7,7 @@ import pandas as pd
 from jebm.files import write_csv, write_json
 from jebm.metric_names import FLOOR, HEADLINE
 from jebm.metrics.records import MetricRecord, load_record
-from jebm.plan import StudyPlan
+from jebm.plan import StudyPlan, Variant
 from jebm.progress import say
 
 COLUMNS = ["study", "variant", "seed", "metric", "value", "n", "protocol"]
@@ -19,8 +19,7 @@ def collect(plan: StudyPlan) -> None:
     for variant, record in _records(plan):
         protocols |= record.protocols
         for value in record.values:
-            of = value.get("samples")
-            if of is not None and variant != FLOOR and of != plan.variants[variant].samples.id:
+            if variant != FLOOR and not _belongs(value, plan.variants[variant]):
                 continue
             seed = "" if record.seed is None else record.seed
             row = {"study": plan.name, "variant": variant, "seed": seed, **value}
@@ -39,6 +38,13 @@ def _records(plan: StudyPlan) -> Iterator[tuple[str, MetricRecord]]:
         if path not in loaded:
             loaded[path] = load_record(path)
         yield variant, loaded[path]
+
+
+def _belongs(value: dict, variant: Variant) -> bool:
+    """Whether a value of a shared record was measured on this variant's samples, or on its prior."""
+    return value.get("samples", variant.samples.id) == variant.samples.id and (
+        value.get("prior", variant.prior.id) == variant.prior.id
+    )
 
 
 def _summary(frame: pd.DataFrame) -> dict:

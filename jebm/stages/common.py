@@ -98,10 +98,11 @@ def load_backbone(run: Run, image_shape: tuple[int, ...]) -> Hierarchy:
     return hierarchy.requires_grad_(False).to(run.device).eval()
 
 
-def load_prior(run: Run, hierarchy: Hierarchy) -> Prior:
-    """The variant's prior, with what it learned."""
-    prior = build_prior(run.variant.params.prior, hierarchy)
-    if run.variant.learned:
-        weights, _ = read_tensors(run.variant.prior.run_folder(run.seed) / WEIGHTS)
+def load_prior(run: Run, hierarchy: Hierarchy, variant: Variant | None = None) -> Prior:
+    """The prior of the run's variant (or of another one on the same backbone), with what it learned."""
+    variant = variant or run.variant
+    prior = build_prior(variant.params.prior, hierarchy)
+    if variant.learned:
+        weights, _ = read_tensors(variant.prior.run_folder(run.seed) / WEIGHTS)
         prior.load_state_dict(weights)
     return prior.requires_grad_(False).to(run.device).eval()

@@ -1,4 +1,4 @@
-"""evaluate_density: what a prior is worth as a density: bounds on log p(x), log Z, and outlier detection."""
+"""evaluate_density: what each prior of a backbone is worth as a density: log p(x), log Z, outlier detection."""
 
 from importlib.metadata import version
 
@@ -8,83 +8,93 @@ from jebm.data.dataset import Dataset
 from jebm.metrics.detection import detection_metrics
 from jebm.metrics.likelihood import LogWeights, importance_weighted, log_weights
 from jebm.metrics.records import MetricRecord
+from jebm.models.hierarchy import Hierarchy
+from jebm.models.priors import Prior
 from jebm.plan import ARRAYS, IMAGES, METRICS
 from jebm.progress import Progress
-from jebm.sampling.partition import LogPartition, estimate_log_partition
+from jebm.sampling.partition import estimate_log_partition
 from jebm.stages.common import Run, load_backbone, load_prior, prepare_compute
 from jebm.store import write_tensors
 
 
 def run(job: Run) -> None:
+    """Measure every prior of the stage on the same backbone; values and arrays carry the prior's identity."""
     prepare_compute(job)
-    data, settings = job.dataset(), job.variant.params.evaluate_density
+    data = job.dataset()
     hierarchy = load_backbone(job, data.image_shape)
-    prior = load_prior(job, hierarchy)
     record, arrays = MetricRecord(job.seed), {}
-    facts = {
-        "reference": settings.reference,
-        "reference_sha256": data.manifest["sha256"][IMAGES],
-        "grey_levels": data.levels,
-    }
-
-    log_z = estimate_log_partition(prior, hierarchy.dimensions, settings.partition_samples, job.stream("partition"))
-    x = data.pixels(settings.reference).to(job.device)
-    weights = log_weights(
-        hierarchy,
-        prior,
-        x,
-        settings.importance_samples,
-        job.stream("bound"),
-        progress=Progress(f"{job.title}: importance-weighted bound"),
-    )
-    _add_likelihood(record, weights, log_z, settings, facts)
-    arrays["tilt/posterior"] = weights.tilt[:, 0]
-    if data.ood_sets:
-        _add_detection(job, record, arrays, hierarchy, prior, data, facts)
+    for prior_id in job.stage.spec["priors"]:
+        variant = job.plan.find("prior", prior_id)
+        prior = load_prior(job, hierarchy, variant)
+        density = Density(job, data, hierarchy, prior, record, prior_id)
+        density.add_likelihood()
+        density.add_detection()
+        arrays |= {f"{prior_id}/{name}": tensor for name, tensor in density.arrays.items()}
     write_tensors(job.folder / ARRAYS, arrays, {"stage": job.stage.id, "seed": job.seed})
     record.save(job.folder / METRICS)
 
 
-def _add_likelihood(record: MetricRecord, weights: LogWeights, log_z: LogPartition, settings, facts: dict) -> None:
-    n = len(weights.gaussian)
-    unit = "nats an image, density of pixels in [-1, 1]"
-    log_w = weights.gaussian + weights.tilt - log_z.value
-    draws = settings.importance_samples
-    bound = record.protocol(
-        f"iw{draws}",
-        {**facts, "unit": unit, "draws": draws, "log_z_draws": settings.partition_samples},
-    )
-    record.add("iw_bound", importance_weighted(log_w).mean(), n, bound)
-    record.add("elbo", log_w.double().mean(), n, bound)
-    partition = record.protocol("log-z-is", {"draws": settings.partition_samples, "proposal": "Gaussian prior"})
-    record.add("log_partition", log_z.value, settings.partition_samples, partition)
-    record.add("log_partition_se", log_z.standard_error, settings.partition_samples, partition)
-    record.add("log_partition_ess", log_z.effective_fraction, settings.partition_samples, partition)
+class Density:
+    """The measurements of one prior."""
 
+    def __init__(
+        self, job: Run, data: Dataset, hierarchy: Hierarchy, prior: Prior, record: MetricRecord, prior_id: str
+    ):
+        self.job, self.data, self.hierarchy, self.prior = job, data, hierarchy, prior
+        self.record, self.prior_id, self.arrays = record, prior_id, {}
+        self.settings = job.variant.params.evaluate_density
+        self.title = f"{job.title} prior {prior_id}"
+        self.facts = {
+            "reference": self.settings.reference,
+            "reference_sha256": data.manifest["sha256"][IMAGES],
+            "grey_levels": data.levels,
+        }
 
-def _add_detection(job, record, arrays, hierarchy, prior, data: Dataset, facts: dict) -> None:
-    settings = job.variant.params.evaluate_density
-    draws = settings.detection_samples
-    protocol = record.protocol(
-        f"detection-{draws}",
-        {**facts, "draws": draws, "code": f"scikit-learn {version('scikit-learn')}", "positive": "outliers"},
-    )
-    progress = Progress(f"{job.title}: detection")
+    def add_likelihood(self) -> None:
+        """log Z with its error, the ELBO, and the importance-weighted bound, nats an image."""
+        settings, record, about = self.settings, self.record, {"prior": self.prior_id}
+        stream = self.job.stream(f"partition {self.prior_id}")
+        log_z = estimate_log_partition(self.prior, self.hierarchy.dimensions, settings.partition_samples, stream)
+        weights = self._weights(settings.reference, settings.importance_samples, "bound", redraw=False)
+        self.arrays["tilt/posterior"] = weights.tilt[:, 0]
+        draws, n = settings.importance_samples, len(weights.gaussian)
+        unit = "nats an image, density of pixels in [-1, 1]"
+        log_w = weights.gaussian + weights.tilt - log_z.value
+        facts = {**self.facts, "unit": unit, "draws": draws, "log_z_draws": settings.partition_samples}
+        bound = record.protocol(f"iw{draws}", facts)
+        record.add("iw_bound", importance_weighted(log_w).mean(), n, bound, **about)
+        record.add("elbo", log_w.double().mean(), n, bound, **about)
+        partition = record.protocol("log-z-is", {"draws": settings.partition_samples, "proposal": "Gaussian prior"})
+        record.add("log_partition", log_z.value, settings.partition_samples, partition, **about)
+        record.add("log_partition_se", log_z.standard_error, settings.partition_samples, partition, **about)
+        record.add("log_partition_ess", log_z.effective_fraction, settings.partition_samples, partition, **about)
 
-    def scores(split: str) -> dict[str, torch.Tensor]:
-        x = data.pixels(split).to(job.device)
-        stream = job.stream(f"detection {split}")
-        return outlier_scores(log_weights(hierarchy, prior, x, draws, stream, redraw=True, progress=progress))
+    def add_detection(self) -> None:
+        """AUROC, AUPRC and FPR of each score on each out-of-distribution set of the data."""
+        draws, reference = self.settings.detection_samples, self.settings.reference
+        code = f"scikit-learn {version('scikit-learn')}"
+        facts = {**self.facts, "draws": draws, "code": code, "positive": "outliers"}
+        protocol = self.record.protocol(f"detection-{draws}", facts)
+        splits = {reference: reference} | {name: f"ood/{name}" for name in self.data.ood_sets}
+        scores = {
+            name: outlier_scores(self._weights(split, draws, f"detection {split}", redraw=True))
+            for name, split in splits.items()
+        }
+        for name, by_score in scores.items():
+            for score, values in by_score.items():
+                self.arrays[f"score/{name}/{score}"] = values
+                if name == reference:
+                    continue
+                normal = scores[reference][score].cpu().numpy()
+                for metric, value in detection_metrics(normal, values.cpu().numpy()).items():
+                    n = len(values) + len(normal)
+                    self.record.add(f"{metric}:{name}:{score}", value, n, protocol, prior=self.prior_id)
 
-    normal = scores(settings.reference)
-    for name in data.ood_sets:
-        outliers = scores(f"ood/{name}")
-        for score, values in outliers.items():
-            arrays[f"score/{name}/{score}"] = values
-            n = len(values) + len(normal[score])
-            for metric, value in detection_metrics(normal[score].cpu().numpy(), values.cpu().numpy()).items():
-                record.add(f"{metric}:{name}:{score}", value, n, protocol)
-    arrays.update({f"score/{settings.reference}/{score}": values for score, values in normal.items()})
+    def _weights(self, split: str, draws: int, purpose: str, redraw: bool) -> LogWeights:
+        # The purpose alone names the stream: all priors of a backbone are compared on the same posterior draws.
+        x, stream = self.data.pixels(split).to(self.job.device), self.job.stream(purpose)
+        progress = Progress(f"{self.title}: {purpose}")
+        return log_weights(self.hierarchy, self.prior, x, draws, stream, redraw, progress)
 
 
 def outlier_scores(weights: LogWeights) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""evaluate_samples: distances between samples and held-out images, for all variants that sample one prior."""
+"""evaluate_samples: distances between samples and held-out images, for all variants that are measured alike."""
 
 from importlib.metadata import version
 

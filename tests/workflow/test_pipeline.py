@@ -4,9 +4,6 @@ import json
 import re
 
 import pandas as pd
-import pytest
-
-pytestmark = pytest.mark.slow
 
 NOTHING = "Nothing to be done"
 

@@ -2,11 +2,12 @@
 import subprocess
 import sys
 
+from jebm.aside import keep_aside
 from jebm.config import PARAMS, parse_params, read_params
 from jebm.digests import DigestCache
 from jebm.errors import JebmError
 from jebm.freshness import settle, statuses
-from jebm.jobs import study_jobs
+from jebm.jobs import stage_job, study_jobs
 from jebm.plan import RESULTS, make_plan
 
 
@@ -22,10 +23,11 @@ def checked_plans():
         print(error, file=sys.stderr)
         sys.stderr.flush()
         os._exit(error.exit_code)
-    return params.default_studies, make_plan(params)
+    return params, make_plan(params)
 
 
-DEFAULT_STUDIES, PLANS = checked_plans()
+PARAMETERS, PLANS = checked_plans()
+DEFAULT_STUDIES = PARAMETERS.default_studies
 
 
 wildcard_constraints:
@@ -34,26 +36,15 @@ wildcard_constraints:
     seed="[0-9]+",
 
 
-def stage_of(wildcards, kind):
-    """The stage that a job's wildcards name."""
-    return PLANS[wildcards.study].find(kind, wildcards.id).stage(kind)
+def inputs_of(kind):
+    """An input function: what the job that makes this kind of stage reads."""
 
+    def inputs(wildcards):
+        plan = PLANS[wildcards.study]
+        seed = int(wildcards.seed) if hasattr(wildcards, "seed") else None
+        return list(stage_job(plan, plan.find(kind, wildcards.id), kind, seed).inputs)
 
-def variant_of(wildcards, kind):
-    """Any variant that shares the stage; all of them agree on everything that the stage depends on."""
-    return PLANS[wildcards.study].find(kind, wildcards.id)
-
-
-def files_of(kind, of):
-    """An input function: the files of the ``kind`` stage behind the job's ``of`` stage, at the job's seed."""
-
-    def files(wildcards):
-        variant = variant_of(wildcards, of)
-        if kind == "prior" and not variant.learned:
-            return []
-        return variant.stage(kind).content_files(getattr(wildcards, "seed", None))
-
-    return files
+    return inputs
 
 
 def targets(plan):
@@ -61,17 +52,17 @@ def targets(plan):
     return sorted({path for job in study_jobs(plan) for path in job.outputs})
 
 
-def settle_freshness():
+def settled_statuses():
     """Decide by content what is fresh, and give files the times that make Snakemake decide the same."""
     digests = DigestCache()
-    for plan in PLANS.values():
-        settle(statuses(study_jobs(plan), digests), digests)
+    decided = [status for plan in PLANS.values() for status in statuses(study_jobs(plan), digests)]
+    settle(decided, digests)
     digests.save()
+    return decided
 
 
 # Jobs on a cluster parse this file again; only the process that plans them may decide.
-if workflow.is_main_process:
-    settle_freshness()
+STATUSES = settled_statuses() if workflow.is_main_process else []
 
 
 def show_results():

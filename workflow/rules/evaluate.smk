@@ -1,13 +1,7 @@
 rule evaluate_samples:
-    """Fréchet and kernel distance to held-out images, for all variants that sample one prior."""
+    """Fréchet and kernel distance to held-out images, for all variants of a seed."""
     input:
-        files_of("dataset", of="sample-metrics"),
-        files_of("features", of="sample-metrics"),
-        samples=lambda wildcards: [
-            path
-            for id in stage_of(wildcards, "sample-metrics").spec["samples"]
-            for path in PLANS[wildcards.study].find("samples", id).samples.content_files(wildcards.seed)
-        ],
+        inputs_of("sample-metrics"),
     output:
         metrics="runs/{study}/sample-metrics-{id}/seed{seed}/metrics.json",
         provenance="runs/{study}/sample-metrics-{id}/seed{seed}/provenance.json",
@@ -22,8 +16,7 @@ rule evaluate_samples:
 rule evaluate_floor:
     """The same distances, real images against real images."""
     input:
-        files_of("dataset", of="floor"),
-        files_of("features", of="floor"),
+        inputs_of("floor"),
     output:
         metrics="runs/{study}/floor-{id}/metrics.json",
         provenance="runs/{study}/floor-{id}/provenance.json",
@@ -36,11 +29,9 @@ rule evaluate_floor:
 
 
 rule evaluate_density:
-    """Bounds on log p(x), the partition function, and outlier detection."""
+    """For all priors of a backbone: bounds on log p(x), the partition function, and outlier detection."""
     input:
-        files_of("dataset", of="density-metrics"),
-        files_of("backbone", of="density-metrics"),
-        files_of("prior", of="density-metrics"),
+        inputs_of("density-metrics"),
     output:
         metrics="runs/{study}/density-metrics-{id}/seed{seed}/metrics.json",
         arrays="runs/{study}/density-metrics-{id}/seed{seed}/arrays.safetensors",

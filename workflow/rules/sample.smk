@@ -1,9 +1,7 @@
 rule draw_samples:
     """Images from one prior by one sampler."""
     input:
-        files_of("dataset", of="samples"),
-        files_of("backbone", of="samples"),
-        files_of("prior", of="samples"),
+        inputs_of("samples"),
     output:
         samples="runs/{study}/samples-{id}/seed{seed}/samples.safetensors",
         provenance="runs/{study}/samples-{id}/seed{seed}/provenance.json",
@@ -18,9 +16,7 @@ rule draw_samples:
 rule resample_layers:
     """Samples with one layer redrawn and the others kept."""
     input:
-        files_of("dataset", of="layers"),
-        files_of("backbone", of="layers"),
-        files_of("samples", of="layers"),
+        inputs_of("layers"),
     output:
         arrays="runs/{study}/layers-{id}/seed{seed}/arrays.safetensors",
         provenance="runs/{study}/layers-{id}/seed{seed}/provenance.json",

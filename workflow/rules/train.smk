@@ -1,7 +1,7 @@
 rule train_features:
     """The classifier that the Fréchet and kernel distances look through."""
     input:
-        files_of("dataset", of="features"),
+        inputs_of("features"),
     output:
         weights="runs/{study}/features-{id}/weights.safetensors",
         history="runs/{study}/features-{id}/history.csv",
@@ -18,7 +18,7 @@ rule train_features:
 rule train_backbone:
     """Stage 1: the hierarchy and its inference network by the ELBO."""
     input:
-        files_of("dataset", of="backbone"),
+        inputs_of("backbone"),
     output:
         weights="runs/{study}/backbone-{id}/seed{seed}/weights.safetensors",
         history="runs/{study}/backbone-{id}/seed{seed}/history.csv",
@@ -35,8 +35,7 @@ rule train_backbone:
 rule train_prior:
     """Stage 2: what the prior has to learn, on the frozen backbone."""
     input:
-        files_of("dataset", of="prior"),
-        files_of("backbone", of="prior"),
+        inputs_of("prior"),
     output:
         weights="runs/{study}/prior-{id}/seed{seed}/weights.safetensors",
         history="runs/{study}/prior-{id}/seed{seed}/history.csv",

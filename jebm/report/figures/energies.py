@@ -11,10 +11,13 @@ from jebm.store import read_tensors
 def draw(plan: StudyPlan, variants: list[str]):
     """Histograms of f, a panel a seed: where the energy is learned, samples and posterior draws agree."""
     variant = plan.variants[variants[0]]
-    figure, axes = plt.subplots(1, len(plan.seeds), figsize=(2.7 * len(plan.seeds), 2.4), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(
+        1, len(plan.seeds), figsize=(2.7 * len(plan.seeds), 2.4), squeeze=False, sharey=True, layout="constrained"
+    )
     for ax, seed in zip(axes[0], plan.seeds, strict=True):
-        posterior = read_tensors(variant.density_metrics.run_folder(seed) / ARRAYS, {"tilt/posterior"}.__contains__)[0][
-            "tilt/posterior"
+        name = f"{variant.prior.id}/tilt/posterior"
+        posterior = read_tensors(variant.density_metrics.run_folder(seed) / ARRAYS, {name}.__contains__)[0][
+            name
         ].numpy()
         samples = read_tensors(variant.samples.run_folder(seed) / SAMPLES, {"tilt"}.__contains__)[0]["tilt"].numpy()
         low, high = np.quantile(np.concatenate([posterior, samples]), [0.002, 0.998])
@@ -23,5 +26,5 @@ def draw(plan: StudyPlan, variants: list[str]):
         ax.hist(samples, bins, density=True, histtype="step", color=COLOURS["ebm"], linewidth=1.5, label=variants[0])
         ax.set(xlabel="f(z), nats", title=f"seed {seed}")
     axes[0][0].set_ylabel("density")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="lower center", ncols=2, bbox_to_anchor=(0.5, -0.12))
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure

@@ -13,7 +13,9 @@ def draw(plan: StudyPlan, variants: list[str]):
     """Mean curve over seeds at equal false-positive rates, with the range over seeds as a band."""
     variant = plan.variants[variants[0]]
     reference = variant.params.evaluate_density.reference
-    runs = [read_tensors(variant.density_metrics.run_folder(s) / ARRAYS)[0] for s in plan.seeds]
+    folders, prefix = [variant.density_metrics.run_folder(seed) for seed in plan.seeds], f"{variant.prior.id}/"
+    arrays = [read_tensors(folder / ARRAYS, lambda name: name.startswith(prefix))[0] for folder in folders]
+    runs = [{name.removeprefix(prefix): values for name, values in run.items()} for run in arrays]
     names = sorted({key.split("/")[1] for key in runs[0] if key.startswith("score/")} - {reference})
     scores = sorted(key.split("/")[2] for key in runs[0] if key.startswith(f"score/{reference}/"))
     figure, axes = plt.subplots(
@@ -26,7 +28,8 @@ def draw(plan: StudyPlan, variants: list[str]):
             ax.plot(grid, curves.mean(0), color=colour, label=score, linewidth=1.2)
             ax.fill_between(grid, curves.min(0), curves.max(0), color=colour, alpha=0.15, linewidth=0)
         ax.plot([0, 1], [0, 1], color="black", linewidth=0.4, linestyle=":")
-        ax.set(title=name, xlabel="false positives", aspect="equal", xlim=(-0.02, 1), ylim=(0, 1.02))
+        ax.set(title=name, xlabel="false positives", xticks=[0, 0.5, 1], xlim=(-0.03, 1), ylim=(0, 1.03))
+        ax.set_aspect("equal")
     axes[0][0].set_ylabel("outliers found")
     axes[0][-1].legend(loc="lower right", fontsize=7)
     return figure

@@ -7,17 +7,22 @@ from jebm.plan import SAMPLES, StudyPlan
 from jebm.report.figures.style import image_grid
 from jebm.store import read_tensors
 
-COLUMNS = ROWS = 12
+COLUMNS = ROWS = 10
 
 
 def draw(plan: StudyPlan, variants: list[str]):
     """The first samples of the study's first seed, not chosen; held-out images on the right."""
     seed, count = plan.seeds[0], COLUMNS * ROWS
     data = load_dataset(plan.variants[variants[0]].dataset.folder)
-    figure, axes = plt.subplots(1, len(variants) + 1, figsize=(3.2 * (len(variants) + 1), 3.5))
+    figure, axes = plt.subplots(1, len(variants) + 1, figsize=(3.4 * (len(variants) + 1), 3.7), layout="constrained")
     for ax, name in zip(axes, variants, strict=False):
         tensors, _ = read_tensors(plan.variants[name].samples.run_folder(seed) / SAMPLES, {"images"}.__contains__)
-        image_grid(ax, tensors["images"][:count], COLUMNS, data.levels, f"{name} (seed {seed})")
+        image_grid(ax, tensors["images"][:count], COLUMNS, data.levels, _title(plan, name, seed))
     split = plan.variants[variants[0]].params.evaluate_samples.reference
-    image_grid(axes[-1], data.images(split)[:count], COLUMNS, data.levels, f"real ({split} images)")
+    image_grid(axes[-1], data.images(split)[:count], COLUMNS, data.levels, f"real: {split} images")
     return figure
+
+
+def _title(plan: StudyPlan, name: str, seed: int) -> str:
+    about = {"gaussian": "Gaussian prior", "mixture": "mixture prior", "ebm": "EBM prior"}
+    return f"{about.get(plan.variants[name].params.prior.name, 'prior')}: {name}, seed {seed}"

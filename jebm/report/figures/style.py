@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 
 from jebm.files import published
 
+GAP = 0.3
+"""Grey level between the images of a grid: visible beside black and beside white."""
 COLOURS = {"data": "#555555", "gaussian": "#d1495b", "ebm": "#00798c", "density": "#edae49", "mixture": "#8d6a9f"}
 CYCLE = ["#00798c", "#d1495b", "#edae49", "#30638e", "#8d6a9f", "#5b8e3e"]
 
@@ -47,7 +49,7 @@ def image_grid(axes: Axes, images: torch.Tensor, columns: int, levels: int, titl
     for i, image in enumerate(images.numpy().transpose(0, 2, 3, 1)):
         top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
         canvas[top : top + height, left : left + width] = image / (levels - 1)
-    axes.imshow(np.nan_to_num(canvas[..., 0] if channels == 1 else canvas, nan=1.0), cmap="gray", vmin=0, vmax=1)
+    axes.imshow(np.nan_to_num(canvas[..., 0] if channels == 1 else canvas, nan=GAP), cmap="gray", vmin=0, vmax=1)
     axes.set(xticks=[], yticks=[], title=title)
     for spine in axes.spines.values():
         spine.set_visible(False)

@@ -1,0 +1,80 @@
+"""A fresh clone, pulled with DVC and adopted: nothing runs again, with every link type and any file times."""
+
+import os
+import random
+import re
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def pushed(new_tiny, tmp_path_factory):
+    """A tiny study, committed, with its data and runs pushed to a remote in a folder."""
+    space = new_tiny(tmp_path_factory.mktemp("origin"))
+    remote = tmp_path_factory.mktemp("remote")
+    for command in (
+        ["git", "init", "--quiet", "--initial-branch", "main"],
+        ["git", "config", "user.email", "test@example.com"],
+        ["git", "config", "user.name", "test"],
+        ["dvc", "init", "--quiet"],
+        ["dvc", "remote", "add", "--default", "shelf", str(remote)],
+        ["dvc", "repro", "--quiet"],
+        ["git", "add", "--all"],
+        ["git", "commit", "--quiet", "--message", "results"],
+        ["dvc", "push", "--quiet"],
+    ):
+        space.run(*command)
+    return space
+
+
+def clone_of(space, folder, link: str):
+    """A clone with everything pulled, and file times in no order."""
+    space.run("git", "clone", "--quiet", str(space.folder), str(folder))
+    clone = type(space).__new__(type(space))
+    clone.folder = folder
+    clone.run("dvc", "config", "--local", "cache.type", link)
+    clone.run("dvc", "pull", "--quiet")
+    stream = random.Random(link)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and ".git" not in path.parts and ".dvc" not in path.parts:
+            time = 1_700_000_000 + stream.randrange(10_000_000)
+            os.utime(path, (time, time))
+    return clone
+
+
+@pytest.mark.parametrize("link", ["copy", "hardlink", "symlink"])
+def test_a_pulled_clone_has_nothing_to_do(pushed, tmp_path, link):
+    clone = clone_of(pushed, tmp_path / "clone", link)
+    adopted = clone.run("jebm", "adopt").stdout
+    assert re.search(r"Adopted: all \d+ results belong", adopted)
+    dry = clone.run("snakemake", "-n", "--cores", "1")
+    assert "Nothing to be done" in dry.stdout + dry.stderr
+    assert "up to date" in clone.run("dvc", "status").stdout
+
+
+def test_what_does_not_belong_is_refused_and_named(pushed, tmp_path):
+    clone = clone_of(pushed, tmp_path / "clone", "copy")
+    module = clone.folder / "jebm/sampling/pcnl.py"
+    module.write_text(module.read_text().replace("math.sqrt(1 - step_size**2)", "(1 - step_size**2) ** 0.5"))
+    refused = clone.run("jebm", "adopt", check=False)
+    assert refused.returncode == 1
+    assert "not adopted" in refused.stderr
+    assert "code: jebm.sampling.pcnl edited" in refused.stderr
+    assert "train_prior" in clone.run("snakemake", "-n", "--cores", "1").stdout
+
+
+def test_why_names_the_part_that_moved(pushed, tmp_path):
+    clone = clone_of(pushed, tmp_path / "clone", "copy")
+    target = "results/digits/tables/main.md"
+    assert "is fresh" in clone.run("jebm", "why", target).stdout
+    params = clone.params()
+    params["digits"]["train_prior"]["learning_rate"] = 0.001
+    clone.write_params(params)
+    why = clone.run("jebm", "why", target).stdout
+    assert "parameters: variants.joint-k20.train_prior.learning_rate was 0.003, is 0.001" in why
+    assert "train_prior × 1" in why
+    assert "train_backbone" not in why
+    priced = clone.run("jebm", "plan").stdout
+    assert re.search(r"^train_prior +1 +[\d.]+ +[\d.]+$", priced, re.MULTILINE)

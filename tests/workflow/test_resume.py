@@ -1,0 +1,197 @@
+"""No work is lost: kills at random moments, signals, full disks, damaged and hostile files, two processes at once."""
+
+import random
+import resource
+import signal
+import subprocess
+import time
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+STAGES = {
+    "backbone": ["jebm", "train-backbone", "digits", "--variant", "joint-k20", "--seed", "1"],
+    "prior": ["jebm", "train-prior", "digits", "--variant", "joint-k20", "--seed", "1"],
+}
+
+
+@pytest.fixture
+def prepared(new_tiny, tmp_path):
+    """A tiny study whose training takes a few seconds and saves its state very often, with its data prepared."""
+    space = new_tiny(tmp_path)
+    params = space.params()
+    params["runtime"]["checkpoint_seconds"] = 0.1
+    params["digits"]["train_backbone"]["steps"] = 900
+    params["digits"]["train_prior"] |= {"steps": 250}
+    space.write_params(params)
+    space.run("jebm", "prepare-dataset", "digits", "--variant", "joint-k20")
+    return space
+
+
+def published(space, stage: str) -> dict[str, bytes]:
+    """Weights and history that a stage left."""
+    folder = next(space.folder.glob(f"runs/digits/{stage}-*/seed1"))
+    return {name: (folder / name).read_bytes() for name in ("weights.safetensors", "history.csv")}
+
+
+def state_file(space, stage: str):
+    return next(iter(space.folder.glob(f".jebm/state/digits/{stage}-*/seed1/state.pt")), None)
+
+
+def when_training(space, stage: str, timeout: float = 60):
+    """Wait for the first saved state."""
+    end = time.monotonic() + timeout
+    while state_file(space, stage) is None:
+        assert time.monotonic() < end, "no state was saved"
+        time.sleep(0.02)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("stage", STAGES)
+def test_ten_kills_leave_the_same_weights_to_the_bit(prepared, stage):
+    if stage == "prior":
+        prepared.run(*STAGES["backbone"])
+    prepared.run(*STAGES[stage])
+    undisturbed = published(prepared, stage)
+    folder = next(prepared.folder.glob(f"runs/digits/{stage}-*"))
+    folder.rename(prepared.folder / "aside")
+    prepared.run("rm", "-rf", ".jebm/state")
+
+    stream, kills, resumed = random.Random(0), 0, 0
+    while kills < 10:
+        process = prepared.start(*STAGES[stage])
+        if kills == 0:
+            when_training(prepared, stage)
+        time.sleep(stream.uniform(0.2, 3.6))
+        if process.poll() is not None:
+            break  # it finished before it was killed; what remains is compared all the same
+        process.send_signal(stream.choice([signal.SIGKILL, signal.SIGTERM]))
+        output = process.communicate()[0]
+        resumed += "going on from step" in output
+        kills += 1
+    prepared.run(*STAGES[stage])
+    assert kills == 10, f"only {kills} kills before the end: the run is too short for this machine"
+    assert resumed >= 1
+    assert published(prepared, stage) == undisturbed
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=["SIGTERM", "SIGUSR1"])
+def test_a_signal_saves_and_exits_with_the_reserved_code(prepared, number):
+    process = prepared.start(*STAGES["backbone"])
+    when_training(prepared, "backbone")
+    process.send_signal(number)
+    output = process.communicate()[0]
+    assert process.returncode == 75
+    assert "run the same command to go on" in output
+    assert "Traceback" not in output
+    assert "going on from step" in prepared.run(*STAGES["backbone"]).stderr
+
+
+def test_snakemake_retries_go_on_after_a_preemption(prepared):
+    process = prepared.start("snakemake", "--cores", "1", "--retries", "1", *_weights_target(prepared))
+    when_training(prepared, "backbone")
+    subprocess.run(["pkill", "-TERM", "-f", f"{prepared.folder}|train-backbone digits"], check=False)
+    assert process.wait(timeout=120) == 0, process.stdout.read()
+    logs = "".join(path.read_text() for path in prepared.folder.glob("logs/train_backbone/*.log"))
+    assert "going on from step" in logs
+
+
+def test_a_killed_snakemake_loses_nothing(prepared):
+    target = _weights_target(prepared)
+    process = prepared.start("snakemake", "--cores", "1", *target, start_new_session=True)
+    when_training(prepared, "backbone")
+    subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=False)
+    process.wait()
+    time.sleep(0.2)
+    prepared.run("snakemake", "--unlock")
+    prepared.run("snakemake", "--cores", "1", *target)
+    logs = "".join(path.read_text() for path in prepared.folder.glob("logs/train_backbone/*.log"))
+    assert "going on from step" in logs
+
+
+def _weights_target(space) -> list[str]:
+    """The backbone's weights, as Snakemake names them."""
+    listed = space.run("jebm", "variants").stdout
+    folder = next(line.split()[1] for line in listed.splitlines() if line.strip().startswith("backbone"))
+    return [f"{folder}/seed1/weights.safetensors"]
+
+
+def test_a_full_disk_costs_checkpoints_not_the_run(prepared):
+    """Writes of more than a few kilobytes fail in the kernel, as on a full disk: first all saves, then the result."""
+    limited = prepared.run(
+        *STAGES["backbone"], check=False, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+    )
+    assert limited.returncode == 1
+    assert "this checkpoint could not be saved (File too large); going on without it" in limited.stderr
+    assert limited.stderr.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in limited.stderr
+    assert not list(prepared.folder.glob("runs/digits/backbone-*/seed1/weights.safetensors"))
+    prepared.run(*STAGES["backbone"])
+
+
+def test_the_second_process_on_a_run_is_refused(prepared):
+    first = prepared.start(*STAGES["backbone"])
+    when_training(prepared, "backbone")
+    second = prepared.run(*STAGES["backbone"], check=False)
+    assert second.returncode == 1
+    assert "another process is working on this already" in second.stderr
+    first.communicate()
+    assert first.returncode == 0
+
+
+@pytest.mark.parametrize("damage", ["truncated", "bit flipped"])
+def test_a_damaged_state_gives_way_to_the_previous_one(prepared, damage):
+    process = prepared.start(*STAGES["backbone"])
+    when_training(prepared, "backbone")
+    time.sleep(1.0)
+    process.kill()
+    process.communicate()
+    path = state_file(prepared, "backbone")
+    content = path.read_bytes()
+    half = len(content) // 2
+    path.write_bytes(
+        content[:half] if damage == "truncated" else content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
+    )
+    done = prepared.run(*STAGES["backbone"])
+    assert f"{path.relative_to(prepared.folder)} is truncated or damaged; it is not used" in done.stderr
+    assert "going on from step" in done.stderr
+
+
+def test_a_state_of_other_code_is_not_resumed(prepared):
+    process = prepared.start(*STAGES["backbone"])
+    when_training(prepared, "backbone")
+    process.kill()
+    process.communicate()
+    module = prepared.folder / "jebm/training/elbo.py"
+    module.write_text(module.read_text().replace("-log_px +", "0.0 - log_px +"))
+    done = prepared.run(*STAGES["backbone"])
+    assert "belongs to a run with other code; it is not resumed" in done.stderr
+    assert "going on" not in done.stderr
+
+
+def test_a_hostile_checkpoint_is_an_error_and_runs_nothing(prepared):
+    prepared.run(*STAGES["backbone"])
+    weights = next(prepared.folder.glob("runs/digits/backbone-*/seed1/weights.safetensors"))
+    trap = prepared.folder / "executed"
+    weights.write_bytes(b"cos\nsystem\n(S'touch " + str(trap).encode() + b"'\ntR.")
+    done = prepared.run("jebm", "draw-samples", "digits", "--variant", "gaussian", "--seed", "1", check=False)
+    assert done.returncode == 1
+    assert f"{weights.relative_to(prepared.folder)}: corrupt or not a file of jebm" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not trap.exists()
+
+
+def test_expensive_work_is_kept_aside_before_an_edit_replaces_it(prepared):
+    params = prepared.params()
+    params["runtime"]["keep_aside_hours"] = 0.0001
+    prepared.write_params(params)
+    target = _weights_target(prepared)
+    prepared.run("snakemake", "--cores", "1", *target)
+    before = published(prepared, "backbone")["weights.safetensors"]
+    module = prepared.folder / "jebm/training/elbo.py"
+    module.write_text(module.read_text().replace("-log_px +", "-1.01 * log_px +"))
+    assert "kept aside" in prepared.run("snakemake", "--cores", "1", *target).stderr
+    kept = next(prepared.folder.glob(".jebm/aside/*/runs/digits/backbone-*/seed1/weights.safetensors"))
+    assert kept.read_bytes() == before
+    assert published(prepared, "backbone")["weights.safetensors"] != before
