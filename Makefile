@@ -5,14 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help reproduce report adopt test test-slow lint lock clean
+.PHONY: help install reproduce report adopt test test-slow lint lock clean
 
 help:
 	@echo "make reproduce   the whole digits study: data, training, samples, metrics, tables, figures, report"
+	@echo "make install     only the environment, in .venv"
 	@echo "make test        the tests           make test-slow   kills, clones and experiments through the real tools"
 	@echo "make lint        ruff, snakefmt, snakemake --lint"
 	@echo "make lock        resolve requirements.lock anew from pyproject.toml"
 	@echo "make clean       delete results of runs, not data, not the environment"
+
+install: $(VENV)/.installed
 
 # The environment: exact versions from the lock file, made once, and again when the lock changes.
 $(VENV)/.installed: requirements.lock pyproject.toml

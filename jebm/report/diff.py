@@ -212,9 +212,12 @@ def agreement(recorded: pd.DataFrame, fresh: pd.DataFrame, tolerance: float = 1e
         lines.append(f"{len(both) - len(common)} values exist only on one side.")
     if not near.all():
         rows = compare(recorded, fresh)
-        off = [row for row in rows if row.verdict not in ("equal", "no change seen")]
-        within = len(rows) - len(off)
-        lines.append(f"Of {len(rows)} means over seeds, {within} differ by no more than the noise over seeds.")
+        foreign = [row for row in rows if row.verdict.startswith("not comparable")]
+        off = [row for row in rows if row.verdict not in ("equal", "no change seen") and row not in foreign]
+        compared = len(rows) - len(foreign)
+        if foreign:
+            lines.append(f"{len(foreign)} means over seeds were recorded under another protocol: not compared.")
+        lines.append(f"Of {compared} means over seeds, {compared - len(off)} differ by no more than the noise over seeds.")
         for row in off[:LISTED]:
             lines.append(f"  {row.variant} {row.metric}: {row.mean_a} → {row.mean_b} ({row.verdict})")
         lines += [f"  … and {len(off) - LISTED} more; see `jebm diff HEAD`"] if len(off) > LISTED else []

@@ -63,7 +63,7 @@ class Run:
             "seed": self.seed,
             "data": [sha256(path) for path in inputs],
             "code": self.code,
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),  # a plain string: the state is read with code execution off
         }
 
 

@@ -83,7 +83,7 @@ def shrink(params: dict) -> dict:
         "joint-k20": {"draw_samples": {"sampler": {"steps": 4}}},
         "joint-density": variants["joint-density"],
     }
-    study["tables"] = {name: study["tables"][name] for name in ("main", "by-seed", "detection-auroc")}
+    study["tables"] = {name: study["tables"][name] for name in ("main", "detection-auroc")}
     study["figures"] = {"samples": ["gaussian", "joint-k20"], "langevin-steps": ["gaussian", "joint-k20"]}
     return params
 

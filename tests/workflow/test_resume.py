@@ -22,8 +22,8 @@ def prepared(new_tiny, tmp_path):
     space = new_tiny(tmp_path)
     params = space.params()
     params["runtime"]["checkpoint_seconds"] = 0.1
-    params["digits"]["train_backbone"]["steps"] = 900
-    params["digits"]["train_prior"] |= {"steps": 250}
+    params["digits"]["train_backbone"]["steps"] = 500
+    params["digits"]["train_prior"] |= {"steps": 200}
     space.write_params(params)
     space.run("jebm", "prepare-dataset", "digits", "--variant", "joint-k20")
     return space
@@ -135,7 +135,7 @@ def test_the_second_process_on_a_run_is_refused(prepared):
     when_training(prepared, "backbone")
     second = prepared.run(*STAGES["backbone"], check=False)
     assert second.returncode == 1
-    assert "another process is working on this already" in second.stderr
+    assert "another process is already working on this" in second.stderr
     first.communicate()
     assert first.returncode == 0
 
