@@ -40,7 +40,7 @@ adopt: $(VENV)/.installed
 # Snakemake builds its HTML report from a finished run; it is made again only when a metric, table or figure changed.
 report: $(VENV)/.installed
 	@if [ results/report.html -nt results/digits/metrics.csv ]; then :; else \
-	  echo "Writing results/report.html …"; snakemake --report results/report.html --quiet; fi
+	  echo "Writing results/report.html …"; mkdir -p logs && snakemake --report results/report.html --quiet > logs/report.log 2>&1 || { cat logs/report.log; exit 1; }; fi
 
 test: $(VENV)/.installed
 	pytest -m "not slow"

@@ -217,7 +217,8 @@ def agreement(recorded: pd.DataFrame, fresh: pd.DataFrame, tolerance: float = 1e
         compared = len(rows) - len(foreign)
         if foreign:
             lines.append(f"{len(foreign)} means over seeds were recorded under another protocol: not compared.")
-        lines.append(f"Of {compared} means over seeds, {compared - len(off)} differ by no more than the noise over seeds.")
+        within = compared - len(off)
+        lines.append(f"Of {compared} means over seeds, {within} differ by no more than the noise over seeds.")
         for row in off[:LISTED]:
             lines.append(f"  {row.variant} {row.metric}: {row.mean_a} → {row.mean_b} ({row.verdict})")
         lines += [f"  … and {len(off) - LISTED} more; see `jebm diff HEAD`"] if len(off) > LISTED else []
