@@ -38,7 +38,7 @@ rule render_table:
     input:
         "results/{study}/metrics.csv",
     output:
-        csv=report("results/{study}/tables/{name}.csv", caption="../report/table.rst", category="{study}: tables"),
+        csv=report("results/{study}/tables/{name}.csv", caption="../report/table.rst", category="{study} tables"),
         md="results/{study}/tables/{name}.md",
         tex="results/{study}/tables/{name}.tex",
         provenance="runs/{study}/report/render_table-{name}.json",
@@ -57,7 +57,7 @@ rule render_figure:
     input:
         lambda wildcards: PLANS[wildcards.study].figure_files(wildcards.name),
     output:
-        png=report("results/{study}/figures/{name}.png", caption="../report/figure.rst", category="{study}: figures"),
+        png=report("results/{study}/figures/{name}.png", caption="../report/figure.rst", category="{study} figures"),
         pdf="results/{study}/figures/{name}.pdf",
         provenance="runs/{study}/report/render_figure-{name}.json",
     log:
