@@ -36,6 +36,8 @@ class DigestCache:
         """Change a file's modification time without forgetting its digest."""
         digest = self(path)
         os.utime(path, ns=(nanoseconds, nanoseconds))
+        if os.path.islink(path):
+            os.utime(path, ns=(nanoseconds, nanoseconds), follow_symlinks=False)
         status = os.stat(path)
         self.known[path] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, digest]
         self.changed = True

@@ -126,21 +126,39 @@ def settle(statuses: Iterable[Status], digests: DigestCache) -> None:
     Fresh outputs are made no older than any input, stale ones older than some input. Contents are not touched. The
     training state behind a fresh result has served its purpose and is removed.
     """
+    statuses = list(statuses)
     for status in statuses:
         if status.fresh and status.job.state:
             shutil.rmtree(status.job.state, ignore_errors=True)
-        # A job that reads no file waits for params.yaml in the workflow, so that Snakemake has something to ask.
-        inputs = [os.stat(path).st_mtime_ns for path in status.job.inputs or (PARAMS,) if os.path.exists(path)]
-        outputs = {path: os.stat(path).st_mtime_ns for path in status.job.outputs if os.path.exists(path)}
-        if not inputs or not outputs:
-            continue
-        if status.fresh:
-            for path, time in outputs.items():
-                if time < max(inputs):
-                    digests.set_time(path, max(inputs))
-        elif status.moved and min(outputs.values()) >= max(inputs):
-            for path in outputs:
-                digests.set_time(path, max(inputs) - SECOND)
+    # Files of equal content may be links to one object, and share its time: repeat until nothing moves.
+    for _ in range(len(statuses)):
+        moved = sum(_settle_one(status, digests) for status in statuses)
+        if not moved:
+            return
+
+
+def _settle_one(status: Status, digests: DigestCache) -> bool:
+    """Put the times of one job's outputs in order; returns whether any had to move."""
+    # A job that reads no file waits for params.yaml in the workflow, so that Snakemake has something to ask.
+    inputs = [max(_times(path)) for path in status.job.inputs or (str(PARAMS),) if os.path.exists(path)]
+    outputs = {path: min(_times(path)) for path in status.job.outputs if os.path.exists(path)}
+    if not inputs or not outputs:
+        return False
+    newest = max(inputs)
+    if status.fresh:
+        late = [path for path, time in outputs.items() if time < newest]
+        for path in late:
+            digests.set_time(path, newest)
+        return bool(late)
+    if status.moved and min(outputs.values()) >= newest:
+        for path in outputs:
+            digests.set_time(path, newest - SECOND)
+    return False
+
+
+def _times(path: str) -> tuple[int, int]:
+    """Modification times of a file and of the link that leads to it, nanoseconds; Snakemake looks at both."""
+    return os.stat(path).st_mtime_ns, os.lstat(path).st_mtime_ns
 
 
 @contextmanager
