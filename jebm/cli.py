@@ -14,6 +14,7 @@ from jebm.config import PARAMS, read_params
 from jebm.errors import JebmError
 from jebm.freshness import recorded
 from jebm.jobs import report_jobs, stage_job, stage_target
+from jebm.keep import keep
 from jebm.plan import StudyPlan, make_plan
 from jebm.registry import load
 
@@ -63,6 +64,7 @@ def _run(study: str, kind: str, id: str, variant: str, seed: int | None) -> None
 
         run = load(stage_target(kind))
         facts |= run(Run(plan, found, kind, seed, params.runtime.checkpoint_seconds, facts["code"])) or {}
+    keep(job)
 
 
 def _report(study: str, rule: str, name: str, target: str, *arguments: str) -> None:
@@ -75,6 +77,7 @@ def _report(study: str, rule: str, name: str, target: str, *arguments: str) -> N
         )
     with recorded(jobs[name]):
         load(target)(plan, *arguments)
+    keep(jobs[name])
 
 
 @app.command()

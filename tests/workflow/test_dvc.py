@@ -24,6 +24,27 @@ def tracked(new_tiny, tmp_path_factory):
     return space
 
 
+def test_an_experiment_after_a_plain_run_keeps_what_dvc_does_not_know(new_tiny, tmp_path):
+    """``dvc exp run`` removes outputs that dvc.lock does not list; a run by Snakemake alone leaves no dvc.lock."""
+    space = new_tiny(tmp_path)
+    for command in (
+        ["git", "init", "--quiet"],
+        ["git", "config", "user.email", "test@example.com"],
+        ["git", "config", "user.name", "test"],
+        ["dvc", "init", "--quiet"],
+        ["snakemake", "--cores", "2"],
+        ["git", "add", "--all"],
+        ["git", "commit", "--quiet", "--message", "first"],
+    ):
+        space.run(*command)
+    key = "digits.variants.joint-k20.draw_samples.sampler.steps"
+    run = space.run("dvc", "exp", "run", "--set-param", f"{key}=6")
+    output = run.stdout + run.stderr
+    assert "finished results were brought back" in output
+    assert "rule draw_samples" in output
+    assert not any(f"rule {rule}" in output for rule in ("prepare_dataset", "train_backbone", "train_prior"))
+
+
 def test_status_is_clean_after_repro(tracked):
     assert "up to date" in tracked.run("dvc", "status").stdout
 

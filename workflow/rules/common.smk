@@ -1,13 +1,14 @@
 # Parameters, checked before any job starts, and the look-ups that the rules share.
+import os
 import subprocess
 import sys
 
-from jebm.aside import keep_aside
 from jebm.config import PARAMS, parse_params, read_params
 from jebm.digests import DigestCache
 from jebm.errors import JebmError
 from jebm.freshness import settle, statuses
 from jebm.jobs import stage_job, study_jobs
+from jebm.keep import keep_aside, restore
 from jebm.plan import RESULTS, make_plan
 
 
@@ -55,6 +56,11 @@ def targets(plan):
 def settled_statuses():
     """Decide by content what is fresh, and give files the times that make Snakemake decide the same."""
     digests = DigestCache()
+    if "DVC_ROOT" in os.environ:
+        # An experiment starts from what dvc.lock knows, and has deleted what was finished since.
+        back = [path for plan in PLANS.values() for path in restore(study_jobs(plan))]
+        if back:
+            print(f"{len(back)} finished results were brought back after DVC removed them", file=sys.stderr)
     decided = [status for plan in PLANS.values() for status in statuses(study_jobs(plan), digests)]
     settle(decided, digests)
     digests.save()
