@@ -41,27 +41,28 @@ class Distances:
         self.classifier = self._classifier(job, self.data)
         self.reference = self._extract(self.data.images(self.settings.reference))
         self.subset_seed = job.derived_seed("kernel distance")
-        facts = _facts(job, self.data)
-        kd_facts = {
+        self.facts, self.name = _facts(job, self.data), job.plan.name
+        self.subsets = {
             "subsets": self.settings.kernel_distance_subsets,
             "subset_size": min(self.settings.kernel_distance_subset_size, len(self.reference)),
         }
-        name = job.plan.name
-        self.fd = self.record.protocol(f"fd-{name}", {"distance": "Fréchet", **facts})
-        self.kd = self.record.protocol(f"kd-{name}", {"distance": "kernel", **kd_facts, **facts})
         self.record.protocols["sampler"] = {"about": "how the samples were drawn, as the sampler reports it"}
 
     def add(self, images, samples: str) -> None:
         features, n = self._extract(images), len(images)
-        self.record.add("fd", frechet(features, self.reference), n, self.fd, samples=samples)
-        kd = kernel_distance(
+        # Both distances are biased by the number of samples: another number is another protocol.
+        facts = {**self.facts, "sample_count": n}
+        fd = self.record.protocol(f"fd-{self.name}", {"distance": "Fréchet", **facts})
+        self.record.add("fd", frechet(features, self.reference), n, fd, samples=samples)
+        kd = self.record.protocol(f"kd-{self.name}", {"distance": "kernel", **self.subsets, **facts})
+        value = kernel_distance(
             features,
             self.reference,
             self.settings.kernel_distance_subsets,
             self.settings.kernel_distance_subset_size,
             self.subset_seed,
         )
-        self.record.add("kd", kd, n, self.kd, samples=samples)
+        self.record.add("kd", value, n, kd, samples=samples)
 
     def _extract(self, images) -> np.ndarray:
         return extract(self.classifier, images, self.data.levels)
@@ -75,7 +76,7 @@ class Distances:
 
 def _facts(job: Run, data: Dataset) -> dict:
     return {
-        "code": f"clean-fid {version('clean-fid')}",
+        "code": [f"{name} {version(name).split('+')[0]}" for name in ("clean-fid", "scipy", "torch")],
         "features": f"classifier {job.variant.features.id}, penultimate layer",
         "image_shape": list(data.image_shape),
         "grey_levels": data.levels,
