@@ -14,6 +14,7 @@ from pathlib import Path
 from jebm.files import sha256
 from jebm.freshness import Status
 from jebm.jobs import Job
+from jebm.plan import PROVENANCE
 
 ASIDE = Path(".jebm/aside")
 KEEP = Path(".jebm/keep")
@@ -26,27 +27,31 @@ def keep(job: Job) -> None:
         _link(Path(path), KEEP / path)
 
 
-def restore(jobs: Iterable[Job]) -> list[str]:
-    """Bring back finished jobs that are gone, as far as what was kept of them is whole; returns their first outputs.
+def restore() -> list[str]:
+    """Bring back all finished stages that are gone, as far as what was kept of them is whole; returns their records.
 
-    Whether they are fresh is another question, and asked afterwards.
+    Results of other parameters come back too: changing back must find them. Whether something is fresh is another
+    question, and asked afterwards.
     """
     restored = []
-    for job in jobs:
-        if Path(job.provenance).exists() or not _whole(job):
+    for kept in sorted(KEEP.rglob(PROVENANCE)):
+        record = kept.relative_to(KEEP)
+        if record.exists() or (outputs := _whole(kept)) is None:
             continue
-        for path in job.outputs:
+        for path in (*outputs, record):
             _link(KEEP / path, Path(path))
-        restored.append(job.outputs[0])
+        restored.append(str(record))
     return restored
 
 
-def _whole(job: Job) -> bool:
+def _whole(kept: Path) -> list[str] | None:
+    """The outputs that a kept record vouches for, or None where one of them is missing or not what was made."""
     try:
-        recorded = json.loads((KEEP / job.provenance).read_text(encoding="utf-8"))["outputs"]
-        return all(sha256(KEEP / path) == recorded[path] for path in job.outputs if path != job.provenance)
-    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
-        return False
+        outputs = json.loads(kept.read_text(encoding="utf-8"))["outputs"]
+        whole = all(sha256(KEEP / path) == digest for path, digest in outputs.items())
+        return list(outputs) if whole else None
+    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def keep_aside(statuses: Iterable[Status], hours: float) -> list[str]:

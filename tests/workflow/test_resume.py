@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 
+import psutil
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -104,7 +105,9 @@ def test_a_signal_saves_and_exits_with_the_reserved_code(prepared, number):
 def test_snakemake_retries_go_on_after_a_preemption(prepared):
     process = prepared.start("snakemake", "--cores", "1", "--retries", "1", *_weights_target(prepared))
     when_training(prepared, "backbone")
-    subprocess.run(["pkill", "-TERM", "-f", f"{prepared.folder}|train-backbone digits"], check=False)
+    for child in psutil.Process(process.pid).children(recursive=True):
+        if child.name() != "bash":  # the trainer, not the shell that Snakemake waits for
+            child.send_signal(signal.SIGTERM)
     assert process.wait(timeout=120) == 0, process.stdout.read()
     logs = "".join(path.read_text() for path in prepared.folder.glob("logs/train_backbone/*.log"))
     assert "going on from step" in logs

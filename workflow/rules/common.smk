@@ -58,8 +58,7 @@ def settled_statuses():
     digests = DigestCache()
     if "DVC_ROOT" in os.environ:
         # An experiment starts from what dvc.lock knows, and has deleted what was finished since.
-        back = [path for plan in PLANS.values() for path in restore(study_jobs(plan))]
-        if back:
+        if back := restore():
             print(f"{len(back)} finished results were brought back after DVC removed them", file=sys.stderr)
     decided = [status for plan in PLANS.values() for status in statuses(study_jobs(plan), digests)]
     settle(decided, digests)
