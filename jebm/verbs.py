@@ -159,13 +159,18 @@ def diff(
     """Compare results, and say which differences exceed the noise over seeds.
 
     A difference is called better or worse when it holds among all comparisons made (Holm's procedure at 5 %), and
-    "maybe" when only its own 95 % Welch interval excludes 0. Exit status: 0 nothing is worse, 1 something is.
+    "maybe" when only its own 95 % Welch interval excludes 0. Exit status: 0 nothing is worse, 1 something is, 2 nothing could be
+    compared.
     """
     from jebm.report import diff as module
 
-    rows = module.compare(module.load_version(a, study), module.load_version(b or None, study), set(metric) or None)
-    if not rows:
-        raise JebmError("no metric to compare" + (f" among {', '.join(metric)}" if metric else ""))
+    try:
+        rows = module.compare(module.load_version(a, study), module.load_version(b or None, study), set(metric) or None)
+        if not rows:
+            raise JebmError("no metric to compare" + (f" among {', '.join(metric)}" if metric else ""))
+    except JebmError as error:
+        error.exit_code = 2  # 1 means that something is worse
+        raise
     names = (a, b or "working tree")
     if style is Style.json:
         print(module.as_json(rows, names))
