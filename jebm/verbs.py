@@ -159,8 +159,8 @@ def diff(
     """Compare results, and say which differences exceed the noise over seeds.
 
     A difference is called better or worse when it holds among all comparisons made (Holm's procedure at 5 %), and
-    "maybe" when only its own 95 % Welch interval excludes 0. Exit status: 0 nothing is worse, 1 something is, 2 nothing could be
-    compared.
+    "maybe" when only its own 95 % Welch interval excludes 0. Exit status: 0 nothing is worse, 1 something is, 2 nothing
+    could be compared.
     """
     from jebm.report import diff as module
 
