@@ -166,10 +166,6 @@ class StudyPlan:
     def ids(self, kind: str) -> list[str]:
         return list(dict.fromkeys(variant.stage(kind).id for variant in self.variants.values()))
 
-    def sharing(self, kind: str, id: str) -> list[Variant]:
-        """The variants that share a stage."""
-        return [variant for variant in self.variants.values() if variant.stage(kind).id == id]
-
     @property
     def results(self) -> Path:
         return RESULTS / self.name
