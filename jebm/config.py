@@ -68,8 +68,11 @@ class Optimisation(Section):
 
 
 class TrainBackbone(Optimisation):
-    kl_warmup: list[Annotated[list[Fraction], Field(min_length=2, max_length=2)]]
-    """For each layer, bottom first: [start, end] of the ramp of its KL weight from 0 to 1, as fractions of steps."""
+    kl_warmup: Annotated[list[Annotated[list[Fraction], Field(min_length=2, max_length=2)]], Field(min_length=1)]
+    """For each layer, bottom first: [start, end] of the ramp of its KL weight from 0 to 1, as fractions of steps. One
+    entry serves all layers."""
+    kl_balance: bool = False
+    """During the warm-up, weigh each layer's KL by how busy the layer is."""
 
 
 class TrainingChain(Section):
@@ -103,6 +106,11 @@ class EvaluateDensity(Section):
     """Draws of the Gaussian prior that estimate log Z."""
 
 
+def layer_count(backbone: Section) -> int:
+    """Latent layers of a ``backbone:`` block: the entries of ``latent_dims``, or the sum over scales of ``groups``."""
+    return len(backbone.latent_dims) if hasattr(backbone, "latent_dims") else sum(backbone.groups)
+
+
 class Base(Section):
     """One experiment: what the base and each variant of a study must be after the overrides."""
 
@@ -119,11 +127,17 @@ class Base(Section):
 
     @model_validator(mode="after")
     def _layers_agree(self):
-        layers = len(self.backbone.latent_dims)
-        if len(self.train_backbone.kl_warmup) != layers:
+        layers = layer_count(self.backbone)
+        if len(self.train_backbone.kl_warmup) not in (1, layers):
             raise ValueError(
-                f"@train_backbone.kl_warmup: has {len(self.train_backbone.kl_warmup)} entries, but "
-                f"backbone.latent_dims has {layers} layers; give one [start, end] a layer, bottom first"
+                f"@train_backbone.kl_warmup: has {len(self.train_backbone.kl_warmup)} entries, but the backbone "
+                f"has {layers} layers; give one [start, end] a layer, bottom first, or a single one for all"
+            )
+        scales = [len(getattr(self.backbone, key, [])) for key in ("groups", "channels", "resolutions")]
+        if len(set(scales)) > 1:
+            raise ValueError(
+                f"@backbone.groups: has {scales[0]} entries, channels {scales[1]} and resolutions {scales[2]}; "
+                "give one of each for every scale, the finest first"
             )
         if any(start > end for start, end in self.train_backbone.kl_warmup):
             raise ValueError("@train_backbone.kl_warmup: each entry is [start, end] with start ≤ end")
@@ -182,7 +196,7 @@ class Study(Section):
             raise ValueError(f"@seeds: {self.seeds} names a seed twice")
         if FLOOR in self.variants:
             raise ValueError(f"@variants.{FLOOR}: this name stands for the real images in tables; choose another")
-        layers = max(len(variant.backbone.latent_dims) for variant in self.variants.values())
+        layers = max(layer_count(variant.backbone) for variant in self.variants.values())
         for name, table in self.tables.items():
             for column in table.columns:
                 if ">" in column and int(column.split(">")[1]) >= layers:

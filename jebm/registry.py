@@ -23,9 +23,12 @@ COMPONENTS: dict[str, dict[str, str]] = {
     },
     "backbone": {
         "chain": "jebm.models.chain:ChainHierarchy",
+        "residual": "jebm.models.residual:ResidualHierarchy",
     },
     "energy": {
         "layerwise": "jebm.models.layerwise:LayerwiseEnergy",
+        "concatenated": "jebm.models.concatenated:ConcatenatedEnergy",
+        "context": "jebm.models.contextual:ContextEnergy",
     },
     "prior": {
         "gaussian": "jebm.models.priors:GaussianPrior",

@@ -6,13 +6,14 @@ the component, and with it torch.
 """
 
 import re
+from itertools import pairwise
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
 __all__ = [
-    "Annotated", "Block", "Count", "Counts", "EnergyBlock", "Field", "Fraction", "KernelBlock", "LayerChoice",
-    "LayerDims", "Literal", "Natural", "NonNegative", "OodSets", "Positive",
+    "Annotated", "Block", "Count", "Counts", "Dropout", "EnergyBlock", "Field", "Fraction", "KernelBlock",
+    "LayerChoice", "LayerDims", "Literal", "Natural", "NonNegative", "OodSets", "Positive", "Resolutions",
 ]  # fmt: skip
 
 
@@ -41,6 +42,7 @@ Counts = Annotated[list[Count], Field(min_length=1)]
 Positive = Annotated[_Float, Field(gt=0)]
 NonNegative = Annotated[_Float, Field(ge=0)]
 Fraction = Annotated[_Float, Field(ge=0, le=1)]
+Dropout = Annotated[_Float, Field(ge=0, lt=1)]
 LayerDims = Annotated[list[Count], Field(min_length=1)]
 """Latent dimensions of each layer, bottom first."""
 
@@ -55,3 +57,16 @@ def _layer_choice(value):
 LayerChoice = Annotated[str | list[int], PlainValidator(_layer_choice)]
 """``all``, or the numbers of some layers, 1 being the bottom one."""
 OodSets = list[Literal["patches", "uniform", "constant", "half-mix", "vertical-flip", "overlay"]]
+
+
+def _resolutions(value):
+    """Finest first, each a whole multiple of the next."""
+    if not isinstance(value, list) or not value or not all(type(i) is int and i >= 1 for i in value):
+        raise ValueError("must be a list of whole numbers from 1, the finest scale first")
+    if any(fine <= coarse or fine % coarse for fine, coarse in pairwise(value)):
+        raise ValueError(f"is {value}; each must be a whole multiple of the next, the finest scale first")
+    return value
+
+
+Resolutions = Annotated[list[int], PlainValidator(_resolutions)]
+"""Height and width of the feature maps at each scale, the finest first."""

@@ -38,7 +38,7 @@ def log_weights(
         posterior = hierarchy.infer(x, generator)
         eps = flatten(posterior.eps)
         log_p = torch.stack([standard_normal_log_prob(layer) for layer in posterior.eps], 1)
-        log_px = hierarchy.decode(hierarchy.transform(posterior.eps)).log_prob(x)
+        log_px = hierarchy.decode(posterior.top).log_prob(x)
         ratio = log_p - posterior.log_q
         gaussian.append(log_px + ratio.sum(1))
         tilt.append(prior.tilt(eps))
@@ -55,7 +55,7 @@ def _redrawn(hierarchy, eps, ratio, x, generator):
         noise = torch.randn(eps.shape, generator=generator, device=eps.device)
         low = sum(hierarchy.layer_dims[:k])
         mixed = split(torch.cat([noise[:, :low], eps[:, low:]], 1), hierarchy.latent_shapes)
-        rows.append(hierarchy.decode(hierarchy.transform(mixed)).log_prob(x) + ratio[:, k:].sum(1))
+        rows.append(hierarchy.decode(hierarchy.top_down(mixed)).log_prob(x) + ratio[:, k:].sum(1))
     return torch.stack(rows) if rows else x.new_zeros(0, len(x))
 
 

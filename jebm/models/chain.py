@@ -11,9 +11,17 @@ import math
 
 import torch
 from torch import nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Independent
 
-from jebm.models.hierarchy import Hierarchy, Latents, Posterior, normal_log_prob
+from jebm.models.hierarchy import (
+    Hierarchy,
+    Latents,
+    Posterior,
+    TopDown,
+    kl_to_standard_normal,
+    normal_log_prob,
+    normal_pixels,
+)
 from jebm.models.nets import initialise, mlp
 from jebm.types import Count, LayerDims, Positive
 
@@ -67,23 +75,23 @@ class ChainHierarchy(Hierarchy):
         mean, raw = self.generator_nets[layer](above).chunk(2, dim=1)
         return mean, self.scale_limit * (torch.tanh(raw / self.scale_limit) - 1)
 
-    def transform(self, eps: Latents) -> Latents:
+    def top_down(self, eps: Latents) -> TopDown:
         z = [eps[-1]]
         for layer in reversed(range(self.layers - 1)):
             mean, log_sd = self._conditional(layer, z[0])
             z.insert(0, mean + torch.exp(log_sd) * eps[layer])
-        return tuple(z)
+        return TopDown(tuple(z), tuple(z))
 
-    def log_prob(self, z: Latents) -> torch.Tensor:
+    def condition(self, z: Latents) -> tuple[TopDown, torch.Tensor]:
         zero = torch.zeros_like(z[-1])
-        total = normal_log_prob(z[-1], zero, zero)
-        for layer in range(self.layers - 1):
-            total = total + normal_log_prob(z[layer], *self._conditional(layer, z[layer + 1]))
-        return total
+        terms = [normal_log_prob(z[-1], zero, zero)]
+        for layer in reversed(range(self.layers - 1)):
+            terms.insert(0, normal_log_prob(z[layer], *self._conditional(layer, z[layer + 1])))
+        return TopDown(z, z), torch.stack(terms, 1)
 
-    def decode(self, z: Latents) -> Independent:
-        mean = torch.tanh(self.decoder(z[0])).reshape(-1, *self.image_shape)
-        return Independent(Normal(mean, self.sigma, validate_args=False), len(self.image_shape), validate_args=False)
+    def decode(self, top: TopDown) -> Independent:
+        mean = torch.tanh(self.decoder(top.z[0])).reshape(-1, *self.image_shape)
+        return normal_pixels(mean, self.sigma)
 
     def infer(self, x: torch.Tensor, generator: torch.Generator) -> Posterior:
         context, eps, log_q, kl = x.flatten(1), [], [], []
@@ -92,7 +100,8 @@ class ChainHierarchy(Hierarchy):
             noise = torch.randn(mean.shape, generator=generator, device=mean.device)
             draw = mean + torch.exp(log_sd) * noise
             log_q.insert(0, normal_log_prob(draw, mean, log_sd))
-            kl.insert(0, (0.5 * (mean.square() + torch.exp(2 * log_sd) - 1) - log_sd).sum(1))
+            kl.insert(0, kl_to_standard_normal(mean, log_sd))
             eps.insert(0, draw)
             context = torch.cat([context, draw], dim=1)
-        return Posterior(tuple(eps), torch.stack(log_q, 1), torch.stack(kl, 1))
+        top = self.top_down(tuple(eps))
+        return Posterior(tuple(eps), top, torch.stack(log_q, 1), torch.stack(kl, 1))

@@ -12,16 +12,29 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.distributions import Independent, Normal
 
 Latents = tuple[torch.Tensor, ...]
 
 LOG_2PI = math.log(2 * math.pi)
 
 
+class TopDown(NamedTuple):
+    """What one pass from the top layer to the bottom one leaves."""
+
+    z: Latents
+    """The latents, bottom first."""
+    context: Latents
+    """For each layer what the pass knows once it has taken z_i in: features that depend on z_i … z_L. A chain, in
+    which each layer is fed by the one above alone, has no other features than z_i itself."""
+
+
 class Posterior(NamedTuple):
     """A draw of q(ε | x), whitened, with its densities layer by layer (bottom first)."""
 
     eps: Latents
+    top: TopDown
+    """The top-down pass of the draw."""
     log_q: torch.Tensor
     """(batch, layers), nats: log q(ε_i | ε_{>i}, x)."""
     kl: torch.Tensor
@@ -35,16 +48,21 @@ class Hierarchy(nn.Module, ABC):
     """Shape of each layer without the batch, bottom first."""
     image_shape: tuple[int, ...]
 
-    @abstractmethod
-    def transform(self, eps: Latents) -> Latents:
-        """z = T(ε)."""
+    @property
+    def context_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of each layer's context without the batch, bottom first."""
+        return self.latent_shapes
 
     @abstractmethod
-    def log_prob(self, z: Latents) -> torch.Tensor:
-        """log p(z) of the Gaussian hierarchy, (batch,), nats."""
+    def top_down(self, eps: Latents) -> TopDown:
+        """The pass that turns noise into latents, z = T(ε)."""
 
     @abstractmethod
-    def decode(self, z: Latents) -> torch.distributions.Distribution:
+    def condition(self, z: Latents) -> tuple[TopDown, torch.Tensor]:
+        """The pass through given latents, and log p(z_i | z_{>i}) of each layer, (batch, layers), nats."""
+
+    @abstractmethod
+    def decode(self, top: TopDown) -> torch.distributions.Distribution:
         """p(x | z): ``log_prob(x)`` is (batch,), ``mean`` is (batch, *image_shape), pixels in [−1, 1]."""
 
     @abstractmethod
@@ -72,9 +90,17 @@ class Hierarchy(nn.Module, ABC):
         """(batch, dimensions) → a tensor a layer."""
         return split(flat, self.latent_shapes)
 
-    def transform_flat(self, eps: torch.Tensor) -> Latents:
-        """z = T(ε) for flat ε, (batch, dimensions)."""
-        return self.transform(self.split(eps))
+    def top_down_flat(self, eps: torch.Tensor) -> TopDown:
+        """The pass for flat ε, (batch, dimensions)."""
+        return self.top_down(self.split(eps))
+
+    def transform(self, eps: Latents) -> Latents:
+        """z = T(ε)."""
+        return self.top_down(eps).z
+
+    def log_prob(self, z: Latents) -> torch.Tensor:
+        """log p(z) of the Gaussian hierarchy, (batch,), nats."""
+        return self.condition(z)[1].sum(1)
 
 
 def split(flat: torch.Tensor, shapes: Sequence[tuple[int, ...]]) -> Latents:
@@ -98,3 +124,13 @@ def normal_log_prob(value: torch.Tensor, mean: torch.Tensor, log_sd: torch.Tenso
     """log N(value; mean, exp(log_sd)²), summed over everything but the batch, (batch,), nats."""
     terms = -0.5 * ((value - mean) * torch.exp(-log_sd)).square() - log_sd - 0.5 * LOG_2PI
     return terms.flatten(1).sum(1)
+
+
+def kl_to_standard_normal(mean: torch.Tensor, log_sd: torch.Tensor) -> torch.Tensor:
+    """KL(N(mean, exp(log_sd)²) ‖ N(0, I)), summed over everything but the batch, (batch,), nats."""
+    return (0.5 * (mean.square() + torch.exp(2 * log_sd) - 1) - log_sd).flatten(1).sum(1)
+
+
+def normal_pixels(mean: torch.Tensor, sigma: float) -> Independent:
+    """N(x; mean, sigma²) for means (batch, *image_shape), pixels in [−1, 1]."""
+    return Independent(Normal(mean, sigma, validate_args=False), mean.dim() - 1, validate_args=False)

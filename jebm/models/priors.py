@@ -66,7 +66,7 @@ class JointPrior(Prior):
         super().__init__()
         # In a list, so that the frozen backbone is neither a parameter of the prior nor saved with it.
         self._hierarchy = [hierarchy]
-        self.energy = build("energy", energy, hierarchy.latent_shapes)
+        self.energy = build("energy", energy, hierarchy)
 
     @property
     def hierarchy(self) -> Hierarchy:
@@ -76,7 +76,7 @@ class JointPrior(Prior):
         self.energy.initialise(generator)
 
     def tilt(self, eps: torch.Tensor) -> torch.Tensor:
-        return self.energy(self.hierarchy.transform_flat(eps))
+        return self.energy(self.hierarchy.top_down_flat(eps))
 
 
 def build_prior(spec: Any, hierarchy: Hierarchy) -> Prior:

@@ -17,7 +17,7 @@ def run(job: Run) -> dict:
     hierarchy = build("backbone", params.backbone, data.image_shape).to(job.device)
     hierarchy.initialise(stream)
     pixels = {split: data.pixels(split).to(job.device) for split in ("train", "validation")}
-    loss = elbo_loss(hierarchy, pixels["train"], settings.kl_warmup, settings.steps, stream)
+    loss = elbo_loss(hierarchy, pixels["train"], settings, stream)
     state = StateFile(job.stage.state_folder(job.seed), job.identity(job.variant.dataset.folder / IMAGES))
     trainer = Trainer(hierarchy, loss, settings, len(pixels["train"]), stream, state, job.checkpoint_seconds, job.title)
     trainer.run()
@@ -29,8 +29,8 @@ def run(job: Run) -> dict:
 @torch.no_grad()
 def _validation(hierarchy, x, job) -> dict:
     """The bound and each layer's KL on the validation split, nats."""
-    posterior = hierarchy.infer(x, job.stream("validation"))
-    log_px = hierarchy.decode(hierarchy.transform(posterior.eps)).log_prob(x)
+    posterior = hierarchy.eval().infer(x, job.stream("validation"))
+    log_px = hierarchy.decode(posterior.top).log_prob(x)
     return {
         "validation_elbo": float((log_px - posterior.kl.sum(1)).mean()),
         "validation_kl": [float(value) for value in posterior.kl.mean(0)],

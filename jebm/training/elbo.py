@@ -2,27 +2,31 @@
 
 import torch
 
+from jebm.config import TrainBackbone
 from jebm.models.hierarchy import Hierarchy
 from jebm.training.loop import Loss
-from jebm.training.schedules import kl_weights
+from jebm.training.schedules import kl_balance, kl_weights
 
 
-def elbo_loss(
-    hierarchy: Hierarchy, pixels: torch.Tensor, ramps: list[list[float]], steps: int, generator: torch.Generator
-) -> Loss:
+def elbo_loss(hierarchy: Hierarchy, pixels: torch.Tensor, settings: TrainBackbone, generator: torch.Generator) -> Loss:
     """−ELBO = E_q[−log p(x | z)] + Σ_i w_i(step) KL_i, a mean over the batch, nats (arXiv 2306.06323, eq. 5).
 
     Args:
         pixels: training images (count, *image_shape) in [−1, 1].
-        ramps: for each layer [start, end] of its KL weight's rise from 0 to 1, as fractions of ``steps``.
+        settings: its ``kl_warmup`` and ``kl_balance`` say how the weights rise to 1.
     """
+    ramps = settings.kl_warmup * (hierarchy.layers if len(settings.kl_warmup) == 1 else 1)
+    dims = torch.tensor(hierarchy.layer_dims, dtype=pixels.dtype, device=pixels.device)
 
     def loss(step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         x = pixels[batch]
         posterior = hierarchy.infer(x, generator)
-        log_px = hierarchy.decode(hierarchy.transform(posterior.eps)).log_prob(x).mean()
+        log_px = hierarchy.decode(posterior.top).log_prob(x).mean()
         kl = posterior.kl.mean(0)
-        total = -log_px + (kl_weights(step, steps, ramps).to(kl) * kl).sum()
+        weights = kl_weights(step, settings.steps, ramps).to(kl)
+        if settings.kl_balance and weights.min() < 1:
+            weights = weights * kl_balance(kl.detach(), dims)
+        total = -log_px + (weights * kl).sum()
         scalars = {"log_px": log_px, "elbo": log_px - kl.sum()}
         return total, scalars | {f"kl_z{i + 1}": value for i, value in enumerate(kl)}
 

@@ -31,3 +31,14 @@ def kl_weights(step: int, steps: int, ramps: Sequence[Sequence[float]]) -> torch
         for start, end in ramps
     ]
     return torch.tensor(weights)
+
+
+def kl_balance(kl: torch.Tensor, dims: torch.Tensor) -> torch.Tensor:
+    """Factors with mean 1 that make the KL of a busy layer dear and that of an idle one cheap (Vahdat and Kautz, 2020).
+
+    Args:
+        kl: mean KL of each layer, (layers,), nats.
+        dims: latent dimensions of each layer.
+    """
+    factors = (kl + 0.1) / dims
+    return factors / factors.mean()
