@@ -1,6 +1,8 @@
 # The whole study: raw data → training → samples → metrics → tables, figures and report.
 #   snakemake --cores all                                    everything in default_studies of params.yaml
 #   snakemake --cores all results/digits/tables/main.md      one target and what it needs
+#   snakemake --cores all core                               only core_studies
+#   snakemake --cores all tables                             all tables; `figures`: all figures
 #   snakemake -n                                             what would run
 from snakemake.utils import min_version
 
@@ -25,6 +27,21 @@ rule all:
     default_target: True
     input:
         [path for name in DEFAULT_STUDIES for path in targets(PLANS[name])],
+
+
+rule core:
+    input:
+        [path for name in CORE_STUDIES for path in targets(PLANS[name])],
+
+
+rule tables:
+    input:
+        [path for name in DEFAULT_STUDIES for path in rendered(PLANS[name], "table")],
+
+
+rule figures:
+    input:
+        [path for name in DEFAULT_STUDIES for path in rendered(PLANS[name], "figure")],
 
 
 onstart:

@@ -52,18 +52,24 @@ def _run(study: str, kind: str, id: str, variant: str, seed: int | None) -> None
     if variant and variant not in plan.variants:
         raise JebmError(f"{PARAMS}: study '{study}' has no variant '{variant}'; it has: {', '.join(plan.variants)}")
     found = plan.variants[variant] if variant else plan.find(kind, id)
+    stages = [stage for stage in found.stages(kind) if stage.id == id or (variant and not id)]
+    if not stages:
+        raise JebmError(f"{PARAMS}: '{variant}' has no {kind} stage; see `jebm variants`")
+    if len(stages) > 1:
+        known = ", ".join(f"{label} {stage.id}" for label, stage in found.evaluations.items())
+        raise JebmError(f"'{variant}' has several of them, name one by --id: {known}")
     if kind == "prior" and not found.learned:
         raise JebmError(f"the {found.params.prior.name} prior has nothing to learn; `jebm draw-samples` needs no more")
     # Before NumPy and torch load: their thread pools are sized at import, and rounding depends on the size.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(found.params.compute.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on a GPU
-    job = stage_job(plan, found, kind, seed)
+    job = stage_job(plan, found, stages[0], seed)
     with recorded(job) as facts:
         from jebm.stages.common import Run
 
         run = load(stage_target(kind))
-        facts |= run(Run(plan, found, kind, seed, params.runtime.checkpoint_seconds, facts["code"])) or {}
+        facts |= run(Run(plan, found, stages[0], seed, params.runtime.checkpoint_seconds, facts["code"])) or {}
     keep(job)
 
 
@@ -105,6 +111,12 @@ def train_prior(study: StudyName, seed: Seed, id: StageId = "", variant: Variant
 
 
 @app.command()
+def train_joint(study: StudyName, seed: Seed, id: StageId = "", variant: VariantName = ""):
+    """Train hierarchy, inference network and energies at once."""
+    _run(study, "joint", id, variant, seed)
+
+
+@app.command()
 def draw_samples(study: StudyName, seed: Seed, id: StageId = "", variant: VariantName = ""):
     """Draw images from a prior."""
     _run(study, "samples", id, variant, seed)
@@ -132,6 +144,12 @@ def evaluate_floor(study: StudyName, id: StageId = "", variant: VariantName = ""
 def evaluate_density(study: StudyName, seed: Seed, id: StageId = "", variant: VariantName = ""):
     """Bounds on log p(x), the partition function, and outlier detection, for all priors of a backbone."""
     _run(study, "density-metrics", id, variant, seed)
+
+
+@app.command()
+def evaluate(study: StudyName, seed: Seed, id: StageId = "", variant: VariantName = ""):
+    """One of the further evaluations that a variant asks for."""
+    _run(study, "evaluation", id, variant, seed)
 
 
 @app.command()

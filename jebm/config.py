@@ -37,18 +37,6 @@ class Compute(Section):
     threads: Count = 1
 
 
-class Features(Section):
-    """The classifier whose penultimate layer is the feature space of FD-digits and KD-digits."""
-
-    channels: Count = 32
-    dimensions: Count = 32
-    steps: Count = 600
-    batch_size: Count = 128
-    learning_rate: Positive = 2e-3
-    noise: NonNegative = 0.3
-    """Standard deviation of the Gaussian noise on training images, in units where pixels span [-1, 1]."""
-
-
 class Optimisation(Section):
     """AdamW and the loop around it, common to all that is trained by gradient."""
 
@@ -85,6 +73,31 @@ class TrainPrior(Optimisation):
     """The chain that draws the negatives, started from the Gaussian prior at every iteration."""
 
 
+class TrainJoint(Optimisation):
+    """Hierarchy, inference network and energies trained at once; the optimiser above is that of the hierarchy."""
+
+    method: Literal["mcmc", "variational"]
+    """Where the positives come from: Langevin on the posterior, or the inference network, trained along."""
+    start: Literal["backbone", "scratch"] = "scratch"
+    """Weights to begin with: those of stage 1 (``backbone`` and ``train_backbone``), or random ones."""
+    kl_warmup: Annotated[list[Annotated[list[Fraction], Field(min_length=2, max_length=2)]], Field(min_length=1)] = [
+        [0.0, 0.0]
+    ]
+    """As in ``train_backbone``."""
+    energy_learning_rate: Positive
+    energy_weight_decay: NonNegative = 0.0
+    chain: TrainingChain
+    """The chain that draws the negatives from the prior."""
+    posterior_chain: TrainingChain | None = None
+    """The chain that draws the positives, for ``mcmc``."""
+
+    @model_validator(mode="after")
+    def _chain_fits_the_method(self):
+        if (self.method == "mcmc") != (self.posterior_chain is not None):
+            raise ValueError("@posterior_chain: is needed by the method 'mcmc', and by no other")
+        return self
+
+
 class DrawSamples(Section):
     count: Count
     sampler: schema("sampler")
@@ -116,14 +129,18 @@ class Base(Section):
 
     compute: Compute = Compute()
     dataset: schema("dataset")
-    features: Features = Features()
+    features: schema("features") = Field(default={"name": "classifier"}, validate_default=True)
     backbone: schema("backbone")
     train_backbone: TrainBackbone
     prior: schema("prior")
     train_prior: TrainPrior
+    train_joint: TrainJoint | None = None
+    """Instead of ``train_backbone`` and ``train_prior``: both at once."""
     draw_samples: DrawSamples
     evaluate_samples: EvaluateSamples = EvaluateSamples()
     evaluate_density: EvaluateDensity = EvaluateDensity()
+    evaluations: dict[str, schema("evaluation")] = {}
+    """Further evaluations of the prior, under labels of your own."""
 
     @model_validator(mode="after")
     def _layers_agree(self):
@@ -155,6 +172,8 @@ class Base(Section):
 
 
 SCORES = ("elbo", "elbo+f", "f")
+KEYED = ("keyed", "matrix")
+"""Kinds of table that spread out a metric that comes under several keys, ``metric:key``."""
 
 
 class Table(Section):
@@ -170,6 +189,10 @@ class Table(Section):
         plain = [name for name in METRICS if name not in DETECTION]
         for column in self.columns:
             measure, _, score = column.partition(":")
+            if self.kind in KEYED and measure not in METRICS:
+                raise ValueError(f"@columns: '{column}' is no metric;{near(column, METRICS)}")
+            if self.kind in KEYED:
+                continue
             if self.kind != "detection" and column not in plain:
                 raise ValueError(f"@columns: '{column}' is no metric;{near(column, plain)}")
             if self.kind == "detection" and (measure not in DETECTION or not score or len(measures) > 1):
@@ -199,7 +222,7 @@ class Study(Section):
         layers = max(layer_count(variant.backbone) for variant in self.variants.values())
         for name, table in self.tables.items():
             for column in table.columns:
-                if ">" in column and int(column.split(">")[1]) >= layers:
+                if table.kind == "detection" and ">" in column and int(column.split(">")[1]) >= layers:
                     raise ValueError(f"@tables.{name}.columns: '{column}' needs more than {layers} layers")
         named = {f"tables.{name}.variants": table.variants for name, table in self.tables.items()}
         named |= {f"figures.{name}": variants for name, variants in self.figures.items()}
@@ -212,6 +235,9 @@ class Study(Section):
 
 class Params(Section):
     default_studies: list[str]
+    """What ``snakemake`` builds when no target is named."""
+    core_studies: list[str] = []
+    """What the target ``core`` builds."""
     runtime: Runtime = Runtime()
     studies: dict[str, Study]
 
@@ -236,14 +262,15 @@ def parse_params(raw: Any, source: str = str(PARAMS)) -> Params:
     if not isinstance(raw, dict):
         raise ParamsError(f"{source}: must be a mapping with the keys default_studies, runtime and one block a study")
     raw = {str(key): value for key, value in raw.items()}
-    top = {key: raw.pop(key) for key in ("default_studies", "runtime") if key in raw}
+    top = {key: raw.pop(key) for key in ("default_studies", "core_studies", "runtime") if key in raw}
     if not raw:
         raise ParamsError(f"{source}: has no study")
     studies = {name: _study(name, block, source) for name, block in raw.items()}
     params = _validate(Params, {**top, "studies": studies}, "", source)
-    for name in params.default_studies:
-        if name not in studies:
-            raise ParamsError(f"{source}: default_studies: '{name}' is no study;{near(name, studies)}")
+    for key in ("default_studies", "core_studies"):
+        for name in getattr(params, key):
+            if name not in studies:
+                raise ParamsError(f"{source}: {key}: '{name}' is no study;{near(name, studies)}")
     return params
 
 
@@ -286,7 +313,7 @@ def canonical(section: BaseModel) -> dict:
     return section.model_dump(mode="json", exclude_defaults=True)
 
 
-_TOP = ("default_studies", "runtime")
+_TOP = ("default_studies", "core_studies", "runtime")
 
 
 def _validate(model: type[Section], raw: dict, where: str, source: str) -> Any:

@@ -4,14 +4,14 @@ This is the one description of the graph besides Snakemake's: freshness, ``jebm 
 are answered from it, by content.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
 
 from jebm.fingerprint import entry_modules
-from jebm.plan import PROVENANCE, StudyPlan, Variant
+from jebm.plan import PROVENANCE, Stage, StudyPlan, Variant
 from jebm.registry import FIGURES, FITS, TABLES
 
 RULES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
@@ -19,11 +19,17 @@ RULES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "features": ("train_features", ("features", "compute"), ("dataset",)),
     "backbone": ("train_backbone", ("backbone", "train_backbone", "compute"), ("dataset",)),
     "prior": ("train_prior", ("backbone", "prior", "compute"), ("dataset", "backbone")),
+    "joint": ("train_joint", ("backbone", "prior", "train_joint", "compute"), ("dataset", "pretrained")),
     "samples": ("draw_samples", ("backbone", "prior", "draw_samples", "compute"), ("dataset", "backbone", "prior")),
     "layers": ("resample_layers", ("backbone", "compute"), ("dataset", "backbone", "samples")),
     "sample-metrics": ("evaluate_samples", ("evaluate_samples", "features", "compute"), ("dataset", "features")),
     "floor": ("evaluate_floor", ("evaluate_samples", "features", "compute"), ("dataset", "features")),
     "density-metrics": ("evaluate_density", ("backbone", "evaluate_density", "compute"), ("dataset", "backbone")),
+    "evaluation": (
+        "evaluate",
+        ("backbone", "prior", "features", "compute"),
+        ("dataset", "backbone", "prior", "features"),
+    ),
 }
 """Kind of stage → its rule, the blocks of parameters that its command reads, and the stages whose files it reads."""
 
@@ -52,19 +58,28 @@ class Job:
 def study_jobs(plan: StudyPlan) -> Iterator[Job]:
     """All jobs of a study, each after the jobs that it reads from."""
     seen = set()
+    redrawn = [plan.variants[name].layers for name in _shown(plan, "layers")]
     for kind in RULES:
         for variant in plan.variants.values():
-            stage = variant.stage(kind)
-            if kind == "prior" and not variant.learned:
-                continue
-            if kind == "layers" and not any(stage.id == plan.variants[v].layers.id for v in _shown(plan, "layers")):
-                continue
-            for seed in [None] if stage.shared else plan.seeds:
-                job = stage_job(plan, variant, kind, seed)
-                if job.provenance not in seen:
-                    seen.add(job.provenance)
-                    yield job
+            for stage in variant.stages(kind):
+                if (kind == "prior" and not variant.learned) or (kind == "layers" and stage not in redrawn):
+                    continue
+                for seed in [None] if stage.shared else plan.seeds:
+                    job = stage_job(plan, variant, stage, seed)
+                    if job.provenance not in seen:
+                        seen.add(job.provenance)
+                        yield job
     yield from report_jobs(plan)
+
+
+def all_jobs(plans: Iterable[StudyPlan]) -> Iterator[Job]:
+    """The jobs of several studies, shared ones once."""
+    seen = set()
+    for plan in plans:
+        for job in study_jobs(plan):
+            if job.provenance not in seen:
+                seen.add(job.provenance)
+                yield job
 
 
 def _shown(plan: StudyPlan, kind: str) -> list[str]:
@@ -77,23 +92,26 @@ def stage_target(kind: str) -> str:
     return f"jebm.stages.{RULES[kind][0]}:run"
 
 
-def stage_job(plan: StudyPlan, variant: Variant, kind: str, seed: int | None) -> Job:
+def stage_job(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None) -> Job:
     """The job that makes one stage of a variant at a seed."""
-    rule, sections, reads = RULES[kind]
-    stage, params = variant.stage(kind), variant.params
-    targets = [stage_target(kind)]
+    rule, sections, reads = RULES[stage.kind]
+    params = variant.params
+    targets = [stage_target(stage.kind)]
     used = {key: getattr(params, key) for key in sections}
-    if kind == "prior":
+    if stage.kind == "prior":
         fit, extra = FITS[params.prior.name]
         targets.append(fit)
         used |= {key: getattr(params, key) for key in extra}
-    sources = [variant.stage(of) for of in reads if of != "prior" or variant.learned]
-    if kind == "sample-metrics":
+    sources = [getattr(variant, of) for of in reads if of != "prior" or (variant.learned and not variant.joint)]
+    sources = [source for source in sources if source is not None]
+    if stage.kind == "sample-metrics":
         sources += [plan.find("samples", id).samples for id in stage.spec["samples"]]
-    if kind == "density-metrics":
-        measured = [plan.find("prior", id) for id in stage.spec["priors"]]
-        sources += [other.prior for other in measured if other.learned]
+    if stage.kind == "density-metrics":
+        measured = [_with_prior(plan, id) for id in stage.spec["priors"]]
+        sources += [other.prior for other in measured if other.learned and not other.joint]
         used |= {f"prior {other.prior.id}": other.params.prior for other in measured}
+    if stage.kind == "evaluation":
+        used["evaluation"] = _evaluation_block(variant, stage)
     return Job(
         rule,
         plan.name,
@@ -107,6 +125,15 @@ def stage_job(plan: StudyPlan, variant: Variant, kind: str, seed: int | None) ->
     )
 
 
+def _with_prior(plan: StudyPlan, id: str) -> Variant:
+    """A variant whose prior, of stage 2 or of joint training, has that identity."""
+    return next(variant for variant in plan.variants.values() if variant.prior.id == id)
+
+
+def _evaluation_block(variant: Variant, stage: Stage) -> BaseModel:
+    return next(variant.params.evaluations[label] for label, own in variant.evaluations.items() if own == stage)
+
+
 def report_jobs(plan: StudyPlan) -> Iterator[Job]:
     """Collecting, tables and figures."""
     context = {
@@ -114,6 +141,7 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
         "variants": {name: variant.params.model_dump(mode="json") for name, variant in plan.variants.items()},
     }
     collected = [path for _, path in plan.metric_files()]
+    records = [path for *_, path in plan.record_files()]
     rows = {"seeds": plan.seeds, "variants": list(plan.variants)}
 
     def job(rule: str, name: str, inputs: list[str], outputs: list[str], parameters: Any, target: str) -> Job:
@@ -123,19 +151,19 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
         paths = tuple(dict.fromkeys(inputs))
         return Job(rule, plan.name, name, (*parts, record), paths, record, parameters, entries, context=context)
 
-    csv = str(plan.results / "metrics.csv")
+    csv, timings = str(plan.results / "metrics.csv"), str(plan.results / "timings.csv")
     yield job(
         "collect_metrics",
         "",
-        [*plan.floor_files(), *collected],
-        ["metrics.csv", "metrics.json", "protocols.json"],
+        [*plan.floor_files(), *collected, *records],
+        ["metrics.csv", "metrics.json", "protocols.json", "timings.csv"],
         rows,
         "jebm.report.collect:collect",
     )
     yield job(
         "collect_plots",
         "",
-        [csv, *plan.prior_histories()],
+        [csv, timings, *plan.prior_histories()],
         ["plots/langevin-steps.csv", "plots/training.csv"],
         rows,
         "jebm.report.plots:collect_plots",
@@ -143,7 +171,7 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
     for name, spec in plan.study.tables.items():
         outputs = [f"tables/{name}.{kind}" for kind in ("csv", "md", "tex")]
         parameters = spec.model_dump(mode="json") | {"seeds": plan.seeds}
-        yield job("render_table", name, [csv], outputs, parameters, TABLES[spec.kind])
+        yield job("render_table", name, [csv, timings], outputs, parameters, TABLES[spec.kind])
     for name, variants in plan.study.figures.items():
         outputs = [f"figures/{name}.{kind}" for kind in ("png", "pdf")]
         parameters = {"variants": variants, "seeds": plan.seeds}

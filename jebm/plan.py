@@ -19,16 +19,19 @@ IMAGES, MANIFEST = "images.safetensors", "manifest.json"
 WEIGHTS, HISTORY, RECORD = "weights.safetensors", "history.csv", "record.json"
 PROVENANCE = "provenance.json"
 SAMPLES, METRICS, ARRAYS = "samples.safetensors", "metrics.json", "arrays.safetensors"
+PRIOR_WEIGHTS = "prior.safetensors"
 PUBLISHED: dict[str, tuple[str, ...]] = {
     "dataset": (IMAGES, MANIFEST),
     "features": (WEIGHTS, HISTORY, RECORD),
     "backbone": (WEIGHTS, HISTORY, RECORD),
     "prior": (WEIGHTS, HISTORY, RECORD),
+    "joint": (WEIGHTS, PRIOR_WEIGHTS, HISTORY, RECORD),
     "samples": (SAMPLES,),
     "layers": (ARRAYS,),
     "floor": (METRICS,),
     "sample-metrics": (METRICS,),
     "density-metrics": (METRICS, ARRAYS),
+    "evaluation": (METRICS, ARRAYS),
 }
 """The files that each kind of stage leaves in its folder, besides its provenance record."""
 SHARED = ("dataset", "features", "floor")
@@ -44,9 +47,11 @@ def digest(content: object) -> str:
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of one variant, without the seed: ``kind`` is what it makes, ``spec`` the parameters that it uses."""
+    """One step of one variant, without the seed: ``kind`` is what it makes, ``spec`` the parameters that it uses.
 
-    study: str
+    Its identity names no study: studies that agree on the parameters share the result.
+    """
+
     kind: str
     spec: dict = field(hash=False)
     parent: "Stage | None" = None
@@ -56,10 +61,14 @@ class Stage:
         return digest({"spec": self.spec, "parent": self.parent.id if self.parent else None})
 
     @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.id}"
+
+    @property
     def folder(self) -> Path:
         if self.kind == "dataset":
             return DATA / f"{self.spec['dataset']['name']}-{self.id}"
-        return RUNS / self.study / f"{self.kind}-{self.id}"
+        return RUNS / self.name
 
     def run_folder(self, seed: int | str | None) -> Path:
         """Where the files of one seed live; ``seed`` may be a Snakemake wildcard."""
@@ -80,7 +89,7 @@ class Stage:
 
     def state_folder(self, seed: int | None) -> Path:
         """Where an unfinished run keeps its training state: outside everything that Snakemake or DVC declares."""
-        return STATE / self.study / f"{self.kind}-{self.id}" / ("shared" if seed is None else f"seed{seed}")
+        return STATE / self.name / ("shared" if seed is None else f"seed{seed}")
 
 
 @dataclass(frozen=True)
@@ -92,20 +101,41 @@ class Variant:
     dataset: Stage
     features: Stage
     backbone: Stage
+    """Where the weights of the hierarchy come from: stage 1, or joint training."""
     prior: Stage
+    """Where the weights of the prior come from: stage 2, or joint training (then the same stage as the backbone)."""
     samples: Stage
     layers: Stage
     floor: Stage
+    pretrained: Stage | None = None
+    """The stage-1 backbone that joint training starts from, if it starts from one."""
     sample_metrics: Stage | None = None
     density_metrics: Stage | None = None
+    evaluations: dict[str, Stage] = field(hash=False, default_factory=dict)
+    """By the label of the block in ``evaluations``."""
+
+    def stages(self, kind: str) -> list[Stage]:
+        """All stages of a kind."""
+        one = (
+            self.dataset, self.features, self.pretrained, self.backbone, self.prior, self.samples, self.layers,
+            self.floor, self.sample_metrics, self.density_metrics,
+        )  # fmt: skip
+        found = [stage for stage in (*one, *self.evaluations.values()) if stage is not None and stage.kind == kind]
+        return list(dict.fromkeys(found))
 
     def stage(self, kind: str) -> Stage:
-        return getattr(self, kind.replace("-", "_"))
+        """What figures and rules mean by a kind: the prior of a jointly trained variant is its ``joint`` stage."""
+        return self.stages(kind)[0] if kind == "joint" else getattr(self, kind.replace("-", "_"))
 
     @property
     def learned(self) -> bool:
         """Whether the prior has something to learn (the Gaussian one has not)."""
         return self.params.prior.name in FITS
+
+    @property
+    def joint(self) -> bool:
+        """Whether hierarchy and prior are trained at once."""
+        return self.backbone.kind == "joint"
 
 
 class StudyPlan:
@@ -118,22 +148,51 @@ class StudyPlan:
         self.variants = {key: self._with_evaluation(variant) for key, variant in self.variants.items()}
 
     def _variant(self, name: str, params: Base) -> Variant:
-        parts = {key: canonical(getattr(params, key)) for key in Base.model_fields}
+        parts = {
+            key: canonical(getattr(params, key))
+            for key in Base.model_fields
+            if key not in ("train_joint", "evaluations")
+        }
         compute = parts["compute"]
-
-        def stage(kind, parent, **spec):
-            return Stage(self.name, kind, spec, parent)
-
-        dataset = stage("dataset", None, dataset=parts["dataset"])
-        features = stage("features", dataset, features=parts["features"], compute=compute)
-        backbone = stage(
-            "backbone", dataset, backbone=parts["backbone"], train_backbone=parts["train_backbone"], compute=compute
+        dataset = Stage("dataset", {"dataset": parts["dataset"]})
+        features = Stage("features", {"features": parts["features"], "compute": compute}, dataset)
+        backbone = Stage(
+            "backbone",
+            {"backbone": parts["backbone"], "train_backbone": parts["train_backbone"], "compute": compute},
+            dataset,
         )
-        _, uses = FITS.get(params.prior.name, ("", ()))
-        prior = stage("prior", backbone, prior=parts["prior"], **{key: parts[key] for key in uses})
-        samples = stage("samples", prior, draw_samples=parts["draw_samples"])
-        floor = stage("floor", dataset, evaluate_samples=parts["evaluate_samples"], features=features.id)
-        return Variant(name, params, dataset, features, backbone, prior, samples, stage("layers", samples), floor)
+        pretrained = None
+        if params.train_joint is None:
+            _, uses = FITS.get(params.prior.name, ("", ()))
+            prior = Stage("prior", {"prior": parts["prior"], **{key: parts[key] for key in uses}}, backbone)
+        else:
+            pretrained = backbone if params.train_joint.start == "backbone" else None
+            spec = {
+                "train_joint": canonical(params.train_joint),
+                "backbone": parts["backbone"],
+                "prior": parts["prior"],
+            }
+            backbone = prior = Stage("joint", {**spec, "compute": compute}, pretrained or dataset)
+        samples = Stage("samples", {"draw_samples": parts["draw_samples"]}, prior)
+        floor = Stage("floor", {"evaluate_samples": parts["evaluate_samples"], "features": features.id}, dataset)
+        layers = Stage("layers", {}, samples)
+        evaluations = {
+            label: Stage("evaluation", {"evaluation": canonical(block), "features": features.id}, prior)
+            for label, block in params.evaluations.items()
+        }
+        return Variant(
+            name,
+            params,
+            dataset,
+            features,
+            backbone,
+            prior,
+            samples,
+            layers,
+            floor,
+            pretrained,
+            evaluations=evaluations,
+        )
 
     def _with_evaluation(self, variant: Variant) -> Variant:
         """One evaluation a seed serves all variants that are measured alike: a process costs more than a distance."""
@@ -145,26 +204,33 @@ class StudyPlan:
         density = {"evaluate_density": canonical(settings), "priors": sorted(priors)}
         return replace(
             variant,
-            sample_metrics=Stage(self.name, "sample-metrics", samples, variant.dataset),
-            density_metrics=Stage(self.name, "density-metrics", density, variant.backbone),
+            sample_metrics=Stage("sample-metrics", samples, variant.dataset),
+            density_metrics=Stage("density-metrics", density, variant.backbone),
         )
 
+    def owner(self, kind: str, id: str) -> tuple[Variant, Stage] | None:
+        """Any variant with the stage of that kind and identity, and the stage; all agree on it and what is above it."""
+        for variant in self.variants.values():
+            for stage in variant.stages(kind):
+                if stage.id == id:
+                    return variant, stage
+        return None
+
     def find(self, kind: str, id: str) -> Variant:
-        """Any variant whose stage of that kind has that identity; all of them agree on it and on what is above it.
+        """See :meth:`owner`.
 
         Raises:
             ParamsError: no variant has it, usually because params.yaml was edited after Snakemake started.
         """
-        for variant in self.variants.values():
-            if variant.stage(kind).id == id:
-                return variant
+        if found := self.owner(kind, id):
+            return found[0]
         raise ParamsError(
             f"params.yaml: no variant of '{self.name}' has the {kind} {id}; "
             "was params.yaml edited while Snakemake was running? Start it again"
         )
 
     def ids(self, kind: str) -> list[str]:
-        return list(dict.fromkeys(variant.stage(kind).id for variant in self.variants.values()))
+        return list(dict.fromkeys(stage.id for variant in self.variants.values() for stage in variant.stages(kind)))
 
     @property
     def results(self) -> Path:
@@ -172,15 +238,24 @@ class StudyPlan:
 
     def provenance(self, rule: str, name: str = "") -> str:
         """Where a job that writes to results/ leaves its provenance record."""
-        return str(RUNS / self.name / "report" / f"{rule}{'-' if name else ''}{name}.json")
+        return str(RUNS / "report" / self.name / f"{rule}{'-' if name else ''}{name}.json")
 
     def metric_files(self) -> list[tuple[str, str]]:
         """(variant, file) of every metric record of the study, in the order of the variants and the seeds."""
         files = []
         for name, variant in self.variants.items():
             for seed in self.seeds:
-                for stage in (variant.sample_metrics, variant.density_metrics):
+                for stage in (variant.sample_metrics, variant.density_metrics, *variant.evaluations.values()):
                     files.append((name, str(stage.run_folder(seed) / METRICS)))
+        return files
+
+    def record_files(self) -> list[tuple[str, int, str, str]]:
+        """(variant, seed, kind, file) of the record of everything that was trained for a variant."""
+        files = []
+        for name, variant in self.variants.items():
+            trained = [variant.backbone, *([variant.prior] if variant.learned and not variant.joint else [])]
+            for seed in self.seeds:
+                files += [(name, seed, stage.kind, str(stage.run_folder(seed) / RECORD)) for stage in trained]
         return files
 
     def floor_files(self) -> list[str]:
@@ -196,16 +271,37 @@ class StudyPlan:
         files = []
         for kind in FIGURES[name][1]:
             if kind == "metrics":
-                files.append(str(self.results / "metrics.csv"))
+                files += [str(self.results / "metrics.csv"), str(self.results / "timings.csv")]
                 continue
             for variant in (self.variants[key] for key in self.study.figures[name]):
-                if kind == "prior" and not variant.learned:
-                    continue
-                for seed in self.seeds:
-                    files += variant.stage(kind).content_files(seed)
+                for stage in _read_by_figure(variant, kind):
+                    for seed in self.seeds:
+                        files += stage.content_files(seed)
         return list(dict.fromkeys(files))
+
+
+def _read_by_figure(variant: Variant, kind: str) -> list[Stage]:
+    """The stages that a figure means by ``kind``; ``evaluation:<name>`` are the evaluations of that component."""
+    if kind.startswith("evaluation:"):
+        blocks = variant.params.evaluations
+        return [stage for label, stage in variant.evaluations.items() if blocks[label].name == kind.split(":")[1]]
+    if kind == "prior" and not variant.learned:
+        return []
+    return [variant.stage(kind)]
 
 
 def make_plan(params: Params) -> dict[str, StudyPlan]:
     """The plan of every study in the file."""
     return {name: StudyPlan(name, study) for name, study in params.studies.items()}
+
+
+def study_of(plans: dict[str, StudyPlan], kind: str, id: str) -> StudyPlan:
+    """A plan that has a stage; studies that share a stage agree on how it is made.
+
+    Raises:
+        ParamsError: no study has it.
+    """
+    for plan in plans.values():
+        if plan.owner(kind, id):
+            return plan
+    return next(iter(plans.values())).find(kind, id)  # raises, with what may have happened

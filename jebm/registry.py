@@ -39,6 +39,13 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "langevin": "jebm.sampling.langevin:Langevin",
         "pcnl": "jebm.sampling.pcnl:CrankNicolsonLangevin",
     },
+    "features": {
+        "classifier": "jebm.models.classifier:Classifier",
+        "identity": "jebm.models.identity:Identity",
+    },
+    "evaluation": {
+        "layers": "jebm.evaluations.layers:Layers",
+    },
     "sampler": {
         "ancestral": "jebm.sampling.samplers:Ancestral",
         "chain": "jebm.sampling.samplers:Chain",
@@ -72,6 +79,8 @@ TABLES: dict[str, str] = {
     "metrics": "jebm.report.tables:metrics_table",
     "by-seed": "jebm.report.tables:by_seed_table",
     "detection": "jebm.report.tables:detection_table",
+    "keyed": "jebm.report.tables:keyed_table",
+    "matrix": "jebm.report.tables:matrix_table",
 }
 """How a table of each kind is built from the study's collected metrics."""
 

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, PlainValidator
 
 __all__ = [
     "Annotated", "Block", "Count", "Counts", "Dropout", "EnergyBlock", "Field", "Fraction", "KernelBlock",
-    "LayerChoice", "LayerDims", "Literal", "Natural", "NonNegative", "OodSets", "Positive", "Resolutions",
+    "LayerChoice", "LayerDims", "Literal", "Natural", "NonNegative", "OodSets", "Positive", "Reference", "Resolutions",
 ]  # fmt: skip
 
 
@@ -42,6 +42,8 @@ Counts = Annotated[list[Count], Field(min_length=1)]
 Positive = Annotated[_Float, Field(gt=0)]
 NonNegative = Annotated[_Float, Field(ge=0)]
 Fraction = Annotated[_Float, Field(ge=0, le=1)]
+Reference = Literal["validation", "test"]
+"""The split that is held out and measured: ``validation`` while tuning."""
 Dropout = Annotated[_Float, Field(ge=0, lt=1)]
 LayerDims = Annotated[list[Count], Field(min_length=1)]
 """Latent dimensions of each layer, bottom first."""

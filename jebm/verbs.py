@@ -12,7 +12,7 @@ from jebm.config import PARAMS, read_params
 from jebm.digests import DigestCache
 from jebm.errors import JebmError
 from jebm.freshness import Status, settle, statuses
-from jebm.jobs import study_jobs
+from jebm.jobs import all_jobs
 from jebm.plan import StudyPlan, make_plan
 
 app = typer.Typer()
@@ -37,7 +37,7 @@ def default_plans(study: str = "") -> list[StudyPlan]:
 
 def all_statuses(plans: list[StudyPlan]) -> list[Status]:
     digests = DigestCache()
-    result = [status for plan in plans for status in statuses(study_jobs(plan), digests)]
+    result = list(statuses(all_jobs(plans), digests))
     digests.save()
     return result
 
@@ -49,13 +49,13 @@ def variants(study: OptionalStudy = ""):
         print(f"{plan.name}: seeds {', '.join(map(str, plan.seeds))}")
         for name, variant in plan.variants.items():
             print(f"  {name}")
-            for kind in ("dataset", "backbone", "prior", "samples"):
-                stage = variant.stage(kind)
-                if kind == "prior" and not variant.learned:
-                    print(f"    {kind:<10}the backbone's own")
+            parts = {kind: variant.stage(kind) for kind in ("dataset", "backbone", "prior", "samples")}
+            for label, stage in (parts | variant.evaluations).items():
+                if label == "prior" and not variant.learned:
+                    print(f"    {label:<10}the backbone's own")
                     continue
                 done = sum(all(Path(path).exists() for path in stage.files(seed)) for seed in plan.seeds)
-                print(f"    {kind:<10}{stage.folder}  ({done} of {len(plan.seeds)} seeds done)")
+                print(f"    {label:<10}{stage.folder}  ({done} of {len(plan.seeds)} seeds done)")
 
 
 @app.command()

@@ -64,6 +64,7 @@ def save_dataset(folder: Path, tensors: dict[str, torch.Tensor], levels: int, fa
     manifest = {
         **facts,
         "levels": levels,
+        "classes": int(tensors["train_labels"].max()) + 1 if "train_labels" in tensors else 0,
         "image_shape": list(next(iter(images.values())).shape[1:]),
         "counts": {name: len(tensor) for name, tensor in images.items()},
         "sha256": {IMAGES: sha256(folder / IMAGES)},

@@ -2,14 +2,13 @@
 
 import numpy as np
 import torch
+from torch import nn
 
 from jebm.data.dataset import to_pixels
-from jebm.models.classifier import Classifier
 
 
 @torch.no_grad()
-def extract(classifier: Classifier, images: torch.Tensor, levels: int, batch_size: int = 2000) -> np.ndarray:
-    """Penultimate-layer features of uint8 images in ``levels`` grey levels, (count, dimensions), float64."""
-    device = next(classifier.parameters()).device
-    batches = [classifier.features(to_pixels(batch.to(device), levels)) for batch in images.split(batch_size)]
+def extract(space: nn.Module, images: torch.Tensor, levels: int, device: str, batch_size: int = 2000) -> np.ndarray:
+    """``space.features`` of uint8 images in ``levels`` grey levels, (count, dimensions), float64."""
+    batches = [space.features(to_pixels(batch.to(device), levels)) for batch in images.split(batch_size)]
     return torch.cat(batches).double().cpu().numpy()

@@ -23,6 +23,8 @@ class MetricRecord:
     seed: int
     values: list[dict] = field(default_factory=list)
     protocols: dict[str, dict] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+    """What the clock measured, seconds or a rate: no two runs agree on it, so it stands apart from the values."""
 
     def protocol(self, name: str, facts: dict) -> str:
         """Register a protocol; returns its identity."""
@@ -35,12 +37,14 @@ class MetricRecord:
         self.values.append({"metric": metric, "value": float(value), "n": n, "protocol": protocol, **about})
 
     def save(self, path: Path) -> None:
-        write_json(path, {"seed": self.seed, "values": self.values, "protocols": self.protocols})
+        write_json(
+            path, {"seed": self.seed, "values": self.values, "protocols": self.protocols, "timings": self.timings}
+        )
 
 
 def load_record(path: Path) -> MetricRecord:
     content = read_json(path)
     try:
-        return MetricRecord(content["seed"], content["values"], content["protocols"])
+        return MetricRecord(content["seed"], content["values"], content["protocols"], content["timings"])
     except (KeyError, TypeError):
         raise JebmError(f"{path}: not a metric record of jebm; delete it and run again") from None

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from jebm.files import write_csv, write_json
+from jebm.files import read_json, write_csv, write_json
 from jebm.metric_names import FLOOR, HEADLINE
 from jebm.metrics.records import MetricRecord, load_record
 from jebm.plan import StudyPlan, Variant
@@ -14,7 +14,8 @@ COLUMNS = ["study", "variant", "seed", "metric", "value", "n", "protocol"]
 
 
 def collect(plan: StudyPlan) -> None:
-    """Write ``metrics.csv`` (a row a value), ``metrics.json`` (means and deviations) and ``protocols.json``."""
+    """Write ``metrics.csv`` (a row a value), ``metrics.json`` (means and deviations), ``protocols.json``, and
+    ``timings.csv``, which is no part of what two runs must agree on."""
     rows, protocols = [], {}
     for variant, record in _records(plan):
         protocols |= record.protocols
@@ -26,6 +27,7 @@ def collect(plan: StudyPlan) -> None:
             rows.append({key: row[key] for key in COLUMNS} | {"value": f"{value['value']:.9g}"})
     write_json(plan.results / "protocols.json", protocols)
     write_json(plan.results / "metrics.json", _summary(pd.DataFrame(rows)))
+    write_csv(plan.results / "timings.csv", ["variant", "seed", "metric", "value"], _timings(plan))
     write_csv(plan.results / "metrics.csv", COLUMNS, rows)
     say(f"{plan.results / 'metrics.csv'}: {len(rows)} values")
 
@@ -38,6 +40,20 @@ def _records(plan: StudyPlan) -> Iterator[tuple[str, MetricRecord]]:
         if path not in loaded:
             loaded[path] = load_record(path)
         yield variant, loaded[path]
+
+
+def _timings(plan: StudyPlan) -> list[dict]:
+    """What the clock measured, and sizes, of everything trained and evaluated for each variant."""
+    rows = []
+    for variant, seed, kind, path in plan.record_files():
+        record = read_json(path)
+        for key in ("seconds", "parameters", "diverged_at"):
+            if key in record:
+                rows.append({"variant": variant, "seed": seed, "metric": f"{key}_{kind}", "value": record[key]})
+    for variant, record in _records(plan):
+        for metric, value in record.timings.items():
+            rows.append({"variant": variant, "seed": record.seed, "metric": metric, "value": f"{value:.6g}"})
+    return rows
 
 
 def _belongs(value: dict, variant: Variant) -> bool:

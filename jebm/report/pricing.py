@@ -12,7 +12,7 @@ from jebm.plan import RUNS
 def recorded_seconds() -> dict[str, list[float]]:
     """Rule → the run times of all its results that are still here, current ones or not, seconds."""
     times: dict[str, list[float]] = {}
-    for path in sorted(Path(RUNS).rglob("provenance.json")) + sorted(Path(RUNS).rglob("report/*.json")):
+    for path in sorted(Path(RUNS).rglob("provenance.json")) + sorted(Path(RUNS).glob("report/*/*.json")):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             times.setdefault(record["rule"], []).append(float(record["seconds"]))

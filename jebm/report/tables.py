@@ -55,8 +55,11 @@ class Rendered:
 
 
 def load_metrics(plan: StudyPlan) -> pd.DataFrame:
-    """The study's collected metrics."""
-    return pd.read_csv(plan.results / "metrics.csv", dtype={"seed": "Int64"}, keep_default_na=False, na_values=[""])
+    """The study's collected metrics, and what the clock measured."""
+    options = {"dtype": {"seed": "Int64"}, "keep_default_na": False, "na_values": [""]}
+    metrics = pd.read_csv(plan.results / "metrics.csv", **options)
+    timings = pd.read_csv(plan.results / "timings.csv", **options)
+    return pd.concat([metrics, timings.assign(study=plan.name, n=1, protocol="this run")], ignore_index=True)
 
 
 def render(plan: StudyPlan, name: str) -> None:
@@ -122,6 +125,35 @@ def detection_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Render
     headers = ["outliers", *(f"{score} ({variant})" for variant, score in columns)]
     notes = _notes(plan, frame, spec, [f"{measure}:{name}:{score}" for name in sets for _, score in columns])
     return Rendered(headers, rows, notes)
+
+
+def keyed_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
+    """A row a key of each variant, a column a metric that comes under such keys (``metric:key``)."""
+    rows = []
+    for variant in spec.variants:
+        for key in _keys(frame[frame.variant == variant], spec.columns):
+            label = key if len(spec.variants) == 1 else f"{variant}: {key}"
+            rows.append((label, [_cell(frame, variant, f"{metric}:{key}") for metric in spec.columns]))
+    metrics = [f"{metric}:{key}" for metric in spec.columns for key in _keys(frame, spec.columns)]
+    return Rendered(["of", *(_header(metric) for metric in spec.columns)], rows, _notes(plan, frame, spec, metrics))
+
+
+def matrix_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
+    """A row a variant (and metric, if several), a column a key of the metric."""
+    keys = _keys(frame[frame.variant.isin(spec.variants)], spec.columns)
+    rows = []
+    for metric in spec.columns:
+        for variant in spec.variants:
+            label = variant if len(spec.columns) == 1 else f"{variant}: {METRICS[metric].label}"
+            rows.append((label, [_cell(frame, variant, f"{metric}:{key}") for key in keys]))
+    metrics = [f"{metric}:{key}" for metric in spec.columns for key in keys]
+    return Rendered(["variant", *keys], rows, _notes(plan, frame, spec, metrics))
+
+
+def _keys(frame: pd.DataFrame, metrics: list[str]) -> list[str]:
+    """The keys under which any of the metrics comes, in the order in which they were recorded."""
+    parts = [name.split(":", 1) for name in frame.metric if ":" in name]
+    return list(dict.fromkeys(part[1] for part in parts if part[0] in metrics))
 
 
 def markdown(table: Rendered, caption: str) -> str:

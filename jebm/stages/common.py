@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from jebm.data.dataset import Dataset, load_dataset
 from jebm.errors import JebmError
 from jebm.files import sha256, write_csv, write_json
 from jebm.models.hierarchy import Hierarchy
 from jebm.models.priors import Prior, build_prior
-from jebm.plan import HISTORY, RECORD, WEIGHTS, Stage, StudyPlan, Variant
+from jebm.plan import HISTORY, PRIOR_WEIGHTS, RECORD, WEIGHTS, Stage, StudyPlan, Variant
 from jebm.registry import build
 from jebm.store import read_tensors, write_tensors
 from jebm.streams import derive_seed, generator
@@ -23,15 +24,11 @@ class Run:
 
     plan: StudyPlan
     variant: Variant
-    kind: str
+    stage: Stage
     seed: int | None
     checkpoint_seconds: float = 60.0
     code: str = ""
     """Digest of the code that this job runs."""
-
-    @property
-    def stage(self) -> Stage:
-        return self.variant.stage(self.kind)
 
     @property
     def folder(self) -> Path:
@@ -40,7 +37,7 @@ class Run:
     @property
     def title(self) -> str:
         seed = "" if self.seed is None else f" seed {self.seed}"
-        return f"{self.plan.name} {self.kind} {self.stage.id}{seed}"
+        return f"{self.plan.name} {self.stage.kind} {self.stage.id}{seed}"
 
     @property
     def device(self) -> str:
@@ -82,12 +79,26 @@ def prepare_compute(run: Run) -> None:
 
 def publish_training(run: Run, weights: dict[str, torch.Tensor], history: list[dict], facts: dict) -> None:
     """Write weights (with the arguments that rebuild the module), history and record; the weights last."""
-    header = {"kind": run.kind, "spec": run.stage.spec, "seed": run.seed, "stage": run.stage.id}
+    header = {"kind": run.stage.kind, "spec": run.stage.spec, "seed": run.seed, "stage": run.stage.id}
+    facts = {"parameters": sum(tensor.numel() for tensor in weights.values()), **facts}
     columns = list(dict.fromkeys(key for row in history for key in row))
     write_csv(run.folder / HISTORY, columns, history)
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     write_json(run.folder / RECORD, {**header, **facts, "versions": versions})
     write_tensors(run.folder / WEIGHTS, weights, header)
+
+
+def build_features(run: Run, data: Dataset) -> nn.Module:
+    """The feature space of the distances, without its weights; offers ``features(x) → (batch, dimensions)``."""
+    return build("features", run.variant.params.features, data.image_shape, data.manifest["classes"])
+
+
+def load_features(run: Run, data: Dataset) -> nn.Module:
+    """The feature space of the distances."""
+    space = build_features(run, data)
+    weights, _ = read_tensors(run.variant.features.folder / WEIGHTS)
+    space.load_state_dict(weights)
+    return space.requires_grad_(False).to(run.device).eval()
 
 
 def load_backbone(run: Run, image_shape: tuple[int, ...]) -> Hierarchy:
@@ -103,6 +114,7 @@ def load_prior(run: Run, hierarchy: Hierarchy, variant: Variant | None = None) -
     variant = variant or run.variant
     prior = build_prior(variant.params.prior, hierarchy)
     if variant.learned:
-        weights, _ = read_tensors(variant.prior.run_folder(run.seed) / WEIGHTS)
+        name = PRIOR_WEIGHTS if variant.joint else WEIGHTS
+        weights, _ = read_tensors(variant.prior.run_folder(run.seed) / name)
         prior.load_state_dict(weights)
     return prior.requires_grad_(False).to(run.device).eval()

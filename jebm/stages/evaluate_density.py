@@ -24,7 +24,7 @@ def run(job: Run) -> None:
     hierarchy = load_backbone(job, data.image_shape)
     record, arrays = MetricRecord(job.seed), {}
     for prior_id in job.stage.spec["priors"]:
-        variant = job.plan.find("prior", prior_id)
+        variant = next(v for v in job.plan.variants.values() if v.prior.id == prior_id)
         prior = load_prior(job, hierarchy, variant)
         density = Density(job, data, hierarchy, prior, record, prior_id)
         density.add_likelihood()

@@ -3,17 +3,16 @@
 from importlib.metadata import version
 
 import numpy as np
+from torch import nn
 
 from jebm.data.dataset import Dataset
 from jebm.metrics.features import extract
 from jebm.metrics.frechet import frechet
 from jebm.metrics.kernel_distance import kernel_distance
 from jebm.metrics.records import MetricRecord
-from jebm.models.classifier import Classifier
-from jebm.plan import IMAGES, METRICS, SAMPLES, WEIGHTS
+from jebm.plan import IMAGES, METRICS, SAMPLES
 from jebm.progress import Progress
-from jebm.stages.common import Run, prepare_compute
-from jebm.stages.train_features import build_classifier
+from jebm.stages.common import Run, load_features, prepare_compute
 from jebm.store import read_tensors
 
 
@@ -38,10 +37,10 @@ class Distances:
     def __init__(self, job: Run):
         self.settings, self.data = job.variant.params.evaluate_samples, job.dataset()
         self.record = MetricRecord(job.seed)
-        self.classifier = self._classifier(job, self.data)
+        self.space, self.device = load_features(job, self.data), job.device
         self.reference = self._extract(self.data.images(self.settings.reference))
         self.subset_seed = job.derived_seed("kernel distance")
-        self.facts, self.name = _facts(job, self.data), job.plan.name
+        self.facts, self.name = _facts(job, self.data, self.space), job.variant.params.dataset.name
         self.subsets = {
             "subsets": self.settings.kernel_distance_subsets,
             "subset_size": min(self.settings.kernel_distance_subset_size, len(self.reference)),
@@ -65,19 +64,13 @@ class Distances:
         self.record.add("kd", value, n, kd, samples=samples)
 
     def _extract(self, images) -> np.ndarray:
-        return extract(self.classifier, images, self.data.levels)
-
-    def _classifier(self, job: Run, data: Dataset) -> Classifier:
-        classifier = build_classifier(job, data.image_shape)
-        weights, _ = read_tensors(job.variant.features.folder / WEIGHTS)
-        classifier.load_state_dict(weights)
-        return classifier.requires_grad_(False).to(job.device).eval()
+        return extract(self.space, images, self.data.levels, self.device)
 
 
-def _facts(job: Run, data: Dataset) -> dict:
+def _facts(job: Run, data: Dataset, space: nn.Module) -> dict:
     return {
         "code": [f"{name} {version(name).split('+')[0]}" for name in ("clean-fid", "scipy", "torch")],
-        "features": f"classifier {job.variant.features.id}, penultimate layer",
+        "features": f"{space.about} ({job.variant.features.id})",
         "image_shape": list(data.image_shape),
         "grey_levels": data.levels,
         "reference": job.variant.params.evaluate_samples.reference,

@@ -39,7 +39,7 @@ def test_an_experiment_after_a_plain_run_keeps_what_dvc_does_not_know(new_tiny, 
         space.run(*command)
     key = "digits.variants.joint-k20.draw_samples.sampler.steps"
     run = space.run("dvc", "exp", "run", "--set-param", f"{key}=6")
-    samples = list(space.folder.glob("runs/digits/samples-*"))
+    samples = list(space.folder.glob("runs/samples-*"))
     assert len(samples) == 5, "the samples of the former parameters came back too, beside the new ones"
     output = run.stdout + run.stderr
     assert "finished results were brought back" in output

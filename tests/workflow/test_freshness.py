@@ -92,8 +92,8 @@ def test_touching_and_shuffling_times_runs_nothing(tiny):
     ("pattern", "expected"),
     [
         ("data/*/images.safetensors", {"train_features", "train_backbone", "prepare_dataset"}),
-        ("runs/digits/backbone-*/seed1/weights.safetensors", {"train_backbone", "train_prior", "draw_samples"}),
-        ("runs/digits/samples-*/seed1/samples.safetensors", {"draw_samples", "evaluate_samples"}),
+        ("runs/backbone-*/seed1/weights.safetensors", {"train_backbone", "train_prior", "draw_samples"}),
+        ("runs/samples-*/seed1/samples.safetensors", {"draw_samples", "evaluate_samples"}),
     ],
 )
 def test_changed_content_with_an_old_time_is_noticed(tiny, pattern, expected):
@@ -109,7 +109,7 @@ def test_changed_content_with_an_old_time_is_noticed(tiny, pattern, expected):
 
 
 def test_a_missing_intermediate_is_made_again_with_what_follows(tiny):
-    path = sorted(tiny.folder.glob("runs/digits/samples-*/seed1/samples.safetensors"))[0]
+    path = sorted(tiny.folder.glob("runs/samples-*/seed1/samples.safetensors"))[0]
     aside = path.with_suffix(".aside")
     path.rename(aside)
     assert "draw_samples" in pending(tiny)

@@ -32,7 +32,7 @@ def prepared(new_tiny, tmp_path):
 
 def published(space, stage: str) -> dict[str, bytes]:
     """Weights and history that a stage left."""
-    folder = next(space.folder.glob(f"runs/digits/{stage}-*/seed1"))
+    folder = next(space.folder.glob(f"runs/{stage}-*/seed1"))
     return {name: (folder / name).read_bytes() for name in ("weights.safetensors", "history.csv")}
 
 
@@ -72,7 +72,7 @@ def test_ten_kills_leave_the_same_weights_to_the_bit(prepared, stage):
         prepared.run(*STAGES["backbone"])
     prepared.run(*STAGES[stage])
     undisturbed = published(prepared, stage)
-    folder = next(prepared.folder.glob(f"runs/digits/{stage}-*"))
+    folder = next(prepared.folder.glob(f"runs/{stage}-*"))
     folder.rename(prepared.folder / "aside")
     prepared.run("rm", "-rf", ".jebm/state")
 
@@ -142,7 +142,7 @@ def test_a_full_disk_costs_checkpoints_not_the_run(prepared):
     assert "this checkpoint could not be saved (File too large); going on without it" in limited.stderr
     assert limited.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in limited.stderr
-    assert not list(prepared.folder.glob("runs/digits/backbone-*/seed1/weights.safetensors"))
+    assert not list(prepared.folder.glob("runs/backbone-*/seed1/weights.safetensors"))
     prepared.run(*STAGES["backbone"])
 
 
@@ -188,7 +188,7 @@ def test_a_state_of_other_code_is_not_resumed(prepared):
 
 def test_a_hostile_checkpoint_is_an_error_and_runs_nothing(prepared):
     prepared.run(*STAGES["backbone"])
-    weights = next(prepared.folder.glob("runs/digits/backbone-*/seed1/weights.safetensors"))
+    weights = next(prepared.folder.glob("runs/backbone-*/seed1/weights.safetensors"))
     trap = prepared.folder / "executed"
     weights.write_bytes(b"cos\nsystem\n(S'touch " + str(trap).encode() + b"'\ntR.")
     done = prepared.run("jebm", "draw-samples", "digits", "--variant", "gaussian", "--seed", "1", check=False)
@@ -208,6 +208,6 @@ def test_expensive_work_is_kept_aside_before_an_edit_replaces_it(prepared):
     module = prepared.folder / "jebm/training/elbo.py"
     module.write_text(module.read_text().replace("-log_px +", "-1.01 * log_px +"))
     assert "kept aside" in prepared.run("snakemake", "--cores", "1", *target).stderr
-    kept = next(prepared.folder.glob(".jebm/aside/*/runs/digits/backbone-*/seed1/weights.safetensors"))
+    kept = next(prepared.folder.glob(".jebm/aside/*/runs/backbone-*/seed1/weights.safetensors"))
     assert kept.read_bytes() == before
     assert published(prepared, "backbone")["weights.safetensors"] != before

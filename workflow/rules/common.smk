@@ -7,9 +7,9 @@ from jebm.config import PARAMS, parse_params, read_params
 from jebm.digests import DigestCache
 from jebm.errors import JebmError
 from jebm.freshness import settle, statuses
-from jebm.jobs import stage_job, study_jobs
+from jebm.jobs import all_jobs, report_jobs, stage_job, study_jobs
 from jebm.keep import keep_aside, restore
-from jebm.plan import RESULTS, make_plan
+from jebm.plan import RESULTS, make_plan, study_of
 
 
 def checked_plans():
@@ -29,6 +29,7 @@ def checked_plans():
 
 PARAMETERS, PLANS = checked_plans()
 DEFAULT_STUDIES = PARAMETERS.default_studies
+CORE_STUDIES = PARAMETERS.core_studies
 
 
 wildcard_constraints:
@@ -41,9 +42,10 @@ def inputs_of(kind):
     """An input function: what the job that makes this kind of stage reads."""
 
     def inputs(wildcards):
-        plan = PLANS[wildcards.study]
+        plan = study_of(PLANS, kind, wildcards.id)
+        variant, stage = plan.owner(kind, wildcards.id)
         seed = int(wildcards.seed) if hasattr(wildcards, "seed") else None
-        return list(stage_job(plan, plan.find(kind, wildcards.id), kind, seed).inputs)
+        return list(stage_job(plan, variant, stage, seed).inputs)
 
     return inputs
 
@@ -60,7 +62,7 @@ def settled_statuses():
         # An experiment starts from what dvc.lock knows, and has deleted what was finished since.
         if back := restore():
             print(f"{len(back)} finished results were brought back after DVC removed them", file=sys.stderr)
-    decided = [status for plan in PLANS.values() for status in statuses(study_jobs(plan), digests)]
+    decided = list(statuses(all_jobs(PLANS.values()), digests))
     settle(decided, digests)
     digests.save()
     return decided
@@ -76,6 +78,11 @@ def show_results():
         subprocess.run(["jebm", "show"], check=False)
 
 
-def study_of_dataset(id):
-    """A dataset belongs to no study: name any one that uses it."""
-    return next(name for name, plan in PLANS.items() if id in plan.ids("dataset"))
+def named(kind):
+    """A params function: a study that the stage of the wildcards belongs to; shared stages need any one."""
+    return lambda wildcards: study_of(PLANS, kind, wildcards.id).name
+
+
+def rendered(plan, what):
+    """The files of all tables or figures of a study."""
+    return [path for job in report_jobs(plan) if job.rule == f"render_{what}" for path in job.outputs]

@@ -11,6 +11,6 @@ rule prepare_dataset:
     conda:
         "../envs/jebm.yaml"
     params:
-        study=lambda wildcards: study_of_dataset(wildcards.id),
+        study=named("dataset"),
     shell:
         "jebm prepare-dataset {params.study} --id {wildcards.id} > {log} 2>&1"

@@ -3,14 +3,16 @@ rule evaluate_samples:
     input:
         inputs_of("sample-metrics"),
     output:
-        metrics="runs/{study}/sample-metrics-{id}/seed{seed}/metrics.json",
-        provenance="runs/{study}/sample-metrics-{id}/seed{seed}/provenance.json",
+        metrics="runs/sample-metrics-{id}/seed{seed}/metrics.json",
+        provenance="runs/sample-metrics-{id}/seed{seed}/provenance.json",
     log:
-        "logs/evaluate_samples/{study}-{id}-seed{seed}.log",
+        "logs/evaluate_samples/{id}-seed{seed}.log",
     conda:
         "../envs/jebm.yaml"
+    params:
+        study=named("sample-metrics"),
     shell:
-        "jebm evaluate-samples {wildcards.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
+        "jebm evaluate-samples {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
 
 
 rule evaluate_floor:
@@ -18,14 +20,16 @@ rule evaluate_floor:
     input:
         inputs_of("floor"),
     output:
-        metrics="runs/{study}/floor-{id}/metrics.json",
-        provenance="runs/{study}/floor-{id}/provenance.json",
+        metrics="runs/floor-{id}/metrics.json",
+        provenance="runs/floor-{id}/provenance.json",
     log:
-        "logs/evaluate_floor/{study}-{id}.log",
+        "logs/evaluate_floor/{id}.log",
     conda:
         "../envs/jebm.yaml"
+    params:
+        study=named("floor"),
     shell:
-        "jebm evaluate-floor {wildcards.study} --id {wildcards.id} > {log} 2>&1"
+        "jebm evaluate-floor {params.study} --id {wildcards.id} > {log} 2>&1"
 
 
 rule evaluate_density:
@@ -33,12 +37,32 @@ rule evaluate_density:
     input:
         inputs_of("density-metrics"),
     output:
-        metrics="runs/{study}/density-metrics-{id}/seed{seed}/metrics.json",
-        arrays="runs/{study}/density-metrics-{id}/seed{seed}/arrays.safetensors",
-        provenance="runs/{study}/density-metrics-{id}/seed{seed}/provenance.json",
+        metrics="runs/density-metrics-{id}/seed{seed}/metrics.json",
+        arrays="runs/density-metrics-{id}/seed{seed}/arrays.safetensors",
+        provenance="runs/density-metrics-{id}/seed{seed}/provenance.json",
     log:
-        "logs/evaluate_density/{study}-{id}-seed{seed}.log",
+        "logs/evaluate_density/{id}-seed{seed}.log",
     conda:
         "../envs/jebm.yaml"
+    params:
+        study=named("density-metrics"),
     shell:
-        "jebm evaluate-density {wildcards.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
+        "jebm evaluate-density {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
+
+
+rule evaluate:
+    """One of the further evaluations that a variant asks for."""
+    input:
+        inputs_of("evaluation"),
+    output:
+        metrics="runs/evaluation-{id}/seed{seed}/metrics.json",
+        arrays="runs/evaluation-{id}/seed{seed}/arrays.safetensors",
+        provenance="runs/evaluation-{id}/seed{seed}/provenance.json",
+    log:
+        "logs/evaluate/{id}-seed{seed}.log",
+    conda:
+        "../envs/jebm.yaml"
+    params:
+        study=named("evaluation"),
+    shell:
+        "jebm evaluate {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"

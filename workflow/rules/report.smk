@@ -3,11 +3,13 @@ rule collect_metrics:
     input:
         floor=lambda wildcards: PLANS[wildcards.study].floor_files(),
         metrics=lambda wildcards: sorted({path for _, path in PLANS[wildcards.study].metric_files()}),
+        records=lambda wildcards: sorted({path for *_, path in PLANS[wildcards.study].record_files()}),
     output:
         csv="results/{study}/metrics.csv",
         json="results/{study}/metrics.json",
         protocols="results/{study}/protocols.json",
-        provenance="runs/{study}/report/collect_metrics.json",
+        timings="results/{study}/timings.csv",
+        provenance="runs/report/{study}/collect_metrics.json",
     log:
         "logs/collect_metrics/{study}.log",
     conda:
@@ -20,11 +22,12 @@ rule collect_plots:
     """The small tables behind `dvc plots`."""
     input:
         "results/{study}/metrics.csv",
+        "results/{study}/timings.csv",
         lambda wildcards: PLANS[wildcards.study].prior_histories(),
     output:
         steps="results/{study}/plots/langevin-steps.csv",
         training="results/{study}/plots/training.csv",
-        provenance="runs/{study}/report/collect_plots.json",
+        provenance="runs/report/{study}/collect_plots.json",
     log:
         "logs/collect_plots/{study}.log",
     conda:
@@ -37,11 +40,12 @@ rule render_table:
     """One table as Markdown, CSV and LaTeX."""
     input:
         "results/{study}/metrics.csv",
+        "results/{study}/timings.csv",
     output:
         csv=report("results/{study}/tables/{name}.csv", caption="../report/table.rst", category="{study} tables"),
         md="results/{study}/tables/{name}.md",
         tex="results/{study}/tables/{name}.tex",
-        provenance="runs/{study}/report/render_table-{name}.json",
+        provenance="runs/report/{study}/render_table-{name}.json",
     log:
         "logs/render_table/{study}-{name}.log",
     conda:
@@ -59,7 +63,7 @@ rule render_figure:
     output:
         png=report("results/{study}/figures/{name}.png", caption="../report/figure.rst", category="{study} figures"),
         pdf="results/{study}/figures/{name}.pdf",
-        provenance="runs/{study}/report/render_figure-{name}.json",
+        provenance="runs/report/{study}/render_figure-{name}.json",
     log:
         "logs/render_figure/{study}-{name}.log",
     conda:

@@ -3,14 +3,16 @@ rule draw_samples:
     input:
         inputs_of("samples"),
     output:
-        samples="runs/{study}/samples-{id}/seed{seed}/samples.safetensors",
-        provenance="runs/{study}/samples-{id}/seed{seed}/provenance.json",
+        samples="runs/samples-{id}/seed{seed}/samples.safetensors",
+        provenance="runs/samples-{id}/seed{seed}/provenance.json",
     log:
-        "logs/draw_samples/{study}-{id}-seed{seed}.log",
+        "logs/draw_samples/{id}-seed{seed}.log",
     conda:
         "../envs/jebm.yaml"
+    params:
+        study=named("samples"),
     shell:
-        "jebm draw-samples {wildcards.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
+        "jebm draw-samples {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
 
 
 rule resample_layers:
@@ -18,11 +20,13 @@ rule resample_layers:
     input:
         inputs_of("layers"),
     output:
-        arrays="runs/{study}/layers-{id}/seed{seed}/arrays.safetensors",
-        provenance="runs/{study}/layers-{id}/seed{seed}/provenance.json",
+        arrays="runs/layers-{id}/seed{seed}/arrays.safetensors",
+        provenance="runs/layers-{id}/seed{seed}/provenance.json",
     log:
-        "logs/resample_layers/{study}-{id}-seed{seed}.log",
+        "logs/resample_layers/{id}-seed{seed}.log",
     conda:
         "../envs/jebm.yaml"
+    params:
+        study=named("layers"),
     shell:
-        "jebm resample-layers {wildcards.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
+        "jebm resample-layers {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"

@@ -3,16 +3,18 @@ rule train_features:
     input:
         inputs_of("features"),
     output:
-        weights="runs/{study}/features-{id}/weights.safetensors",
-        history="runs/{study}/features-{id}/history.csv",
-        record="runs/{study}/features-{id}/record.json",
-        provenance="runs/{study}/features-{id}/provenance.json",
+        weights="runs/features-{id}/weights.safetensors",
+        history="runs/features-{id}/history.csv",
+        record="runs/features-{id}/record.json",
+        provenance="runs/features-{id}/provenance.json",
     log:
-        "logs/train_features/{study}-{id}.log",
+        "logs/train_features/{id}.log",
     conda:
         "../envs/jebm.yaml"
+    params:
+        study=named("features"),
     shell:
-        "jebm train-features {wildcards.study} --id {wildcards.id} > {log} 2>&1"
+        "jebm train-features {params.study} --id {wildcards.id} > {log} 2>&1"
 
 
 rule train_backbone:
@@ -20,16 +22,18 @@ rule train_backbone:
     input:
         inputs_of("backbone"),
     output:
-        weights="runs/{study}/backbone-{id}/seed{seed}/weights.safetensors",
-        history="runs/{study}/backbone-{id}/seed{seed}/history.csv",
-        record="runs/{study}/backbone-{id}/seed{seed}/record.json",
-        provenance="runs/{study}/backbone-{id}/seed{seed}/provenance.json",
+        weights="runs/backbone-{id}/seed{seed}/weights.safetensors",
+        history="runs/backbone-{id}/seed{seed}/history.csv",
+        record="runs/backbone-{id}/seed{seed}/record.json",
+        provenance="runs/backbone-{id}/seed{seed}/provenance.json",
     log:
-        "logs/train_backbone/{study}-{id}-seed{seed}.log",
+        "logs/train_backbone/{id}-seed{seed}.log",
     conda:
         "../envs/jebm.yaml"
+    params:
+        study=named("backbone"),
     shell:
-        "jebm train-backbone {wildcards.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
+        "jebm train-backbone {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
 
 
 rule train_prior:
@@ -37,13 +41,35 @@ rule train_prior:
     input:
         inputs_of("prior"),
     output:
-        weights="runs/{study}/prior-{id}/seed{seed}/weights.safetensors",
-        history="runs/{study}/prior-{id}/seed{seed}/history.csv",
-        record="runs/{study}/prior-{id}/seed{seed}/record.json",
-        provenance="runs/{study}/prior-{id}/seed{seed}/provenance.json",
+        weights="runs/prior-{id}/seed{seed}/weights.safetensors",
+        history="runs/prior-{id}/seed{seed}/history.csv",
+        record="runs/prior-{id}/seed{seed}/record.json",
+        provenance="runs/prior-{id}/seed{seed}/provenance.json",
     log:
-        "logs/train_prior/{study}-{id}-seed{seed}.log",
+        "logs/train_prior/{id}-seed{seed}.log",
     conda:
         "../envs/jebm.yaml"
+    params:
+        study=named("prior"),
     shell:
-        "jebm train-prior {wildcards.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
+        "jebm train-prior {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
+
+
+rule train_joint:
+    """Hierarchy, inference network and energies at once."""
+    input:
+        inputs_of("joint"),
+    output:
+        weights="runs/joint-{id}/seed{seed}/weights.safetensors",
+        prior="runs/joint-{id}/seed{seed}/prior.safetensors",
+        history="runs/joint-{id}/seed{seed}/history.csv",
+        record="runs/joint-{id}/seed{seed}/record.json",
+        provenance="runs/joint-{id}/seed{seed}/provenance.json",
+    log:
+        "logs/train_joint/{id}-seed{seed}.log",
+    conda:
+        "../envs/jebm.yaml"
+    params:
+        study=named("joint"),
+    shell:
+        "jebm train-joint {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"

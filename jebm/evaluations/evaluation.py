@@ -1,0 +1,70 @@
+"""The interface of evaluations: what a variant asks to have measured of its prior, by a block of its own.
+
+An evaluation takes its parameters by keyword, writes values into a metric record (``metric:key`` where a metric comes
+under several keys) and what figures need into arrays. What the clock measures goes into the record's timings.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from jebm.data.dataset import Dataset, quantise
+from jebm.metrics.features import extract
+from jebm.metrics.frechet import frechet
+from jebm.metrics.records import MetricRecord
+from jebm.models.hierarchy import Hierarchy
+from jebm.models.priors import Prior
+from jebm.plan import IMAGES
+from jebm.progress import Progress
+
+
+@dataclass
+class Subject:
+    """What is evaluated, frozen and on its device, and what every evaluation needs besides."""
+
+    data: Dataset
+    hierarchy: Hierarchy
+    prior: Prior
+    space: nn.Module
+    """The feature space of FD: ``features(pixels) → (batch, dimensions)``."""
+    stream: Callable[[str], torch.Generator]
+    """A random stream for a purpose."""
+    device: str
+    title: str
+
+    def pixels(self, split: str) -> torch.Tensor:
+        """A split of the data as floats in [−1, 1], on the device."""
+        return self.data.pixels(split).to(self.device)
+
+    def progress(self) -> Progress:
+        return Progress(self.title)
+
+    def facts(self, reference: str) -> dict:
+        """What every protocol that compares with a split of the data must say."""
+        return {
+            "reference": reference,
+            "reference_sha256": self.data.manifest["sha256"][IMAGES],
+            "grey_levels": self.data.levels,
+        }
+
+    @torch.no_grad()
+    def features(self, eps: torch.Tensor, batch_size: int = 2000) -> np.ndarray:
+        """Features of the quantised means of p(x | z) for flat ε, as FD sees them."""
+        means = [self.hierarchy.decode(self.hierarchy.top_down_flat(e)).mean for e in eps.split(batch_size)]
+        images = torch.cat([quantise(mean, self.data.levels) for mean in means])
+        return extract(self.space, images, self.data.levels, self.device)
+
+    def frechet(self, eps: torch.Tensor, reference: str) -> float:
+        """FD of the images of flat ε to a split of the data."""
+        held_out = extract(self.space, self.data.images(reference), self.data.levels, self.device)
+        return frechet(self.features(eps), held_out)
+
+
+class Evaluation(ABC):
+    @abstractmethod
+    def evaluate(self, subject: Subject, record: MetricRecord) -> dict[str, torch.Tensor]:
+        """Measure; returns arrays for figures, by name."""

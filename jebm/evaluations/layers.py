@@ -1,0 +1,59 @@
+"""What each layer of a backbone carries: its KL, its active units, and what a linear probe reads off it."""
+
+from __future__ import annotations
+
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from jebm.evaluations.evaluation import Evaluation, Subject
+from jebm.metrics.records import MetricRecord
+from jebm.types import Count, Positive, Reference
+
+
+class Layers(Evaluation):
+    """KL, active units and class information of each layer, under the keys z1 (bottom), z2, …
+
+    Args:
+        reference: the split that is measured; the probe learns on the training split.
+        draws: draws of q(ε | x) for each image.
+        active_variance: a unit is active if the variance over images of its posterior mean exceeds this, in units of
+            its prior variance (Burda et al., 2016).
+    """
+
+    def __init__(self, *, reference: Reference = "test", draws: Count = 20, active_variance: Positive = 0.01):
+        self.reference, self.draws, self.active_variance = reference, draws, active_variance
+
+    @torch.no_grad()
+    def evaluate(self, subject: Subject, record: MetricRecord) -> dict[str, torch.Tensor]:
+        eps, z, kl = self._posterior(subject, self.reference)
+        _, z_train, _ = self._posterior(subject, "train")
+        n, facts = len(kl), {**subject.facts(self.reference), "draws": self.draws}
+        protocol = record.protocol("layers", {**facts, "active_variance": self.active_variance})
+        probe = record.protocol("probe", {**facts, "classifier": "logistic regression on standardised posterior means"})
+        labels = {split: subject.data.labels(split).numpy() for split in ("train", self.reference)}
+        for layer in range(subject.hierarchy.layers):
+            key = f"z{layer + 1}"
+            record.add(f"kl:{key}", kl[:, layer].mean(), n, protocol)
+            record.add(f"active_units:{key}", (self._signal(eps[layer]) > self.active_variance).sum(), n, protocol)
+            fit = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+            fit.fit(z_train[layer].mean(0).cpu().numpy(), labels["train"])
+            accuracy = fit.score(z[layer].mean(0).cpu().numpy(), labels[self.reference])
+            record.add(f"probe:{key}", accuracy, n, probe)
+        record.add("kl_smallest", kl.mean(0).min(), n, protocol)
+        record.add("kl_total", kl.sum(1).mean(), n, protocol)
+        return {"kl": kl}
+
+    def _posterior(self, subject: Subject, split: str) -> tuple[list, list, torch.Tensor]:
+        """For each layer ε and z, (draws, images, dimensions), and the KL of each image and layer, (images, layers)."""
+        x, stream = subject.pixels(split), subject.stream(f"posterior {split}")
+        draws = [subject.hierarchy.infer(x, stream) for _ in range(self.draws)]
+        layers = range(subject.hierarchy.layers)
+        eps = [torch.stack([draw.eps[i].flatten(1) for draw in draws]) for i in layers]
+        z = [torch.stack([draw.top.z[i].flatten(1) for draw in draws]) for i in layers]
+        return eps, z, torch.stack([draw.kl for draw in draws]).mean(0)
+
+    def _signal(self, eps: torch.Tensor) -> torch.Tensor:
+        """Variance over images of the posterior mean, (dimensions,), less what the draws' own noise adds to it."""
+        return eps.mean(0).var(0) - eps.var(0).mean(0) / self.draws

@@ -1,0 +1,24 @@
+"""evaluate: one of the evaluations that a variant asks for."""
+
+from jebm.evaluations.evaluation import Subject
+from jebm.metrics.records import MetricRecord
+from jebm.plan import ARRAYS, METRICS
+from jebm.registry import build
+from jebm.stages.common import Run, load_backbone, load_features, load_prior, prepare_compute
+from jebm.store import write_tensors
+
+
+def run(job: Run) -> None:
+    prepare_compute(job)
+    data = job.dataset()
+    hierarchy = load_backbone(job, data.image_shape)
+    prior, space = load_prior(job, hierarchy), load_features(job, data)
+    block = next(
+        b for label, b in job.variant.params.evaluations.items() if job.variant.evaluations[label] == job.stage
+    )
+    title = f"{job.title} ({block.name})"
+    subject = Subject(data, hierarchy, prior, space, job.stream, job.device, title)
+    record = MetricRecord(job.seed)
+    arrays = build("evaluation", block).evaluate(subject, record)
+    write_tensors(job.folder / ARRAYS, arrays, {"stage": job.stage.id, "seed": job.seed})
+    record.save(job.folder / METRICS)
