@@ -144,17 +144,17 @@ class Base(Section):
 
     @model_validator(mode="after")
     def _layers_agree(self):
-        layers = layer_count(self.backbone)
-        if len(self.train_backbone.kl_warmup) not in (1, layers):
-            raise ValueError(
-                f"@train_backbone.kl_warmup: has {len(self.train_backbone.kl_warmup)} entries, but the backbone "
-                f"has {layers} layers; give one [start, end] a layer, bottom first, or a single one for all"
-            )
         scales = [len(getattr(self.backbone, key, [])) for key in ("groups", "channels", "resolutions")]
         if len(set(scales)) > 1:
             raise ValueError(
                 f"@backbone.groups: has {scales[0]} entries, channels {scales[1]} and resolutions {scales[2]}; "
                 "give one of each for every scale, the finest first"
+            )
+        layers = layer_count(self.backbone)
+        if len(self.train_backbone.kl_warmup) not in (1, layers):
+            raise ValueError(
+                f"@train_backbone.kl_warmup: has {len(self.train_backbone.kl_warmup)} entries, but the backbone "
+                f"has {layers} layers; give one [start, end] a layer, bottom first, or a single one for all"
             )
         if any(start > end for start, end in self.train_backbone.kl_warmup):
             raise ValueError("@train_backbone.kl_warmup: each entry is [start, end] with start ≤ end")

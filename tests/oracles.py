@@ -13,7 +13,7 @@ from torch import nn
 from torch.distributions import Independent, MultivariateNormal, Normal
 
 from jebm.models.chain import ChainHierarchy
-from jebm.models.hierarchy import Hierarchy, Posterior, flatten, normal_log_prob, split
+from jebm.models.hierarchy import Hierarchy, Posterior, TopDown, flatten, normal_log_prob, split
 from jebm.models.priors import JointPrior, Prior
 from jebm.registry import schema
 from jebm.streams import generator
@@ -53,31 +53,32 @@ class LinearHierarchy(Hierarchy):
     def initialise(self, generator):
         """Nothing to set."""
 
-    def transform(self, eps):
+    def top_down(self, eps):
         z = [eps[-1]]
         for weight, offset, scale, noise in zip(
             reversed(self.maps), reversed(self.offsets), reversed(self.scales), reversed(eps[:-1]), strict=True
         ):
             z.insert(0, z[0] @ weight.to(noise).T + offset.to(noise) + scale.to(noise) * noise)
-        return tuple(z)
+        return TopDown(tuple(z), tuple(z))
 
-    def log_prob(self, z):
-        total = normal_log_prob(z[-1], torch.zeros_like(z[-1]), torch.zeros_like(z[-1]))
+    def condition(self, z):
+        terms = []
         for i, (weight, offset, scale) in enumerate(zip(self.maps, self.offsets, self.scales, strict=True)):
             weight, offset, scale = weight.to(z[i]), offset.to(z[i]), scale.to(z[i])
-            total = total + normal_log_prob(z[i], z[i + 1] @ weight.T + offset, scale.log().expand_as(z[i]))
-        return total
+            terms.append(normal_log_prob(z[i], z[i + 1] @ weight.T + offset, scale.log().expand_as(z[i])))
+        terms.append(normal_log_prob(z[-1], torch.zeros_like(z[-1]), torch.zeros_like(z[-1])))
+        return TopDown(z, z), torch.stack(terms, 1)
 
-    def decode(self, z):
-        mean = (z[0] @ self.decoder.to(z[0]).T).reshape(-1, *self.image_shape)
+    def decode(self, top):
+        mean = (top.z[0] @ self.decoder.to(top.z[0]).T).reshape(-1, *self.image_shape)
         return Independent(Normal(mean, self.sigma), 3)
 
     def affine(self):
         """M and m of z = M ε + m, all layers side by side, float64."""
         zero = torch.zeros(1, self.dimensions, dtype=torch.float64)
-        offset = flatten(self.transform_flat(zero))[0]
+        offset = flatten(self.top_down_flat(zero).z)[0]
         units = torch.eye(self.dimensions, dtype=torch.float64)
-        return (flatten(self.transform_flat(units)) - offset).T, offset
+        return (flatten(self.top_down_flat(units).z) - offset).T, offset
 
     def joint(self):
         """H, h of E[x | ε] = H ε + h, float64."""
@@ -108,7 +109,8 @@ class LinearHierarchy(Hierarchy):
             start += dims
         flat = torch.empty_like(draw)
         flat[:, order] = draw
-        return Posterior(split(flat.float(), self.latent_shapes), torch.stack(log_q, 1), torch.stack(kl, 1))
+        eps = split(flat.float(), self.latent_shapes)
+        return Posterior(eps, self.top_down(eps), torch.stack(log_q, 1), torch.stack(kl, 1))
 
     def log_evidence(self, x, tilt: Gaussian | None = None):
         """The exact log p(x), (batch,), under N(0, I) or under a Gaussian tilt of it."""
@@ -129,8 +131,8 @@ class QuadraticEnergy(nn.Module):
         self.matrix = nn.Parameter(strength * root @ root.T)
         self.vector = nn.Parameter(strength * torch.randn(dimensions, generator=stream) * 0.5)
 
-    def forward(self, z):
-        flat = flatten(z)
+    def forward(self, top):
+        flat = flatten(top.z)
         return -0.5 * ((flat @ self.matrix) * flat).sum(1) + flat @ self.vector
 
 

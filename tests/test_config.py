@@ -16,7 +16,7 @@ KERNEL_KEYS = "name, step_size, adjusted"
 CHAIN_KEYS = "name, kernel, steps, chains"
 STUDY_KEYS = (
     "seeds, variants, tables, figures, compute, dataset, features, backbone, train_backbone, prior, train_prior, "
-    "draw_samples, evaluate_samples, evaluate_density"
+    "train_joint, draw_samples, evaluate_samples, evaluate_density, evaluations"
 )
 BASE_KEYS = STUDY_KEYS.removeprefix("seeds, variants, tables, figures, ")
 
@@ -150,8 +150,18 @@ MISTAKES = [
     ("toy/backbone/latent_dims", [4, 0], "toy.backbone.latent_dims.1", "greater than or equal to 1, got 0"),
     ("toy/backbone/latent_dims", 4, "toy.backbone.latent_dims", "list, got 4"),
     ("toy/backbone/latent_dims", DELETE, "toy.backbone.latent_dims", "is required, but missing"),
-    ("toy/train_backbone/kl_warmup", [[0, 0.5]], "toy.train_backbone.kl_warmup", "has 1 entries, but "
-     "backbone.latent_dims has 2 layers"),
+    ("toy/train_backbone/kl_warmup", [[0, 0.5]] * 3, "toy.train_backbone.kl_warmup", "has 3 entries, but "
+     "the backbone has 2 layers"),
+    ("toy/backbone", {"name": "residual", "groups": [2, 2], "latent_channels": 3}, "toy.backbone.groups",
+     "has 2 entries, channels 1 and resolutions 1"),
+    ("toy/backbone", {"name": "residual", "groups": [2, 2], "latent_channels": 3, "resolutions": [4, 3],
+     "channels": [8, 8]}, "toy.backbone.resolutions", "whole multiple of the next"),
+    ("toy/backbone", {"name": "residual", "groups": [2], "latent_channels": 3, "dropout": 1.0},
+     "toy.backbone.dropout", "less than 1"),
+    ("toy/evaluations", {"mine": {"name": "layres"}}, "toy.evaluations.mine.name", "did you mean 'layers'?"),
+    ("core_studies", ["tory"], "core_studies", "'tory' is no study; did you mean 'toy'?"),
+    ("toy/tables/main", {"kind": "matrix", "variants": ["joint"], "columns": ["kll"]}, "toy.tables.main.columns",
+     "'kll' is no metric; did you mean 'kl'?"),
     ("toy/train_backbone/kl_warmup", [[0, 0.5], [0]], "toy.train_backbone.kl_warmup.1", "at least 2 entries, got [0]"),
     ("toy/train_backbone/kl_warmup", [[0, 0.5], [0, 2.0]], "toy.train_backbone.kl_warmup.1.1", "to 1, got 2.0"),
     ("toy/train_backbone/kl_warmup", [[0, 0.5], [0.4, 0.2]], "toy.train_backbone.kl_warmup", "start ≤ end"),

@@ -4,10 +4,11 @@ import pytest
 import yaml
 from toy import TEXT, params
 
-from jebm.config import Features, canonical, parse_params
+from jebm.config import TrainBackbone, canonical, parse_params
 from jebm.errors import ParamsError
 from jebm.plan import Stage, digest, make_plan
 
+BLOCK = {"steps": 7, "batch_size": 8, "learning_rate": 0.1, "kl_warmup": [[0.0, 0.5]]}
 KINDS = ("dataset", "features", "backbone", "prior", "samples", "layers", "density-metrics", "sample-metrics", "floor")
 
 
@@ -46,7 +47,7 @@ def test_two_variants_of_the_same_parameters_are_the_same_stages():
         ("toy/prior/energy/hidden", 9, {"prior", "samples", "layers", "density-metrics", "sample-metrics"}),
         ("toy/evaluate_density", {"importance_samples": 7}, {"density-metrics"}),
         ("toy/evaluate_samples", {"reference": "validation"}, {"sample-metrics", "floor"}),
-        ("toy/features", {"steps": 7}, {"features", "sample-metrics", "floor"}),
+        ("toy/features", {"name": "classifier", "steps": 7}, {"features", "sample-metrics", "floor"}),
         ("toy/train_backbone/steps", 30, set(KINDS) - {"dataset", "features", "floor"}),
         ("toy/dataset/test_count", 400, set(KINDS)),
         ("toy/compute", {"threads": 2}, set(KINDS) - {"dataset"}),
@@ -97,8 +98,8 @@ def test_default_written_out_or_number_written_otherwise_changes_nothing(changes
 
 def test_block_is_identified_by_what_differs_from_the_defaults():
     """So a new key with a default moves no identity, and no result is made again for it."""
-    assert canonical(Features()) == canonical(Features(steps=Features().steps)) == {}
-    assert canonical(Features(steps=7)) == {"steps": 7}
+    assert canonical(TrainBackbone(**BLOCK)) == canonical(TrainBackbone(**BLOCK, ema=0.0)) == BLOCK
+    assert canonical(TrainBackbone(**BLOCK, ema=0.5)) == {**BLOCK, "ema": 0.5}
 
 
 def test_order_of_keys_changes_nothing():
@@ -122,10 +123,10 @@ def test_find_of_an_unknown_identity_says_what_may_have_happened():
 def test_folders_name_the_identity_and_the_seed():
     variant = plan().variants["joint"]
     prior, dataset, features = variant.prior, variant.dataset, variant.features
-    assert str(prior.run_folder(3)) == f"runs/toy/prior-{prior.id}/seed3"
+    assert str(prior.run_folder(3)) == f"runs/prior-{prior.id}/seed3"
     assert str(dataset.run_folder(3)) == f"data/digits-{dataset.id}"
-    assert str(features.run_folder(3)) == f"runs/toy/features-{features.id}"
-    assert prior.files("{seed}")[0] == f"runs/toy/prior-{prior.id}/seed{{seed}}/weights.safetensors"
+    assert str(features.run_folder(3)) == f"runs/features-{features.id}"
+    assert prior.files("{seed}")[0] == f"runs/prior-{prior.id}/seed{{seed}}/weights.safetensors"
     assert not str(prior.state_folder(3)).startswith(("runs", "data", "results"))
 
 
@@ -143,9 +144,14 @@ def test_only_priors_with_a_fit_are_learned():
 
 
 def test_identity_depends_on_the_parent_and_not_on_the_study():
-    stages = [Stage("a", "x", {"k": 1}), Stage("b", "x", {"k": 1}), Stage("a", "x", {"k": 2})]
-    assert stages[0].id == stages[1].id != stages[2].id
-    assert Stage("a", "y", {}, stages[0]).id != Stage("a", "y", {}, stages[2]).id
+    stages = [Stage("x", {"k": 1}), Stage("x", {"k": 2})]
+    assert stages[0].id != stages[1].id
+    assert Stage("y", {}, stages[0]).id != Stage("y", {}, stages[1]).id
+    content = yaml.safe_load(TEXT)
+    content["other"] = content["toy"]
+    plans = make_plan(parse_params(content))
+    for kind in KINDS:
+        assert plans["toy"].variants["joint"].stage(kind).folder == plans["other"].variants["joint"].stage(kind).folder
 
 
 def test_digest_is_stable():

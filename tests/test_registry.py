@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from oracles import spec as oracle_spec
 from toy import params
 
 import jebm
 from jebm.config import parse_params
-from jebm.registry import COMPONENTS, FIGURES, FITS, TABLES, _model, build, component_class, load, schema
+from jebm.registry import COMPONENTS, FIGURES, FITS, TABLES, _model, build, component_class, load
 
 ALL = [(kind, name) for kind, names in COMPONENTS.items() for name in names]
 FOLDERS = ["data", "models", "sampling", "training", "metrics", "stages", "report"]
@@ -48,7 +49,7 @@ def test_every_fit_belongs_to_a_prior_and_uses_blocks_that_exist():
 
 
 def test_component_is_built_with_its_parameters():
-    spec = schema("backbone").model_validate({"name": "chain", "latent_dims": [4, 3, 2], "hidden": 5, "sigma": 0.2})
+    spec = oracle_spec("backbone", name="chain", latent_dims=[4, 3, 2], hidden=5, sigma=0.2)
     backbone = build("backbone", spec, (1, 2, 2))
     assert backbone.latent_shapes == ((4,), (3,), (2,))
     assert backbone.sigma == 0.2

@@ -103,8 +103,8 @@ def test_redrawn_weight_is_the_bound_with_the_lower_layers_from_the_prior():
     for k in (1, 2):
         noise = torch.randn(4, 7, generator=stream)
         low = [noise[:, :3], noise[:, 3:5]][:k]
-        z = hierarchy.transform((*low, *posterior.eps[k:]))
-        expected = hierarchy.decode(z).log_prob(x) + sum(ratio[k:])
+        top = hierarchy.top_down((*low, *posterior.eps[k:]))
+        expected = hierarchy.decode(top).log_prob(x) + sum(ratio[k:])
         torch.testing.assert_close(found.redrawn[k - 1, :, 0].double(), expected, rtol=0, atol=1e-4)
     assert found.redrawn.shape == (2, 4, 1)
 

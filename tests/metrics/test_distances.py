@@ -107,10 +107,10 @@ def test_kernel_distance_is_near_zero_on_one_distribution_and_not_on_two():
 
 
 def test_features_in_batches_are_those_of_the_whole():
-    classifier = Classifier((1, 8, 8), 10, 4, 6)
+    classifier = Classifier((1, 8, 8), 10, channels=4, dimensions=6)
     classifier.initialise(generator("classifier"))
     images = torch.randint(17, (23, 1, 8, 8), generator=generator("images"), dtype=torch.uint8)
-    features = extract(classifier, images, 17, batch_size=5)
+    features = extract(classifier, images, 17, "cpu", batch_size=5)
     assert features.dtype == np.float64
     assert features.shape == (23, 6)
     with torch.no_grad():

@@ -20,7 +20,7 @@ def log_det_of_transform(hierarchy, eps):
     """log |det ∂T/∂ε| at each row, by autograd."""
     rows = []
     for row in eps:
-        jacobian = torch.autograd.functional.jacobian(lambda e: flatten(hierarchy.transform_flat(e[None]))[0], row)
+        jacobian = torch.autograd.functional.jacobian(lambda e: flatten(hierarchy.top_down_flat(e[None]).z)[0], row)
         rows.append(torch.linalg.slogdet(jacobian).logabsdet)
     return torch.stack(rows)
 
@@ -29,7 +29,7 @@ def log_det_of_transform(hierarchy, eps):
 def test_change_of_variables_cancels_the_jacobian(hierarchy):
     eps = torch.randn(6, hierarchy.dimensions, generator=generator("eps"), dtype=torch.float64)
     expected = standard_normal_log_prob(eps) - log_det_of_transform(hierarchy, eps)
-    torch.testing.assert_close(hierarchy.log_prob(hierarchy.transform_flat(eps)), expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close(hierarchy.log_prob(hierarchy.top_down_flat(eps).z), expected, rtol=0, atol=1e-9)
 
 
 def test_jacobian_is_not_trivial_so_that_the_test_above_can_fail():
@@ -70,10 +70,10 @@ def test_transform_feeds_each_layer_from_the_one_above_only():
 
 def test_decoder_density_is_normal_around_its_mean():
     hierarchy = chain((3, 2))
-    z = hierarchy.transform_flat(torch.randn(4, 5, generator=generator("decode"), dtype=torch.float64))
+    top = hierarchy.top_down_flat(torch.randn(4, 5, generator=generator("decode"), dtype=torch.float64))
     x = torch.rand(4, 1, 2, 2, generator=generator("x"), dtype=torch.float64) * 2 - 1
-    distribution = hierarchy.decode(z)
-    expected = Normal(torch.tanh(hierarchy.decoder(z[0])).reshape(4, 1, 2, 2), 0.3).log_prob(x).sum((1, 2, 3))
+    distribution = hierarchy.decode(top)
+    expected = Normal(torch.tanh(hierarchy.decoder(top.z[0])).reshape(4, 1, 2, 2), 0.3).log_prob(x).sum((1, 2, 3))
     torch.testing.assert_close(distribution.log_prob(x), expected)
     assert distribution.mean.shape == (4, 1, 2, 2)
 

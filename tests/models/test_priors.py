@@ -5,7 +5,7 @@ import torch
 from oracles import LinearHierarchy, joint_prior, mild_prior, quadratic_prior, spec, worst_moment_error
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from jebm.models.hierarchy import flatten, standard_normal_log_prob
+from jebm.models.hierarchy import TopDown, flatten, standard_normal_log_prob
 from jebm.models.layerwise import LayerwiseEnergy
 from jebm.models.mixture import MixturePrior
 from jebm.models.nets import frozen
@@ -13,20 +13,27 @@ from jebm.models.priors import GaussianPrior, JointPrior, build_prior
 from jebm.streams import generator
 
 
+class Shapes:
+    """All that an energy asks of a hierarchy."""
+
+    def __init__(self, *shapes):
+        self.latent_shapes = self.context_shapes = shapes
+
+
 def test_joint_prior_is_the_z_density_times_the_jacobian_of_the_transform():
     """log p(ε) = f(z) + log p_β(z) + log |det ∂T/∂ε| at z = T(ε): the definition, by another way than the code's."""
     hierarchy, prior = mild_prior()
     eps = torch.randn(5, 2, generator=generator("eps"))
-    z = hierarchy.transform_flat(eps)
+    top = hierarchy.top_down_flat(eps)
     log_det = torch.stack(
         [
             torch.linalg.slogdet(
-                torch.autograd.functional.jacobian(lambda e: flatten(hierarchy.transform_flat(e[None]))[0], row)
+                torch.autograd.functional.jacobian(lambda e: flatten(hierarchy.top_down_flat(e[None]).z)[0], row)
             ).logabsdet
             for row in eps
         ]
     )
-    expected = prior.energy(z) + hierarchy.log_prob(z) + log_det
+    expected = prior.energy(top) + hierarchy.log_prob(top.z) + log_det
     torch.testing.assert_close(prior.log_prob(eps), expected, rtol=0, atol=1e-5)
 
 
@@ -74,17 +81,17 @@ def test_build_prior_builds_what_the_block_names():
 
 
 def test_new_energy_is_zero_but_not_stuck_there():
-    energy = LayerwiseEnergy(((3,), (2,)), hidden=4, depth=1)
+    energy = LayerwiseEnergy(Shapes((3,), (2,)), hidden=4, depth=1)
     energy.initialise(generator("energy"))
     z = torch.randn(6, 3, generator=generator("z")), torch.randn(6, 2, generator=generator("z2"))
-    value = energy(z)
+    value = energy(TopDown(z, z))
     assert torch.equal(value, torch.zeros(6))
     value.sum().backward()
     assert all(net[-1].weight.grad.abs().sum() > 0 for net in energy.nets.values())
 
 
 def test_energy_sums_a_term_for_each_chosen_layer():
-    energy = LayerwiseEnergy(((3,), (2, 2)), hidden=4, depth=0)
+    energy = LayerwiseEnergy(Shapes((3,), (2, 2)), hidden=4, depth=0)
     stream = generator("terms")
     with torch.no_grad():
         for parameter in energy.parameters():
@@ -92,19 +99,19 @@ def test_energy_sums_a_term_for_each_chosen_layer():
     z = torch.randn(6, 3, generator=stream), torch.randn(6, 2, 2, generator=stream)
     first = z[0] @ energy.nets["1"][0].weight[0] + energy.nets["1"][0].bias
     second = z[1].flatten(1) @ energy.nets["2"][0].weight[0] + energy.nets["2"][0].bias
-    torch.testing.assert_close(energy.terms(z), torch.stack([first, second], 1))
-    torch.testing.assert_close(energy(z), first + second)
+    torch.testing.assert_close(energy.terms(TopDown(z, z)), torch.stack([first, second], 1))
+    torch.testing.assert_close(energy(TopDown(z, z)), first + second)
 
 
 @pytest.mark.parametrize(("layers", "blind"), [([1], 1), ([2], 0)])
 def test_energy_on_one_layer_ignores_the_other(layers, blind):
-    energy = LayerwiseEnergy(((3,), (3,)), hidden=4, depth=1, layers=layers)
+    energy = LayerwiseEnergy(Shapes((3,), (3,)), hidden=4, depth=1, layers=layers)
     stream = generator("one layer")
     with torch.no_grad():
         for parameter in energy.parameters():
             parameter.normal_(generator=stream)
     z = [torch.randn(6, 3, generator=stream).requires_grad_() for _ in range(2)]
-    seen = torch.autograd.grad(energy(tuple(z)).sum(), z, allow_unused=True)
+    seen = torch.autograd.grad(energy(TopDown(tuple(z), tuple(z))).sum(), z, allow_unused=True)
     assert seen[blind] is None
     assert seen[1 - blind].abs().sum() > 0
 
@@ -147,7 +154,7 @@ def test_mixture_is_restored_from_its_state():
 
 
 def test_frozen_restores_gradients_also_after_an_error():
-    energy = LayerwiseEnergy(((3,), (2,)), hidden=4, depth=1)
+    energy = LayerwiseEnergy(Shapes((3,), (2,)), hidden=4, depth=1)
     energy.nets["1"][0].bias.requires_grad_(False)
 
     def fail_inside():

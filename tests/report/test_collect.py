@@ -7,6 +7,7 @@ from toy import params
 
 from jebm.config import parse_params
 from jebm.errors import JebmError
+from jebm.files import write_json
 from jebm.metrics.records import MetricRecord
 from jebm.plan import make_plan
 from jebm.report.collect import collect
@@ -29,7 +30,10 @@ def study(tmp_path, monkeypatch):
             record.save(variant.sample_metrics.run_folder(seed) / "metrics.json")
             record = MetricRecord(seed)
             record.add("elbo", -1.0 / 3, 500, record.protocol("iw", {"b": 2}))
+            record.timings["seconds_of_something"] = 1.5 + seed
             record.save(variant.density_metrics.run_folder(seed) / "metrics.json")
+    for _, _, kind, path in PLAN.record_files():
+        write_json(path, {"seconds": 2.0, "parameters": 7, "kind": kind})
     record = MetricRecord(None)
     record.add("fd", 0.5, 1097, record.protocol("fd", {"a": 1}), samples=PLAN.variants["joint"].floor.id)
     record.save(PLAN.variants["joint"].floor.folder / "metrics.json")
@@ -41,7 +45,7 @@ def test_each_variant_gets_the_values_of_its_own_samples(study):
     frame = load_metrics(PLAN)
     fd = {(row.variant, row.seed): row.value for row in frame[frame.metric == "fd"].dropna().itertuples()}
     assert fd == {(v, s): 10 * i + s for i, v in enumerate(("gaussian", "joint", "joint-k40")) for s in (0, 1)}
-    assert len(frame) == 6 + 6 + 1
+    assert len(frame[frame.protocol != "this run"]) == 6 + 6 + 1
     assert len(frame[frame.variant == "data"]) == 1
 
 
@@ -72,3 +76,13 @@ def test_missing_record_names_the_file(study):
     path.unlink()
     with pytest.raises(JebmError, match=str(path)):
         collect(PLAN)
+
+
+def test_what_the_clock_measured_stands_apart(study):
+    collect(PLAN)
+    assert "seconds" not in (study / "results/toy/metrics.csv").read_text()
+    rows = (study / "results/toy/timings.csv").read_text().splitlines()
+    assert "joint,0,seconds_backbone,2.0" in rows
+    assert "joint,1,parameters_prior,7" in rows
+    assert "gaussian,1,seconds_of_something,2.5" in rows
+    assert not [row for row in rows if row.startswith("gaussian") and "prior" in row]  # it has nothing to train

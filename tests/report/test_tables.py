@@ -15,9 +15,11 @@ from jebm.report.tables import (
     Rendered,
     by_seed_table,
     detection_table,
+    keyed_table,
     latex,
     load_metrics,
     markdown,
+    matrix_table,
     metrics_table,
     render,
 )
@@ -267,6 +269,7 @@ def results(tmp_path, monkeypatch):
     rows = [*FD, ("data", "", "fd", 0.1)]
     lines = ["study,variant,seed,metric,value,n,protocol", *(f"toy,{v},{s},{m},{x},500,p@1" for v, s, m, x in rows)]
     (tmp_path / "results" / "toy" / "metrics.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "results" / "toy" / "timings.csv").write_text("variant,seed,metric,value\n")
     return tmp_path / "results" / "toy"
 
 
@@ -295,3 +298,25 @@ def test_floor_has_no_seed(results):
 def test_every_headline_metric_is_described():
     assert set(HEADLINE) <= set(METRICS)
     assert all(metric.better in (-1, 0, 1) for metric in METRICS.values())
+
+
+# Metrics under several keys ------------------------------------------------------------------------------------------
+
+KEYED = [
+    ("gaussian", 0, "kl:z1", 1.0), ("gaussian", 1, "kl:z1", 3.0), ("gaussian", 0, "kl:z2", 5.0),
+    ("gaussian", 1, "kl:z2", 5.0), ("gaussian", 0, "probe:z1", 0.5), ("gaussian", 1, "probe:z1", 0.5),
+    ("joint", 0, "kl:z1", 7.0), ("joint", 1, "kl:z1", 7.0),
+]  # fmt: skip
+
+
+def test_matrix_has_a_row_a_variant_and_a_column_a_key():
+    table = matrix_table(PLAN, spec("matrix", ["gaussian", "joint"], ["kl"]), frame(*KEYED))
+    assert table.headers == ["variant", "z1", "z2"]
+    assert cells(table) == {"gaussian": ["2.00 ± 1.41", "5.00 ± 0.00"], "joint": ["7.00 ± 0.00", "–"]}
+
+
+def test_keyed_table_has_a_row_a_key():
+    table = keyed_table(PLAN, spec("keyed", ["gaussian"], ["kl", "probe"]), frame(*KEYED))
+    assert table.headers == ["of", "KL", "probe ↑"]
+    assert cells(table) == {"z1": ["2.00 ± 1.41", "0.500 ± 0.000"], "z2": ["5.00 ± 0.00", "–"]}
+    assert any(note.startswith("KL: KL of the inference") and "sample count 500" in note for note in table.notes)

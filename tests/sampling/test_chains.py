@@ -146,7 +146,7 @@ def test_unadjusted_acceptance_is_one():
 def test_ancestral_sampler_draws_exactly_from_a_normalised_prior():
     class Two(Hierarchy):
         latent_shapes, image_shape = ((1,), (1,)), (1, 1, 1)
-        transform = log_prob = decode = infer = initialise = None
+        top_down = condition = decode = infer = initialise = None
 
     prior = GaussianPrior(Two())
     draws = build("sampler", spec("sampler", name="ancestral")).draw(prior, 2, 5, generator("a"), quiet)

@@ -7,7 +7,7 @@ import torch
 from oracles import SIGMAS, grid, mild_prior, quadratic_prior, worst_moment_error
 from torch.distributions import Independent, Normal
 
-from jebm.models.hierarchy import Hierarchy, standard_normal_log_prob
+from jebm.models.hierarchy import Hierarchy, TopDown, standard_normal_log_prob
 from jebm.models.priors import GaussianPrior
 from jebm.sampling.langevin import Langevin
 from jebm.sampling.pcnl import CrankNicolsonLangevin
@@ -27,13 +27,15 @@ class ScaleHierarchy(Hierarchy):
     latent_shapes = ((1,), (1,))
     image_shape = (1, 1, 1)
 
-    def transform(self, eps):
-        return eps[0] * torch.exp(eps[1]), eps[1]
+    def top_down(self, eps):
+        z = eps[0] * torch.exp(eps[1]), eps[1]
+        return TopDown(z, z)
 
-    def log_prob(self, z):
-        return (Normal(0.0, torch.exp(z[1])).log_prob(z[0]) + Normal(0.0, 1.0).log_prob(z[1])).sum(1)
+    def condition(self, z):
+        terms = Normal(0.0, torch.exp(z[1])).log_prob(z[0]), Normal(0.0, 1.0).log_prob(z[1])
+        return TopDown(z, z), torch.cat(terms, 1)
 
-    def decode(self, z):
+    def decode(self, top):
         raise NotImplementedError
 
     def infer(self, x, generator):
@@ -141,7 +143,7 @@ def test_whitened_target_keeps_the_upper_mean_where_the_wrong_base_density_drift
     hierarchy = ScaleHierarchy()
 
     def wrong(eps):
-        return hierarchy.log_prob(hierarchy.transform_flat(eps)) - standard_normal_log_prob(eps)
+        return hierarchy.log_prob(hierarchy.top_down_flat(eps).z) - standard_normal_log_prob(eps)
 
     ends = {
         name: run_chain(kernel, Target(function), start(4000, 2), 60, generator("toy", name)).x[:, 1]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from oracles import SIGMAS, TiltPrior, grid, mild_prior, quadratic_prior, spec, worst_moment_error
 
-from jebm.models.hierarchy import standard_normal_log_prob
+from jebm.models.hierarchy import TopDown, standard_normal_log_prob
 from jebm.models.priors import GaussianPrior
 from jebm.registry import build
 from jebm.sampling.partition import effective_fraction, estimate_log_partition, resample, tilts
@@ -29,7 +29,7 @@ def test_log_partition_agrees_with_quadrature_in_both_spaces():
     whitened = quadrature.log_integral(prior.log_prob(quadrature.points))
     fine = grid(9, 901)  # p(z_1 | z_2) is narrow
     z = fine.points[:, :1], fine.points[:, 1:]
-    direct = fine.log_integral(prior.energy(z) + hierarchy.log_prob(z))
+    direct = fine.log_integral(prior.energy(TopDown(z, z)) + hierarchy.log_prob(z))
     assert abs(quadrature.log_integral(standard_normal_log_prob(quadrature.points))) < 1e-4
     assert abs(whitened - direct) < 1e-3
     assert abs(found.value - whitened) < SIGMAS * found.standard_error

@@ -9,7 +9,7 @@ import torch
 from oracles import SIGMAS, LinearHierarchy, grid, joint_prior, mild_prior
 from torch.distributions import Normal, kl_divergence
 
-from jebm.config import Optimisation, TrainPrior
+from jebm.config import Optimisation, TrainBackbone, TrainPrior
 from jebm.errors import DivergedError, InterruptedRunError
 from jebm.models.chain import ChainHierarchy
 from jebm.models.hierarchy import flatten
@@ -50,13 +50,19 @@ def prior_settings(**settings):
     )
 
 
+def stage_1(ramps, steps, **settings):
+    return TrainBackbone(steps=steps, batch_size=8, learning_rate=0.01, kl_warmup=ramps, **settings)
+
+
 # Stage 1 -------------------------------------------------------------------------------------------------------------
 
 
 def test_elbo_loss_by_hand():
     """−mean log p(x|z) + Σ w_i KL_i at step 30 of 100, where the weights are 0.6 and 0.25."""
     hierarchy, batch = Backbone(), torch.tensor([3, 7, 7, 11])
-    loss, scalars = elbo_loss(hierarchy, PIXELS, [[0.0, 0.5], [0.2, 0.6]], 100, generator("elbo"))(30, batch)
+    loss, scalars = elbo_loss(hierarchy, PIXELS, stage_1([[0.0, 0.5], [0.2, 0.6]], steps=100), generator("elbo"))(
+        30, batch
+    )
     x, stream = PIXELS[batch], generator("elbo")
     context, eps, kl = x.flatten(1), {}, {}
     for layer in (1, 0):
@@ -78,7 +84,7 @@ def test_elbo_of_the_exact_posterior_is_the_evidence():
     """With q(ε|x) exact and both weights 1, −loss estimates log p(x): 60 batches of 100 draws, 5 standard errors."""
     hierarchy = LinearHierarchy((3, 2))
     x = torch.randn(1, 1, 1, 4, generator=generator("x"))
-    loss = elbo_loss(hierarchy, x, [[0, 0], [0, 0]], 10, generator("evidence"))
+    loss = elbo_loss(hierarchy, x, stage_1([[0.0, 0.0], [0.0, 0.0]], steps=10), generator("evidence"))
     values = torch.stack([loss(10, torch.zeros(100, dtype=torch.int64))[0] for _ in range(60)]).double()
     error = values.std() / math.sqrt(60)
     assert error < 0.05
@@ -87,14 +93,16 @@ def test_elbo_of_the_exact_posterior_is_the_evidence():
 
 def test_elbo_before_the_ramps_is_reconstruction_alone():
     hierarchy = Backbone()
-    loss, scalars = elbo_loss(hierarchy, PIXELS, [[0.5, 0.6], [0.5, 0.6]], 100, generator("elbo"))(0, torch.arange(4))
+    loss, scalars = elbo_loss(hierarchy, PIXELS, stage_1([[0.5, 0.6], [0.5, 0.6]], steps=100), generator("elbo"))(
+        0, torch.arange(4)
+    )
     assert torch.equal(loss, -scalars["log_px"])
 
 
 def train_backbone(folder, stop_at=None):
     hierarchy, stream = Backbone(stop_at), generator("train backbone")
     settings = Optimisation(steps=10, batch_size=8, learning_rate=0.01, log_every=3)
-    loss = elbo_loss(hierarchy, PIXELS, [[0.0, 0.5], [0.2, 0.6]], 10, stream)
+    loss = elbo_loss(hierarchy, PIXELS, stage_1([[0.0, 0.5], [0.2, 0.6]], steps=10), stream)
     trainer = Trainer(hierarchy, loss, settings, len(PIXELS), stream, StateFile(folder, {}), 1e9, "stage 1")
     trainer.run()
     return torch.cat([p.flatten() for p in hierarchy.parameters()]), trainer.history
@@ -146,7 +154,7 @@ def test_contrastive_gradient_is_that_of_the_negative_log_likelihood():
     loss.backward()
 
     def hidden(eps):  # df/dw of the last layer of f_2
-        return prior.energy.nets["2"][:-1](hierarchy.transform_flat(eps)[1]).detach().double()
+        return prior.energy.nets["2"][:-1](hierarchy.top_down_flat(eps).z[1]).detach().double()
 
     quadrature = grid()
     density = prior.log_prob(quadrature.points).detach()

@@ -6,7 +6,7 @@ import torch
 from jebm.config import Optimisation
 from jebm.streams import generator
 from jebm.training.batches import EpochSampler
-from jebm.training.schedules import kl_weights, learning_rate
+from jebm.training.schedules import kl_balance, kl_weights, learning_rate
 
 
 def rate(step, **settings):
@@ -91,3 +91,10 @@ def test_order_resumes_in_the_middle_of_an_epoch(taken):
     resumed.load_state_dict(state)
     other.set_state(random)
     assert [resumed.next().tolist() for _ in range(7)] == expected
+
+
+def test_kl_balance_has_mean_one_and_is_dear_for_a_busy_layer():
+    """(KL + 0.1) / dimensions, by hand: 1.1 / 2 and 0.1 / 4."""
+    factors = kl_balance(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 4.0]))
+    assert factors.tolist() == pytest.approx([2 * 0.55 / 0.575, 2 * 0.025 / 0.575])
+    assert float(factors.mean()) == pytest.approx(1)

@@ -66,7 +66,7 @@ def shrink(params: dict) -> dict:
     study = params["digits"]
     study["seeds"] = [1]
     study["dataset"] |= {"ood_count": 40, "ood_sets": ["uniform", "overlay"]}
-    study["features"] = {"steps": 40}
+    study["features"] = {"name": "classifier", "steps": 40}
     study["backbone"] |= {"hidden": 32}
     study["train_backbone"] |= {"steps": 60}
     study["train_prior"] |= {"steps": 10, "warmup_steps": 2}

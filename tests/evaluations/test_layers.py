@@ -1,0 +1,58 @@
+"""Layer by layer: KL and active units against what is known, the probe against what is there to be read."""
+
+import pytest
+import torch
+from oracles import LinearHierarchy
+
+from jebm.data.dataset import Dataset
+from jebm.evaluations.evaluation import Subject
+from jebm.evaluations.layers import Layers
+from jebm.metrics.records import MetricRecord
+from jebm.models.identity import Identity
+from jebm.models.priors import GaussianPrior
+from jebm.streams import generator
+
+
+class BlindTop(LinearHierarchy):
+    """The bottom layer's exact posterior; a top layer that the data do not reach."""
+
+    def __init__(self):
+        super().__init__((2, 3), sigma=0.2)
+        self.maps = [torch.zeros_like(weight) for weight in self.maps]
+
+
+@pytest.fixture(scope="module")
+def measured():
+    stream = generator("layers data")
+    images = {
+        split: torch.randint(17, (400, 1, 1, 4), generator=stream, dtype=torch.uint8) for split in ("train", "test")
+    }
+    # The class is what the first pixel says.
+    labels = {f"{split}_labels": (x[:, 0, 0, 0] > 8).long() for split, x in images.items()}
+    manifest = {"levels": 17, "image_shape": [1, 1, 4], "sha256": {"images.safetensors": "x"}}
+    hierarchy = BlindTop()
+    hierarchy.decoder = torch.tensor([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0], [0.0, 0.0]])
+    subject = Subject(
+        Dataset({**images, **labels}, manifest), hierarchy, GaussianPrior(hierarchy), Identity((1, 1, 4), 2),
+        lambda purpose: generator("layers", purpose), "cpu", "test",
+    )  # fmt: skip
+    record = MetricRecord(1)
+    Layers(draws=30).evaluate(subject, record)
+    return {value["metric"]: value["value"] for value in record.values}
+
+
+def test_units_that_the_data_move_are_active_and_no_others(measured):
+    assert measured["active_units:z1"] == 2
+    assert measured["active_units:z2"] == 0
+
+
+def test_kl_of_a_layer_that_the_data_do_not_reach_is_zero(measured):
+    assert measured["kl:z2"] == pytest.approx(0, abs=1e-6)
+    assert measured["kl:z1"] > 2
+    assert measured["kl_smallest"] == measured["kl:z2"]
+    assert measured["kl_total"] == pytest.approx(measured["kl:z1"] + measured["kl:z2"])
+
+
+def test_probe_reads_the_class_where_it_is(measured):
+    assert measured["probe:z1"] > 0.95
+    assert measured["probe:z2"] < 0.65

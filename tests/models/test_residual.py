@@ -1,0 +1,150 @@
+"""The residual top-down hierarchy: one density, one path, at every shape."""
+
+import pytest
+import torch
+from oracles import spec
+from torch.distributions import Normal, kl_divergence
+
+from jebm.models.hierarchy import flatten, normal_log_prob, standard_normal_log_prob
+from jebm.models.residual import ResidualHierarchy
+from jebm.registry import build
+from jebm.streams import generator
+
+SHAPES = {
+    "vector": ((1, 4, 4), {"groups": [3], "latent_channels": 2, "channels": [8]}),
+    "table": ((5,), {"groups": [2], "latent_channels": 2, "channels": [8]}),
+    "maps": ((2, 4, 4), {"groups": [2, 1], "resolutions": [4, 2], "channels": [4, 6], "latent_channels": 1}),
+    "maps and a vector": (
+        (1, 4, 4),
+        {"groups": [1, 2], "resolutions": [4, 1], "channels": [3, 6], "latent_channels": 1},
+    ),
+    "coarser than the image": ((1, 8, 8), {"groups": [2], "resolutions": [4], "channels": [4], "latent_channels": 1}),
+}
+
+
+def residual(name="vector", **settings):
+    image_shape, block = SHAPES[name]
+    hierarchy = ResidualHierarchy(image_shape, **block, inference_hidden=4, **settings)
+    hierarchy.initialise(generator("residual", name))
+    return hierarchy.double()
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_passes_agree_and_shapes_are_those_stated(name):
+    """Noise → latents, and the same latents given: one path; its density is N(ε) over the Jacobian's diagonal."""
+    hierarchy = residual(name)
+    eps = tuple(torch.randn(3, *s, generator=generator("eps"), dtype=torch.float64) for s in hierarchy.latent_shapes)
+    top = hierarchy.top_down(eps)
+    again, terms = hierarchy.condition(top.z)
+    assert [tuple(z.shape[1:]) for z in top.z] == list(hierarchy.latent_shapes)
+    assert [tuple(h.shape[1:]) for h in top.context] == list(hierarchy.context_shapes)
+    torch.testing.assert_close(flatten(again.context), flatten(top.context))
+    assert terms.shape == (3, hierarchy.layers)
+    assert hierarchy.decode(top).mean.shape == (3, *hierarchy.image_shape)
+    assert hierarchy.decode(top).log_prob(hierarchy.decode(top).mean).shape == (3,)
+
+
+@pytest.mark.parametrize("name", ["vector", "maps", "maps and a vector"])
+def test_change_of_variables_cancels_the_jacobian(name):
+    hierarchy = residual(name).requires_grad_(False)
+    eps = torch.randn(2, hierarchy.dimensions, generator=generator("eps"), dtype=torch.float64)
+    log_det = torch.stack(
+        [
+            torch.linalg.slogdet(
+                torch.autograd.functional.jacobian(lambda e: flatten(hierarchy.top_down_flat(e[None]).z)[0], row)
+            ).logabsdet
+            for row in eps
+        ]
+    )
+    assert log_det.abs().min() > 0.01  # so that the test can fail
+    expected = standard_normal_log_prob(eps) - log_det
+    torch.testing.assert_close(hierarchy.log_prob(hierarchy.top_down_flat(eps).z), expected, rtol=0, atol=1e-8)
+
+
+def test_context_of_a_layer_depends_on_it_and_the_layers_above_only():
+    hierarchy = residual()
+    eps = [torch.randn(1, 2, generator=generator("eps", i), dtype=torch.float64) for i in range(3)]
+    before = hierarchy.top_down(tuple(eps)).context
+    eps[1] = eps[1] + 1
+    after = hierarchy.top_down(tuple(eps)).context
+    assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [False, False, True]
+
+
+def test_every_layer_reaches_the_image_also_past_the_layers_below():
+    """What a plain chain does not do: with the latents below held, the image still moves."""
+    hierarchy = residual()
+    z = [torch.randn(1, 2, generator=generator("z", i), dtype=torch.float64) for i in range(3)]
+    means = [hierarchy.decode(hierarchy.condition(tuple(z))[0]).mean]
+    for layer in range(3):
+        moved = [value + (i == layer) for i, value in enumerate(z)]
+        means.append(hierarchy.decode(hierarchy.condition(tuple(moved))[0]).mean)
+    assert all((mean - means[0]).abs().max() > 1e-3 for mean in means[1:])
+
+
+def test_inference_path_is_the_generator_s_own():
+    hierarchy = residual().eval()
+    x = torch.rand(4, 1, 4, 4, generator=generator("x"), dtype=torch.float64) * 2 - 1
+    posterior = hierarchy.float().infer(x.float(), generator("q"))
+    top = hierarchy.top_down(posterior.eps)
+    torch.testing.assert_close(flatten(posterior.top.z), flatten(top.z))
+    torch.testing.assert_close(flatten(posterior.top.context), flatten(top.context))
+
+
+def test_infer_reports_the_density_and_divergence_of_its_own_draw():
+    hierarchy = residual().float().eval()
+    x = torch.rand(4, 1, 4, 4, generator=generator("x")) * 2 - 1
+    posterior = hierarchy.infer(x, generator("q"))
+    features = hierarchy._features(x, generator("unused"))
+    stream, above = generator("q"), None
+    for layer in reversed(range(3)):
+        h = hierarchy._path(layer, above, x)
+        mean, log_sd = hierarchy.groups[layer].posterior(h, features[0])
+        q = Normal(mean, log_sd.exp())
+        assert torch.equal(posterior.eps[layer], mean + log_sd.exp() * torch.randn(mean.shape, generator=stream))
+        torch.testing.assert_close(posterior.log_q[:, layer], q.log_prob(posterior.eps[layer]).sum(1))
+        torch.testing.assert_close(posterior.kl[:, layer], kl_divergence(q, Normal(0.0, 1.0)).sum(1))
+        above = posterior.top.context[layer]
+
+
+def test_condition_is_the_product_of_normals_read_off_the_path():
+    hierarchy = residual()
+    z = tuple(torch.randn(5, 2, generator=generator("z", i), dtype=torch.float64) for i in range(3))
+    top, terms = hierarchy.condition(z)
+    h = hierarchy._path(1, top.context[2], z[1])
+    mean, log_sd = hierarchy.groups[1].conditional(h)
+    torch.testing.assert_close(terms[:, 1], normal_log_prob(z[1], mean, log_sd))
+    assert log_sd.abs().max() < 2
+
+
+def test_dropout_and_noise_act_in_training_only():
+    x = torch.rand(4, 1, 4, 4, generator=generator("x")) * 2 - 1
+    for settings in ({"dropout": 0.5}, {"noise": 0.5}):
+        hierarchy, plain = residual(**settings).float(), residual().float()
+        expected = plain.eval().infer(x, generator("q")).kl
+        assert torch.equal(hierarchy.eval().infer(x, generator("q")).kl, expected)
+        trained = hierarchy.train().infer(x, generator("q")).kl
+        assert not torch.equal(trained, expected)
+        assert torch.equal(trained, hierarchy.infer(x, generator("q")).kl)  # all of it from the stream
+
+
+def test_dropped_features_keep_their_mean():
+    hierarchy = residual(dropout=0.3)
+    kept = hierarchy._drop(torch.ones(200_000), generator("drop"))
+    assert abs(kept.mean() - 1) < 5 * (0.3 / 0.7 / 200_000) ** 0.5
+    assert kept.unique().tolist() == pytest.approx([0.0, 1 / 0.7])
+
+
+def test_all_parameters_are_set_and_all_learn():
+    first, again = residual(), residual()
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    first = first.float()
+    x = torch.rand(4, 1, 4, 4, generator=generator("x")) * 2 - 1
+    posterior = first.infer(x, generator("q"))
+    (first.decode(posterior.top).log_prob(x).sum() - posterior.kl.sum()).backward()
+    silent = [name for name, p in first.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert silent == []
+
+
+def test_registered_under_its_name():
+    block = spec("backbone", name="residual", groups=[2], latent_channels=3)
+    assert build("backbone", block, (1, 8, 8)).latent_shapes == ((3,), (3,))
