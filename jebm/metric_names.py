@@ -28,6 +28,14 @@ METRICS = {
     "kl_total": Metric("total KL", 0, 2, "KL summed over layers, nats an image"),
     "active_units": Metric("active units", 0, 1, "latent dimensions whose posterior mean varies over images"),
     "probe": Metric("probe", 1, 3, "test accuracy of a linear probe for the class on a layer's posterior mean"),
+    "fd_without": Metric("FD without", -1, 2, "FD of the density when one term of f is left out after training"),
+    "fd_with_only": Metric(
+        "FD with only", -1, 2, "FD of the density when all other terms of f are left out after training"
+    ),
+    "ess_without": Metric("ESS without", 0, 3, "effective fraction of the importance weights behind FD without"),
+    "term_gap": Metric(
+        "gap of the term", 0, 2, "mean of f_i on posterior draws less its mean on the Gaussian prior, nats"
+    ),
     "seconds_backbone": Metric("stage 1, s", 0, 0, "training time on one core, as it was in this run"),
     "seconds_prior": Metric("stage 2, s", 0, 0, "training time on one core, as it was in this run"),
     "seconds_joint": Metric("training, s", 0, 0, "training time on one core, as it was in this run"),

@@ -45,6 +45,7 @@ COMPONENTS: dict[str, dict[str, str]] = {
     },
     "evaluation": {
         "layers": "jebm.evaluations.layers:Layers",
+        "terms": "jebm.evaluations.terms:Terms",
     },
     "sampler": {
         "ancestral": "jebm.sampling.samplers:Ancestral",

@@ -47,18 +47,27 @@ def resample(
 ) -> tuple[torch.Tensor, float]:
     """``count`` draws of p(ε) ∝ exp(tilt) N(0, I), resampled from ``pool`` Gaussian draws.
 
-    Returns them with the effective fraction of the weights. Systematic resampling: a draw appears ⌊n w⌋ or ⌈n w⌉ times.
+    Returns them with the effective fraction of the weights.
 
     Raises:
         DivergedError: the energy is NaN or +∞ on a draw, or −∞ on all.
     """
     eps = torch.randn(pool, dimensions, generator=generator, device=generator.device)
-    log_w = tilts(prior, eps).double()
+    log_w = tilts(prior, eps)
+    return choose(eps, log_w, count, generator), effective_fraction(log_w)
+
+
+def choose(eps: torch.Tensor, log_weights: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """``count`` rows of ε, in random order, each ⌊n w⌋ or ⌈n w⌉ times: systematic resampling.
+
+    Raises:
+        DivergedError: a weight is NaN or +∞, or all are 0.
+    """
+    log_w, pool = log_weights.double(), len(eps)
     if (bad := int((torch.isnan(log_w) | (log_w == math.inf)).sum())) or not torch.isfinite(log_w).any():
         raise DivergedError(f"importance resampling: the energy is not finite on {bad or pool} of {pool} draws")
     edges = torch.cumsum(torch.softmax(log_w, 0), 0)
     offset = torch.rand((), generator=generator, device=eps.device, dtype=torch.float64)
     points = (torch.arange(count, device=eps.device, dtype=torch.float64) + offset) / count
     index = torch.searchsorted(edges, points).clamp_(max=pool - 1)
-    order = torch.randperm(count, generator=generator, device=eps.device)
-    return eps[index[order]], effective_fraction(log_w)
+    return eps[index[torch.randperm(count, generator=generator, device=eps.device)]]

@@ -1,0 +1,69 @@
+"""Which terms of an energy do the work: the density with one term left out after training, or with one alone."""
+
+from __future__ import annotations
+
+import torch
+
+from jebm.evaluations.evaluation import Evaluation, Subject
+from jebm.metrics.records import MetricRecord
+from jebm.models.hierarchy import flatten
+from jebm.sampling.partition import choose, effective_fraction
+from jebm.types import Count, Reference
+
+
+class Terms(Evaluation):
+    """FD of importance-resampled draws without each term, and with each term only, under the term's name.
+
+    One pool of Gaussian draws serves all, so that the differences are of the terms and not of the noise. ``none`` is
+    the whole density. Leaving a term out is not the same as training without it, for which there are variants.
+
+    Args:
+        reference: the split that FD compares with.
+        pool: draws of the Gaussian prior to choose from.
+        count: draws chosen for each FD.
+    """
+
+    def __init__(self, *, reference: Reference = "test", pool: Count = 50_000, count: Count = 8_000):
+        self.reference, self.pool, self.count = reference, pool, count
+
+    @torch.no_grad()
+    def evaluate(self, subject: Subject, record: MetricRecord) -> dict[str, torch.Tensor]:
+        energy, dimensions = subject.prior.energy, subject.hierarchy.dimensions
+        names = [f"z{name}" for name in energy.nets]
+        eps = torch.randn(self.pool, dimensions, generator=subject.stream("pool"), device=subject.device)
+        values = self._terms(subject, eps)
+        facts = {
+            **subject.facts(self.reference),
+            "pool": self.pool,
+            "count": self.count,
+            "features": subject.space.about,
+        }
+        protocol = record.protocol("fd-terms", facts)
+        total = values.sum(1)
+        progress = subject.progress()
+        for position, name in enumerate(["none", *names]):
+            left = total if name == "none" else total - values[:, position - 1]
+            record.add(f"fd_without:{name}", self._fd(subject, eps, left, f"without {name}"), self.count, protocol)
+            record.add(f"ess_without:{name}", effective_fraction(left), self.pool, protocol)
+            if name != "none" and len(names) > 1:
+                alone = self._fd(subject, eps, values[:, position - 1], f"only {name}")
+                record.add(f"fd_with_only:{name}", alone, self.count, protocol)
+            progress("terms", position + 1, len(names) + 1)
+        self._add_gaps(subject, values, names, record)
+        return {}
+
+    def _terms(self, subject: Subject, eps: torch.Tensor) -> torch.Tensor:
+        """The terms of f on flat ε, (count, terms), nats."""
+        batches = [subject.prior.energy.terms(subject.hierarchy.top_down_flat(batch)) for batch in eps.split(10_000)]
+        return torch.cat(batches)
+
+    def _fd(self, subject: Subject, eps: torch.Tensor, log_weights: torch.Tensor, purpose: str) -> float:
+        return subject.frechet(choose(eps, log_weights, self.count, subject.stream(purpose)), self.reference)
+
+    def _add_gaps(self, subject: Subject, prior_values: torch.Tensor, names: list[str], record: MetricRecord) -> None:
+        x = subject.pixels(self.reference)
+        posterior = subject.hierarchy.infer(x, subject.stream("posterior"))
+        gaps = self._terms(subject, flatten(posterior.eps)).mean(0) - prior_values.mean(0)
+        protocol = record.protocol("term-gap", {**subject.facts(self.reference), "pool": self.pool})
+        for name, gap in zip(names, gaps, strict=True):
+            record.add(f"term_gap:{name}", gap, len(x), protocol)
