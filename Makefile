@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install reproduce report adopt test test-slow lint lock clean
+.PHONY: help install reproduce reproduce-all report adopt test test-slow lint lock clean
 
 help:
-	@echo "make reproduce   the whole digits study: data, training, samples, metrics, tables, figures, report"
+	@echo "make reproduce       the core study: data, training, samples, metrics, tables, figures, report"
+	@echo "make reproduce-all   the same and all further studies: depth, priors, chains, posterior, detection …"
 	@echo "make install     only the environment, in .venv"
 	@echo "make test        the tests           make test-slow   kills, clones and experiments through the real tools"
 	@echo "make lint        ruff, snakefmt, snakemake --lint"
@@ -28,19 +29,29 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 reproduce: $(VENV)/.installed
+	snakemake --cores all core
+	@$(MAKE) --no-print-directory report TARGET=core
+	@jebm show digits
+	@jebm compare-recorded digits
+	@echo "This was the core. \`make reproduce-all\` adds the further studies behind docs/findings.md."
+
+reproduce-all: $(VENV)/.installed
 	snakemake --cores all
 	@$(MAKE) --no-print-directory report
-	@jebm show
 	@jebm compare-recorded
 
 # After `git clone` and `dvc pull` on another machine: nothing is computed again if everything belongs together.
 adopt: $(VENV)/.installed
 	jebm adopt
 
-# Snakemake builds its HTML report from a finished run; it is made again only when a metric, table or figure changed.
+# Snakemake builds its HTML report from what is finished; it is made again only when a result or its target changed.
+TARGET ?= all
 report: $(VENV)/.installed
-	@if [ results/report.html -nt results/digits/metrics.csv ]; then :; else \
-	  echo "Writing results/report.html …"; mkdir -p logs && snakemake --report results/report.html --quiet > logs/report.log 2>&1 || { cat logs/report.log; exit 1; }; fi
+	@mkdir -p logs; if [ -e results/report.html ] && [ "$$(cat logs/report.target 2>/dev/null)" = "$(TARGET)" ] && \
+	  [ -z "$$(find results -mindepth 2 -newer results/report.html -type f)" ]; then :; else \
+	  echo "Writing results/report.html …"; \
+	  snakemake $(TARGET) --report results/report.html --quiet > logs/report.log 2>&1 || { cat logs/report.log; exit 1; }; \
+	  echo $(TARGET) > logs/report.target; fi
 
 test: $(VENV)/.installed
 	pytest -m "not slow"
