@@ -72,6 +72,8 @@ FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "layers": ("jebm.report.figures.layers:draw", ("dataset", "layers")),
     "energies": ("jebm.report.figures.energies:draw", ("density-metrics", "samples")),
     "training": ("jebm.report.figures.training:draw", ("backbone", "prior")),
+    "depth": ("jebm.report.figures.depth:draw", ("metrics",)),
+    "terms": ("jebm.report.figures.terms:draw", ("metrics",)),
     "roc": ("jebm.report.figures.roc:draw", ("density-metrics",)),
 }
 """How a figure is drawn, and the stages that it reads (``metrics``: the study's collected metrics)."""
