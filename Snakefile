@@ -47,7 +47,13 @@ rule figures:
 onstart:
     for line in keep_aside(STATUSES, PARAMETERS.runtime.keep_aside_hours):
         print(line, file=sys.stderr)
+    start_server()
 
 
 onsuccess:
+    stop_server()
     show_results()
+
+
+onerror:
+    stop_server()

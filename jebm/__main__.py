@@ -1,5 +1,18 @@
-"""``python -m jebm`` is the same as ``jebm``."""
+"""The start of ``jebm`` and ``python -m jebm``: a fork server does the work where one is running, else this process."""
 
-from jebm.cli import main
+import os
 
-main()
+from jebm.client import ADDRESS, hand_over
+
+
+def main() -> None:
+    """Imports the command line only when this process has to do the work itself: a fork has its libraries loaded."""
+    if ADDRESS in os.environ:
+        hand_over(os.environ[ADDRESS])
+    from jebm.cli import main
+
+    main()
+
+
+if __name__ == "__main__":
+    main()

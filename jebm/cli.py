@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from jebm import verbs
-from jebm.config import PARAMS, read_params
+from jebm.config import PARAMS, Compute, read_params
 from jebm.errors import JebmError
 from jebm.freshness import recorded
 from jebm.jobs import report_jobs, stage_job, stage_target
@@ -34,6 +34,13 @@ StudyName = Annotated[str, typer.Argument(help="A study of params.yaml, for inst
 StageId = Annotated[str, typer.Option("--id", help="The stage's identity (its folder's suffix); see `jebm variants`.")]
 VariantName = Annotated[str, typer.Option("--variant", help="A variant of the study, instead of --id.")]
 Seed = Annotated[int, typer.Option(help="The run's seed.")]
+
+forked = False
+"""Whether this process is a fork of ``jebm.server``, with NumPy and torch imported for one thread and no GPU."""
+
+
+class NeedsOwnProcess(Exception):  # noqa: N818 - no error: the client of the server does the work instead
+    """A fork can't do this job as a process of its own would."""
 
 
 def _plan(study: str) -> StudyPlan:
@@ -60,6 +67,8 @@ def _run(study: str, kind: str, id: str, variant: str, seed: int | None) -> None
         raise JebmError(f"'{variant}' has several of them, name one by --id: {known}")
     if kind == "prior" and not found.learned:
         raise JebmError(f"the {found.params.prior.name} prior has nothing to learn; `jebm draw-samples` needs no more")
+    if forked and found.params.compute != Compute(device="cpu", threads=1):
+        raise NeedsOwnProcess
     # Before NumPy and torch load: their thread pools are sized at import, and rounding depends on the size.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(found.params.compute.threads)
@@ -179,7 +188,7 @@ def render_figure(study: StudyName, name: Annotated[str, typer.Argument(help="A 
 def main() -> None:
     """Entry point: every mistake of a user ends in one message and a non-zero status, without a traceback."""
     try:
-        app()
+        app(prog_name="jebm")
     except JebmError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

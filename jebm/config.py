@@ -28,6 +28,8 @@ class Runtime(Section):
     """Training state is saved this often."""
     keep_aside_hours: NonNegative = 1.0
     """A finished result that took longer is kept in .jebm/aside before an edit of code or data replaces it."""
+    fork_server: bool = True
+    """Whether jobs on this machine are forks of one process that has imported the libraries, and so start at once."""
 
 
 class Compute(Section):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import pandas as pd
 
@@ -82,9 +83,14 @@ def test_runtime_settings_redo_nothing(tiny):
     assert NOTHING in dry.stdout + dry.stderr
 
 
-def test_metrics_agree_to_the_last_digit_on_one_core(tiny, new_tiny, tmp_path_factory):
+def test_metrics_agree_to_the_last_digit_on_one_core_and_without_the_fork_server(tiny, new_tiny, tmp_path_factory):
     other = new_tiny(tmp_path_factory.mktemp("one-core"))
+    params = other.params()
+    params["runtime"]["fork_server"] = False
+    other.write_params(params)
     other.run("snakemake", "--cores", "1", "results/digits/metrics.csv")
+    assert not (other.folder / "logs/server.log").exists()
+    assert (tiny.folder / "logs/server.log").exists() == (sys.platform == "linux")
     assert other.read("results/digits/metrics.csv") == tiny.read("results/digits/metrics.csv")
 
 

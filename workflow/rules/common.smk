@@ -2,6 +2,8 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 from jebm.config import PARAMS, parse_params, read_params
 from jebm.digests import DigestCache
@@ -10,6 +12,7 @@ from jebm.freshness import settle, statuses
 from jebm.jobs import all_jobs, report_jobs, stage_job, study_jobs
 from jebm.keep import keep_aside, restore
 from jebm.plan import RESULTS, make_plan, study_of
+from jebm.server import ForkServer
 
 
 def checked_plans():
@@ -70,6 +73,24 @@ def settled_statuses():
 
 # Jobs on a cluster parse this file again; only the process that plans them may decide.
 STATUSES = settled_statuses() if workflow.is_main_process else []
+
+
+SERVERS = []
+
+
+def start_server():
+    """Let jobs that run on this machine fork from one process; without it, each of them imports the libraries."""
+    local = workflow.is_main_process and workflow.executor_plugin.name == "local"
+    # Not on macOS: Accelerate, which NumPy and torch compute with there, does not survive a fork.
+    if PARAMETERS.runtime.fork_server and local and sys.platform == "linux":
+        with suppress(OSError):
+            SERVERS.append(ForkServer(Path("logs/server.log")))
+
+
+def stop_server():
+    """Not needed for jobs to end, only to leave nothing running behind the last line: the server sees this process end."""
+    while SERVERS:
+        SERVERS.pop().stop()
 
 
 def show_results():
