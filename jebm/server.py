@@ -38,8 +38,12 @@ HEAVY = (
     "safetensors.torch",
     "scipy.stats",
     "sklearn.datasets",
+    "sklearn.ensemble",
+    "sklearn.linear_model",
     "sklearn.metrics",
     "sklearn.mixture",
+    "sklearn.pipeline",
+    "sklearn.preprocessing",
     "tabulate",
     "torch._dynamo",  # the first step of an optimiser imports it
     "typer",
