@@ -6,7 +6,7 @@ MISTAKES = {
     "unknown key": (("train_prior", "lerning_rate"), 1.0, ["digits.train_prior.lerning_rate:", "learning_rate"]),
     "wrong type": (("train_backbone", "steps"), "many", ["digits.train_backbone.steps:", "integer", "'many'"]),
     "negative": (("train_prior", "chain", "steps"), -3, ["digits.train_prior.chain.steps:", "greater than or equal"]),
-    "length": (("train_backbone", "kl_warmup"), [[0.0, 0.1]], ["digits.train_backbone.kl_warmup:", "2 layers"]),
+    "length": (("train_backbone", "kl_warmup"), [[0.0, 0.1]] * 3, ["digits.train_backbone.kl_warmup:", "2 layers"]),
 }
 
 
