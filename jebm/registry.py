@@ -83,6 +83,7 @@ LAYER_ENERGIES = ("layerwise", "context", "cumulative")
 FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "samples": ("jebm.report.figures.samples:draw", ("dataset", "samples")),
     "langevin-steps": ("jebm.report.figures.langevin_steps:draw", ("metrics",)),
+    "energy-size": ("jebm.report.figures.energy_size:draw", ("metrics",)),
     "layers": ("jebm.report.figures.layers:draw", ("dataset", "layers")),
     "energies": ("jebm.report.figures.energies:draw", ("density-metrics", "samples")),
     "training": ("jebm.report.figures.training:draw", ("backbone", "prior")),
