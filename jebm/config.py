@@ -15,7 +15,17 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from jebm.errors import ParamsError
 from jebm.explain import explain, near
 from jebm.metric_names import DETECTION, FLOOR, METRICS
-from jebm.registry import EXACT_PRIORS, FIGURES, TABLES, Section, schema
+from jebm.registry import (
+    CHAINLESS_PRIORS,
+    EXACT_PRIORS,
+    FIGURES,
+    FITS,
+    LAYER_ENERGIES,
+    SEQUENTIAL_PRIORS,
+    TABLES,
+    Section,
+    schema,
+)
 from jebm.types import Count, Fraction, Natural, NonNegative, Positive
 
 PARAMS = Path("params.yaml")
@@ -71,8 +81,9 @@ class TrainingChain(Section):
 
 
 class TrainPrior(Optimisation):
-    chain: TrainingChain
-    """The chain that draws the negatives, started from the Gaussian prior at every iteration."""
+    chain: TrainingChain | None = None
+    """The chain that draws the negatives, started from the Gaussian prior at every iteration; none for priors that
+    are learned without (``ncp``)."""
 
 
 class TrainJoint(Optimisation):
@@ -115,8 +126,8 @@ class EvaluateDensity(Section):
     reference: Literal["validation", "test"] = "test"
     importance_samples: Count = 100
     """Draws of q(z|x) for each image in the importance-weighted bound."""
-    detection_samples: Count = 20
-    """Draws of q(z|x) for each image in the detection scores."""
+    detection_samples: Natural = 20
+    """Draws of q(z|x) for each image in the detection scores; 0 leaves detection out."""
     partition_samples: Count = 50_000
     """Draws of the Gaussian prior that estimate log Z."""
 
@@ -165,11 +176,27 @@ class Base(Section):
             raise ValueError(
                 f"@prior.energy.layers: is {chosen}; allowed are 'all' or different numbers from 1 (bottom) to {layers}"
             )
-        if self.draw_samples.sampler.name == "ancestral" and self.prior.name not in EXACT_PRIORS:
+        return self
+
+    @model_validator(mode="after")
+    def _prior_fits(self):
+        prior, sampler = self.prior.name, self.draw_samples.sampler.name
+        only_from = {"ancestral": EXACT_PRIORS, "sequential": SEQUENTIAL_PRIORS}.get(sampler, ())
+        only_by = "'sequential'" if prior in SEQUENTIAL_PRIORS else "'chain' or 'resampling'"
+        if (only_from and prior not in only_from) or (prior in SEQUENTIAL_PRIORS and sampler != "sequential"):
+            others = f", only from {' and '.join(only_from)}" if only_from else ""
             raise ValueError(
-                f"@draw_samples.sampler.name: 'ancestral' can't draw from the prior '{self.prior.name}', only from "
-                f"{' and '.join(EXACT_PRIORS)}; use 'chain' or 'resampling'"
+                f"@draw_samples.sampler.name: '{sampler}' can't draw from the prior '{prior}'{others}; use {only_by}"
             )
+        if prior in SEQUENTIAL_PRIORS and self.prior.energy.name not in LAYER_ENERGIES:
+            raise ValueError(
+                f"@prior.energy.name: '{self.prior.energy.name}' has no term a layer, which the prior '{prior}' needs; "
+                f"allowed: {', '.join(LAYER_ENERGIES)}"
+            )
+        learned = prior in FITS and "train_prior" in FITS[prior][1] and self.train_joint is None
+        if learned and (prior in CHAINLESS_PRIORS) != (self.train_prior.chain is None):
+            needs = "is learned without a chain: set it to null" if self.train_prior.chain else "needs one"
+            raise ValueError(f"@train_prior.chain: the prior '{prior}' {needs}")
         return self
 
 
@@ -232,6 +259,10 @@ class Study(Section):
             for variant in variants:
                 if variant not in self.variants:
                     raise ValueError(f"@{where}: '{variant}' is no variant;{near(variant, self.variants)}")
+        for name, variants in self.figures.items():
+            for variant in variants if "density-metrics" in FIGURES[name][1] else []:
+                if self.variants[variant].prior.name in SEQUENTIAL_PRIORS:
+                    raise ValueError(f"@figures.{name}: '{variant}' has no density that can be evaluated, nor shown")
         return self
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jebm.config import Base, Params, Study, canonical
 from jebm.errors import ParamsError
-from jebm.registry import FIGURES, FITS
+from jebm.registry import FIGURES, FITS, SEQUENTIAL_PRIORS
 
 IMAGES, MANIFEST = "images.safetensors", "manifest.json"
 WEIGHTS, HISTORY, RECORD = "weights.safetensors", "history.csv", "record.json"
@@ -200,6 +200,7 @@ class StudyPlan:
         samples = {**variant.floor.spec, "samples": sorted({other.samples.id for other in alike})}
         settings = variant.params.evaluate_density
         same = [v for v in self.variants.values() if v.backbone.id == variant.backbone.id]
+        same = [v for v in same if v.params.prior.name not in SEQUENTIAL_PRIORS]  # they have no density to evaluate
         priors = {other.prior.id for other in same if other.params.evaluate_density == settings}
         density = {"evaluate_density": canonical(settings), "priors": sorted(priors)}
         return replace(

@@ -29,11 +29,14 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "layerwise": "jebm.models.layerwise:LayerwiseEnergy",
         "concatenated": "jebm.models.concatenated:ConcatenatedEnergy",
         "context": "jebm.models.contextual:ContextEnergy",
+        "cumulative": "jebm.models.cumulative:CumulativeEnergy",
     },
     "prior": {
         "gaussian": "jebm.models.priors:GaussianPrior",
         "mixture": "jebm.models.mixture:MixturePrior",
         "ebm": "jebm.models.priors:JointPrior",
+        "ncp": "jebm.models.ncp:NoiseContrastivePrior",
+        "sequential": "jebm.models.sequential:SequentialPrior",
     },
     "kernel": {
         "langevin": "jebm.sampling.langevin:Langevin",
@@ -51,12 +54,15 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "ancestral": "jebm.sampling.samplers:Ancestral",
         "chain": "jebm.sampling.samplers:Chain",
         "resampling": "jebm.sampling.samplers:Resampling",
+        "sequential": "jebm.sampling.sequential:Sequential",
     },
 }
 
 FITS: dict[str, tuple[str, tuple[str, ...]]] = {
     "mixture": ("jebm.training.mixture:fit", ()),
     "ebm": ("jebm.training.ebm:fit", ("train_prior",)),
+    "ncp": ("jebm.training.ncp:fit", ("train_prior",)),
+    "sequential": ("jebm.training.sequential:fit", ("train_prior",)),
 }
 """How the prior of that name is learned, and the blocks of parameters that this uses besides the prior's own.
 
@@ -66,9 +72,19 @@ A prior that is not listed has nothing to learn."""
 EXACT_PRIORS = ("gaussian", "mixture")
 """Priors that the ancestral sampler can draw from."""
 
+CHAINLESS_PRIORS = ("ncp",)
+"""Priors that are trained by gradient, but without a chain."""
+
+SEQUENTIAL_PRIORS = ("sequential",)
+"""Priors that only the sequential sampler can draw from, layer by layer; their density can't be evaluated."""
+
+LAYER_ENERGIES = ("layerwise", "context", "cumulative")
+"""Energies with a term for each layer that sees no layer below it: what sequential priors need."""
+
 FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "samples": ("jebm.report.figures.samples:draw", ("dataset", "samples")),
     "langevin-steps": ("jebm.report.figures.langevin_steps:draw", ("metrics",)),
+    "energy-size": ("jebm.report.figures.energy_size:draw", ("metrics",)),
     "layers": ("jebm.report.figures.layers:draw", ("dataset", "layers")),
     "energies": ("jebm.report.figures.energies:draw", ("density-metrics", "samples")),
     "training": ("jebm.report.figures.training:draw", ("backbone", "prior")),

@@ -75,12 +75,12 @@ class ChainHierarchy(Hierarchy):
         mean, raw = self.generator_nets[layer](above).chunk(2, dim=1)
         return mean, self.scale_limit * (torch.tanh(raw / self.scale_limit) - 1)
 
-    def top_down(self, eps: Latents) -> TopDown:
-        z = [eps[-1]]
-        for layer in reversed(range(self.layers - 1)):
-            mean, log_sd = self._conditional(layer, z[0])
-            z.insert(0, mean + torch.exp(log_sd) * eps[layer])
-        return TopDown(tuple(z), tuple(z))
+    def descend(self, above: TopDown, eps: torch.Tensor) -> TopDown:
+        if not above.z:
+            return TopDown((eps,), (eps,))
+        mean, log_sd = self._conditional(self.layers - len(above.z) - 1, above.z[0])
+        z = (mean + torch.exp(log_sd) * eps, *above.z)
+        return TopDown(z, z)
 
     def condition(self, z: Latents) -> tuple[TopDown, torch.Tensor]:
         zero = torch.zeros_like(z[-1])

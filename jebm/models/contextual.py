@@ -10,15 +10,13 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
 
-from jebm.models.energy import Energy
+from jebm.models.energy import LayerEnergy, layer_nets
 from jebm.models.hierarchy import Hierarchy, TopDown
-from jebm.models.nets import mlp
 from jebm.types import Count, LayerChoice, Natural
 
 
-class ContextEnergy(Energy):
+class ContextEnergy(LayerEnergy):
     """A multilayer perceptron on the context of each chosen layer.
 
     Args:
@@ -29,9 +27,8 @@ class ContextEnergy(Energy):
 
     def __init__(self, hierarchy: Hierarchy, *, hidden: Count = 64, depth: Natural = 2, layers: LayerChoice = "all"):
         super().__init__()
-        shapes = hierarchy.context_shapes
-        chosen = range(1, len(shapes) + 1) if layers == "all" else layers
-        self.nets = nn.ModuleDict({str(i): mlp(math.prod(shapes[i - 1]), 1, hidden, depth) for i in chosen})
+        sizes = [math.prod(shape) for shape in hierarchy.context_shapes]
+        self.nets = layer_nets(sizes, hidden, depth, layers)
 
-    def terms(self, top: TopDown) -> torch.Tensor:
-        return torch.cat([net(top.context[int(i) - 1].flatten(1)) for i, net in self.nets.items()], dim=1)
+    def term(self, number: int, top: TopDown) -> torch.Tensor:
+        return self.nets[str(number)](top.context[0].flatten(1)).squeeze(1)

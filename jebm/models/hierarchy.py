@@ -8,6 +8,7 @@ dimensions) of all layers of ε side by side, bottom first.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -27,6 +28,14 @@ class TopDown(NamedTuple):
     context: Latents
     """For each layer what the pass knows once it has taken z_i in: features that depend on z_i … z_L. A chain, in
     which each layer is fed by the one above alone, has no other features than z_i itself."""
+
+    def upper(self, layer: int) -> "TopDown":
+        """What the pass had left when it had come down to ``layer`` (from 0); of no layer: where it starts."""
+        return TopDown(self.z[layer:], self.context[layer:])
+
+
+START = TopDown((), ())
+"""A pass that has taken in no layer yet."""
 
 
 class Posterior(NamedTuple):
@@ -53,9 +62,20 @@ class Hierarchy(nn.Module, ABC):
         """Shape of each layer's context without the batch, bottom first."""
         return self.latent_shapes
 
-    @abstractmethod
+    def descend(self, above: TopDown, eps: torch.Tensor) -> TopDown:
+        """The pass one layer further down.
+
+        A hierarchy defines this, or else :meth:`top_down` as a whole; then its layers can't be sampled one by one.
+
+        Args:
+            above: what the layers above have left (``START`` for the top layer).
+            eps: whitened noise of the next layer below them, (batch, *shape).
+        """
+        raise NotImplementedError(f"{type(self).__name__} can't descend layer by layer")
+
     def top_down(self, eps: Latents) -> TopDown:
         """The pass that turns noise into latents, z = T(ε)."""
+        return reduce(self.descend, reversed(eps), START)
 
     @abstractmethod
     def condition(self, z: Latents) -> tuple[TopDown, torch.Tensor]:

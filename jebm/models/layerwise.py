@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
-from torch import nn
 
-from jebm.models.energy import Energy
+from jebm.models.energy import LayerEnergy, layer_nets
 from jebm.models.hierarchy import Hierarchy, TopDown
-from jebm.models.nets import mlp
 from jebm.types import Count, LayerChoice, Natural
 
 
-class LayerwiseEnergy(Energy):
+class LayerwiseEnergy(LayerEnergy):
     """A multilayer perceptron for each chosen layer.
 
     Args:
@@ -24,9 +20,7 @@ class LayerwiseEnergy(Energy):
 
     def __init__(self, hierarchy: Hierarchy, *, hidden: Count = 128, depth: Natural = 2, layers: LayerChoice = "all"):
         super().__init__()
-        shapes = hierarchy.latent_shapes
-        chosen = range(1, len(shapes) + 1) if layers == "all" else layers
-        self.nets = nn.ModuleDict({str(i): mlp(math.prod(shapes[i - 1]), 1, hidden, depth) for i in chosen})
+        self.nets = layer_nets(hierarchy.layer_dims, hidden, depth, layers)
 
-    def terms(self, top: TopDown) -> torch.Tensor:
-        return torch.cat([net(top.z[int(i) - 1].flatten(1)) for i, net in self.nets.items()], dim=1)
+    def term(self, number: int, top: TopDown) -> torch.Tensor:
+        return self.nets[str(number)](top.z[0].flatten(1)).squeeze(1)

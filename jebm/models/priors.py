@@ -22,6 +22,9 @@ class Prior(nn.Module, ABC):
 
     normalised = False
     """Whether Z = 1 is known exactly, and :meth:`sample` draws exactly."""
+    evaluable = True
+    """Whether :meth:`tilt` is known, up to one constant. Without it there is no likelihood, no outlier score, no
+    resampling and no chain over all layers at once."""
 
     @abstractmethod
     def tilt(self, eps: torch.Tensor) -> torch.Tensor:
@@ -56,13 +59,10 @@ class GaussianPrior(Prior):
         return torch.randn(count, self.dimensions, generator=generator, device=generator.device)
 
 
-class JointPrior(Prior):
-    """The joint EBM prior p(z) ∝ exp(f(z)) p_β(z): tilt(ε) = f(T(ε)) (arXiv 2306.06323, eq. 7).
+class EnergyPrior(Prior):
+    """What priors with an energy on the top-down pass of a frozen backbone share."""
 
-    The density that looks natural in ε-space, f(T(ε)) + log p_β(T(ε)), is another one: it counts the Jacobian of T.
-    """
-
-    def __init__(self, hierarchy: Hierarchy, *, energy: EnergyBlock):
+    def __init__(self, hierarchy: Hierarchy, energy: Any):
         super().__init__()
         # In a list, so that the frozen backbone is neither a parameter of the prior nor saved with it.
         self._hierarchy = [hierarchy]
@@ -74,6 +74,16 @@ class JointPrior(Prior):
 
     def initialise(self, generator: torch.Generator) -> None:
         self.energy.initialise(generator)
+
+
+class JointPrior(EnergyPrior):
+    """The joint EBM prior p(z) ∝ exp(f(z)) p_β(z): tilt(ε) = f(T(ε)) (arXiv 2306.06323, eq. 7).
+
+    The density that looks natural in ε-space, f(T(ε)) + log p_β(T(ε)), is another one: it counts the Jacobian of T.
+    """
+
+    def __init__(self, hierarchy: Hierarchy, *, energy: EnergyBlock):
+        super().__init__(hierarchy, energy)
 
     def tilt(self, eps: torch.Tensor) -> torch.Tensor:
         return self.energy(self.hierarchy.top_down_flat(eps))

@@ -170,15 +170,12 @@ class ResidualHierarchy(Hierarchy):
             return self.start.expand(len(like), *self.start.shape)
         return self.groups[layer].enter(h)
 
-    def top_down(self, eps: Latents) -> TopDown:
-        h, z, context = None, [], []
-        for layer in reversed(range(self.layers)):
-            h = self._path(layer, h, eps[layer])
-            mean, log_sd = self.groups[layer].conditional(h)
-            z.append(mean + torch.exp(log_sd) * eps[layer])
-            h = self.groups[layer].advance(h, z[-1])
-            context.append(h)
-        return TopDown(tuple(z[::-1]), tuple(context[::-1]))
+    def descend(self, above: TopDown, eps: torch.Tensor) -> TopDown:
+        layer = self.layers - len(above.z) - 1
+        h = self._path(layer, above.context[0] if above.context else None, eps)
+        mean, log_sd = self.groups[layer].conditional(h)
+        z = mean + torch.exp(log_sd) * eps
+        return TopDown((z, *above.z), (self.groups[layer].advance(h, z), *above.context))
 
     def condition(self, z: Latents) -> tuple[TopDown, torch.Tensor]:
         h, terms, context = None, [], []

@@ -35,6 +35,15 @@ class Sampler(ABC):
         """``count`` draws from the prior."""
 
 
+def refuse_non_finite(non_finite: int, count: int, steps: int) -> None:
+    """Raises DivergedError if some of the chains are not finite."""
+    if non_finite:
+        raise DivergedError(
+            f"{non_finite} of {count} chains are not finite after {steps} steps; "
+            "lower draw_samples.sampler.kernel.step_size or set its adjusted: true"
+        )
+
+
 class Ancestral(Sampler):
     """Exact draws, for priors that have them: the Gaussian prior and mixtures."""
 
@@ -72,11 +81,7 @@ class Chain(Sampler):
                 non_finite += int(result.non_finite)
                 done += size
                 progress("chains", done, count)
-        if non_finite:
-            raise DivergedError(
-                f"{non_finite} of {count} chains are not finite after {self.steps} steps; "
-                "lower draw_samples.sampler.kernel.step_size or set its adjusted: true"
-            )
+        refuse_non_finite(non_finite, count, self.steps)
         return Draws(torch.cat(ends), {"acceptance": acceptance / count, "langevin_steps": self.steps})
 
 

@@ -22,7 +22,9 @@ def run(job: Run) -> None:
         prior, hierarchy.dimensions, settings.count, job.stream("draw"), Progress(job.title)
     )
     images = decode_images(hierarchy, eps, data.levels)
-    tensors = {"images": images, "eps": eps, "tilt": tilts(prior, eps)}
+    tensors = {"images": images, "eps": eps}
+    if prior.evaluable:
+        tensors["tilt"] = tilts(prior, eps)
     write_tensors(job.folder / SAMPLES, tensors, {"stage": job.stage.id, "seed": job.seed, "diagnostics": diagnostics})
 
 

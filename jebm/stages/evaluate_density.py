@@ -28,7 +28,8 @@ def run(job: Run) -> None:
         prior = load_prior(job, hierarchy, variant)
         density = Density(job, data, hierarchy, prior, record, prior_id)
         density.add_likelihood()
-        density.add_detection()
+        if density.settings.detection_samples:
+            density.add_detection()
         arrays |= {f"{prior_id}/{name}": tensor for name, tensor in density.arrays.items()}
     write_tensors(job.folder / ARRAYS, arrays, {"stage": job.stage.id, "seed": job.seed})
     record.save(job.folder / METRICS)

@@ -1,12 +1,14 @@
 """Stage 2: the energies by maximum likelihood on a frozen backbone (arXiv 2306.06323, eq. 9, section 3.2)."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
-from torch import nn
 
 from jebm.config import TrainPrior
 from jebm.models.hierarchy import Hierarchy, flatten
 from jebm.models.nets import frozen
-from jebm.models.priors import JointPrior
+from jebm.models.priors import EnergyPrior, JointPrior
 from jebm.registry import build
 from jebm.sampling.run import run_chain
 from jebm.sampling.target import Target
@@ -40,9 +42,10 @@ def contrastive_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainPri
     return loss
 
 
-def fit(
+def fit_energies(
+    objective: Callable[..., Loss],
     hierarchy: Hierarchy,
-    prior: nn.Module,
+    prior: EnergyPrior,
     pixels: dict[str, torch.Tensor],
     settings: TrainPrior,
     generator: torch.Generator,
@@ -50,11 +53,14 @@ def fit(
     checkpoint_seconds: float,
     title: str,
 ) -> tuple[list[dict], dict]:
-    """Learn the energies; returns the history and facts for the record."""
+    """Learn the energies by ``objective(prior, images, settings, generator)``; history, and facts for the record."""
     prior.initialise(generator)
     for parameter in hierarchy.parameters():
         parameter.requires_grad_(False)
-    loss = contrastive_loss(prior, pixels["train"], settings, generator)
+    loss = objective(prior, pixels["train"], settings, generator)
     trainer = Trainer(prior, loss, settings, len(pixels["train"]), generator, state, checkpoint_seconds, title)
     trainer.run()
     return trainer.history, {"steps": trainer.step, "seconds": round(trainer.seconds, 1)}
+
+
+fit = partial(fit_energies, contrastive_loss)

@@ -1,0 +1,67 @@
+"""The sampler of sequential priors: chains a layer at a time, from the top."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from jebm.models.hierarchy import START, flatten
+from jebm.models.nets import frozen
+from jebm.models.sequential import SequentialPrior
+from jebm.registry import build
+from jebm.sampling.kernel import Kernel
+from jebm.sampling.run import run_chain
+from jebm.sampling.samplers import Draws, Sampler, refuse_non_finite
+from jebm.sampling.target import Target
+from jebm.types import Count, KernelBlock
+
+
+class Sequential(Sampler):
+    """ε_L by a chain from N(0, I), then ε_{L−1} given where that ended, and so on down.
+
+    Args:
+        kernel: one transition.
+        steps: transitions of each chain, on every layer.
+        chains: how many run side by side.
+    """
+
+    def __init__(self, *, kernel: KernelBlock, steps: Count, chains: Count = 2000):
+        self.kernel, self.steps, self.chains = build("kernel", kernel), steps, chains
+
+    def draw(self, prior, dimensions, count, generator, progress):
+        ends, acceptance, non_finite, done = [], 0.0, 0, 0
+        while done < count:
+            size = min(self.chains, count - done)
+            eps, accepted, bad = descend(prior, self.kernel, self.steps, size, generator)
+            ends.append(eps)
+            acceptance += accepted * size
+            non_finite += bad
+            done += size
+            progress("chains", done, count)
+        refuse_non_finite(non_finite, count, self.steps)
+        return Draws(torch.cat(ends), {"acceptance": acceptance / count, "langevin_steps": self.steps})
+
+
+@torch.no_grad()
+def descend(
+    prior: SequentialPrior, kernel: Kernel, steps: int, count: int, generator: torch.Generator
+) -> tuple[torch.Tensor, float, int]:
+    """One population from the top layer to the bottom.
+
+    Returns flat ε (count, dimensions), the accepted fraction of the proposals on the layers that have an energy, and
+    how many chains ended on something that is not finite, on any layer.
+    """
+    above, layers, acceptance, non_finite = START, [], [], 0
+    for number in range(prior.hierarchy.layers, 0, -1):
+        dims = prior.hierarchy.layer_dims[number - 1]
+        eps = torch.randn(count, dims, generator=generator, device=generator.device)
+        if prior.energy.has(number):
+            with frozen(prior):
+                chain = run_chain(kernel, Target(partial(prior.layer_tilt, above)), eps, steps, generator)
+            eps = chain.x
+            acceptance.append(float(chain.acceptance))
+            non_finite = max(non_finite, int(chain.non_finite))
+        layers.insert(0, eps)
+        above = prior.descend(above, eps)
+    return flatten(tuple(layers)), sum(acceptance) / len(acceptance), non_finite

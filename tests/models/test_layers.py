@@ -1,0 +1,120 @@
+"""Descending layer by layer, terms of one layer, and the sequential prior, which has no tilt."""
+
+import pytest
+import torch
+from oracles import spec
+
+from jebm.models.chain import ChainHierarchy
+from jebm.models.contextual import ContextEnergy
+from jebm.models.cumulative import CumulativeEnergy
+from jebm.models.hierarchy import START, Hierarchy, flatten
+from jebm.models.layerwise import LayerwiseEnergy
+from jebm.models.priors import Prior
+from jebm.models.residual import ResidualHierarchy
+from jebm.models.sequential import SequentialPrior
+from jebm.registry import COMPONENTS, EXACT_PRIORS, LAYER_ENERGIES, SEQUENTIAL_PRIORS, component_class
+from jebm.streams import generator
+
+
+def backbones():
+    chain = ChainHierarchy((1, 2, 2), latent_dims=[4, 3, 2], hidden=6, depth=1)
+    deep = ResidualHierarchy((1, 2, 2), groups=[4], latent_channels=3, channels=[8])
+    maps = ResidualHierarchy((1, 4, 4), groups=[2, 1], latent_channels=2, resolutions=[2, 1], channels=[3, 5])
+    for hierarchy in (chain, deep, maps):
+        hierarchy.initialise(generator("backbone"))
+        yield hierarchy.requires_grad_(False)
+
+
+BACKBONES = pytest.mark.parametrize("hierarchy", list(backbones()), ids=["chain", "residual", "residual maps"])
+
+
+@BACKBONES
+def test_pass_by_layers_is_that_of_the_inference_network_and_of_given_latents(hierarchy):
+    x = torch.rand(5, *hierarchy.image_shape, generator=generator("x"))
+    posterior = hierarchy.infer(x, generator("q"))
+    top = hierarchy.top_down(posterior.eps)
+    for other in (posterior.top, hierarchy.condition(top.z)[0]):
+        torch.testing.assert_close(flatten(other.z), flatten(top.z))
+        torch.testing.assert_close(flatten(other.context), flatten(top.context))
+
+
+@BACKBONES
+def test_descending_from_a_part_of_a_pass_goes_on_with_it(hierarchy):
+    eps = hierarchy.split(torch.randn(5, hierarchy.dimensions, generator=generator("eps")))
+    full = hierarchy.top_down(eps)
+    assert full.upper(hierarchy.layers) == START
+    for layer in range(hierarchy.layers):
+        part = hierarchy.descend(full.upper(layer + 1), eps[layer])
+        assert all(map(torch.equal, part.z, full.z[layer:]))
+        assert all(map(torch.equal, part.context, full.context[layer:]))
+        assert len(part.z) == len(part.context) == hierarchy.layers - layer
+
+
+def test_a_hierarchy_that_does_not_descend_says_so():
+    with pytest.raises(NotImplementedError, match="can't descend"):
+        Hierarchy.descend(object(), START, torch.zeros(1, 1))
+
+
+def randomised(energy):
+    energy.initialise(generator("energy"))
+    for net in energy.nets.values():
+        net[-1].weight.data.normal_(generator=generator("last"))
+    return energy
+
+
+@BACKBONES
+@pytest.mark.parametrize("kind", [LayerwiseEnergy, ContextEnergy, CumulativeEnergy])
+def test_terms_see_their_layer_and_those_above_only(hierarchy, kind):
+    energy = randomised(kind(hierarchy, hidden=4, depth=1))
+    eps = torch.randn(3, hierarchy.dimensions, generator=generator("eps")).requires_grad_(True)
+    terms = energy.terms(hierarchy.top_down_flat(eps))
+    ends = torch.tensor(hierarchy.layer_dims).cumsum(0)
+    for layer, (term, end) in enumerate(zip(terms.unbind(1), ends, strict=True)):
+        (gradient,) = torch.autograd.grad(term.sum(), eps, retain_graph=True)
+        below = end - hierarchy.layer_dims[layer]
+        assert (gradient[:, :below] == 0).all()
+        assert (gradient[:, below:end] != 0).any()
+        assert (gradient[:, end:] != 0).any() == (layer + 1 < hierarchy.layers)
+
+
+def test_cumulative_term_is_a_perceptron_on_the_layer_and_all_above():
+    hierarchy = next(backbones())
+    energy = randomised(CumulativeEnergy(hierarchy, hidden=4, depth=1, layers=[2]))
+    z = hierarchy.transform(hierarchy.split(torch.randn(3, 9, generator=generator("eps"))))
+    expected = energy.nets["2"](torch.cat([z[1], z[2]], 1)).squeeze(1)
+    eps = hierarchy.split(torch.randn(3, 9, generator=generator("eps")))
+    assert torch.equal(energy(hierarchy.top_down(eps)), expected)
+    assert [energy.has(number) for number in (1, 2, 3)] == [False, True, False]
+
+
+@BACKBONES
+@pytest.mark.parametrize("kind", LAYER_ENERGIES)
+def test_layer_tilts_are_the_terms_of_the_energy(hierarchy, kind):
+    prior = SequentialPrior(hierarchy, energy=spec("energy", name=kind, hidden=4, depth=1))
+    randomised(prior.energy)
+    eps = hierarchy.split(torch.randn(3, hierarchy.dimensions, generator=generator("eps")))
+    top = hierarchy.top_down(eps)
+    tilts = [prior.layer_tilt(top.upper(i + 1), layer.flatten(1)) for i, layer in enumerate(eps)]
+    torch.testing.assert_close(torch.stack(tilts, 1), prior.energy.terms(top))
+
+
+def test_layers_without_an_energy_have_no_tilt():
+    hierarchy = next(backbones())
+    prior = SequentialPrior(hierarchy, energy=spec("energy", name="layerwise", hidden=4, depth=1, layers=[1]))
+    assert torch.equal(prior.layer_tilt(START, torch.ones(3, 2)), torch.zeros(3))
+
+
+def test_sequential_prior_refuses_to_pass_for_a_density():
+    prior = SequentialPrior(next(backbones()), energy=spec("energy", name="layerwise", hidden=4, depth=1))
+    for ask in (prior.tilt, prior.log_prob):
+        with pytest.raises(NotImplementedError, match="not known"):
+            ask(torch.zeros(2, 9))
+
+
+def test_registry_knows_what_each_prior_offers():
+    priors = {name: component_class("prior", name) for name in COMPONENTS["prior"]}
+    assert all(issubclass(prior, Prior) for prior in priors.values())
+    assert {name for name, prior in priors.items() if prior.normalised} == set(EXACT_PRIORS)
+    assert {name for name, prior in priors.items() if not prior.evaluable} == set(SEQUENTIAL_PRIORS)
+    energies = {name: component_class("energy", name) for name in COMPONENTS["energy"]}
+    assert {name for name, energy in energies.items() if hasattr(energy, "term")} == set(LAYER_ENERGIES)
