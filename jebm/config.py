@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from jebm.errors import ParamsError
 from jebm.explain import explain, near
 from jebm.metric_names import DETECTION, FLOOR, METRICS
-from jebm.registry import EXACT_PRIORS, FIGURES, TABLES, Section, schema
+from jebm.registry import EXACT_PRIORS, FIGURES, JOINT_PRIORS, TABLES, Section, schema
 from jebm.types import Count, Fraction, Natural, NonNegative, Positive
 
 PARAMS = Path("params.yaml")
@@ -90,11 +90,15 @@ class TrainJoint(Optimisation):
     """The chain that draws the negatives from the prior."""
     posterior_chain: TrainingChain | None = None
     """The chain that draws the positives, for ``mcmc``."""
+    posterior_start: Literal["prior", "network"] = "prior"
+    """Where that chain starts: N(0, I) in whitened space (the paper), or a draw of the inference network."""
 
     @model_validator(mode="after")
     def _chain_fits_the_method(self):
         if (self.method == "mcmc") != (self.posterior_chain is not None):
             raise ValueError("@posterior_chain: is needed by the method 'mcmc', and by no other")
+        if self.method != "mcmc" and self.posterior_start != "prior":
+            raise ValueError("@posterior_start: only the method 'mcmc' has a posterior chain to start")
         return self
 
 
@@ -145,10 +149,21 @@ class Base(Section):
     @model_validator(mode="after")
     def _layers_agree(self):
         layers = layer_count(self.backbone)
-        if len(self.train_backbone.kl_warmup) not in (1, layers):
+        ramps = {"train_backbone": self.train_backbone.kl_warmup}
+        if self.train_joint:
+            ramps["train_joint"] = self.train_joint.kl_warmup
+        for block, entries in ramps.items():
+            if len(entries) not in (1, layers):
+                raise ValueError(
+                    f"@{block}.kl_warmup: has {len(entries)} entries, but the backbone "
+                    f"has {layers} layers; give one [start, end] a layer, bottom first, or a single one for all"
+                )
+            if any(start > end for start, end in entries):
+                raise ValueError(f"@{block}.kl_warmup: each entry is [start, end] with start ≤ end")
+        if self.train_joint and self.prior.name not in JOINT_PRIORS:
             raise ValueError(
-                f"@train_backbone.kl_warmup: has {len(self.train_backbone.kl_warmup)} entries, but the backbone "
-                f"has {layers} layers; give one [start, end] a layer, bottom first, or a single one for all"
+                f"@prior.name: '{self.prior.name}' can't be trained with the backbone, as 'train_joint' asks for, "
+                f"only {' and '.join(JOINT_PRIORS)}"
             )
         scales = [len(getattr(self.backbone, key, [])) for key in ("groups", "channels", "resolutions")]
         if len(set(scales)) > 1:
@@ -156,8 +171,6 @@ class Base(Section):
                 f"@backbone.groups: has {scales[0]} entries, channels {scales[1]} and resolutions {scales[2]}; "
                 "give one of each for every scale, the finest first"
             )
-        if any(start > end for start, end in self.train_backbone.kl_warmup):
-            raise ValueError("@train_backbone.kl_warmup: each entry is [start, end] with start ≤ end")
         chosen = getattr(getattr(self.prior, "energy", None), "layers", "all")
         if chosen != "all" and (max(chosen) > layers or len(set(chosen)) != len(chosen)):
             raise ValueError(

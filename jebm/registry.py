@@ -65,6 +65,9 @@ A prior that is not listed has nothing to learn."""
 EXACT_PRIORS = ("gaussian", "mixture")
 """Priors that the ancestral sampler can draw from."""
 
+JOINT_PRIORS = ("ebm",)
+"""Priors that ``train_joint`` can train together with the backbone: those with energies under one normaliser."""
+
 FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "samples": ("jebm.report.figures.samples:draw", ("dataset", "samples")),
     "langevin-steps": ("jebm.report.figures.langevin_steps:draw", ("metrics",)),
