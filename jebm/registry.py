@@ -45,6 +45,7 @@ COMPONENTS: dict[str, dict[str, str]] = {
     },
     "evaluation": {
         "layers": "jebm.evaluations.layers:Layers",
+        "posterior": "jebm.evaluations.posterior:PosteriorAccuracy",
     },
     "sampler": {
         "ancestral": "jebm.sampling.samplers:Ancestral",
@@ -74,6 +75,7 @@ FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "layers": ("jebm.report.figures.layers:draw", ("dataset", "layers")),
     "energies": ("jebm.report.figures.energies:draw", ("density-metrics", "samples")),
     "training": ("jebm.report.figures.training:draw", ("backbone", "prior")),
+    "posterior": ("jebm.report.figures.posterior:draw", ("evaluation:posterior",)),
     "roc": ("jebm.report.figures.roc:draw", ("density-metrics",)),
 }
 """How a figure is drawn, and the stages that it reads (``metrics``: the study's collected metrics)."""
