@@ -20,6 +20,7 @@ from jebm.registry import (
     EXACT_PRIORS,
     FIGURES,
     FITS,
+    JOINT_PRIORS,
     LAYER_ENERGIES,
     SEQUENTIAL_PRIORS,
     TABLES,
@@ -103,11 +104,15 @@ class TrainJoint(Optimisation):
     """The chain that draws the negatives from the prior."""
     posterior_chain: TrainingChain | None = None
     """The chain that draws the positives, for ``mcmc``."""
+    posterior_start: Literal["prior", "network"] = "prior"
+    """Where that chain starts: N(0, I) in whitened space (the paper), or a draw of the inference network."""
 
     @model_validator(mode="after")
     def _chain_fits_the_method(self):
         if (self.method == "mcmc") != (self.posterior_chain is not None):
             raise ValueError("@posterior_chain: is needed by the method 'mcmc', and by no other")
+        if self.method != "mcmc" and self.posterior_start != "prior":
+            raise ValueError("@posterior_start: only the method 'mcmc' has a posterior chain to start")
         return self
 
 
@@ -164,13 +169,22 @@ class Base(Section):
                 "give one of each for every scale, the finest first"
             )
         layers = layer_count(self.backbone)
-        if len(self.train_backbone.kl_warmup) not in (1, layers):
+        ramps = {"train_backbone": self.train_backbone.kl_warmup}
+        if self.train_joint:
+            ramps["train_joint"] = self.train_joint.kl_warmup
+        for block, entries in ramps.items():
+            if len(entries) not in (1, layers):
+                raise ValueError(
+                    f"@{block}.kl_warmup: has {len(entries)} entries, but the backbone "
+                    f"has {layers} layers; give one [start, end] a layer, bottom first, or a single one for all"
+                )
+            if any(start > end for start, end in entries):
+                raise ValueError(f"@{block}.kl_warmup: each entry is [start, end] with start ≤ end")
+        if self.train_joint and self.prior.name not in JOINT_PRIORS:
             raise ValueError(
-                f"@train_backbone.kl_warmup: has {len(self.train_backbone.kl_warmup)} entries, but the backbone "
-                f"has {layers} layers; give one [start, end] a layer, bottom first, or a single one for all"
+                f"@prior.name: '{self.prior.name}' can't be trained with the backbone, as 'train_joint' asks for, "
+                f"only {' and '.join(JOINT_PRIORS)}"
             )
-        if any(start > end for start, end in self.train_backbone.kl_warmup):
-            raise ValueError("@train_backbone.kl_warmup: each entry is [start, end] with start ≤ end")
         chosen = getattr(getattr(self.prior, "energy", None), "layers", "all")
         if chosen != "all" and (max(chosen) > layers or len(set(chosen)) != len(chosen)):
             raise ValueError(

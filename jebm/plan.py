@@ -254,7 +254,8 @@ class StudyPlan:
         """(variant, seed, kind, file) of the record of everything that was trained for a variant."""
         files = []
         for name, variant in self.variants.items():
-            trained = [variant.backbone, *([variant.prior] if variant.learned and not variant.joint else [])]
+            stages = [variant.pretrained, variant.backbone, *([variant.prior] if variant.learned else [])]
+            trained = list(dict.fromkeys(stage for stage in stages if stage is not None))
             for seed in self.seeds:
                 files += [(name, seed, stage.kind, str(stage.run_folder(seed) / RECORD)) for stage in trained]
         return files

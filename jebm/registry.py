@@ -49,6 +49,7 @@ COMPONENTS: dict[str, dict[str, str]] = {
     "evaluation": {
         "layers": "jebm.evaluations.layers:Layers",
         "terms": "jebm.evaluations.terms:Terms",
+        "posterior": "jebm.evaluations.posterior:PosteriorAccuracy",
     },
     "sampler": {
         "ancestral": "jebm.sampling.samplers:Ancestral",
@@ -80,6 +81,8 @@ SEQUENTIAL_PRIORS = ("sequential",)
 
 LAYER_ENERGIES = ("layerwise", "context", "cumulative")
 """Energies with a term for each layer that sees no layer below it: what sequential priors need."""
+JOINT_PRIORS = ("ebm",)
+"""Priors that ``train_joint`` can train together with the backbone: those with energies under one normaliser."""
 
 FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "samples": ("jebm.report.figures.samples:draw", ("dataset", "samples")),
@@ -90,6 +93,7 @@ FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "training": ("jebm.report.figures.training:draw", ("backbone", "prior")),
     "depth": ("jebm.report.figures.depth:draw", ("metrics",)),
     "terms": ("jebm.report.figures.terms:draw", ("metrics",)),
+    "posterior": ("jebm.report.figures.posterior:draw", ("evaluation:posterior",)),
     "roc": ("jebm.report.figures.roc:draw", ("density-metrics",)),
 }
 """How a figure is drawn, and the stages that it reads (``metrics``: the study's collected metrics)."""

@@ -70,6 +70,9 @@ class ChainHierarchy(Hierarchy):
         for net, shape in zip(self.generator_nets, self.latent_shapes, strict=False):
             net[-1].weight[: shape[0]] *= self.mean_gain
 
+    def inference_modules(self) -> list[nn.Module]:
+        return [self.inference_nets]
+
     def _conditional(self, layer: int, above: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and log standard deviation of p(z_layer | z_{layer+1}); ``layer`` counts from 0."""
         mean, raw = self.generator_nets[layer](above).chunk(2, dim=1)

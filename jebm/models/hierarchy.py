@@ -93,6 +93,22 @@ class Hierarchy(nn.Module, ABC):
     def initialise(self, generator: torch.Generator) -> None:
         """Set all parameters; must be called once before training."""
 
+    def inference_modules(self) -> list[nn.Module]:
+        """The modules that q(z | x) alone uses; all other parameters belong to the generator.
+
+        Joint training by MCMC needs to tell them apart; no other training does.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say which of its modules infer")
+
+    def inference_parameters(self) -> list[nn.Parameter]:
+        """ω: the parameters of q(z | x)."""
+        return [parameter for module in self.inference_modules() for parameter in module.parameters()]
+
+    def generator_parameters(self) -> list[nn.Parameter]:
+        """β: the parameters of p(z) and p(x | z)."""
+        inference = {id(parameter) for parameter in self.inference_parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in inference]
+
     @property
     def layers(self) -> int:
         return len(self.latent_shapes)

@@ -1,5 +1,6 @@
 """Small networks and their initialisation from an explicit generator."""
 
+from collections.abc import Iterable
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -31,11 +32,18 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
 @contextmanager
 def frozen(*modules: nn.Module):
     """Within it no parameter of the modules requires a gradient, so that chains build no graph through weights."""
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    for parameter in parameters:
+    with fixed(p for module in modules for p in module.parameters()):
+        yield
+
+
+@contextmanager
+def fixed(parameters: Iterable[nn.Parameter]):
+    """Within it none of the parameters requires a gradient: what is computed there depends on the others alone."""
+    held = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in held:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in parameters:
+        for parameter in held:
             parameter.requires_grad_(True)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from jebm.models.hierarchy import Hierarchy, standard_normal_log_prob
+from jebm.models.hierarchy import Hierarchy, TopDown, standard_normal_log_prob
 from jebm.registry import build
 from jebm.types import EnergyBlock
 
@@ -29,6 +29,10 @@ class Prior(nn.Module, ABC):
     @abstractmethod
     def tilt(self, eps: torch.Tensor) -> torch.Tensor:
         """log p(ε) − log N(ε; 0, I), up to the constant log Z, (batch,), nats; a *negative* energy."""
+
+    def tilt_after(self, eps: torch.Tensor, top: TopDown) -> torch.Tensor:
+        """:meth:`tilt` where the top-down pass of ε has already been made."""
+        return self.tilt(eps)
 
     def log_prob(self, eps: torch.Tensor) -> torch.Tensor:
         """The unnormalised log density of flat ε, (batch,): exact, since the Jacobian of T cancels."""
@@ -87,6 +91,9 @@ class JointPrior(EnergyPrior):
 
     def tilt(self, eps: torch.Tensor) -> torch.Tensor:
         return self.energy(self.hierarchy.top_down_flat(eps))
+
+    def tilt_after(self, eps: torch.Tensor, top: TopDown) -> torch.Tensor:
+        return self.energy(top)
 
 
 def build_prior(spec: Any, hierarchy: Hierarchy) -> Prior:

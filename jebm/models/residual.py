@@ -164,6 +164,10 @@ class ResidualHierarchy(Hierarchy):
             for block in group.blocks:
                 block.b.layer.weight *= len(self.groups) ** -0.5
 
+    def inference_modules(self) -> list[nn.Module]:
+        heads = [m for g in self.groups for m in (g.inference_path, g.inference_features, g.inference_head)]
+        return [self.stem, self.bottom_up, *heads]
+
     def _path(self, layer: int, h: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
         """The path as layer ``layer`` (from 0) finds it, given the context of the layer above."""
         if h is None:

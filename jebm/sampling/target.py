@@ -20,6 +20,10 @@ class Target:
     tilt: Callable[[torch.Tensor], torch.Tensor]
     gaussian_base: bool = True
 
+    def log_prob(self, x: torch.Tensor) -> torch.Tensor:
+        """log p(x) up to its constant, (batch,), nats."""
+        return self.tilt(x) + standard_normal_log_prob(x) if self.gaussian_base else self.tilt(x)
+
     def tilt_and_gradient(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x = x.detach().requires_grad_(True)
         with torch.enable_grad():

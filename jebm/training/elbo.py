@@ -5,7 +5,7 @@ import torch
 from jebm.config import TrainBackbone
 from jebm.models.hierarchy import Hierarchy
 from jebm.training.loop import Loss
-from jebm.training.schedules import kl_balance, kl_weights
+from jebm.training.schedules import kl_balance, kl_weights, layer_ramps
 
 
 def elbo_loss(hierarchy: Hierarchy, pixels: torch.Tensor, settings: TrainBackbone, generator: torch.Generator) -> Loss:
@@ -15,7 +15,7 @@ def elbo_loss(hierarchy: Hierarchy, pixels: torch.Tensor, settings: TrainBackbon
         pixels: training images (count, *image_shape) in [−1, 1].
         settings: its ``kl_warmup`` and ``kl_balance`` say how the weights rise to 1.
     """
-    ramps = settings.kl_warmup * (hierarchy.layers if len(settings.kl_warmup) == 1 else 1)
+    ramps = layer_ramps(settings.kl_warmup, hierarchy.layers)
     dims = torch.tensor(hierarchy.layer_dims, dtype=pixels.dtype, device=pixels.device)
 
     def loss(step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -31,3 +31,14 @@ def elbo_loss(hierarchy: Hierarchy, pixels: torch.Tensor, settings: TrainBackbon
         return total, scalars | {f"kl_z{i + 1}": value for i, value in enumerate(kl)}
 
     return loss
+
+
+@torch.no_grad()
+def validation_bound(hierarchy: Hierarchy, x: torch.Tensor, generator: torch.Generator) -> dict:
+    """For the record: the bound of the Gaussian hierarchy and each layer's KL on held-out images, nats."""
+    posterior = hierarchy.eval().infer(x, generator)
+    log_px = hierarchy.decode(posterior.top).log_prob(x)
+    return {
+        "validation_elbo": float((log_px - posterior.kl.sum(1)).mean()),
+        "validation_kl": [float(value) for value in posterior.kl.mean(0)],
+    }

@@ -4,8 +4,8 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -21,6 +21,14 @@ Loss = Callable[[int, torch.Tensor], tuple[torch.Tensor, dict[str, torch.Tensor]
 """(step, indices of a batch) → the loss to descend, and scalars for the history."""
 
 
+class ParameterGroup(NamedTuple):
+    """Parameters with a learning rate (the peak of the schedule) and a weight decay of their own."""
+
+    parameters: list[nn.Parameter]
+    learning_rate: float
+    weight_decay: float
+
+
 class Trainer:
     """Minimises a loss over the parameters of one module with AdamW.
 
@@ -33,6 +41,7 @@ class Trainer:
         state: where unfinished work is kept.
         checkpoint_seconds: how often.
         title: names the run in progress lines and errors.
+        groups: the module's parameters in groups; none makes one of all, with the settings' rate and decay.
     """
 
     def __init__(
@@ -45,13 +54,17 @@ class Trainer:
         state: StateFile,
         checkpoint_seconds: float,
         title: str,
+        groups: Sequence[ParameterGroup] = (),
     ):
         self.module, self.loss, self.settings, self.generator = module, loss, settings, generator
         self.state, self.checkpoint_seconds, self.title = state, checkpoint_seconds, title
-        self.parameters = list(module.parameters())
+        one = ParameterGroup(list(module.parameters()), settings.learning_rate, settings.weight_decay)
+        self.groups = list(groups) or [one]
+        self.parameters = [parameter for group in self.groups for parameter in group.parameters]
         self.batches = EpochSampler(data_count, settings.batch_size, generator)
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+            [{"params": g.parameters, "lr": g.learning_rate, "weight_decay": g.weight_decay} for g in self.groups],
+            foreach=True,
         )
         self.average = [p.detach().clone() for p in self.parameters] if settings.ema else []
         self.step, self.history, self.seconds = 0, [], 0.0
@@ -88,8 +101,8 @@ class Trainer:
                     parameter.copy_(average)
 
     def _advance(self) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.settings)
+        for group, own in zip(self.optimizer.param_groups, self.groups, strict=True):
+            group["lr"] = learning_rate(self.step, self.settings, own.learning_rate)
         random_before = self.generator.get_state(), self.batches.state_dict()
         loss, scalars = self.loss(self.step, self.batches.next())
         self.optimizer.zero_grad()

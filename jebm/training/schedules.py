@@ -8,10 +8,12 @@ import torch
 from jebm.config import Optimisation
 
 
-def learning_rate(step: int, settings: Optimisation) -> float:
-    """The learning rate of a step, counted from 0: linear warm-up, then the schedule down to its final fraction."""
+def learning_rate(step: int, settings: Optimisation, peak: float | None = None) -> float:
+    """The learning rate of a step, counted from 0: linear warm-up to the peak, then the schedule down to its final
+    fraction. The peak is ``settings.learning_rate`` where a group of parameters has none of its own."""
+    peak = settings.learning_rate if peak is None else peak
     if step < settings.warmup_steps:
-        return settings.learning_rate * (step + 1) / settings.warmup_steps
+        return peak * (step + 1) / settings.warmup_steps
     span = max(settings.steps - settings.warmup_steps, 1)
     progress = min((step - settings.warmup_steps) / span, 1.0)
     shape = {
@@ -20,7 +22,12 @@ def learning_rate(step: int, settings: Optimisation) -> float:
         "cosine": 0.5 * (1.0 + math.cos(math.pi * progress)),
     }[settings.schedule]
     floor = settings.final_learning_rate if settings.schedule != "constant" else 1.0
-    return settings.learning_rate * (floor + (1.0 - floor) * shape)
+    return peak * (floor + (1.0 - floor) * shape)
+
+
+def layer_ramps(entries: list[list[float]], layers: int) -> list[list[float]]:
+    """A ramp for each layer, bottom first: one entry serves all."""
+    return entries * (layers if len(entries) == 1 else 1)
 
 
 def kl_weights(step: int, steps: int, ramps: Sequence[Sequence[float]]) -> torch.Tensor:

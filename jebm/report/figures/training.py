@@ -1,4 +1,4 @@
-"""Training curves of both stages, all seeds."""
+"""Training curves of both stages, or of joint training, all seeds."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -8,26 +8,36 @@ from jebm.report.figures.style import CYCLE
 
 
 def draw(plan: StudyPlan, variants: list[str]):
-    """ELBO and the KL of each layer in stage 1; energy gap and acceptance in stage 2. A line a seed."""
-    variant = plan.variants[variants[0]]
-    figure, axes = plt.subplots(1, 4, figsize=(12, 2.6), layout="constrained")
+    """A row a variant: ELBO and the KL of each layer, then energy gap and acceptance. A line a seed."""
+    figure, rows = plt.subplots(
+        len(variants), 4, figsize=(12, 2.6 * len(variants)), squeeze=False, layout="constrained"
+    )
+    for name, axes in zip(variants, rows, strict=True):
+        _row(plan, name, axes, label=f"{name}, " if len(variants) > 1 else "")
+    return figure
+
+
+def _row(plan: StudyPlan, name: str, axes, label: str) -> None:
+    variant = plan.variants[name]
+    first, second = ("", "") if variant.joint else ("stage 1: ", "stage 2: ")
     settled = 0.0  # the largest KL at the end; the first steps go far above it
     for seed in plan.seeds:
-        first = pd.read_csv(variant.backbone.run_folder(seed) / HISTORY)
-        second = pd.read_csv(variant.prior.run_folder(seed) / HISTORY)
-        axes[0].plot(first.step, first.elbo, color=CYCLE[0], alpha=0.6)
-        for i, layer in enumerate(c for c in first.columns if c.startswith("kl_")):
-            settled = max(settled, first[layer].iloc[-1])
-            label = f"KL of {layer.removeprefix('kl_')}" if seed == plan.seeds[0] else None
-            axes[1].plot(first.step, first[layer], color=CYCLE[i % len(CYCLE)], alpha=0.6, label=label)
-        axes[2].plot(second.step, second.energy_gap, color=CYCLE[0], alpha=0.6)
-        axes[3].plot(second.step, second.acceptance, color=CYCLE[0], alpha=0.6)
-    axes[0].set(title="stage 1: ELBO of a batch", ylabel="nats an image", ylim=(-30, None))
-    axes[1].set(title="stage 1: KL of each layer", ylabel="nats an image", ylim=(0, 2.5 * settled))
+        lower = pd.read_csv(variant.backbone.run_folder(seed) / HISTORY)
+        upper = pd.read_csv(variant.prior.run_folder(seed) / HISTORY)
+        axes[0].plot(lower.step, lower.elbo, color=CYCLE[0], alpha=0.6)
+        for i, layer in enumerate(c for c in lower.columns if c.startswith("kl_")):
+            settled = max(settled, lower[layer].iloc[-1])
+            legend = f"KL of {layer.removeprefix('kl_')}" if seed == plan.seeds[0] else None
+            axes[1].plot(lower.step, lower[layer], color=CYCLE[i % len(CYCLE)], alpha=0.6, label=legend)
+        axes[2].plot(upper.step, upper.energy_gap, color=CYCLE[0], alpha=0.6)
+        axes[3].plot(upper.step, upper.acceptance, color=CYCLE[0], alpha=0.6)
+    axes[0].set(title=f"{label}{first}ELBO of a batch", ylabel="nats an image")
+    if not variant.joint:
+        axes[0].set_ylim(bottom=-30)
+    axes[1].set(title=f"{first}KL of each layer", ylabel="nats an image", ylim=(0, 2.5 * settled))
     axes[1].legend()
-    axes[2].set(title="stage 2: energy gap of a batch", ylabel="nats")
+    axes[2].set(title=f"{second}energy gap of a batch", ylabel="nats")
     axes[2].axhline(0, color="black", linewidth=0.5)
-    axes[3].set(title="stage 2: acceptance", ylim=(None, 1))
+    axes[3].set(title=f"{second}acceptance", ylim=(None, 1))
     for ax in axes:
         ax.set_xlabel("step")
-    return figure

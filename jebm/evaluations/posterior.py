@@ -1,0 +1,254 @@
+"""How accurate a posterior is: the inference network, a chain from a cold start, and one that starts at the network.
+
+All are compared with long Metropolis-adjusted chains, preconditioned for each image, half of which started at the
+network and half at N(0, I); R-hat over them says whether they agree, and so whether they can serve as the reference.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import torch
+
+from jebm.evaluations.evaluation import Evaluation, Subject
+from jebm.metrics.convergence import split_r_hat
+from jebm.metrics.likelihood import importance_weighted
+from jebm.metrics.records import MetricRecord
+from jebm.models.hierarchy import flatten, standard_normal_log_prob
+from jebm.registry import build
+from jebm.sampling.partition import effective_fraction
+from jebm.sampling.posterior import posterior_target
+from jebm.sampling.reference import ReferenceDraws, moment_map, pooled, reference_chains
+from jebm.types import Annotated, Count, Counts, Field, KernelBlock, Positive, Reference
+
+ROWS = 20_000
+"""Latents that are evaluated at once."""
+EVERY_STEP_UNTIL, THEN_EVERY = 20, 5
+"""Steps of the short chains at which they are measured."""
+
+
+class Network(NamedTuple):
+    """Draws of the inference network."""
+
+    eps: torch.Tensor
+    """(images, draws, dimensions)."""
+    log_q: torch.Tensor
+    """(images, draws), nats."""
+
+
+class Measured(NamedTuple):
+    log_joint: torch.Tensor
+    """log p(x | T(ε)) + tilt(ε) + log N(ε; 0, I), (images, draws), nats: log p(x, ε) up to log Z. In whitened
+    coordinates: log p(x, z) is less by log |det ∂T/∂ε|, which depends on z."""
+    error: torch.Tensor
+    """Mean squared error of the decoded mean, per pixel, (images, draws)."""
+
+
+class PosteriorAccuracy(Evaluation):
+    """Log joint, reconstruction error, tightness of the bound, calibration, and time to reach a given accuracy.
+
+    Args:
+        kernel: a step of the cold and the warm chain, in whitened space; these are also the burn-in of the reference.
+        reference: the split that is measured.
+        images: how many of its first images.
+        chains: chains for each image, half of them cold and half warm.
+        steps: of the cold and the warm chains.
+        shown_steps: after how many of them they are compared.
+        adaptation: steps of the rounds that fit the reference's preconditioner.
+        reference_steps: of the reference chains.
+        reference_step_size: of their step in preconditioned space, a standard deviation.
+        importance_samples: K of the importance-weighted bounds IW-K; the largest is the number of draws.
+        tolerance: nats of log joint within which a chain counts as accurate.
+    """
+
+    def __init__(
+        self,
+        *,
+        kernel: KernelBlock,
+        reference: Reference = "test",
+        images: Count = 50,
+        chains: Annotated[Count, Field(ge=2, multiple_of=2)] = 8,
+        steps: Count = 200,
+        shown_steps: Counts = [20, 200],  # noqa: B006
+        adaptation: Counts = [100, 150],  # noqa: B006
+        reference_steps: Annotated[Count, Field(ge=4)] = 400,
+        reference_step_size: Positive = 0.8,
+        importance_samples: Counts = [1, 10, 100, 1000],  # noqa: B006
+        tolerance: Positive = 0.5,
+    ):
+        self.kernel, self.reference, self.images, self.chains = build("kernel", kernel), reference, images, chains
+        self.kernel_facts = kernel.model_dump(mode="json")
+        self.steps, self.shown_steps = steps, sorted(k for k in set(shown_steps) if k <= steps)
+        self.adaptation, self.reference_steps = adaptation, reference_steps
+        self.reference_step_size, self.tolerance = reference_step_size, tolerance
+        self.importance_samples = sorted(set(importance_samples))
+
+    def evaluate(self, subject: Subject, record: MetricRecord) -> dict[str, torch.Tensor]:
+        x = subject.pixels(self.reference)[: self.images]
+        network = self._network(subject, x, record)
+        path, seconds = self._short_chains(subject, x)
+        repeated = x.repeat_interleave(self.chains, 0)
+        target = posterior_target(subject.hierarchy, subject.prior, repeated)
+        stream, started = subject.stream("posterior reference"), time.perf_counter()
+        settings = self.adaptation, self.reference_steps, self.reference_step_size
+        long = reference_chains(target, path[len(path) // 2 :], *settings, stream)
+        record.timings["posterior_seconds:reference"] = time.perf_counter() - started
+        report = _Report(self, subject, record, x, long)
+        report.convergence()
+        measured = report.measure(network.eps)
+        report.draws("network", measured)
+        arrays = report.chains(path, seconds)
+        report.reference()
+        report.bound(network, measured, subject.stream("posterior importance"))
+        report.calibration(network.eps)
+        return arrays | {"network": report.gap(measured), "reference": long.log_prob.mean((0, 1)) - report.log_joint}
+
+    @torch.no_grad()
+    def _network(self, subject: Subject, x: torch.Tensor, record: MetricRecord) -> Network:
+        """As many draws for each image as the largest bound needs."""
+        draws, stream = self.importance_samples[-1], subject.stream("posterior network")
+        rows, found = x.repeat_interleave(draws, 0), []
+        started = time.perf_counter()
+        for part in rows.split(ROWS):
+            posterior = subject.hierarchy.infer(part, stream)
+            found.append((flatten(posterior.eps), posterior.log_q.sum(1)))
+        share = self.chains / 2 / draws  # the time of as many draws as there are cold chains
+        record.timings["posterior_seconds:network"] = (time.perf_counter() - started) * share
+        eps, log_q = (torch.cat(parts).unflatten(0, (len(x), draws)) for parts in zip(*found, strict=True))
+        return Network(eps, log_q)
+
+    def _short_chains(self, subject: Subject, x: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """Every step of the cold (first half) and the warm chains, (steps + 1, images, chains, dimensions), and the
+        seconds that a step of one half takes."""
+        stream, half = subject.stream("posterior chains"), self.chains // 2
+        rows = x.repeat_interleave(half, 0)
+        warm = flatten(subject.hierarchy.infer(rows, stream).eps).unflatten(0, (len(x), half))
+        cold = torch.randn(warm.shape, generator=stream, device=x.device)
+        target = posterior_target(subject.hierarchy, subject.prior, x.repeat_interleave(self.chains, 0))
+        shape, progress = (len(x), self.chains, warm.shape[2]), subject.progress()
+        state = self.kernel.evaluate(target, torch.cat([cold, warm], 1).flatten(0, 1))
+        path, started = [state.x.detach().reshape(shape)], time.perf_counter()
+        for step in range(self.steps):
+            state, _ = self.kernel.step(target, state, stream)
+            path.append(state.x.reshape(shape))
+            progress("posterior chains", step + 1, self.steps)
+        return torch.stack(path), (time.perf_counter() - started) / self.steps / 2
+
+
+class _Report:
+    """Compares draws with those of the reference, and writes the values."""
+
+    def __init__(
+        self, settings: PosteriorAccuracy, subject: Subject, record: MetricRecord, x: torch.Tensor, long: ReferenceDraws
+    ):
+        self.settings, self.subject, self.record, self.x, self.long = settings, subject, record, x, long
+        self.pooled, self.log_joint = pooled(long.eps), long.log_prob.mean()
+        facts = {
+            **subject.facts(settings.reference),
+            "images": len(x),
+            "kernel": settings.kernel_facts,
+            "chains": settings.chains,
+            "reference_chains": [settings.steps, *settings.adaptation, settings.reference_steps],
+            "reference_step_size": settings.reference_step_size,
+            "log_joint": "in whitened coordinates, without log Z",
+        }
+        self.protocol = record.protocol("posterior", facts)
+        importance = {"draws": settings.importance_samples[-1], "better_proposal": "Gaussian fit of the reference"}
+        self.importance = record.protocol("posterior-iw", {**facts, **importance})
+        self.accuracy = record.protocol("posterior-steps", {**facts, "tolerance": settings.tolerance})
+
+    def add(self, metric: str, value: torch.Tensor | float, protocol: str = "") -> None:
+        self.record.add(metric, value, len(self.x), protocol or self.protocol)
+
+    @torch.no_grad()
+    def measure(self, eps: torch.Tensor) -> Measured:
+        """Draws (images, draws, dimensions) of the posterior of each image."""
+        subject, found = self.subject, []
+        images = self.x.repeat_interleave(eps.shape[1], 0)
+        for part, x in zip(eps.flatten(0, 1).split(ROWS), images.split(ROWS), strict=True):
+            top = subject.hierarchy.top_down_flat(part)
+            likelihood = subject.hierarchy.decode(top)
+            log_joint = likelihood.log_prob(x) + subject.prior.tilt_after(part, top) + standard_normal_log_prob(part)
+            found.append((log_joint, (likelihood.mean - x).square().flatten(1).mean(1)))
+        return Measured(*(torch.cat(parts).unflatten(0, eps.shape[:2]) for parts in zip(*found, strict=True)))
+
+    def gap(self, measured: Measured) -> torch.Tensor:
+        """Mean log joint of draws less the reference's, nats."""
+        return measured.log_joint.mean() - self.log_joint
+
+    def convergence(self) -> None:
+        """R-hat of each image: the largest over the dimensions and the log joint."""
+        followed = torch.cat([self.long.eps, self.long.log_prob.unsqueeze(-1)], -1)
+        each = split_r_hat(followed.transpose(2, 3)).amax(1)
+        self.add("r_hat", each.mean())
+        self.add("r_hat_worst", each.max())
+        self.add("converged", (each < 1.1).double().mean())
+        self.add("reference_acceptance", self.long.acceptance)
+
+    def draws(self, key: str, measured: Measured) -> None:
+        """Log joint, how far above the reference's, and reconstruction error."""
+        self.add(f"log_joint:{key}", measured.log_joint.mean())
+        self.add(f"log_joint_gap:{key}", self.gap(measured))
+        self.add(f"reconstruction_mse:{key}", measured.error.mean())
+
+    def reference(self) -> None:
+        """The same of the reference; its reconstructions are measured on a tenth of its draws."""
+        self.add("log_joint:reference", self.log_joint)
+        self.add("log_joint_gap:reference", 0.0)
+        self.add("reconstruction_mse:reference", self.measure(self.pooled[:, ::10]).error.mean())
+
+    def chains(self, path: torch.Tensor, seconds: float) -> dict[str, torch.Tensor]:
+        """Cold and warm chains after some steps, and the steps and seconds until they are accurate."""
+        last, half = len(path) - 1, path.shape[2] // 2
+        steps = [*range(min(last, EVERY_STEP_UNTIL)), *range(EVERY_STEP_UNTIL, last, THEN_EVERY), last]
+        steps, arrays = sorted(set(steps)), {"steps": torch.tensor(sorted(set(steps)))}
+        for name, part in (("cold", path[:, :, :half]), ("warm", path[:, :, half:])):
+            for step in self.settings.shown_steps:
+                self.draws(f"{name}-{step}", self.measure(part[step]))
+                self.record.timings[f"posterior_seconds:{name}-{step}"] = step * seconds
+            gaps = torch.stack([self.gap(self.measure(part[step])) for step in steps])
+            reached = [step for step, gap in zip(steps, gaps, strict=True) if abs(gap) <= self.settings.tolerance]
+            needed = reached[0] if reached else last
+            self.add(f"accuracy_reached:{name}", bool(reached), self.accuracy)
+            self.add(f"steps_to_accuracy:{name}", needed, self.accuracy)
+            self.record.timings[f"seconds_to_accuracy:{name}"] = needed * seconds
+            arrays[f"trace/{name}"] = gaps
+        return arrays
+
+    @torch.no_grad()
+    def bound(self, network: Network, measured: Measured, generator: torch.Generator) -> None:
+        """How far IW-K of the network lies below log p(x), this by importance sampling from a fit to the reference."""
+        log_w = (measured.log_joint - network.log_q).double()
+        images, draws = log_w.shape
+        noise = torch.randn(network.eps.shape, generator=generator, device=generator.device)
+        fit = moment_map(self.pooled)
+        eps = fit.repeat(draws).forward(noise.flatten(0, 1)).reshape(noise.shape)
+        log_det = fit.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        log_fit = standard_normal_log_prob(noise.flatten(0, 1)).reshape(images, draws) - log_det.unsqueeze(1)
+        better = (self.measure(eps).log_joint - log_fit).double()
+        evidence = importance_weighted(better)
+        fractions = [sum(effective_fraction(row) for row in rows) / images for rows in (log_w, better)]
+        self.add("importance_ess:network", fractions[0], self.importance)
+        self.add("importance_ess:fit", fractions[1], self.importance)
+        for count in self.settings.importance_samples:
+            blocks = log_w[:, : draws // count * count].unflatten(1, (-1, count))
+            self.add(f"iw_gap:{count}", (evidence - importance_weighted(blocks).mean(1)).mean(), self.importance)
+
+    def calibration(self, eps: torch.Tensor) -> None:
+        """The network's means and variances of ε against the reference's, layer by layer.
+
+        ``mean_error``: root mean square of the difference of means in the reference's standard deviations, 0 is
+        exact. ``variance_ratio``: geometric mean of network's over reference's variance. ``residual_sd``: standard
+        deviation of the reference's draws in the network's standardised coordinates; both 1 if exact.
+        """
+        mean, variance = eps.mean(1), eps.var(1)
+        own_mean, own_variance = self.pooled.mean(1), self.pooled.var(1)
+        shift = (own_mean - mean).square()
+        dims = self.subject.hierarchy.layer_dims
+        quantities = shift / own_variance, torch.log(variance / own_variance), (own_variance + shift) / variance
+        layers = zip(*(quantity.split(dims, 1) for quantity in quantities), strict=True)
+        for number, (error, ratio, residual) in enumerate(layers, 1):
+            self.add(f"mean_error:z{number}", error.mean().sqrt())
+            self.add(f"variance_ratio:z{number}", ratio.mean().exp())
+            self.add(f"residual_sd:z{number}", residual.mean().sqrt())

@@ -1,0 +1,42 @@
+"""How long a chain needs to reach the posterior, from a cold start and from the inference network."""
+
+import matplotlib.pyplot as plt
+
+from jebm.plan import ARRAYS, StudyPlan
+from jebm.report.figures.style import COLOURS, CYCLE
+from jebm.store import read_tensors
+
+LINES = {"cold": ("chain from N(0, I)", COLOURS["gaussian"]), "warm": ("chain from the network", COLOURS["ebm"])}
+
+
+def draw(plan: StudyPlan, variants: list[str]):
+    """Mean log joint less the reference's against steps, a panel a variant, a line a seed."""
+    figure, axes = plt.subplots(
+        1, len(variants), figsize=(3.6 * len(variants), 2.9), sharey=True, squeeze=False, layout="constrained"
+    )
+    for ax, name in zip(axes[0], variants, strict=True):
+        for seed in plan.seeds:
+            for stage in _evaluations(plan, name):
+                _panel(ax, read_tensors(stage.run_folder(seed) / ARRAYS)[0], first=seed == plan.seeds[0])
+        ax.axhline(0, color="black", linewidth=0.5)
+        ax.set_yscale("symlog", linthresh=1)
+        ax.set(title=name, xlabel="Langevin steps")
+    axes[0][0].set_ylabel("log joint − reference, nats")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def _evaluations(plan: StudyPlan, name: str) -> list:
+    variant = plan.variants[name]
+    blocks = variant.params.evaluations
+    return [stage for label, stage in variant.evaluations.items() if blocks[label].name == "posterior"]
+
+
+def _panel(ax, arrays, first: bool) -> None:
+    for name, (label, colour) in LINES.items():
+        ax.plot(arrays["steps"], arrays[f"trace/{name}"], color=colour, alpha=0.7, label=label if first else None)
+    label = "inference network" if first else None
+    ax.axhline(float(arrays["network"]), color=CYCLE[2], linestyle="--", linewidth=1, label=label)
+    low, high = float(arrays["reference"].min()), float(arrays["reference"].max())
+    label = "reference chains, their range" if first else None
+    ax.axhspan(low, high, color=COLOURS["data"], alpha=0.2, linewidth=0, label=label)

@@ -1,0 +1,18 @@
+"""The posterior p(ε | x) under any prior, as a target of chains in whitened space."""
+
+import torch
+
+from jebm.models.hierarchy import Hierarchy
+from jebm.models.priors import Prior
+from jebm.sampling.target import Target
+
+
+def posterior_target(hierarchy: Hierarchy, prior: Prior, x: torch.Tensor) -> Target:
+    """log p(ε | x) = log p(x | T(ε)) + tilt(ε) + log N(ε; 0, I) + const, for images x (batch, *image_shape), a chain
+    each: nats. Its value is log p(x, ε) up to the prior's log Z."""
+
+    def tilt(eps: torch.Tensor) -> torch.Tensor:
+        top = hierarchy.top_down_flat(eps)
+        return hierarchy.decode(top).log_prob(x) + prior.tilt_after(eps, top)
+
+    return Target(tilt)

@@ -1,0 +1,86 @@
+"""Preconditioned reference chains on posteriors that are known exactly, and what R-hat says of chains."""
+
+import math
+
+import pytest
+import torch
+from linear_gaussian import exact_posterior, linear_model
+from oracles import SIGMAS
+
+from jebm.metrics.convergence import split_r_hat
+from jebm.sampling.langevin import Langevin
+from jebm.sampling.posterior import posterior_target
+from jebm.sampling.reference import moment_map, pooled, reference_chains
+from jebm.streams import generator
+
+IMAGES = torch.tensor([[[[0.9, -1.2, 0.4]]], [[[-2.0, 0.3, 1.0]]]])
+
+
+def chains(steps=200, count=100):
+    """Two images; the posterior is narrow, so that a plain step of 0.9 would not do. The first map comes from plain
+    chains that started at N(0, I)."""
+    hierarchy, prior = linear_model(sigma=0.15)
+    prior.requires_grad_(False)
+    hierarchy.requires_grad_(False)
+    target = posterior_target(hierarchy, prior, IMAGES.repeat_interleave(count, 0))
+    kernel, stream = Langevin(step_size=0.08), generator("history")
+    state, path = kernel.evaluate(target, torch.randn(2 * count, hierarchy.dimensions, generator=stream)), []
+    for _ in range(120):
+        state, _ = kernel.step(target, state, stream)
+        path.append(state.x.reshape(2, count, -1))
+    history = torch.stack(path[60:])
+    draws = reference_chains(target, history, [60, 60], steps, 0.9, generator("reference chains"))
+    return prior, target, draws
+
+
+def test_moments_are_those_of_the_exact_posterior():
+    """By chains: the mean over steps of ε and of its products, 100 independent values each, 5 standard errors."""
+    prior, _, draws = chains()
+    mean, cov = exact_posterior(prior, IMAGES)
+    eps = draws.eps.double()
+    centred = eps - mean[None, :, None]
+    products = centred.unsqueeze(-1) * centred.unsqueeze(-2)
+    for found, expected in ((centred, torch.zeros(2, 3).double()), (products, cov.expand(2, 3, 3))):
+        by_chain = found.mean(0)
+        error = by_chain.std(1) / math.sqrt(by_chain.shape[1])
+        assert ((by_chain.mean(1) - expected) / error).abs().max() < SIGMAS
+    assert cov.diagonal().max() / torch.linalg.eigvalsh(cov).min() > 5  # narrow in one direction
+    assert 0.5 < draws.acceptance < 0.99
+
+
+def test_log_prob_of_the_draws_is_the_targets():
+    _, target, draws = chains(steps=4, count=6)
+    flat = target.log_prob(draws.eps[-1].flatten(0, 1))
+    torch.testing.assert_close(draws.log_prob[-1].flatten(), flat, rtol=1e-4, atol=1e-4)
+
+
+def test_moment_map_gives_the_moments_back():
+    stream = generator("moments")
+    eps = torch.randn(3, 5000, 4, generator=stream) @ torch.randn(4, 4, generator=stream) + 2
+    affine = moment_map(eps, floor=0.0)
+    expected = torch.stack([torch.cov(part.T, correction=0) for part in eps])
+    torch.testing.assert_close(affine.factor @ affine.factor.mT, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(affine.mean, eps.mean(1))
+    u = torch.randn(3, 4, generator=stream)
+    torch.testing.assert_close(affine.inverse(affine.forward(u)), u, rtol=1e-4, atol=1e-4)
+
+
+def test_pooled_keeps_images_apart():
+    eps = torch.arange(2 * 3 * 2).reshape(2, 3, 2, 1)
+    assert pooled(eps)[1].flatten().tolist() == [2, 3, 8, 9]
+
+
+def test_r_hat_of_independent_draws_is_one():
+    draws = torch.randn(2000, 5, 4, generator=generator("r-hat"))
+    assert (split_r_hat(draws) - 1).abs().max() < 0.005
+
+
+def test_r_hat_of_chains_that_sit_apart():
+    """Means ±1 in unit variance: B = 4/3·(means' spread), R² → 1 + variance of the means over the chains."""
+    draws = torch.randn(4000, 4, generator=generator("apart")) + torch.tensor([1.0, 1.0, -1.0, -1.0])
+    assert float(split_r_hat(draws)) == pytest.approx(math.sqrt(1 + 8 / 7), abs=0.02)
+
+
+def test_r_hat_sees_a_drift_that_chains_share():
+    draws = torch.randn(1000, 4, generator=generator("drift")) + torch.linspace(0, 4, 1000).unsqueeze(1)
+    assert split_r_hat(draws) > 1.3

@@ -1,0 +1,272 @@
+"""Joint training's gradients against those of the evidence and the bound in closed form; its runs resume to the bit."""
+
+import os
+import signal
+
+import pytest
+import torch
+from linear_gaussian import evidence_bound, linear_model, log_evidence
+from oracles import SIGMAS, joint_prior
+from torch import nn
+
+from jebm.config import TrainJoint
+from jebm.errors import DivergedError, InterruptedRunError
+from jebm.models.chain import ChainHierarchy
+from jebm.models.residual import ResidualHierarchy
+from jebm.streams import generator
+from jebm.training import joint
+from jebm.training.loop import ParameterGroup, Trainer
+from jebm.training.state import StateFile
+
+IMAGE = torch.tensor([[[[0.9, -1.2, 0.4]]]])
+ROWS = torch.zeros(2000, dtype=torch.int64)
+EXACT = {"kernel": {"name": "pcnl", "step_size": 0.6, "adjusted": True}, "steps": 60}
+
+
+def settings(method, **changes):
+    posterior = {"posterior_chain": EXACT} if method == "mcmc" else {}
+    own = {"steps": 10, "batch_size": 8, "learning_rate": 0.01, "energy_learning_rate": 0.02, "chain": EXACT}
+    return TrainJoint(method=method, **(own | posterior | changes))
+
+
+def gradients(loss_of, model, repeats=12):
+    """Mean gradient of −loss over independent repeats of 2,000 chains, and its standard error, by parameter."""
+    rows = []
+    for repeat in range(repeats):
+        model.zero_grad()
+        value, _ = loss_of(generator("joint gradient", repeat))(5, ROWS)
+        value.backward()
+        rows.append({name: -p.grad.double() for name, p in model.named_parameters() if p.grad is not None})
+    stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    return {name: (g.mean(0), g.std(0) / repeats**0.5 + 1e-6) for name, g in stacked.items()}
+
+
+def exact_gradients(value, model):
+    model.zero_grad()
+    value.backward()
+    return {name: p.grad.double().clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def worst(found, exact, names):
+    """The largest deviation of a gradient's entry, in standard errors."""
+    return max(float(((found[name][0] - exact[name]) / found[name][1]).abs().max()) for name in names)
+
+
+def both(hierarchy, prior):
+    return nn.ModuleDict({"hierarchy": hierarchy, "prior": prior})
+
+
+PARTS = {
+    "decoder": ["hierarchy.weight", "hierarchy.bias"],
+    "inter-layer": ["hierarchy.maps.0", "hierarchy.offsets.0", "hierarchy.log_scales.0"],
+    "energy": ["prior.energy.root", "prior.energy.vector"],
+    "inference": ["hierarchy.network.weight", "hierarchy.network.offset", "hierarchy.network.log_sd"],
+}
+
+
+def test_closed_forms_by_finite_differences():
+    """The yardstick itself: autograd of log p(x) against central differences in an entry of each parameter."""
+    hierarchy, prior = linear_model()
+    model = both(hierarchy.double(), prior.double())
+    exact = exact_gradients(log_evidence(prior, IMAGE)[0], model)
+    for name in [name for part in ("decoder", "inter-layer", "energy") for name in PARTS[part]]:
+        parameter, values = model.get_parameter(name), []
+        for step in (1e-5, -1e-5):
+            with torch.no_grad():
+                parameter.view(-1)[0] += step
+                values.append(float(log_evidence(prior, IMAGE)[0]))
+                parameter.view(-1)[0] -= step
+        assert (values[0] - values[1]) / 2e-5 == pytest.approx(float(exact[name].view(-1)[0]), abs=1e-6), name
+
+
+@pytest.fixture(scope="module")
+def mcmc():
+    model = both(*linear_model())
+    prior = model["prior"]
+    found = gradients(lambda stream: joint.mcmc_loss(prior, IMAGE, settings("mcmc"), stream), model)
+    return found, exact_gradients(log_evidence(prior, IMAGE)[0], model)
+
+
+@pytest.mark.parametrize("part", ["decoder", "inter-layer", "energy"])
+def test_mcmc_gradient_is_that_of_the_log_evidence(mcmc, part):
+    found, exact = mcmc
+    assert worst(found, exact, PARTS[part]) < SIGMAS
+    zero = {name: torch.zeros_like(gradient) for name, gradient in exact.items()}
+    assert worst(found, zero, PARTS[part]) > 3 * SIGMAS  # so that the opposite sign would show
+
+
+def test_one_term_gradient_of_the_inter_layer_networks_is_wrong(monkeypatch):
+    """Without −E[∇ log p_β(z⁻)] the same comparison fails: the error of treating p_β as if it had no normaliser."""
+    model = both(*linear_model())
+    prior, calls, inner = model["prior"], [], joint.tilted_log_prob
+
+    def one_term(*arguments):
+        f, log_p, top = inner(*arguments)
+        calls.append(None)
+        return f, log_p if len(calls) % 2 else log_p.detach(), top
+
+    monkeypatch.setattr(joint, "tilted_log_prob", one_term)
+    found = gradients(lambda stream: joint.mcmc_loss(prior, IMAGE, settings("mcmc"), stream), model)
+    exact = exact_gradients(log_evidence(prior, IMAGE)[0], model)
+    assert worst(found, exact, PARTS["inter-layer"]) > 3 * SIGMAS
+    assert worst(found, exact, PARTS["decoder"]) < SIGMAS
+
+
+def test_mcmc_trains_the_inference_network_by_the_bound(mcmc):
+    found, _ = mcmc
+    model = both(*linear_model())
+    exact = exact_gradients(evidence_bound(model["prior"], IMAGE)[0], model)
+    assert worst(found, exact, PARTS["inference"]) < SIGMAS
+    assert found["hierarchy.network.weight"][0].abs().max() > 0.1
+
+
+@pytest.mark.parametrize("part", list(PARTS))
+def test_variational_gradient_is_that_of_the_bound(variational, part):
+    found, exact = variational
+    assert worst(found, exact, PARTS[part]) < SIGMAS
+    zero = {name: torch.zeros_like(gradient) for name, gradient in exact.items()}
+    assert worst(found, zero, PARTS[part]) > 3 * SIGMAS
+
+
+@pytest.fixture(scope="module")
+def variational():
+    model = both(*linear_model())
+    prior = model["prior"]
+    found = gradients(lambda stream: joint.variational_loss(prior, IMAGE, settings("variational"), stream), model)
+    return found, exact_gradients(evidence_bound(prior, IMAGE)[0], model)
+
+
+def test_variational_gradient_without_the_prior_term_is_wrong(monkeypatch):
+    """Held-fast T_β in the negative term: then β does not move Z."""
+    model = both(*linear_model())
+    prior = model["prior"]
+
+    def loss_of(stream):
+        inner = joint.variational_loss(prior, IMAGE, settings("variational"), stream)
+
+        def loss(step, batch):
+            monkeypatch.setattr(prior, "tilt", lambda eps: prior.energy(_detached(prior.hierarchy.top_down_flat(eps))))
+            try:
+                return inner(step, batch)
+            finally:
+                monkeypatch.undo()
+
+        return loss
+
+    def _detached(top):
+        needs = any(p.requires_grad for p in prior.energy.parameters())
+        return type(top)(*(tuple(part.detach() for part in parts) for parts in top)) if needs else top
+
+    found = gradients(loss_of, model)
+    exact = exact_gradients(evidence_bound(prior, IMAGE)[0], model)
+    assert worst(found, exact, PARTS["inter-layer"]) > 3 * SIGMAS
+    assert worst(found, exact, PARTS["energy"]) < SIGMAS
+
+
+# What belongs to the inference network -------------------------------------------------------------------------------
+
+
+def chain_backbone():
+    return ChainHierarchy((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1)
+
+
+def residual_backbone():
+    return ResidualHierarchy((1, 2, 2), groups=[2], latent_channels=2, channels=[6], inference_hidden=4)
+
+
+@pytest.mark.parametrize("make", [chain_backbone, residual_backbone])
+def test_generator_uses_the_generator_parameters_and_no_other(make):
+    hierarchy = make()
+    hierarchy.initialise(generator("parts"))
+    eps = torch.randn(4, hierarchy.dimensions, generator=generator("parts eps"))
+    top = hierarchy.top_down_flat(eps)
+    log_p = hierarchy.condition(hierarchy.transform(hierarchy.split(eps)))[1]
+    (hierarchy.decode(top).log_prob(torch.zeros(4, 1, 2, 2)).sum() + log_p.sum()).backward()
+    assert all(p.grad is not None for p in hierarchy.generator_parameters())
+    assert all(p.grad is None for p in hierarchy.inference_parameters())
+    assert len(hierarchy.inference_parameters()) > 0
+    assert len(hierarchy.inference_parameters()) + len(hierarchy.generator_parameters()) == len(
+        list(hierarchy.parameters())
+    )
+
+
+# The run -------------------------------------------------------------------------------------------------------------
+
+PIXELS = torch.rand(24, 1, 2, 2, generator=generator("joint pixels")) * 2 - 1
+SHORT = {"kernel": {"name": "langevin", "step_size": 0.1, "adjusted": True}, "steps": 4}
+
+
+class Backbone(ChainHierarchy):
+    """A tiny chain that sends its own process SIGTERM, or spoils its draws, at a call of ``infer``."""
+
+    def __init__(self, stop_at=None, spoil_at=None):
+        super().__init__((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1)
+        self.calls, self.stop_at, self.spoil_at = 0, stop_at, spoil_at
+
+    def infer(self, x, generator):
+        self.calls += 1
+        if self.calls == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        posterior = super().infer(x, generator)
+        if self.calls == self.spoil_at:
+            return posterior._replace(kl=posterior.kl * float("nan"))
+        return posterior
+
+
+def train(folder, method, start="prior", **backbone):
+    hierarchy, stream = Backbone(**backbone), generator("train joint")
+    hierarchy.initialise(stream)
+    prior = joint_prior(hierarchy, hidden=4, depth=1).requires_grad_(True)
+    prior.initialise(stream)
+    changes = {"posterior_chain": SHORT, "posterior_start": start} if method == "mcmc" else {}
+    own = settings(method, chain=SHORT, ema=0.9, warmup_steps=2, schedule="linear", log_every=3, **changes)
+    groups = [
+        ParameterGroup(list(hierarchy.parameters()), own.learning_rate, own.weight_decay),
+        ParameterGroup(list(prior.parameters()), own.energy_learning_rate, own.energy_weight_decay),
+    ]
+    model, loss = both(hierarchy, prior), joint.joint_loss(prior, PIXELS, own, stream)
+    trainer = Trainer(model, loss, own, len(PIXELS), stream, StateFile(folder, {}), 1e9, "joint run", groups)
+    trainer.run()
+    return torch.cat([p.detach().flatten() for p in model.parameters()]), trainer
+
+
+@pytest.mark.parametrize(("method", "start"), [("mcmc", "prior"), ("mcmc", "network"), ("variational", "prior")])
+def test_interrupted_joint_training_goes_on_to_the_same_bits(tmp_path, method, start):
+    weights, trainer = train(tmp_path / "a", method, start)
+    with pytest.raises(InterruptedRunError, match="joint run: stopped by SIGTERM at step 4"):
+        train(tmp_path / "b", method, start, stop_at=4)
+    resumed_weights, resumed = train(tmp_path / "b", method, start)
+    assert torch.equal(resumed_weights, weights)
+    assert resumed.history == trainer.history
+
+
+def test_history_has_the_names_of_both_stages(tmp_path):
+    _, trainer = train(tmp_path, "mcmc")
+    names = {"energy_gap", "acceptance", "posterior_acceptance", "elbo", "kl_z1", "kl_z2"}
+    assert names < set(trainer.history[0])
+
+
+def test_diverged_joint_training_stops_before_a_step(tmp_path):
+    with pytest.raises(
+        DivergedError, match=r"joint run: .*elbo is nan.* at step 6 of 10; stopped before the optimiser"
+    ):
+        train(tmp_path, "variational", spoil_at=6)
+
+
+def test_groups_have_their_own_rate_and_decay(tmp_path):
+    """The first step of Adam is lr·sign(gradient), AdamW's decay w·(1 − lr·decay); the schedule scales both rates."""
+    weights = [nn.Parameter(torch.tensor([2.0])), nn.Parameter(torch.tensor([-3.0]))]
+    module = nn.ParameterList(weights)
+    own = settings("variational", steps=2, warmup_steps=2, batch_size=1)
+    groups = [ParameterGroup(weights[:1], 0.01, 0.5), ParameterGroup(weights[1:], 0.1, 0.0)]
+
+    def loss(step, batch):
+        if step:
+            raise KeyboardInterrupt
+        return weights[0].sum() + weights[1].sum(), {}
+
+    trainer = Trainer(module, loss, own, 4, generator(0), StateFile(tmp_path, {}), 1e9, "groups", groups)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert weights[0].item() == pytest.approx(2.0 * (1 - 0.005 * 0.5) - 0.005, abs=1e-6)
+    assert weights[1].item() == pytest.approx(-3.0 - 0.05, abs=1e-6)
