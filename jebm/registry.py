@@ -19,6 +19,7 @@ from jebm import types
 
 COMPONENTS: dict[str, dict[str, str]] = {
     "dataset": {
+        "breast-cancer": "jebm.data.breast_cancer:BreastCancer",
         "digits": "jebm.data.digits:Digits",
     },
     "backbone": {
