@@ -45,6 +45,7 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "identity": "jebm.models.identity:Identity",
     },
     "evaluation": {
+        "detection": "jebm.evaluations.detection:Detection",
         "layers": "jebm.evaluations.layers:Layers",
     },
     "sampler": {
@@ -72,6 +73,8 @@ FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "layers": ("jebm.report.figures.layers:draw", ("dataset", "layers")),
     "energies": ("jebm.report.figures.energies:draw", ("density-metrics", "samples")),
     "training": ("jebm.report.figures.training:draw", ("backbone", "prior")),
+    "detection": ("jebm.report.figures.detection:draw", ("metrics",)),
+    "columns": ("jebm.report.figures.columns:draw", ("dataset", "samples")),
     "roc": ("jebm.report.figures.roc:draw", ("density-metrics",)),
 }
 """How a figure is drawn, and the stages that it reads (``metrics``: the study's collected metrics)."""
@@ -82,6 +85,8 @@ TABLES: dict[str, str] = {
     "detection": "jebm.report.tables:detection_table",
     "keyed": "jebm.report.tables:keyed_table",
     "matrix": "jebm.report.tables:matrix_table",
+    "rows": "jebm.report.tables:rows_table",
+    "scores": "jebm.report.tables:scores_table",
 }
 """How a table of each kind is built from the study's collected metrics."""
 

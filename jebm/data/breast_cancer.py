@@ -56,7 +56,9 @@ class BreastCancer:
         }
         grid = QuantileGrid(source.data[parts["train"]], self.levels)
         tensors = {name: grid.encode(source.data[rows]) for name, rows in parts.items()}
-        tensors |= {f"{name}_labels": torch.from_numpy(source.target[rows].astype("int64")) for name, rows in parts.items()}
+        tensors |= {
+            f"{name}_labels": torch.from_numpy(source.target[rows].astype("int64")) for name, rows in parts.items()
+        }
         stream = generator("breast-cancer", "shuffled-columns", self.split_seed)
         tensors["ood/shuffled-columns"] = shuffle_columns(tensors["test"], stream)
         facts = {
