@@ -16,7 +16,7 @@ class Metric(NamedTuple):
 
 METRICS = {
     "fd": Metric(
-        "FD", -1, 2, "Fréchet distance of samples to held-out data in the features that the protocol names (not a FID)"
+        "FD", -1, 2, "Fréchet distance of samples to held-out data in the features of the protocol (not a FID)"
     ),
     "kd": Metric("KD ×10⁻³", -1, 2, "kernel distance (squared MMD, cubic kernel) in the same features", 1e-3),
     "iw_bound": Metric("IW bound", 1, 2, "importance-weighted bound on log p(x), nats an image"),

@@ -1,4 +1,4 @@
-"""Outlier detection: scores with and without the tilt, by layer, and of simple baselines, with intervals over images."""
+"""Outlier detection: scores with and without the tilt, by layer, of simple baselines; with intervals over images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well a score tells two sets apart: AUROC, AUPRC and FPR at 80 % TPR, and how sure of it a finite set lets us be."""
+"""How well a score tells two sets apart: AUROC, AUPRC and FPR at 80 % TPR, with bootstrap intervals."""
 
 from collections.abc import Mapping
 

@@ -307,12 +307,9 @@ def _notes_by_row(plan: StudyPlan, frame: pd.DataFrame, spec: Table, metrics: li
             of_protocol.setdefault(rows.protocol.iloc[0], []).append(variant)
         protocols = "; ".join(f"{protocol} ({', '.join(variants)})" for protocol, variants in of_protocol.items())
         counts = " or ".join(map(str, sorted(group.n.unique())))
-        interval = ""
-        if f"{name}_low" in METRICS and spec.kind == "rows":
-            interval = f" In brackets its {METRICS[f'{name}_low'].about.partition('its ')[2]}, a mean over seeds."
-        notes.append(
-            f"{METRICS[name].label}: {METRICS[name].about}.{interval} Sample count {counts}, by row: {protocols}."
-        )
+        notes.append(f"{METRICS[name].label}: {METRICS[name].about}; sample count {counts}, protocol {protocols}.")
+    if spec.kind == "rows" and any(f"{column}_low" in METRICS for column in spec.columns):
+        notes.append("In brackets the 95 % interval over images; its ends are means over seeds.")
     return notes
 
 
