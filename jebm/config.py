@@ -5,7 +5,6 @@ key, everything else is replaced, and so is a component whose ``name`` the overr
 has other parameters.
 """
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from jebm.errors import ParamsError
 from jebm.explain import explain, near
-from jebm.metric_names import DETECTION, FLOOR, METRICS
+from jebm.metric_names import DETECTION, FLOOR, LAYER_SCORE, METRICS, SCORES
 from jebm.registry import (
     CHAINLESS_PRIORS,
     EXACT_PRIORS,
@@ -214,16 +213,17 @@ class Base(Section):
         return self
 
 
-SCORES = ("elbo", "elbo+f", "f")
-KEYED = ("keyed", "matrix")
+KEYED = ("keyed", "matrix", "rows")
 """Kinds of table that spread out a metric that comes under several keys, ``metric:key``."""
+SCORED = ("detection", "scores")
+"""Kinds of table whose columns are outlier scores under one measure, ``measure:score``."""
 
 
 class Table(Section):
     kind: Literal[tuple(TABLES)]
     variants: Annotated[list[str], Field(min_length=1)]
     columns: Annotated[list[str], Field(min_length=1)]
-    """Metrics (kinds ``metrics``, ``by-seed``), or ``measure:score`` with one measure for all (kind ``detection``)."""
+    """Metrics, or ``measure:score`` with one measure for all (kinds ``detection``, ``scores``)."""
     caption: str = ""
 
     @model_validator(mode="after")
@@ -236,15 +236,15 @@ class Table(Section):
                 raise ValueError(f"@columns: '{column}' is no metric;{near(column, METRICS)}")
             if self.kind in KEYED:
                 continue
-            if self.kind != "detection" and column not in plain:
+            if self.kind not in SCORED and column not in plain:
                 raise ValueError(f"@columns: '{column}' is no metric;{near(column, plain)}")
-            if self.kind == "detection" and (measure not in DETECTION or not score or len(measures) > 1):
+            if self.kind in SCORED and (measure not in DETECTION or not score or len(measures) > 1):
                 raise ValueError(
                     f"@columns: '{column}' must be measure:score, with the same measure in every column; "
                     f"measures: {', '.join(DETECTION)}"
                 )
-            if self.kind == "detection" and score not in SCORES and not re.fullmatch(r"llr>[1-9]\d*", score):
-                raise ValueError(f"@columns: '{score}' is no score;{near(score, (*SCORES, 'llr>1'))} …")
+            if self.kind in SCORED and score not in SCORES and not LAYER_SCORE.fullmatch(score):
+                raise ValueError(f"@columns: '{score}' is no score;{near(score, (*SCORES, 'kl_1', 'f_1', 'llr>1'))} …")
         return self
 
 
@@ -265,7 +265,8 @@ class Study(Section):
         layers = max(layer_count(variant.backbone) for variant in self.variants.values())
         for name, table in self.tables.items():
             for column in table.columns:
-                if table.kind == "detection" and ">" in column and int(column.split(">")[1]) >= layers:
+                part = LAYER_SCORE.fullmatch(column.partition(":")[2]) if table.kind in SCORED else None
+                if part and int(part["layer"]) + (part["of"] == "llr>") > layers:
                     raise ValueError(f"@tables.{name}.columns: '{column}' needs more than {layers} layers")
         named = {f"tables.{name}.variants": table.variants for name, table in self.tables.items()}
         named |= {f"figures.{name}": variants for name, variants in self.figures.items()}

@@ -1,5 +1,6 @@
 """What each metric is: its label, which direction is better, and how it is printed."""
 
+import re
 from typing import NamedTuple
 
 
@@ -14,7 +15,9 @@ class Metric(NamedTuple):
 
 
 METRICS = {
-    "fd": Metric("FD", -1, 2, "Fréchet distance of samples to held-out images in a classifier's features (not a FID)"),
+    "fd": Metric(
+        "FD", -1, 2, "Fréchet distance of samples to held-out data in the features of the protocol (not a FID)"
+    ),
     "kd": Metric("KD ×10⁻³", -1, 2, "kernel distance (squared MMD, cubic kernel) in the same features", 1e-3),
     "iw_bound": Metric("IW bound", 1, 2, "importance-weighted bound on log p(x), nats an image"),
     "elbo": Metric("ELBO", 1, 2, "evidence lower bound, nats an image"),
@@ -62,10 +65,31 @@ METRICS = {
     "auroc": Metric("AUROC", 1, 3, "area under the ROC curve"),
     "auprc": Metric("AUPRC", 1, 3, "area under the precision–recall curve (average precision)"),
     "fpr80": Metric("FPR at 80 % TPR", -1, 3, "false-positive rate where 80 % of the outliers are found"),
+    "auroc_gain": Metric("AUROC gain", 1, 4, "AUROC of the score elbo+f less that of elbo"),
+    "auprc_gain": Metric("AUPRC gain", 1, 4, "AUPRC of the score elbo+f less that of elbo"),
+    "auroc_low": Metric("AUROC, low", 0, 3, "lower end of its 95 % interval over images"),
+    "auroc_high": Metric("AUROC, high", 0, 3, "upper end of its 95 % interval over images"),
+    "auprc_low": Metric("AUPRC, low", 0, 3, "lower end of its 95 % interval over images"),
+    "auprc_high": Metric("AUPRC, high", 0, 3, "upper end of its 95 % interval over images"),
+    "auroc_gain_low": Metric("AUROC gain, low", 0, 4, "lower end of its paired 95 % interval over images"),
+    "auroc_gain_high": Metric("AUROC gain, high", 0, 4, "upper end of its paired 95 % interval over images"),
+    "auprc_gain_low": Metric("AUPRC gain, low", 0, 4, "lower end of its paired 95 % interval over images"),
+    "auprc_gain_high": Metric("AUPRC gain, high", 0, 4, "upper end of its paired 95 % interval over images"),
 }
 
 DETECTION = ("auroc", "auprc", "fpr80")
 """The measures of outlier detection; each comes for every set and score, ``auroc:<set>:<score>``."""
+
+SCORES = ("elbo", "elbo+f", "f", "reconstruction", "mahalanobis", "isolation-forest")
+"""Outlier scores that any backbone has, or that have nothing to do with it."""
+LAYER_SCORE = re.compile(r"(?P<of>llr>|kl_|f_)(?P<layer>[1-9]\d*)")
+"""Outlier scores that belong to a layer: ``llr>1``, ``kl_1``, ``f_1``."""
+
+
+def tilted(score: str) -> bool:
+    """Whether an outlier score depends on the prior's tilt; the others are the same for all priors of a backbone."""
+    return score in ("f", "elbo+f") or score.startswith("f_")
+
 
 FLOOR = "data"
 """The variant name under which real images are compared with real images."""

@@ -19,6 +19,7 @@ from jebm import types
 
 COMPONENTS: dict[str, dict[str, str]] = {
     "dataset": {
+        "breast-cancer": "jebm.data.breast_cancer:BreastCancer",
         "digits": "jebm.data.digits:Digits",
     },
     "backbone": {
@@ -47,6 +48,7 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "identity": "jebm.models.identity:Identity",
     },
     "evaluation": {
+        "detection": "jebm.evaluations.detection:Detection",
         "layers": "jebm.evaluations.layers:Layers",
         "terms": "jebm.evaluations.terms:Terms",
         "posterior": "jebm.evaluations.posterior:PosteriorAccuracy",
@@ -94,6 +96,8 @@ FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "depth": ("jebm.report.figures.depth:draw", ("metrics",)),
     "terms": ("jebm.report.figures.terms:draw", ("metrics",)),
     "posterior": ("jebm.report.figures.posterior:draw", ("evaluation:posterior",)),
+    "detection": ("jebm.report.figures.detection:draw", ("metrics",)),
+    "columns": ("jebm.report.figures.columns:draw", ("dataset", "samples")),
     "roc": ("jebm.report.figures.roc:draw", ("density-metrics",)),
 }
 """How a figure is drawn, and the stages that it reads (``metrics``: the study's collected metrics)."""
@@ -104,6 +108,8 @@ TABLES: dict[str, str] = {
     "detection": "jebm.report.tables:detection_table",
     "keyed": "jebm.report.tables:keyed_table",
     "matrix": "jebm.report.tables:matrix_table",
+    "rows": "jebm.report.tables:rows_table",
+    "scores": "jebm.report.tables:scores_table",
 }
 """How a table of each kind is built from the study's collected metrics."""
 

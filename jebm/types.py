@@ -12,8 +12,9 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PlainValidator
 
 __all__ = [
-    "Annotated", "Block", "Count", "Counts", "Dropout", "EnergyBlock", "Field", "Fraction", "KernelBlock",
-    "LayerChoice", "LayerDims", "Literal", "Natural", "NonNegative", "OodSets", "Positive", "Reference", "Resolutions",
+    "Annotated", "Block", "Count", "Counts", "Digit", "Dropout", "EnergyBlock", "Field", "Fraction", "GreyLevels",
+    "KernelBlock", "LayerChoice", "LayerDims", "Literal", "Natural", "NonNegative", "OodSets", "Positive", "Reference",
+    "Resolutions",
 ]  # fmt: skip
 
 
@@ -58,6 +59,9 @@ def _layer_choice(value):
 
 LayerChoice = Annotated[str | list[int], PlainValidator(_layer_choice)]
 """``all``, or the numbers of some layers, 1 being the bottom one."""
+Digit = Annotated[int, Field(ge=0, le=9)]
+GreyLevels = Annotated[int, Field(ge=2, le=256)]
+"""Integer levels of the stored data, which is uint8."""
 OodSets = list[Literal["patches", "uniform", "constant", "half-mix", "vertical-flip", "overlay"]]
 
 

@@ -11,13 +11,21 @@ from sklearn.datasets import load_digits, load_sample_images
 
 from jebm.errors import JebmError
 from jebm.streams import generator
-from jebm.types import Count, Natural, OodSets
+from jebm.types import Count, Digit, Natural, OodSets
 
 LEVELS = 17
 
 
 class Digits:
-    """Train / validation / test by a permutation of all 1,797 images, and out-of-distribution sets."""
+    """Train / validation / test by a permutation of all 1,797 images, and out-of-distribution sets.
+
+    Args:
+        split_seed: of the permutation and of all sets.
+        validation_count, test_count: images of these splits; the rest trains.
+        ood_count: images of each of ``ood_sets``.
+        ood_sets: out-of-distribution sets to make.
+        held_out_class: a digit that is in none of the splits; all its images are the further set ``held-out``.
+    """
 
     def __init__(
         self,
@@ -27,16 +35,25 @@ class Digits:
         test_count: Count = 500,
         ood_count: Count = 500,
         ood_sets: OodSets = [],  # noqa: B006
+        held_out_class: Digit | None = None,
     ):
         self.split_seed = split_seed
         self.validation_count, self.test_count = validation_count, test_count
         self.ood_count, self.ood_sets = ood_count, ood_sets
+        self.held_out_class = held_out_class
 
     def prepare(self) -> tuple[dict[str, torch.Tensor], int, dict]:
         """The splits (test first, then validation, the rest trains), the grey levels, and facts for the manifest."""
         source = load_digits()
         images = torch.from_numpy(source.images).to(torch.uint8).unsqueeze(1)
         labels = torch.from_numpy(source.target).to(torch.int64)
+        facts = {"source": f"scikit-learn {sklearn.__version__} load_digits", "split_seed": self.split_seed}
+        outliers = {}
+        if self.held_out_class is not None:
+            normal = labels != self.held_out_class
+            outliers["ood/held-out"] = images[~normal]
+            images, labels = images[normal], labels[normal]
+            facts["held_out_class"] = self.held_out_class
         held_out = self.test_count + self.validation_count
         if held_out >= len(images):
             raise JebmError(
@@ -54,8 +71,7 @@ class Digits:
         for name in self.ood_sets:
             stream = generator("digits", "ood", name, self.split_seed)
             tensors[f"ood/{name}"] = OOD[name](tensors["test"], tensors["test_labels"], self.ood_count, stream)
-        facts = {"source": f"scikit-learn {sklearn.__version__} load_digits", "split_seed": self.split_seed}
-        return tensors, LEVELS, facts
+        return tensors | outliers, LEVELS, facts
 
 
 def _draw(test, count, stream):

@@ -1,13 +1,17 @@
-"""How well a score tells two sets apart: AUROC, AUPRC and FPR at 80 % TPR, by scikit-learn."""
+"""How well a score tells two sets apart: AUROC, AUPRC and FPR at 80 % TPR, with bootstrap intervals."""
+
+from collections.abc import Mapping
 
 import numpy as np
+import torch
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from jebm.errors import JebmError
+from jebm.metrics.likelihood import LogWeights, importance_weighted
 
 
 def detection_metrics(normal: np.ndarray, outliers: np.ndarray) -> dict[str, float]:
-    """Metrics of an outlier score (high means outlier); the outliers are the positive class.
+    """Metrics of an outlier score (high means outlier), by scikit-learn; the outliers are the positive class.
 
     ``fpr80`` is the smallest false-positive rate among thresholds that find at least 80 % of the outliers.
 
@@ -26,3 +30,60 @@ def detection_metrics(normal: np.ndarray, outliers: np.ndarray) -> dict[str, flo
         "auprc": float(average_precision_score(labels, scores)),
         "fpr80": float(false_positive[true_positive >= 0.8].min()),
     }
+
+
+def outlier_scores(weights: LogWeights) -> dict[str, torch.Tensor]:
+    """Scores that are high for outliers, each (images,), nats.
+
+    ``elbo`` is −ELBO, ``f`` is −E_q[tilt], ``elbo+f`` their sum (log Z shifts all images alike and is left out), and
+    ``llr>k`` the likelihood ratio LLR^{>k} of Havtorn et al. (2021), both sides importance-weighted with equal draws.
+    """
+    elbo, f = weights.gaussian.mean(1), weights.tilt.mean(1)
+    full = importance_weighted(weights.gaussian)
+    ratios = {f"llr>{k}": full - importance_weighted(row) for k, row in enumerate(weights.redrawn, 1)}
+    return {"elbo": -elbo, "elbo+f": -(elbo + f), "f": -f, **{key: value.float() for key, value in ratios.items()}}
+
+
+def resampled(
+    normal: Mapping[str, np.ndarray], outliers: Mapping[str, np.ndarray], resamples: int, stream: torch.Generator
+) -> dict[str, dict[str, np.ndarray]]:
+    """AUROC and AUPRC of each score on bootstrap resamples of the images: measure → score → (resamples,).
+
+    Both sets are resampled with replacement, each to its own size. One resample serves all scores, so that a difference
+    of two of them is a paired one.
+    """
+    counts = [_counts(len(next(iter(of.values()))), resamples, stream) for of in (normal, outliers)]
+    found: dict[str, dict[str, np.ndarray]] = {"auroc": {}, "auprc": {}}
+    for score in normal:
+        for measure, values in zip(found, _areas(normal[score], outliers[score], *counts), strict=True):
+            found[measure][score] = values
+    return found
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The percentile interval of bootstrap values (Efron and Tibshirani, 1993)."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _counts(size: int, resamples: int, stream: torch.Generator) -> np.ndarray:
+    """How often each item is in each resample, (resamples, size)."""
+    drawn = torch.randint(size, (resamples, size), generator=stream, device=stream.device)
+    counts = torch.zeros(resamples, size, device=drawn.device)
+    return counts.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=counts.dtype)).cpu().numpy()
+
+
+def _areas(
+    normal: np.ndarray, outliers: np.ndarray, normal_counts: np.ndarray, outlier_counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """AUROC (ties count half) and average precision where item i stands for counts[:, i] equal ones, (resamples,)."""
+    scores = np.concatenate([normal, outliers])
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # where a run of equal scores ends
+    zeros = [np.zeros_like(counts) for counts in (normal_counts, outlier_counts)]
+    false = np.concatenate([normal_counts, zeros[1]], 1)[:, order].cumsum(1)[:, last].astype(np.float64)
+    true = np.concatenate([zeros[0], outlier_counts], 1)[:, order].cumsum(1)[:, last].astype(np.float64)
+    more_false, more_true = np.diff(false, prepend=0), np.diff(true, prepend=0)
+    auroc = (more_false * (true - more_true / 2)).sum(1) / (false[:, -1] * true[:, -1])
+    auprc = (more_true * true / np.maximum(true + false, 1)).sum(1) / true[:, -1]
+    return auroc, auprc

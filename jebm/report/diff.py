@@ -17,8 +17,12 @@ from jebm.plan import RESULTS
 LEVEL = 0.95
 LISTED = 20
 """At most so many disagreements are listed one by one."""
-SKIP = ("acceptance", "effective_sample_size", "langevin_steps", "pool", "log_partition_se", "log_partition_ess")
-"""Diagnostics of how numbers were made, not results."""
+SKIP = (
+    "acceptance", "effective_sample_size", "langevin_steps", "pool", "log_partition_se", "log_partition_ess",
+    "auroc_low", "auroc_high", "auprc_low", "auprc_high",
+    "auroc_gain_low", "auroc_gain_high", "auprc_gain_low", "auprc_gain_high",
+)  # fmt: skip
+"""Diagnostics of how numbers were made, and ends of intervals: not results of their own."""
 
 
 @dataclass

@@ -7,7 +7,7 @@ import pandas as pd
 from jebm.config import Table
 from jebm.errors import JebmError
 from jebm.files import published, write_csv
-from jebm.metric_names import FLOOR, METRICS, describe
+from jebm.metric_names import FLOOR, METRICS, describe, tilted
 from jebm.plan import StudyPlan
 from jebm.progress import say
 from jebm.registry import TABLES, load
@@ -28,6 +28,8 @@ class Cell:
     values: list[float] = field(default_factory=list)
     digits: int = 2
     best: bool = False
+    interval: tuple[float, float] | None = None
+    """Ends of an interval over images, each a mean over seeds."""
 
     @property
     def mean(self) -> float:
@@ -41,7 +43,10 @@ class Cell:
         if not self.values:
             return "–"
         sd = f" ± {_fixed(self.sd, self.digits)}" if self.sd is not None else ""
-        text = f"{_fixed(self.mean, self.digits)}{sd}"
+        interval = ""
+        if self.interval is not None:
+            interval = " [{}, {}]".format(*(_fixed(end, self.digits) for end in self.interval))
+        text = f"{_fixed(self.mean, self.digits)}{sd}{interval}"
         return bold.format(text) if self.best else text
 
 
@@ -114,8 +119,7 @@ def detection_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Render
     for position, variant in enumerate(spec.variants):
         for column in spec.columns:
             score = column.split(":")[1]
-            tilted = score in ("f", "elbo+f")
-            if tilted != (position == 0):
+            if tilted(score) != (position == 0):
                 columns.append((variant, score))
     rows = []
     for name in sets:
@@ -148,6 +152,57 @@ def matrix_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
             rows.append((label, [_cell(frame, variant, f"{metric}:{key}") for key in keys]))
     metrics = [f"{metric}:{key}" for metric in spec.columns for key in keys]
     return Rendered(["variant", *keys], rows, _notes(plan, frame, spec, metrics))
+
+
+def scores_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
+    """A row an outlier set of a variant, a column a score; compared within a row, since rows are of different data."""
+    measure = spec.columns[0].split(":")[0]
+    scores = [column.split(":")[1] for column in spec.columns]
+    rows, metrics = [], []
+    for variant, name, label in _sets(spec.variants, frame, measure):
+        row = [f"{measure}:{name}:{score}" for score in scores]
+        cells = [_cell(frame, variant, metric) for metric in row]
+        _mark_best(cells, METRICS[measure].better)
+        rows.append((label, cells))
+        metrics += row
+    return Rendered(["outliers", *scores], rows, _notes_by_row(plan, frame, spec, metrics))
+
+
+def rows_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
+    """A row a variant, and a key where the metrics come under keys; a column a metric, with its interval if it has one.
+
+    Rows may be of different data, each under its own protocol: they are not compared, and no best one is marked.
+    """
+    rows, metrics = [], []
+    for variant in spec.variants:
+        keys = _keys(frame[frame.variant == variant], spec.columns)
+        for key in keys or [""]:
+            row = [f"{metric}:{key}" if key else metric for metric in spec.columns]
+            label = variant if len(keys) < 2 else f"{variant}: {key}"
+            rows.append((label, [_with_interval(frame, variant, metric) for metric in row]))
+            metrics += row
+    return Rendered(["of", *(_header(m) for m in spec.columns)], rows, _notes_by_row(plan, frame, spec, metrics))
+
+
+def _sets(variants: list[str], frame: pd.DataFrame, measure: str) -> list[tuple[str, str, str]]:
+    """(variant, outlier set, label of the row): the label says only as much as tells the rows apart."""
+    found = {v: _keys(frame[frame.variant == v], [measure]) for v in variants}
+    sets = {v: list(dict.fromkeys(key.split(":")[0] for key in keys)) for v, keys in found.items()}
+    rows = []
+    for variant, names in sets.items():
+        for name in names:
+            label = name if len(variants) == 1 else variant if len(names) == 1 else f"{variant}: {name}"
+            rows.append((variant, name, label))
+    return rows
+
+
+def _with_interval(frame: pd.DataFrame, variant: str, metric: str) -> Cell:
+    """The cell of a metric, with the means over seeds of ``<metric>_low`` and ``<metric>_high`` where there are any."""
+    cell, (name, *key) = _cell(frame, variant, metric), metric.split(":", 1)
+    if f"{name}_low" in METRICS:
+        low, high = (_cell(frame, variant, ":".join([name + end, *key])) for end in ("_low", "_high"))
+        cell.interval = (low.mean, high.mean) if low.values and high.values else None
+    return cell
 
 
 def _keys(frame: pd.DataFrame, metrics: list[str]) -> list[str]:
@@ -216,13 +271,16 @@ def _header(metric: str) -> str:
     return f"{METRICS[metric].label}{ARROWS[METRICS[metric].better]}"
 
 
+def _spread(plan: StudyPlan) -> str:
+    seeds = ", ".join(map(str, plan.seeds))
+    if len(plan.seeds) == 1:
+        return f"Seed {seeds} only (n = 1)."
+    return f"Mean ± standard deviation over seeds {seeds} (n = {len(plan.seeds)})."
+
+
 def _notes(plan: StudyPlan, frame: pd.DataFrame, spec: Table, metrics: list[str] | None = None) -> list[str]:
     """Seeds; for each metric what it is, its sample count and its protocol. One protocol a column, or none at all."""
-    seeds = ", ".join(map(str, plan.seeds))
-    spread = f"Mean ± standard deviation over seeds {seeds} (n = {len(plan.seeds)})."
-    if len(plan.seeds) == 1:
-        spread = f"Seed {seeds} only (n = 1)."
-    notes = [] if spec.kind == "by-seed" else [spread]
+    notes = [] if spec.kind == "by-seed" else [_spread(plan)]
     chosen = frame[frame.variant.isin(spec.variants) & frame.metric.isin(metrics or spec.columns)]
     for metric, group in chosen.groupby(chosen.metric.str.split(":").str[0], sort=False):
         protocols, counts = sorted(group.protocol.unique()), sorted(group.n.unique())
@@ -234,6 +292,24 @@ def _notes(plan: StudyPlan, frame: pd.DataFrame, spec: Table, metrics: list[str]
         known = METRICS[metric]
         count = " or ".join(map(str, counts))
         notes.append(f"{known.label}: {known.about}; sample count {count}, protocol {protocols[0]}.")
+    return notes
+
+
+def _notes_by_row(plan: StudyPlan, frame: pd.DataFrame, spec: Table, metrics: list[str]) -> list[str]:
+    """As :func:`_notes`, for rows of different data: the protocol of each variant, one a metric."""
+    notes = [_spread(plan)]
+    chosen = frame[frame.variant.isin(spec.variants) & frame.metric.isin(metrics)]
+    for name, group in chosen.groupby(chosen.metric.str.split(":").str[0], sort=False):
+        of_protocol: dict[str, list[str]] = {}
+        for variant, rows in group.groupby("variant", sort=False):
+            if rows.protocol.nunique() > 1:
+                raise JebmError(f"{name} of {variant}: protocols {', '.join(rows.protocol.unique())} in one row")
+            of_protocol.setdefault(rows.protocol.iloc[0], []).append(variant)
+        protocols = "; ".join(f"{protocol} ({', '.join(variants)})" for protocol, variants in of_protocol.items())
+        counts = " or ".join(map(str, sorted(group.n.unique())))
+        notes.append(f"{METRICS[name].label}: {METRICS[name].about}; sample count {counts}, protocol {protocols}.")
+    if spec.kind == "rows" and any(f"{column}_low" in METRICS for column in spec.columns):
+        notes.append("In brackets the 95 % interval over images; its ends are means over seeds.")
     return notes
 
 
@@ -249,13 +325,16 @@ def _floor(frame: pd.DataFrame, metrics: list[str]) -> list[str]:
 def _flat(table: Rendered) -> tuple[list[str], list[dict]]:
     """Columns and rows of the CSV: numbers without formatting."""
     columns, rows = [table.headers[0]], []
-    for header in table.headers[1:]:
+    bounded = [any(cells[i].interval for _, cells in table.rows) for i in range(len(table.headers) - 1)]
+    for header, has_interval in zip(table.headers[1:], bounded, strict=True):
         name = header.translate(str.maketrans("", "", "↓↑")).strip()
         columns += [f"{name} mean", f"{name} sd", f"{name} n"]
+        columns += [f"{name} low", f"{name} high"] if has_interval else []
     for label, cells in table.rows:
         numbers = []
-        for cell in cells:
+        for cell, has_interval in zip(cells, bounded, strict=True):
             sd = "" if cell.sd is None else f"{cell.sd:.6g}"
             numbers += [f"{cell.mean:.6g}", sd, len(cell.values)] if cell.values else ["", "", 0]
+            numbers += [f"{end:.6g}" for end in cell.interval or ()] or [""] * (2 * has_interval)
         rows.append(dict(zip(columns, [label, *numbers], strict=True)))
     return columns, rows

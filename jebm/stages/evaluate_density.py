@@ -2,10 +2,8 @@
 
 from importlib.metadata import version
 
-import torch
-
 from jebm.data.dataset import Dataset
-from jebm.metrics.detection import detection_metrics
+from jebm.metrics.detection import detection_metrics, outlier_scores
 from jebm.metrics.likelihood import LogWeights, importance_weighted, log_weights
 from jebm.metrics.records import MetricRecord
 from jebm.models.hierarchy import Hierarchy
@@ -96,15 +94,3 @@ class Density:
         x, stream = self.data.pixels(split).to(self.job.device), self.job.stream(purpose)
         progress = Progress(f"{self.title}: {purpose}")
         return log_weights(self.hierarchy, self.prior, x, draws, stream, redraw, progress)
-
-
-def outlier_scores(weights: LogWeights) -> dict[str, torch.Tensor]:
-    """Scores that are high for outliers, each (images,), nats.
-
-    ``elbo`` is −ELBO, ``f`` is −E_q[tilt], ``elbo+f`` their sum (log Z shifts all images alike and is left out), and
-    ``llr>k`` the likelihood ratio LLR^{>k} of Havtorn et al. (2021), both sides importance-weighted with equal draws.
-    """
-    elbo, f = weights.gaussian.mean(1), weights.tilt.mean(1)
-    full = importance_weighted(weights.gaussian)
-    ratios = {f"llr>{k}": full - importance_weighted(row) for k, row in enumerate(weights.redrawn, 1)}
-    return {"elbo": -elbo, "elbo+f": -(elbo + f), "f": -f, **{key: value.float() for key, value in ratios.items()}}

@@ -2,11 +2,16 @@
 
 import pytest
 import torch
+from oracles import spec
+from pydantic import TypeAdapter, ValidationError
 from sklearn.datasets import load_digits
 
+from jebm.data.dataset import load_dataset, save_dataset
 from jebm.data.digits import LEVELS, OOD, Digits
 from jebm.errors import JebmError
+from jebm.models.classifier import Classifier
 from jebm.registry import schema
+from jebm.streams import generator
 
 ALL = list(OOD)
 
@@ -68,8 +73,8 @@ def test_every_outlier_set_has_the_asked_count(digits):
 
 
 def test_schema_offers_exactly_the_sets_that_exist():
-    allowed = schema("dataset").model_json_schema()["properties"]["ood_sets"]["items"]["enum"]
-    assert sorted(allowed) == sorted(OOD)
+    definitions = TypeAdapter(schema("dataset")).json_schema()["$defs"]
+    assert sorted(definitions["DigitsParameters"]["properties"]["ood_sets"]["items"]["enum"]) == sorted(OOD)
 
 
 def test_overlay_is_the_maximum_of_two_test_digits_of_different_classes(digits):
@@ -145,3 +150,62 @@ def test_smallest_training_set_is_one_digit():
 def test_pairs_of_classes_from_too_few_test_digits_are_refused(name):
     with pytest.raises(JebmError, match="test_count"):
         Digits(test_count=1, ood_sets=[name], ood_count=4).prepare()
+
+
+# A class held out ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("held_out", [0, 1, 9])
+def test_held_out_class_is_in_no_split_and_all_of_it_is_the_outlier_set(held_out):
+    tensors, _, facts = Digits(held_out_class=held_out, validation_count=129, test_count=323).prepare()
+    source = load_digits()
+    labels = torch.cat([tensors[f"{name}_labels"] for name in ("train", "validation", "test")])
+    assert sorted(labels.unique().tolist()) == [digit for digit in range(10) if digit != held_out]
+    assert len(labels) == (source.target != held_out).sum()
+    expected = torch.from_numpy(source.images[source.target == held_out]).to(torch.uint8).unsqueeze(1)
+    assert torch.equal(tensors["ood/held-out"], expected)
+    assert facts["held_out_class"] == held_out
+    assert (len(tensors["validation"]), len(tensors["test"])) == (129, 323)
+
+
+def test_held_out_class_is_in_no_set_that_is_made_of_digits():
+    tensors, _, _ = Digits(held_out_class=1, ood_sets=["vertical-flip", "overlay"], ood_count=60).prepare()
+    flipped = set(rows(tensors["ood/vertical-flip"].flip(-2)))
+    assert flipped <= set(rows(tensors["test"]))
+    assert not flipped & set(rows(tensors["ood/held-out"]))
+
+
+def test_without_a_held_out_class_nothing_changes(digits):
+    """The files of the study must keep their bytes: names, order and values of the tensors, and the facts."""
+    tensors, _, facts = Digits(held_out_class=None, ood_sets=ALL, ood_count=120).prepare()
+    assert list(tensors) == list(digits)
+    assert all(torch.equal(tensors[name], digits[name]) for name in digits)
+    assert set(facts) == {"source", "split_seed"}
+    assert spec("dataset", name="digits", held_out_class=None).model_dump(exclude_defaults=True) == {"name": "digits"}
+
+
+@pytest.mark.parametrize("wrong", [-1, 10, "1", 1.5, True])
+def test_what_is_no_digit_is_refused(wrong):
+    with pytest.raises(ValidationError, match="held_out_class"):
+        spec("dataset", name="digits", held_out_class=wrong)
+
+
+@pytest.mark.parametrize("held_out", [3, 9])
+def test_classifier_learns_without_a_class(held_out, tmp_path):
+    """Labels keep their numbers; without the 9 there is an output less, without the 3 one that is never right."""
+    tensors, levels, facts = Digits(held_out_class=held_out, validation_count=129, test_count=323).prepare()
+    save_dataset(tmp_path, tensors, levels, facts)
+    data, stream = load_dataset(tmp_path), generator("classifier")
+    assert data.manifest["classes"] == (9 if held_out == 9 else 10)
+    classifier = Classifier(data.image_shape, data.manifest["classes"], channels=8)
+    classifier.initialise(stream)
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=4e-3)
+    x, y = data.pixels("train"), data.labels("train")
+    for _ in range(120):
+        batch = torch.randint(len(x), (128,), generator=stream)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(classifier(x[batch]), y[batch]).backward()
+        optimizer.step()
+    predicted = classifier(data.pixels("test")).argmax(1)
+    assert (predicted == data.labels("test")).float().mean() > 0.8  # by chance 0.11
+    assert held_out not in predicted

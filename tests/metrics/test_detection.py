@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 from oracles import LinearHierarchy
+from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.distributions import Normal
 
 from jebm.errors import JebmError
-from jebm.metrics.detection import detection_metrics
+from jebm.metrics.detection import detection_metrics, interval, outlier_scores, resampled
 from jebm.metrics.likelihood import LogWeights, log_weights
 from jebm.models.priors import GaussianPrior
-from jebm.stages.evaluate_density import outlier_scores
 from jebm.streams import derive_seed, generator
 
 
@@ -115,3 +115,51 @@ def test_likelihood_ratio_of_one_layer_does_not_exist():
     weights = log_weights(hierarchy, GaussianPrior(hierarchy), x, 3, generator("one"), redraw=True)
     assert weights.redrawn.shape == (0, 4, 3)
     assert set(outlier_scores(weights)) == {"elbo", "f", "elbo+f"}
+
+
+# Intervals -----------------------------------------------------------------------------------------------------------
+
+
+def test_resampled_areas_are_those_of_scikit_learn_on_tied_scores():
+    """Every resample, with items repeated as often as they were drawn, by the same stream."""
+    rng = np.random.default_rng(derive_seed("areas"))
+    normal, outliers = {"s": rng.integers(0, 6, 30).astype(float)}, {"s": rng.integers(1, 8, 20).astype(float)}
+    found, stream = resampled(normal, outliers, 8, generator("resample")), generator("resample")
+    drawn = [torch.randint(size, (8, size), generator=stream).numpy() for size in (30, 20)]
+    for i in range(8):
+        scores = np.r_[normal["s"][drawn[0][i]], outliers["s"][drawn[1][i]]]
+        labels = np.r_[np.zeros(30), np.ones(20)]
+        assert found["auroc"]["s"][i] == pytest.approx(roc_auc_score(labels, scores))
+        assert found["auprc"]["s"][i] == pytest.approx(average_precision_score(labels, scores))
+
+
+def test_resamples_are_paired_over_scores():
+    """A score and a monotone function of it have equal areas on every resample; on separate ones they would not."""
+    rng = np.random.default_rng(derive_seed("paired"))
+    normal, outliers = rng.normal(size=40), rng.normal(size=30) + 1
+    scores = [{"s": values, "exp": np.exp(values)} for values in (normal, outliers)]
+    found = resampled(*scores, 200, generator("paired"))
+    for values in found.values():
+        assert np.array_equal(values["s"], values["exp"])
+        assert values["s"].std() > 0.01
+
+
+def test_bootstrap_deviation_is_that_of_fresh_sets():
+    """Two normals a deviation apart: AUROC Φ(1/√2), and its spread over independent draws of both sets."""
+    n, m, d = 150, 100, 1.0
+    rng = np.random.default_rng(derive_seed("binormal"))
+    fresh_n, fresh_o = rng.normal(size=(400, n)), rng.normal(size=(400, m)) + d
+    aurocs = [detection_metrics(a, b)["auroc"] for a, b in zip(fresh_n, fresh_o, strict=True)]
+    assert np.mean(aurocs) == pytest.approx(norm.cdf(d / 2**0.5), abs=5 * np.std(aurocs) / 400**0.5)
+    sds = []
+    for i in range(10):
+        own = resampled({"s": fresh_n[i]}, {"s": fresh_o[i]}, 300, generator("binormal", i))
+        sds.append(own["auroc"]["s"].std())
+    # The deviation of 400 values is known to 1/√800 of it, the mean of ten bootstrap ones to their own spread.
+    error = (1 / 800 + np.var(sds) / np.mean(sds) ** 2 / 10) ** 0.5
+    assert np.mean(sds) == pytest.approx(np.std(aurocs), rel=5 * error)
+
+
+def test_interval_holds_the_middle_95_percent():
+    assert interval(np.arange(1001.0)) == pytest.approx((25, 975))
+    assert interval(np.ones(10)) == (1.0, 1.0)

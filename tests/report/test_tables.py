@@ -13,6 +13,7 @@ from jebm.plan import make_plan
 from jebm.report.tables import (
     Cell,
     Rendered,
+    _flat,
     by_seed_table,
     detection_table,
     keyed_table,
@@ -22,6 +23,8 @@ from jebm.report.tables import (
     matrix_table,
     metrics_table,
     render,
+    rows_table,
+    scores_table,
 )
 
 PLAN = make_plan(parse_params(params()))["toy"]
@@ -320,3 +323,97 @@ def test_keyed_table_has_a_row_a_key():
     assert table.headers == ["of", "KL", "probe ↑"]
     assert cells(table) == {"z1": ["2.00 ± 1.41", "0.500 ± 0.000"], "z2": ["5.00 ± 0.00", "–"]}
     assert any(note.startswith("KL: KL of the inference") and "sample count 500" in note for note in table.notes)
+
+
+# Rows of different data ----------------------------------------------------------------------------------------------
+
+
+def scored(*rows):
+    """(variant, metric, value, protocol) at both seeds."""
+    return frame(*[(v, seed, metric, value, 500, protocol) for v, metric, value, protocol in rows for seed in (0, 1)])
+
+
+SCORED = scored(
+    ("gaussian", "auroc:held-out:elbo", 0.9, "p@1"), ("gaussian", "auroc:held-out:f_1", 0.6, "p@1"),
+    ("joint", "auroc:held-out:elbo", 0.7, "p@2"), ("joint", "auroc:held-out:f_1", 0.8, "p@2"),
+    ("joint-k40", "auroc:a:elbo", 0.5, "p@3"), ("joint-k40", "auroc:b:elbo", 0.6, "p@3"),
+)  # fmt: skip
+
+
+def test_scores_are_compared_within_a_row_and_each_row_has_its_protocol():
+    found = scores_table(PLAN, spec("scores", ["gaussian", "joint"], ["auroc:elbo", "auroc:f_1"]), SCORED)
+    assert found.headers == ["outliers", "elbo", "f_1"]
+    assert cells(found) == {
+        "gaussian": ["*0.900 ± 0.000*", "0.600 ± 0.000"],
+        "joint": ["0.700 ± 0.000", "*0.800 ± 0.000*"],
+    }
+    assert found.notes[1].endswith("sample count 500, protocol p@1 (gaussian); p@2 (joint).")
+
+
+def test_label_of_a_score_row_says_what_tells_it_apart():
+    one = scores_table(PLAN, spec("scores", ["joint-k40"], ["auroc:elbo"]), SCORED)
+    assert [label for label, _ in one.rows] == ["a", "b"]
+    both = scores_table(PLAN, spec("scores", ["joint", "joint-k40"], ["auroc:elbo"]), SCORED)
+    assert [label for label, _ in both.rows] == ["joint", "joint-k40: a", "joint-k40: b"]
+
+
+def test_two_protocols_in_one_row_are_refused():
+    rows = scored(("joint", "auroc:a:elbo", 0.5, "p@1"), ("joint", "auroc:b:elbo", 0.5, "p@2"))
+    with pytest.raises(JebmError, match=r"auroc of joint: protocols p@1, p@2 in one row"):
+        scores_table(PLAN, spec("scores", ["joint"], ["auroc:elbo"]), rows)
+
+
+GAINS = scored(
+    ("gaussian", "auroc_gain:a", 0.01, "p@1"), ("gaussian", "auroc_gain_low:a", -0.02, "p@1"),
+    ("gaussian", "auroc_gain_high:a", 0.03, "p@1"), ("joint", "auroc_gain:a", 0.1, "p@2"),
+    ("joint", "auroc_gain_low:a", 0.05, "p@2"), ("joint", "auroc_gain_high:a", 0.2, "p@2"),
+    ("joint", "auroc_gain:b", 0.3, "p@2"), ("gaussian", "fd", 4.0, "q@1"), ("joint", "fd", 2.0, "q@2"),
+)  # fmt: skip
+
+
+def test_rows_show_intervals_and_compare_nothing():
+    found = rows_table(PLAN, spec("rows", ["gaussian", "joint"], ["auroc_gain"]), GAINS)
+    assert cells(found) == {
+        "gaussian": ["0.0100 ± 0.0000 [-0.0200, 0.0300]"],
+        "joint: a": ["0.1000 ± 0.0000 [0.0500, 0.2000]"],
+        "joint: b": ["0.3000 ± 0.0000"],
+    }
+    assert "95 % interval over images" in found.notes[-1]
+
+
+def test_rows_of_plain_metrics_may_have_protocols_of_their_own():
+    found = rows_table(PLAN, spec("rows", ["gaussian", "joint"], ["fd"]), GAINS)
+    assert cells(found) == {"gaussian": ["4.00 ± 0.00"], "joint": ["2.00 ± 0.00"]}
+    assert "interval" not in found.notes[-1]
+
+
+def test_csv_has_the_ends_of_intervals_where_there_are_any():
+    columns, rows = _flat(rows_table(PLAN, spec("rows", ["gaussian", "joint"], ["auroc_gain"]), GAINS))
+    assert columns == ["of", "AUROC gain mean", "AUROC gain sd", "AUROC gain n", "AUROC gain low", "AUROC gain high"]
+    assert list(rows[0].values()) == ["gaussian", "0.01", "0", 2, "-0.02", "0.03"]
+    assert list(rows[2].values()) == ["joint: b", "0.3", "0", 2, "", ""]
+    columns, _ = _flat(rows_table(PLAN, spec("rows", ["gaussian"], ["fd"]), GAINS))
+    assert columns == ["of", "FD mean", "FD sd", "FD n"]
+
+
+def test_layer_terms_of_the_energy_belong_to_the_tilted_priors():
+    columns = ["auroc:elbo", "auroc:f_1", "auroc:kl_1"]
+    found = detection_table(PLAN, spec("detection", ["gaussian", "joint"], columns), detection_frame())
+    assert found.headers == ["outliers", "elbo (gaussian)", "kl_1 (gaussian)", "f_1 (joint)"]
+
+
+@pytest.mark.parametrize("score", ["kl_0", "f_", "elbo-f", "llr>", "mahalanobi"])
+def test_unknown_score_is_refused(score):
+    with pytest.raises(ValueError, match="is no score"):
+        spec("scores", ["joint"], [f"auroc:{score}"])
+
+
+@pytest.mark.parametrize(("score", "fits"), [("kl_2", True), ("f_2", True), ("llr>1", True), ("kl_3", False),
+                                             ("f_3", False), ("llr>2", False)])  # fmt: skip
+def test_score_of_a_layer_needs_that_layer(score, fits):
+    table = {"kind": "scores", "variants": ["joint"], "columns": [f"auroc:{score}"]}
+    if fits:
+        parse_params(params({"toy/tables/scores": table}))
+        return
+    with pytest.raises(JebmError, match=r"toy.tables.scores.columns: 'auroc:.*' needs more than 2 layers"):
+        parse_params(params({"toy/tables/scores": table}))

@@ -1,0 +1,104 @@
+"""scikit-learn's bundled breast-cancer table (UCI Wisconsin diagnostic, 569 rows of 30 measurements): not images.
+
+Each column is mapped to its quantiles in the training split and these to integer levels, so that a row is stored,
+modelled and compared as an image of shape (30,).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import sklearn
+import torch
+from sklearn.datasets import load_breast_cancer
+
+from jebm.errors import JebmError
+from jebm.streams import generator
+from jebm.types import Count, GreyLevels, Natural
+
+
+class BreastCancer:
+    """Train / validation / test by a permutation of all rows, and one out-of-distribution set.
+
+    The set ``shuffled-columns`` holds the test rows with each column permuted on its own: all marginals are kept, only
+    the dependence between columns is gone. Labels are 0 (malignant) and 1 (benign).
+
+    Args:
+        split_seed: of the permutation and of the shuffled columns.
+        validation_count, test_count: rows of these splits; the rest trains.
+        levels: steps of the grid that the quantiles are rounded to.
+    """
+
+    def __init__(
+        self,
+        *,
+        split_seed: Natural = 0,
+        validation_count: Count = 100,
+        test_count: Count = 200,
+        levels: GreyLevels = 256,
+    ):
+        self.split_seed, self.levels = split_seed, levels
+        self.validation_count, self.test_count = validation_count, test_count
+
+    def prepare(self) -> tuple[dict[str, torch.Tensor], int, dict]:
+        """The splits (test first, then validation, the rest trains), the levels, and facts for the manifest."""
+        source = load_breast_cancer()
+        held_out = self.test_count + self.validation_count
+        if held_out > len(source.data) - 2:
+            raise JebmError(
+                f"params.yaml: dataset: validation_count + test_count is {held_out}, which leaves fewer than two of "
+                f"the {len(source.data)} rows to train on"
+            )
+        order = torch.randperm(len(source.data), generator=generator("breast-cancer", "split", self.split_seed)).numpy()
+        parts = {
+            "test": order[: self.test_count],
+            "validation": order[self.test_count : held_out],
+            "train": order[held_out:],
+        }
+        grid = QuantileGrid(source.data[parts["train"]], self.levels)
+        tensors = {name: grid.encode(source.data[rows]) for name, rows in parts.items()}
+        tensors |= {
+            f"{name}_labels": torch.from_numpy(source.target[rows].astype("int64")) for name, rows in parts.items()
+        }
+        stream = generator("breast-cancer", "shuffled-columns", self.split_seed)
+        tensors["ood/shuffled-columns"] = shuffle_columns(tensors["test"], stream)
+        facts = {
+            "source": f"scikit-learn {sklearn.__version__} load_breast_cancer",
+            "split_seed": self.split_seed,
+            "columns": [str(name) for name in source.feature_names],
+        }
+        return tensors, self.levels, facts
+
+
+class QuantileGrid:
+    """Maps each column to its empirical quantile among some rows, rounded to a grid of ``levels`` steps, and back.
+
+    Args:
+        rows: (count, columns), at least two; those that the quantiles are taken from.
+        levels: 0 stands for the smallest value of the rows or less, ``levels − 1`` for the largest or more.
+    """
+
+    def __init__(self, rows: np.ndarray, levels: int):
+        self.sorted, self.levels = np.sort(rows, axis=0), levels
+        self.quantiles = np.linspace(0.0, 1.0, len(rows))
+
+    def encode(self, rows: np.ndarray) -> torch.Tensor:
+        """(count, columns) in the units of the source → uint8 levels. Equal values share the middle of their ranks."""
+        columns = [self._quantile(values, column) for values, column in zip(self.sorted.T, rows.T, strict=True)]
+        return torch.from_numpy(np.rint(np.stack(columns, 1) * (self.levels - 1)).astype(np.uint8))
+
+    def decode(self, levels: torch.Tensor) -> np.ndarray:
+        """uint8 levels (count, columns) → values in the units of the source."""
+        share = levels.numpy() / (self.levels - 1)
+        columns = zip(self.sorted.T, share.T, strict=True)
+        return np.stack([np.interp(column, self.quantiles, values) for values, column in columns], 1)
+
+    def _quantile(self, values: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """The quantile of each entry among sorted values, in [0, 1], linear between them."""
+        distinct, first, counts = np.unique(values, return_index=True, return_counts=True)
+        return np.interp(column, distinct, (first + (counts - 1) / 2) / max(len(values) - 1, 1))
+
+
+def shuffle_columns(rows: torch.Tensor, stream: torch.Generator) -> torch.Tensor:
+    """Rows (count, columns) with each column permuted on its own."""
+    order = torch.stack([torch.randperm(len(rows), generator=stream) for _ in range(rows.shape[1])], 1)
+    return rows.gather(0, order)

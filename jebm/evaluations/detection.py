@@ -1,0 +1,137 @@
+"""Outlier detection: scores with and without the tilt, by layer, of simple baselines; with intervals over images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+
+import numpy as np
+import torch
+
+from jebm.errors import JebmError
+from jebm.evaluations.evaluation import Evaluation, Subject
+from jebm.metrics.baselines import Forest, Mahalanobis
+from jebm.metrics.detection import detection_metrics, interval, outlier_scores, resampled
+from jebm.metrics.features import extract
+from jebm.metrics.likelihood import log_weights
+from jebm.metrics.records import MetricRecord
+from jebm.models.priors import JointPrior
+from jebm.types import Count, Reference
+
+Scores = dict[str, np.ndarray]
+"""High for outliers, (images,), by the name of the score."""
+
+
+class Detection(Evaluation):
+    """AUROC, AUPRC and FPR80 of every score on every out-of-distribution set of the data, ``auroc:<set>:<score>``.
+
+    Scores are those of :func:`outlier_scores`; for each layer i, ``kl_i``, the KL of q from the Gaussian prior, and
+    ``f_i``, the energy term with its sign turned; and the baselines ``reconstruction``, ``mahalanobis`` and
+    ``isolation-forest``. AUROC and AUPRC come with 95 % intervals over images, and so does what the tilt adds to them:
+    ``auroc_gain:<set>`` is the difference of ``elbo+f`` and ``elbo`` on the same images and the same resamples.
+
+    Args:
+        reference: the split whose images are the normal ones.
+        draws: draws of q(ε | x) for each image.
+        resamples: bootstrap resamples of the images.
+        trees: of the isolation forest.
+    """
+
+    def __init__(
+        self, *, reference: Reference = "test", draws: Count = 20, resamples: Count = 1000, trees: Count = 100
+    ):
+        self.reference, self.draws, self.resamples, self.trees = reference, draws, resamples, trees
+
+    @torch.no_grad()
+    def evaluate(self, subject: Subject, record: MetricRecord) -> dict[str, torch.Tensor]:
+        if not subject.data.ood_sets:
+            raise JebmError(
+                "params.yaml: dataset: the evaluation 'detection' needs an out-of-distribution set, the data have none"
+            )
+        baselines, progress = self._baselines(subject), subject.progress()
+        splits = {self.reference: self.reference} | {name: f"ood/{name}" for name in subject.data.ood_sets}
+        scores: dict[str, Scores] = {}
+        for done, (name, split) in enumerate(splits.items(), 1):
+            own = self._model_scores(subject, split)
+            scores[name] = own | {key: score(split) for key, score in baselines.items()}
+            progress("scored sets", done, len(splits))
+        protocol = record.protocol(f"detection-{self.draws}", self._facts(subject))
+        normal = scores[self.reference]
+        for name in subject.data.ood_sets:
+            self._measure(record, protocol, name, normal, scores[name], subject.stream(f"resample {name}"))
+            progress("measured sets", len(record.values), len(record.values))
+        return {
+            f"score/{name}/{key}": torch.from_numpy(values)
+            for name, by_key in scores.items()
+            for key, values in by_key.items()
+        }
+
+    def _facts(self, subject: Subject) -> dict:
+        return {
+            **subject.facts(self.reference),
+            "draws": self.draws,
+            "code": f"scikit-learn {version('scikit-learn')}",
+            "positive": "outliers",
+            "mahalanobis": f"nearest class of the training split, tied covariance, {subject.space.about}",
+            "isolation_forest": f"{self.trees} trees, fitted on the training split",
+            "interval": f"95 %, percentiles of {self.resamples} paired bootstrap resamples of the images",
+        }
+
+    def _model_scores(self, subject: Subject, split: str) -> Scores:
+        """The scores that depend on the backbone or the prior, means over draws of q."""
+        x, hierarchy, prior = subject.pixels(split), subject.hierarchy, subject.prior
+        stream = subject.stream(f"bound {split}")
+        scores = outlier_scores(log_weights(hierarchy, prior, x, self.draws, stream, redraw=True))
+        stream, rows = subject.stream(f"layers {split}"), []
+        for _ in range(self.draws):
+            posterior = hierarchy.infer(x, stream)
+            error = (hierarchy.decode(posterior.top).mean - x).flatten(1).square().sum(1)
+            row = {"reconstruction": error} | _columns("kl", range(1, hierarchy.layers + 1), posterior.kl)
+            if isinstance(prior, JointPrior):
+                row |= _columns("f", prior.energy.nets, -prior.energy.terms(posterior.top))
+            rows.append(row)
+        scores |= {name: torch.stack([row[name] for row in rows]).mean(0) for name in rows[0]}
+        return {name: values.double().cpu().numpy() for name, values in scores.items()}
+
+    def _baselines(self, subject: Subject) -> dict[str, Callable[[str], np.ndarray]]:
+        """Name → the score of a split, fitted on the training split."""
+        data = subject.data
+
+        def features(split: str) -> np.ndarray:
+            return extract(subject.space, data.images(split), data.levels, subject.device)
+
+        def flat(split: str) -> np.ndarray:
+            return data.pixels(split).flatten(1).double().numpy()
+
+        stream = subject.stream("isolation forest")
+        seed = int(torch.randint(2**31 - 1, (), generator=stream, device=stream.device))
+        forest = Forest(flat("train"), self.trees, seed)
+        distance = Mahalanobis(features("train"), data.labels("train").numpy())
+        return {
+            "mahalanobis": lambda split: distance(features(split)),
+            "isolation-forest": lambda split: forest(flat(split)),
+        }
+
+    def _measure(
+        self, record: MetricRecord, protocol: str, name: str, normal: Scores, outliers: Scores, stream: torch.Generator
+    ) -> None:
+        """Add the metrics of one set of outliers, with their intervals."""
+        n = len(normal["elbo"]) + len(outliers["elbo"])
+        measured = {score: detection_metrics(normal[score], outliers[score]) for score in normal}
+        draws = resampled(normal, outliers, self.resamples, stream)
+        for score, metrics in measured.items():
+            for metric, value in metrics.items():
+                record.add(f"{metric}:{name}:{score}", value, n, protocol)
+            for metric, values in draws.items():
+                for end, value in zip(("low", "high"), interval(values[score]), strict=True):
+                    record.add(f"{metric}_{end}:{name}:{score}", value, n, protocol)
+        for metric, values in draws.items():
+            gain = measured["elbo+f"][metric] - measured["elbo"][metric]
+            record.add(f"{metric}_gain:{name}", gain, n, protocol)
+            for end, value in zip(("low", "high"), interval(values["elbo+f"] - values["elbo"]), strict=True):
+                record.add(f"{metric}_gain_{end}:{name}", value, n, protocol)
+
+
+def _columns(name, keys, values: torch.Tensor) -> dict[str, torch.Tensor]:
+    """A matrix (images, keys) as ``name_key`` → column."""
+    return {f"{name}_{key}": column for key, column in zip(keys, values.T, strict=True)}

@@ -1,0 +1,43 @@
+"""Outlier detectors that need no generator, fitted on the training split: what a learned score has to beat."""
+
+import numpy as np
+from sklearn.covariance import LedoitWolf
+from sklearn.ensemble import IsolationForest
+
+
+class Mahalanobis:
+    """Squared Mahalanobis distance to the nearest class mean, one covariance for all classes (Lee et al., 2018).
+
+    The covariance within classes is shrunk (Ledoit and Wolf, 2004), since features may be constant on some data.
+
+    Args:
+        features: of the training split, (count, dimensions).
+        labels: classes of the training split, (count,); equal ones give the plain distance to the mean.
+    """
+
+    def __init__(self, features: np.ndarray, labels: np.ndarray):
+        self.means = np.stack([features[labels == label].mean(0) for label in np.unique(labels)])
+        centred = features - self.means[np.searchsorted(np.unique(labels), labels)]
+        self.precision = LedoitWolf(assume_centered=True).fit(centred).precision_
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """High for outliers, (count,)."""
+        difference = features[:, None] - self.means
+        return np.einsum("nci,ij,ncj->nc", difference, self.precision, difference).min(1)
+
+
+class Forest:
+    """Isolation forest (Liu et al., 2008) on the flattened data.
+
+    Args:
+        data: the training split, (count, dimensions).
+        trees: their number.
+        seed: of the forest.
+    """
+
+    def __init__(self, data: np.ndarray, trees: int, seed: int):
+        self.forest = IsolationForest(n_estimators=trees, random_state=seed).fit(data)
+
+    def __call__(self, data: np.ndarray) -> np.ndarray:
+        """High for outliers, (count,)."""
+        return -self.forest.score_samples(data)
