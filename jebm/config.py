@@ -71,6 +71,9 @@ class TrainingChain(Section):
 class TrainPrior(Optimisation):
     chain: TrainingChain
     """The chain that draws the negatives, started from the Gaussian prior at every iteration."""
+    may_diverge: bool = False
+    """Publish the last finite weights and the step of the divergence instead of failing: for a variant that is there
+    to show divergence."""
 
 
 class TrainJoint(Optimisation):
@@ -163,6 +166,11 @@ class Base(Section):
             raise ValueError(
                 f"@prior.energy.layers: is {chosen}; allowed are 'all' or different numbers from 1 (bottom) to {layers}"
             )
+        for label, block in self.evaluations.items():
+            for name, chain in getattr(block, "chains", {}).items() if block.name == "chains" else ():
+                if chain.space == "z" and (chain.kernel.name == "pcnl" or not hasattr(self.prior, "energy")):
+                    need = "a 'langevin' kernel" if chain.kernel.name == "pcnl" else "a prior with an energy"
+                    raise ValueError(f"@evaluations.{label}.chains.{name}.space: 'z' needs {need}")
         if self.draw_samples.sampler.name == "ancestral" and self.prior.name not in EXACT_PRIORS:
             raise ValueError(
                 f"@draw_samples.sampler.name: 'ancestral' can't draw from the prior '{self.prior.name}', only from "
@@ -172,8 +180,8 @@ class Base(Section):
 
 
 SCORES = ("elbo", "elbo+f", "f")
-KEYED = ("keyed", "matrix")
-"""Kinds of table that spread out a metric that comes under several keys, ``metric:key``."""
+KEYED = ("keyed", "matrix", "grid")
+"""Kinds of table that spread out a metric that comes under several keys, ``metric:key`` (``grid``: ``row/column``)."""
 
 
 class Table(Section):
