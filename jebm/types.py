@@ -12,9 +12,9 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PlainValidator
 
 __all__ = [
-    "Annotated", "Block", "Blocks", "ChainBlocks", "Count", "Counts", "Dropout", "EnergyBlock", "Field", "Fraction", "KernelBlock",
-    "LayerChoice", "LayerDims", "Literal", "Natural", "NonNegative", "OodSets", "Positive", "Reference", "Resolutions",
-    "Steps",
+    "Annotated", "Block", "Blocks", "ChainBlocks", "ChainStart", "Count", "Counts", "Dropout", "EnergyBlock", "Field",
+    "Fraction", "KernelBlock", "LatentSpace", "LayerChoice", "LayerDims", "Literal", "Natural", "NonNegative",
+    "OodSets", "Positive", "Reference", "Resolutions", "Steps",
 ]  # fmt: skip
 
 
@@ -55,6 +55,9 @@ NonNegative = Annotated[_Float, Field(ge=0)]
 Fraction = Annotated[_Float, Field(ge=0, le=1)]
 Reference = Literal["validation", "test"]
 """The split that is held out and measured: ``validation`` while tuning."""
+LatentSpace = Literal["whitened", "z"]
+ChainStart = Literal["normal", "generator"]
+"""N(0, I) in the space of the chain, or draws of the Gaussian hierarchy, mapped into that space."""
 Dropout = Annotated[_Float, Field(ge=0, lt=1)]
 LayerDims = Annotated[list[Count], Field(min_length=1)]
 """Latent dimensions of each layer, bottom first."""

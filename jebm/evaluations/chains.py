@@ -17,7 +17,7 @@ from jebm.sampling.partition import resample
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES, Space
 from jebm.sampling.target import State
-from jebm.types import ChainBlocks, Count, KernelBlock, Literal, Natural, Reference, Steps
+from jebm.types import ChainBlocks, ChainStart, Count, KernelBlock, LatentSpace, Natural, Reference, Steps
 
 LIMIT = 1e3
 """A chain has left when a coordinate of its state is not finite or exceeds this; latents are of the order of 10."""
@@ -39,8 +39,8 @@ class ChainSetup:
         self,
         *,
         kernel: KernelBlock,
-        space: Literal["whitened", "z"] = "whitened",
-        start: Literal["normal", "generator"] = "generator",
+        space: LatentSpace = "whitened",
+        start: ChainStart = "generator",
         may_diverge: bool = False,
     ):
         self.kernel, self.space = build("kernel", kernel), SPACES[space]

@@ -64,7 +64,7 @@ def anneal_reverse(
 
 @torch.no_grad()
 def _anneal(prior, start, betas, kernel, generator, progress) -> Annealing:
-    """log w = Σ_t (β_t − β_{t−1}) tilt(x_{t−1}) along ``betas``, x_t from a transition that leaves π_{β_t} invariant."""
+    """log w = Σ_t (β_t − β_{t−1}) tilt(x_{t−1}) along ``betas``; x_t by a transition that leaves π_{β_t} invariant."""
     if not kernel.adjusted:
         raise ValueError("annealing needs an adjusted kernel: its transitions must leave each density invariant")
     # The state is kept at β = 1: this kernel works with the tilt and its gradient alone, which scale with β.

@@ -14,8 +14,13 @@ class ChainResult(NamedTuple):
     """(chains, dimensions): where the chains ended."""
     acceptance: torch.Tensor
     """Scalar: accepted fraction of all proposals; 1 without a test."""
-    non_finite: torch.Tensor
-    """Scalar: how many chains ended with a non-finite state or log density."""
+    finite: torch.Tensor
+    """(chains,) bool: which chains ended with a finite state and log density."""
+
+    @property
+    def non_finite(self) -> torch.Tensor:
+        """Scalar: how many chains did not."""
+        return (~self.finite).sum()
 
 
 def run_chain(
@@ -38,4 +43,4 @@ def run_chain(
         accepted = accepted + moved.float().mean()
         on_step(step + 1, state)
     finite = torch.isfinite(state.x).all(1) & torch.isfinite(state.value)
-    return ChainResult(state.x.detach(), accepted / max(steps, 1), (~finite).sum())
+    return ChainResult(state.x.detach(), accepted / max(steps, 1), finite)

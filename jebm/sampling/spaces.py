@@ -1,12 +1,12 @@
 """The two spaces in which a chain can sample a joint EBM prior, and where it can start in each.
 
 Whitened space, ε: log p(ε) = f(T(ε)) + log N(ε; 0, I). Latent space, z = T(ε): log p(z) = f(z) + log p_β(z). The
-densities are each other's image under T; what differs is their shape, and with it the step size that a chain bears:
-on z_i | z_{>i} an unadjusted Langevin step s is stable only while σ_i > s/2, in whitened space while 1 > s/2.
+densities are each other's image under T; what differs is their shape, and with it the step size that a chain bears.
+Unadjusted Langevin on z_i | z_{>i} is stable only while s < 2 σ_i, and less where the mean of z_i follows z_{>i}
+steeply; in whitened space s < 2 is enough for the Gaussian part.
 """
 
 from abc import ABC, abstractmethod
-from typing import Literal
 
 import torch
 
@@ -14,9 +14,7 @@ from jebm.errors import JebmError
 from jebm.models.hierarchy import Hierarchy, TopDown, flatten
 from jebm.models.priors import JointPrior, Prior
 from jebm.sampling.target import Target
-
-Start = Literal["normal", "generator"]
-"""N(0, I) in the space of the chain, or draws of the Gaussian hierarchy, mapped into that space."""
+from jebm.types import ChainStart
 
 
 class Space(ABC):
@@ -30,7 +28,7 @@ class Space(ABC):
         """The density of x under the prior."""
 
     @abstractmethod
-    def start(self, kind: Start, count: int, generator: torch.Generator) -> torch.Tensor:
+    def start(self, kind: ChainStart, count: int, generator: torch.Generator) -> torch.Tensor:
         """Where ``count`` chains begin, (count, dimensions)."""
 
     @abstractmethod
@@ -51,7 +49,7 @@ class Whitened(Space):
     def target(self) -> Target:
         return Target(self.prior.tilt)
 
-    def start(self, kind: Start, count: int, generator: torch.Generator) -> torch.Tensor:
+    def start(self, kind: ChainStart, count: int, generator: torch.Generator) -> torch.Tensor:
         return self._normal(count, generator)
 
     def top_down(self, x: torch.Tensor) -> TopDown:
@@ -83,7 +81,7 @@ class Latent(Space):
         top, log_p = self.hierarchy.condition(self.hierarchy.split(x))
         return self.prior.energy(top) + log_p.sum(1)
 
-    def start(self, kind: Start, count: int, generator: torch.Generator) -> torch.Tensor:
+    def start(self, kind: ChainStart, count: int, generator: torch.Generator) -> torch.Tensor:
         noise = self._normal(count, generator)
         return flatten(self.hierarchy.top_down_flat(noise).z) if kind == "generator" else noise
 
