@@ -16,8 +16,8 @@ from jebm.training.loop import Loss, Trainer
 from jebm.training.state import StateFile
 
 LIMIT = 1e4
-"""Energy gap, nats, beyond which training has diverged: near 1 in a healthy run, it doubles step by step in a run
-whose chains have lost the density, long before anything overflows."""
+"""Energy gap, nats, beyond which training has diverged: it is near 1 in a healthy run, and where the chains have lost
+the density it grows by orders of magnitude within a few steps, long before anything overflows."""
 
 
 def contrastive_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainPrior, generator: torch.Generator) -> Loss:
