@@ -84,6 +84,9 @@ class TrainPrior(Optimisation):
     chain: TrainingChain | None = None
     """The chain that draws the negatives, started from the Gaussian prior at every iteration; none for priors that
     are learned without (``ncp``)."""
+    may_diverge: bool = False
+    """Publish the last finite weights and the step of the divergence instead of failing: for a variant that is there
+    to show divergence."""
 
 
 class TrainJoint(Optimisation):
@@ -189,6 +192,11 @@ class Base(Section):
             raise ValueError(
                 f"@prior.energy.layers: is {chosen}; allowed are 'all' or different numbers from 1 (bottom) to {layers}"
             )
+        for label, block in self.evaluations.items():
+            for name, chain in getattr(block, "chains", {}).items() if block.name == "chains" else ():
+                if chain.space == "z" and (chain.kernel.name == "pcnl" or not hasattr(self.prior, "energy")):
+                    need = "a 'langevin' kernel" if chain.kernel.name == "pcnl" else "a prior with an energy"
+                    raise ValueError(f"@evaluations.{label}.chains.{name}.space: 'z' needs {need}")
         return self
 
     @model_validator(mode="after")
@@ -213,8 +221,8 @@ class Base(Section):
         return self
 
 
-KEYED = ("keyed", "matrix", "rows")
-"""Kinds of table that spread out a metric that comes under several keys, ``metric:key``."""
+KEYED = ("keyed", "matrix", "rows", "grid")
+"""Kinds of table that spread out a metric that comes under several keys, ``metric:key`` (``grid``: ``row/column``)."""
 SCORED = ("detection", "scores")
 """Kinds of table whose columns are outlier scores under one measure, ``measure:score``."""
 

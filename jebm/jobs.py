@@ -183,6 +183,6 @@ def component_targets(section: BaseModel) -> list[str]:
     targets = [section.target] if getattr(section, "target", None) else []
     for key in type(section).model_fields:
         value = getattr(section, key)
-        if isinstance(value, BaseModel):
-            targets += component_targets(value)
+        for block in value.values() if isinstance(value, dict) else [value]:
+            targets += component_targets(block) if isinstance(block, BaseModel) else []
     return targets

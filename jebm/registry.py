@@ -52,6 +52,8 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "layers": "jebm.evaluations.layers:Layers",
         "terms": "jebm.evaluations.terms:Terms",
         "posterior": "jebm.evaluations.posterior:PosteriorAccuracy",
+        "chains": "jebm.evaluations.chains:Chains",
+        "partition": "jebm.evaluations.partition:Partition",
     },
     "sampler": {
         "ancestral": "jebm.sampling.samplers:Ancestral",
@@ -99,6 +101,8 @@ FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "detection": ("jebm.report.figures.detection:draw", ("metrics",)),
     "columns": ("jebm.report.figures.columns:draw", ("dataset", "samples")),
     "roc": ("jebm.report.figures.roc:draw", ("density-metrics",)),
+    "steps": ("jebm.report.figures.steps:draw", ("metrics",)),
+    "mixing": ("jebm.report.figures.mixing:draw", ("metrics", "evaluation:chains")),
 }
 """How a figure is drawn, and the stages that it reads (``metrics``: the study's collected metrics)."""
 
@@ -110,6 +114,7 @@ TABLES: dict[str, str] = {
     "matrix": "jebm.report.tables:matrix_table",
     "rows": "jebm.report.tables:rows_table",
     "scores": "jebm.report.tables:scores_table",
+    "grid": "jebm.report.tables:grid_table",
 }
 """How a table of each kind is built from the study's collected metrics."""
 
@@ -139,6 +144,14 @@ def build(kind: str, spec: BaseModel, *context: Any) -> Any:
     return component_class(kind, spec.name)(*context, **arguments)
 
 
+def build_all(blocks: dict[str, BaseModel]) -> dict[str, Any]:
+    """Label → the object that each of some labelled blocks describes."""
+    return {
+        label: load(block.target)(**{key: getattr(block, key) for key in type(block).model_fields})
+        for label, block in blocks.items()
+    }
+
+
 @cache
 def schema(kind: str) -> Any:
     """The type of a ``{name: …, …}`` block for any component of this kind, told apart by ``name``."""
@@ -148,22 +161,33 @@ def schema(kind: str) -> Any:
 
 @cache
 def _model(kind: str, name: str) -> type[Section]:
-    module, class_name = COMPONENTS[kind][name].split(":")
+    return _parameters(COMPONENTS[kind][name], name=(Literal[name], ...))
+
+
+@cache
+def _labelled(target: str) -> Any:
+    return Annotated[dict[str, _parameters(target)], Field(min_length=1)]
+
+
+def _parameters(target: str, **fields: Any) -> type[Section]:
+    """The keyword-only arguments of a class's constructor as a block, after the given fields."""
+    module, class_name = target.split(":")
     tree = ast.parse(Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8"))
     class_ = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
     init = next((n for n in class_.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-    fields: dict[str, Any] = {"name": (Literal[name], ...)}
     if init is not None:
         for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True):
             value = ... if default is None else ast.literal_eval(default)
             fields[argument.arg] = (_annotation(ast.unparse(argument.annotation)), value)
     model = create_model(f"{class_name}Parameters", __base__=Section, **fields)
-    model.target = COMPONENTS[kind][name]
+    model.target = target
     return model
 
 
 def _annotation(text: str) -> Any:
-    """A type by its name in ``jebm.types``; a block stands for the schema of its kind."""
+    """A type by its name in ``jebm.types``; blocks stand for the schema of their kind or class."""
     names = {name: getattr(types, name) for name in types.__all__}
     annotation = eval(text, names)  # our own annotations; nothing from outside reaches this
+    if isinstance(annotation, types.Blocks):
+        return _labelled(annotation.target)
     return schema(annotation.kind) if isinstance(annotation, types.Block) else annotation

@@ -12,9 +12,9 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PlainValidator
 
 __all__ = [
-    "Annotated", "Block", "Count", "Counts", "Digit", "Dropout", "EnergyBlock", "Field", "Fraction", "GreyLevels",
-    "KernelBlock", "LayerChoice", "LayerDims", "Literal", "Natural", "NonNegative", "OodSets", "Positive", "Reference",
-    "Resolutions",
+    "Annotated", "Block", "Blocks", "ChainBlocks", "ChainStart", "Count", "Counts", "Digit", "Dropout",
+    "EnergyBlock", "Field", "Fraction", "GreyLevels", "KernelBlock", "LatentSpace", "LayerChoice", "LayerDims",
+    "Literal", "Natural", "NonNegative", "OodSets", "Positive", "Reference", "Resolutions", "Steps",
 ]  # fmt: skip
 
 
@@ -24,8 +24,16 @@ class Block(NamedTuple):
     kind: str
 
 
+class Blocks(NamedTuple):
+    """Stands for several blocks under labels of the user's own, each with the parameters of one class."""
+
+    target: str
+    """``module:class``."""
+
+
 EnergyBlock = Block("energy")
 KernelBlock = Block("kernel")
+ChainBlocks = Blocks("jebm.evaluations.chains:ChainSetup")
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
@@ -40,11 +48,16 @@ _Float = Annotated[float, BeforeValidator(_yaml_number), Field(allow_inf_nan=Fal
 Natural = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Counts = Annotated[list[Count], Field(min_length=1)]
+Steps = Annotated[list[Natural], Field(min_length=1)]
+"""Numbers of steps of a chain; 0 is its start."""
 Positive = Annotated[_Float, Field(gt=0)]
 NonNegative = Annotated[_Float, Field(ge=0)]
 Fraction = Annotated[_Float, Field(ge=0, le=1)]
 Reference = Literal["validation", "test"]
 """The split that is held out and measured: ``validation`` while tuning."""
+LatentSpace = Literal["whitened", "z"]
+ChainStart = Literal["normal", "generator"]
+"""N(0, I) in the space of the chain, or draws of the Gaussian hierarchy, mapped into that space."""
 Dropout = Annotated[_Float, Field(ge=0, lt=1)]
 LayerDims = Annotated[list[Count], Field(min_length=1)]
 """Latent dimensions of each layer, bottom first."""

@@ -6,7 +6,7 @@ under several keys) and what figures need into arrays. What the clock measures g
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from jebm.data.dataset import Dataset, quantise
 from jebm.metrics.features import extract
 from jebm.metrics.frechet import frechet
 from jebm.metrics.records import MetricRecord
-from jebm.models.hierarchy import Hierarchy
+from jebm.models.hierarchy import Hierarchy, TopDown
 from jebm.models.priors import Prior
 from jebm.plan import IMAGES
 from jebm.progress import Progress
@@ -35,6 +35,8 @@ class Subject:
     """A random stream for a purpose."""
     device: str
     title: str
+    _known: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+    """Features of the splits that were compared with."""
 
     def pixels(self, split: str) -> torch.Tensor:
         """A split of the data as floats in [−1, 1], on the device."""
@@ -54,14 +56,25 @@ class Subject:
     @torch.no_grad()
     def features(self, eps: torch.Tensor, batch_size: int = 2000) -> np.ndarray:
         """Features of the quantised means of p(x | z) for flat ε, as FD sees them."""
-        means = [self.hierarchy.decode(self.hierarchy.top_down_flat(e)).mean for e in eps.split(batch_size)]
-        images = torch.cat([quantise(mean, self.data.levels) for mean in means])
-        return extract(self.space, images, self.data.levels, self.device)
+        return np.concatenate([self._features(self.hierarchy.top_down_flat(e)) for e in eps.split(batch_size)])
 
     def frechet(self, eps: torch.Tensor, reference: str) -> float:
         """FD of the images of flat ε to a split of the data."""
-        held_out = extract(self.space, self.data.images(reference), self.data.levels, self.device)
-        return frechet(self.features(eps), held_out)
+        return frechet(self.features(eps), self._held_out(reference))
+
+    @torch.no_grad()
+    def frechet_of(self, top: TopDown, reference: str) -> float:
+        """FD of the images of a top-down pass to a split of the data."""
+        return frechet(self._features(top), self._held_out(reference))
+
+    def _features(self, top: TopDown) -> np.ndarray:
+        images = quantise(self.hierarchy.decode(top).mean, self.data.levels)
+        return extract(self.space, images, self.data.levels, self.device)
+
+    def _held_out(self, split: str) -> np.ndarray:
+        if split not in self._known:
+            self._known[split] = extract(self.space, self.data.images(split), self.data.levels, self.device)
+        return self._known[split]
 
 
 class Evaluation(ABC):

@@ -205,6 +205,23 @@ def _with_interval(frame: pd.DataFrame, variant: str, metric: str) -> Cell:
     return cell
 
 
+def grid_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
+    """A metric under keys ``row/column``: a row a first part of the key (of each variant and metric), a column a
+    second part."""
+    keys = _keys(frame[frame.variant.isin(spec.variants)], spec.columns)
+    columns = list(dict.fromkeys(key.rpartition("/")[2] for key in keys))
+    rows = []
+    for metric in spec.columns:
+        for variant in spec.variants:
+            own = _keys(frame[frame.variant == variant], [metric])
+            for row in dict.fromkeys(key.rpartition("/")[0] for key in own):
+                parts = [variant] * (len(spec.variants) > 1) + [METRICS[metric].label] * (len(spec.columns) > 1)
+                cells = [_cell(frame, variant, f"{metric}:{row}/{column}") for column in columns]
+                rows.append((": ".join([*parts, row]), cells))
+    metrics = [f"{metric}:{key}" for metric in spec.columns for key in keys]
+    return Rendered(["of", *columns], rows, _notes(plan, frame, spec, metrics))
+
+
 def _keys(frame: pd.DataFrame, metrics: list[str]) -> list[str]:
     """The keys under which any of the metrics comes, in the order in which they were recorded."""
     parts = [name.split(":", 1) for name in frame.metric if ":" in name]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from jebm.sampling.kernel import Kernel
-from jebm.sampling.target import Target
+from jebm.sampling.target import State, Target
 
 
 class ChainResult(NamedTuple):
@@ -14,8 +14,13 @@ class ChainResult(NamedTuple):
     """(chains, dimensions): where the chains ended."""
     acceptance: torch.Tensor
     """Scalar: accepted fraction of all proposals; 1 without a test."""
-    non_finite: torch.Tensor
-    """Scalar: how many chains ended with a non-finite state or log density."""
+    finite: torch.Tensor
+    """(chains,) bool: which chains ended with a finite state and log density."""
+
+    @property
+    def non_finite(self) -> torch.Tensor:
+        """Scalar: how many chains did not."""
+        return (~self.finite).sum()
 
 
 def run_chain(
@@ -24,15 +29,18 @@ def run_chain(
     start: torch.Tensor,
     steps: int,
     generator: torch.Generator,
-    on_step: Callable[[int], None] = lambda step: None,
+    on_step: Callable[[int, State], None] = lambda step, state: None,
 ) -> ChainResult:
-    """Run ``steps`` transitions from ``start`` (chains, dimensions); nothing leaves the device until the end."""
+    """Run ``steps`` transitions from ``start`` (chains, dimensions); nothing leaves the device until the end.
+
+    ``on_step`` is told every step, counted from 1, and the state after it.
+    """
     kernel.check(target)
     state = kernel.evaluate(target, start)
     accepted = torch.zeros((), device=start.device)
     for step in range(steps):
         state, moved = kernel.step(target, state, generator)
         accepted = accepted + moved.float().mean()
-        on_step(step + 1)
+        on_step(step + 1, state)
     finite = torch.isfinite(state.x).all(1) & torch.isfinite(state.value)
-    return ChainResult(state.x.detach(), accepted / max(steps, 1), (~finite).sum())
+    return ChainResult(state.x.detach(), accepted / max(steps, 1), finite)

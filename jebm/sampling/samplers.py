@@ -64,10 +64,12 @@ class Chain(Sampler):
         kernel: one transition.
         steps: transitions of each chain.
         chains: how many run side by side.
+        may_diverge: drop chains that are not finite and report their share, instead of failing.
     """
 
-    def __init__(self, *, kernel: KernelBlock, steps: Count, chains: Count = 2000):
+    def __init__(self, *, kernel: KernelBlock, steps: Count, chains: Count = 2000, may_diverge: bool = False):
         self.kernel, self.steps, self.chains = build("kernel", kernel), steps, chains
+        self.may_diverge = may_diverge
 
     def draw(self, prior, dimensions, count, generator, progress):
         target, ends, acceptance, non_finite, done = Target(prior.tilt), [], 0.0, 0, 0
@@ -76,13 +78,17 @@ class Chain(Sampler):
                 size = min(self.chains, count - done)
                 start = torch.randn(size, dimensions, generator=generator, device=generator.device)
                 result = run_chain(self.kernel, target, start, self.steps, generator)
-                ends.append(result.x)
+                ends.append(result.x[result.finite])
                 acceptance += float(result.acceptance) * size
                 non_finite += int(result.non_finite)
                 done += size
                 progress("chains", done, count)
-        refuse_non_finite(non_finite, count, self.steps)
-        return Draws(torch.cat(ends), {"acceptance": acceptance / count, "langevin_steps": self.steps})
+        if not (self.may_diverge and non_finite < count):
+            refuse_non_finite(non_finite, count, self.steps)
+        diagnostics = {"acceptance": acceptance / count, "langevin_steps": self.steps}
+        if self.may_diverge:
+            diagnostics["non_finite"] = non_finite / count
+        return Draws(torch.cat(ends), diagnostics)
 
 
 class Resampling(Sampler):

@@ -6,14 +6,20 @@ from functools import partial
 import torch
 
 from jebm.config import TrainPrior
+from jebm.errors import DivergedError
 from jebm.models.hierarchy import Hierarchy, flatten
 from jebm.models.nets import frozen
 from jebm.models.priors import EnergyPrior, JointPrior
+from jebm.progress import say
 from jebm.registry import build
 from jebm.sampling.run import run_chain
 from jebm.sampling.target import Target
 from jebm.training.loop import Loss, Trainer
 from jebm.training.state import StateFile
+
+LIMIT = 1e4
+"""Energy gap, nats, beyond which training has diverged: it is near 1 in a healthy run, and where the chains have lost
+the density it grows by orders of magnitude within a few steps, long before anything overflows."""
 
 
 def contrastive_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainPrior, generator: torch.Generator) -> Loss:
@@ -53,14 +59,28 @@ def fit_energies(
     checkpoint_seconds: float,
     title: str,
 ) -> tuple[list[dict], dict]:
-    """Learn the energies by ``objective(prior, images, settings, generator)``; history, and facts for the record."""
+    """Learn the energies by ``objective(prior, images, settings, generator)``; history, and facts for the record.
+
+    Raises:
+        DivergedError: training diverged, and the settings don't say that it may.
+    """
     prior.initialise(generator)
     for parameter in hierarchy.parameters():
         parameter.requires_grad_(False)
     loss = objective(prior, pixels["train"], settings, generator)
-    trainer = Trainer(prior, loss, settings, len(pixels["train"]), generator, state, checkpoint_seconds, title)
-    trainer.run()
-    return trainer.history, {"steps": trainer.step, "seconds": round(trainer.seconds, 1)}
+    count = len(pixels["train"])
+    trainer = Trainer(prior, loss, settings, count, generator, state, checkpoint_seconds, title, limit=LIMIT)
+    diverged = {}
+    try:
+        trainer.run()
+    except DivergedError as error:
+        if not settings.may_diverge:
+            raise
+        say(f"{error}; train_prior.may_diverge: publishing the weights of step {trainer.step}")
+        trainer.use_average()
+        diverged = {"diverged_at": trainer.step + 1}
+    facts = {"steps": trainer.step, "seconds": round(trainer.seconds, 1), **diverged}
+    return trainer.history or [{"step": trainer.step}], facts
 
 
 fit = partial(fit_energies, contrastive_loss)

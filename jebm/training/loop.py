@@ -42,6 +42,7 @@ class Trainer:
         checkpoint_seconds: how often.
         title: names the run in progress lines and errors.
         groups: the module's parameters in groups; none makes one of all, with the settings' rate and decay.
+        limit: a loss larger than this, in size, is a divergence even while it is finite.
     """
 
     def __init__(
@@ -55,9 +56,10 @@ class Trainer:
         checkpoint_seconds: float,
         title: str,
         groups: Sequence[ParameterGroup] = (),
+        limit: float = math.inf,
     ):
         self.module, self.loss, self.settings, self.generator = module, loss, settings, generator
-        self.state, self.checkpoint_seconds, self.title = state, checkpoint_seconds, title
+        self.state, self.checkpoint_seconds, self.title, self.limit = state, checkpoint_seconds, title, limit
         one = ParameterGroup(list(module.parameters()), settings.learning_rate, settings.weight_decay)
         self.groups = list(groups) or [one]
         self.parameters = [parameter for group in self.groups for parameter in group.parameters]
@@ -73,7 +75,8 @@ class Trainer:
         """Train to the last step and leave the published weights (the average, if there is one) in the module.
 
         Raises:
-            DivergedError: a loss, a scalar of the history or the gradient norm is not finite; nothing was updated.
+            DivergedError: a loss, a scalar of the history or the gradient norm is not finite, or the loss exceeds
+                the limit; nothing was updated, and the weights of before can still be published.
             InterruptedRunError: SIGTERM or SIGUSR1 asked to stop; the state is saved.
         """
         self._resume()
@@ -95,10 +98,13 @@ class Trainer:
                     )
         # Kept until the result is known to be published whole: a kill in between costs nothing.
         self._save()
-        if self.average:
-            with torch.no_grad():
-                for parameter, average in zip(self.parameters, self.average, strict=True):
-                    parameter.copy_(average)
+        self.use_average()
+
+    @torch.no_grad()
+    def use_average(self) -> None:
+        """Leave the average, if there is one, in the module: what is published."""
+        for parameter, average in zip(self.parameters if self.average else [], self.average, strict=True):
+            parameter.copy_(average)
 
     def _advance(self) -> None:
         for group, own in zip(self.optimizer.param_groups, self.groups, strict=True):
@@ -120,9 +126,11 @@ class Trainer:
 
     def _check_finite(self, row: dict[str, torch.Tensor], random_before: tuple[Any, dict]) -> None:
         values = torch.stack([value.float() for value in row.values()])
-        if torch.isfinite(values).all():
+        wrong = ~torch.isfinite(values)
+        wrong[0] |= values[0].abs() > self.limit
+        if not wrong.any():
             return
-        bad = [f"{name} is {float(value)}" for name, value in zip(row, values, strict=True) if not value.isfinite()]
+        bad = [f"{name} is {float(values[i]):.4g}" for i, name in enumerate(row) if wrong[i]]
         # The optimiser has not stepped: what is in memory is still the last good state.
         self.generator.set_state(random_before[0])
         self.batches.load_state_dict(random_before[1])

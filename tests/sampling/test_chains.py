@@ -133,8 +133,9 @@ def test_chain_works_under_no_grad():
 
 def test_every_step_is_announced_and_no_steps_return_the_start():
     seen, x = [], start()
-    run_chain(Langevin(step_size=0.1), Target(cliff), x, 4, generator(0), seen.append)
-    assert seen == [1, 2, 3, 4]
+    run_chain(Langevin(step_size=0.1), Target(cliff), x, 4, generator(0), lambda *told: seen.append(told))
+    assert [step for step, _ in seen] == [1, 2, 3, 4]
+    assert all(state.x.shape == x.shape for _, state in seen)
     assert torch.equal(run_chain(Langevin(step_size=0.1), Target(cliff), x, 0, generator(0)).x, x)
 
 

@@ -1,0 +1,47 @@
+"""How chains mix in long runs: autocorrelation, R-hat, and effective samples a step."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from jebm.plan import ARRAYS, StudyPlan
+from jebm.report.figures.style import CYCLE
+from jebm.report.tables import load_metrics
+from jebm.store import read_tensors
+
+
+def draw(plan: StudyPlan, variants: list[str]):
+    """Mean over seeds, a colour a setup: the slowest quantity's autocorrelation by lag, the worst R-hat as a run gets
+    longer, and effective samples a thousand steps with the range over seeds."""
+    variant = plan.variants[variants[0]]
+    blocks = variant.params.evaluations
+    stages = [stage for label, stage in variant.evaluations.items() if blocks[label].name == "chains"]
+    runs = [{} for _ in plan.seeds]
+    for stage in stages:
+        for run, seed in zip(runs, plan.seeds, strict=True):
+            run |= read_tensors(stage.run_folder(seed) / ARRAYS)[0]
+    labels = [key.removesuffix("/rhat") for key in runs[0] if key.endswith("/rhat") and all(key in r for r in runs)]
+    figure, axes = plt.subplots(1, 3, figsize=(11.5, 3.4), layout="constrained")
+    for i, label in enumerate(labels):
+        style = {"color": CYCLE[i % len(CYCLE)], "linestyle": "-" if i < len(CYCLE) else "--", "linewidth": 1.2}
+        decay = np.mean([run[f"{label}/autocorrelation"].numpy() for run in runs], 0)
+        axes[0].plot(decay[:, 1], label=label, **style)
+        grown = np.mean([run[f"{label}/rhat"].numpy() for run in runs], 0)
+        axes[1].plot(grown[:, 0], grown[:, 1], marker="o", markersize=3, **style)
+    _efficiency(axes[2], load_metrics(plan), variants[0], labels)
+    axes[0].axhline(0, color="black", linewidth=0.5)
+    axes[0].set(title="autocorrelation of the slowest", xlabel="lag, steps", ylim=(-0.1, 1))
+    axes[1].axhline(1.01, color="black", linewidth=0.5, linestyle=":")
+    axes[1].set(title="worst R-hat of the second half", xlabel="steps of the run", xscale="log", yscale="log")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=7)
+    return figure
+
+
+def _efficiency(ax, frame, variant: str, labels: list[str]) -> None:
+    for i, label in enumerate(labels):
+        values = 1000 * frame[(frame.variant == variant) & (frame.metric == f"ess_per_step:{label}")].value
+        if len(values):
+            ax.plot([values.min(), values.max()], [i, i], color=CYCLE[i % len(CYCLE)], linewidth=1)
+            ax.plot(values.mean(), i, "o", color=CYCLE[i % len(CYCLE)], markersize=4)
+    ax.set_yticks(range(len(labels)), labels, fontsize=7)
+    ax.invert_yaxis()
+    ax.set(title="effective samples in 1,000 steps", xscale="log")

@@ -1,0 +1,93 @@
+"""Convergence and efficiency of chains: split R-hat, autocorrelation time, effective sample size.
+
+All functions take draws (steps, chains, dimensions) and answer for each dimension, in float64. References: Vehtari,
+Gelman, Simpson, Carpenter and Bürkner, "Rank-normalization, folding, and localization: an improved R-hat", Bayesian
+Analysis 16, 2021; Geyer, "Practical Markov chain Monte Carlo", Statistical Science 7, 1992.
+"""
+
+import math
+
+import torch
+
+SMALLEST = 8
+"""Steps below which a half of a chain says nothing about its own autocorrelation."""
+
+
+def split_chains(draws: torch.Tensor) -> torch.Tensor:
+    """Each chain as two, its first and its second half: (steps // 2, 2 · chains, dimensions); an odd step is dropped.
+
+    Raises:
+        ValueError: fewer than 8 steps.
+    """
+    half = len(draws) // 2
+    if len(draws) < SMALLEST:
+        raise ValueError(f"{len(draws)} steps are too few for a diagnosis; at least {SMALLEST} are needed")
+    return torch.cat([draws[:half], draws[-half:]], 1).double()
+
+
+def normal_scores(draws: torch.Tensor) -> torch.Tensor:
+    """Draws replaced by the normal quantiles of their ranks over all steps and chains; ties share their mean rank."""
+    values = draws.flatten(0, 1).T.contiguous()  # (dimensions, draws)
+    ordered = values.sort(1).values
+    below, up_to = (torch.searchsorted(ordered, values, right=right) for right in (False, True))
+    rank = (below + up_to + 1) / 2
+    scores = torch.special.ndtri((rank.double() - 0.375) / (values.shape[1] + 0.25))
+    return scores.T.unflatten(0, draws.shape[:2])
+
+
+def plain_r_hat(draws: torch.Tensor) -> torch.Tensor:
+    """√(var⁺ / W), (dimensions,), of chains as they are: W within chains, var⁺ = (n − 1)/n W + B/n over all."""
+    steps = len(draws)
+    within = draws.var(0).mean(0)
+    between = draws.mean(0).var(0)  # B / n
+    return torch.sqrt(((steps - 1) / steps * within + between) / within)
+
+
+def r_hat(draws: torch.Tensor) -> torch.Tensor:
+    """Rank-normalised split R-hat, (dimensions,): the larger of that of the draws and of the folded draws.
+
+    1 when the chains agree with one another and each with itself over time; above 1.01 is Vehtari et al.'s warning.
+    """
+    split = split_chains(draws)
+    folded = (split - split.flatten(0, 1).median(0).values).abs()
+    return torch.maximum(plain_r_hat(normal_scores(split)), plain_r_hat(normal_scores(folded)))
+
+
+def autocovariance(draws: torch.Tensor) -> torch.Tensor:
+    """Autocovariance of each chain at lags 0 … steps − 1, like the draws, divided by ``steps`` at every lag."""
+    steps = len(draws)
+    centred = draws.double() - draws.double().mean(0)
+    spectrum = torch.fft.rfft(centred, n=2 * steps, dim=0)
+    return torch.fft.irfft(spectrum.abs().square(), n=2 * steps, dim=0)[:steps] / steps
+
+
+def autocorrelation(draws: torch.Tensor) -> torch.Tensor:
+    """ρ_t over several chains, (steps, dimensions): 1 − (W − mean autocovariance_t) / var⁺ (Vehtari et al., eq. 10).
+
+    It stays high while the chains disagree, so that chains that are each stuck somewhere don't look independent.
+    """
+    steps, chains, _ = draws.shape
+    covariance = autocovariance(draws).mean(1) * steps / (steps - 1)
+    within = covariance[0]
+    between = draws.double().mean(0).var(0) if chains > 1 else torch.zeros_like(within)
+    total = (steps - 1) / steps * within + between
+    return 1 - (within - covariance) / total
+
+
+def autocorrelation_time(draws: torch.Tensor) -> torch.Tensor:
+    """Integrated autocorrelation time τ = 1 + 2 Σ ρ_t, (dimensions,), in steps of the draws.
+
+    The sum ends by Geyer's initial monotone sequence: sums of neighbouring pairs are positive and fall for a
+    reversible chain, so it stops at the first pair that is not positive and no pair counts more than the one before.
+    At least 1 / log₁₀ of the number of draws, as in Stan: the sum of an antithetic chain may end below zero.
+    """
+    rho = autocorrelation(split_chains(draws))
+    pairs = rho[: len(rho) // 2 * 2].unflatten(0, (-1, 2)).sum(1)
+    positive = torch.cumprod((pairs > 0).to(pairs.dtype), 0)
+    falling = torch.cummin(pairs, 0).values * positive
+    return (2 * falling.sum(0) - 1).clamp(min=1 / math.log10(draws.shape[0] * draws.shape[1]))
+
+
+def effective_sample_size(draws: torch.Tensor) -> torch.Tensor:
+    """Independent draws that would give a mean of the same precision, (dimensions,): all draws over τ."""
+    return draws.shape[0] * draws.shape[1] / autocorrelation_time(draws)

@@ -1,0 +1,19 @@
+"""A subject small enough to know all about: two latent dimensions, four pixels, which are their own features."""
+
+import pytest
+import torch
+from oracles import mild_prior
+
+from jebm.data.dataset import Dataset
+from jebm.evaluations.evaluation import Subject
+from jebm.models.identity import Identity
+from jebm.plan import IMAGES
+from jebm.streams import generator
+
+
+@pytest.fixture
+def subject():
+    hierarchy, prior = mild_prior()
+    images = torch.randint(0, 17, (60, 1, 2, 2), generator=generator("images"), dtype=torch.uint8)
+    data = Dataset({"test": images}, {"levels": 17, "image_shape": [1, 2, 2], "sha256": {IMAGES: "0"}})
+    return Subject(data, hierarchy, prior, Identity((1, 2, 2), 0), generator, "cpu", "trial")

@@ -1,0 +1,52 @@
+"""Training that diverges: it fails, or publishes what it had where the variant is there to show it."""
+
+import pytest
+import torch
+from oracles import mild_prior
+
+from jebm.config import TrainPrior
+from jebm.errors import DivergedError
+from jebm.streams import generator
+from jebm.training import ebm
+from jebm.training.state import StateFile
+
+
+def fit(tmp_path, **settings):
+    hierarchy, prior = mild_prior()
+    prior.requires_grad_(True)
+    chain = {"kernel": {"name": "pcnl", "step_size": 0.3, "adjusted": True}, "steps": 2}
+    block = {"steps": 30, "batch_size": 8, "learning_rate": 0.05, "ema": 0.5, "log_every": 5, "chain": chain}
+    pixels = {"train": torch.rand(20, 1, 2, 2, generator=generator("pixels"))}
+    state, stream = StateFile(tmp_path, {}), generator("diverge")
+    history, facts = ebm.fit(
+        hierarchy, prior, pixels, TrainPrior.model_validate(block | settings), stream, state, 1e9, "toy"
+    )
+    return prior, history, facts
+
+
+def test_a_gap_beyond_the_limit_is_a_divergence_though_it_is_finite(tmp_path, monkeypatch):
+    monkeypatch.setattr(ebm, "LIMIT", 0.05)
+    with pytest.raises(DivergedError, match=r"loss is .* at step \d+ of 30; stopped before the optimiser stepped"):
+        fit(tmp_path)
+
+
+def test_marked_training_publishes_the_average_of_before_and_says_when(tmp_path, monkeypatch):
+    whole, _, facts = fit(tmp_path / "whole", may_diverge=True)
+    assert "diverged_at" not in facts
+    monkeypatch.setattr(ebm, "LIMIT", 0.05)
+    prior, history, facts = fit(tmp_path / "cut", may_diverge=True)
+    step = facts["diverged_at"]
+    assert 1 < step < 30
+    assert facts["steps"] == step - 1
+    assert history
+    monkeypatch.undo()
+    weights = torch.cat([p.flatten() for p in prior.parameters()])
+    assert torch.isfinite(weights).all()
+    # The same run, stopped on purpose before that step: the schedule has to be the same, so it is constant here.
+    monkeypatch.setattr(ebm, "LIMIT", 0.05)
+    one, _, cut = fit(tmp_path / "constant", may_diverge=True, schedule="constant")
+    monkeypatch.undo()
+    two, _, _ = fit(tmp_path / "short", schedule="constant", steps=cut["steps"])
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert any(not torch.equal(a, b) for a, b in zip(whole.parameters(), prior.parameters(), strict=True))
