@@ -2,7 +2,7 @@
 
 A study is a base and a list of variants. A variant is a block of overrides on the base: mappings are merged key by
 key, everything else is replaced, and so is a component whose ``name`` the override changes, since another component
-has other parameters.
+has other parameters. A study may extend another one: it starts from that one's seeds and base in the same way.
 """
 
 from pathlib import Path
@@ -321,13 +321,30 @@ def parse_params(raw: Any, source: str = str(PARAMS)) -> Params:
     top = {key: raw.pop(key) for key in ("default_studies", "core_studies", "runtime") if key in raw}
     if not raw:
         raise ParamsError(f"{source}: has no study")
-    studies = {name: _study(name, block, source) for name, block in raw.items()}
+    studies = {name: _study(name, _extended(name, raw, source), source) for name in raw}
     params = _validate(Params, {**top, "studies": studies}, "", source)
     for key in ("default_studies", "core_studies"):
         for name in getattr(params, key):
             if name not in studies:
                 raise ParamsError(f"{source}: {key}: '{name}' is no study;{near(name, studies)}")
     return params
+
+
+def _extended(name: str, blocks: dict, source: str, below: tuple[str, ...] = ()) -> Any:
+    """A study's block, laid over the seeds and the base of the study that it ``extends``."""
+    block = blocks[name]
+    if not isinstance(block, dict) or "extends" not in block:
+        return block
+    other, seen = block["extends"], (*below, name)
+    if other not in blocks:
+        raise ParamsError(f"{source}: {name}.extends: '{other}' is no study;{near(other, blocks)}")
+    if other in seen:
+        raise ParamsError(f"{source}: {name}.extends: '{other}' extends this study itself")
+    inherited = _extended(other, blocks, source, seen)
+    if not isinstance(inherited, dict):
+        return block
+    base = {key: value for key, value in inherited.items() if key not in ("variants", "tables", "figures")}
+    return merge(base, {key: value for key, value in block.items() if key != "extends"})
 
 
 def _study(name: str, block: Any, source: str) -> Study:
@@ -337,7 +354,7 @@ def _study(name: str, block: Any, source: str) -> Study:
     own = {key: block.pop(key) for key in ("seeds", "variants", "tables", "figures") if key in block}
     unknown = [key for key in block if key not in Base.model_fields]
     if unknown:
-        allowed = [*(k for k in Study.model_fields if k != "base"), *Base.model_fields]
+        allowed = ["extends", *(k for k in Study.model_fields if k != "base"), *Base.model_fields]
         raise ParamsError(f"{source}: {name}.{unknown[0]}: unknown key;{near(unknown[0], allowed)}")
     variants = own.get("variants")
     if not isinstance(variants, dict) or not variants:

@@ -1,6 +1,7 @@
 """params.yaml: what is accepted, and that every mistake gets one line with the file, the key and what is allowed."""
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,12 @@ REPOSITORY = Path(__file__).parents[1]
 BACKBONE_KEYS = "name, latent_dims, hidden, depth, sigma, scale_limit, mean_gain"
 ENERGY_KEYS = "name, hidden, depth, layers"
 KERNEL_KEYS = "name, step_size, adjusted"
-CHAIN_KEYS = "name, kernel, steps, chains"
+CHAIN_KEYS = "name, kernel, steps, chains, may_diverge"
 STUDY_KEYS = (
-    "seeds, variants, tables, figures, compute, dataset, features, backbone, train_backbone, prior, train_prior, "
+    "extends, seeds, variants, tables, figures, compute, dataset, features, backbone, train_backbone, prior, train_prior, "
     "train_joint, draw_samples, evaluate_samples, evaluate_density, evaluations"
 )
-BASE_KEYS = STUDY_KEYS.removeprefix("seeds, variants, tables, figures, ")
+BASE_KEYS = STUDY_KEYS.removeprefix("extends, seeds, variants, tables, figures, ")
 
 
 def complaint(changes):
@@ -86,7 +87,7 @@ def test_parsing_does_not_change_what_it_is_given():
         ("toy/backbne", {}, f"toy.backbne: unknown key; did you mean 'backbone'? allowed: {STUDY_KEYS}"),
         ("toy/backbone/hiden", 3, f"toy.backbone.hiden: unknown key; did you mean 'hidden'? allowed: {BACKBONE_KEYS}"),
         ("toy/dataset/zebra", 3, "toy.dataset.zebra: unknown key; allowed: name, split_seed, validation_count, "
-                                 "test_count, ood_count, ood_sets"),
+                                 "test_count, ood_count, ood_sets, held_out_class"),
         ("toy/prior/enrgy", {}, "toy.prior.enrgy: unknown key; did you mean 'energy'? allowed: name, energy"),
         ("toy/prior/energy/hiden", 3, "toy.prior.energy.hiden: unknown key; did you mean 'hidden'? "
                                        f"allowed: {ENERGY_KEYS}"),
@@ -245,7 +246,7 @@ def test_unknown_component_in_a_variant_is_found_there():
 def test_every_mistake_of_a_block_gets_its_line():
     message = complaint({"toy/train_prior": {"steps": -1, "batch_size": 0, "foo": 1}})
     keys = [line.split(": ")[1] for line in message.splitlines()]
-    names = ("steps", "batch_size", "learning_rate", "chain", "foo")
+    names = ("steps", "batch_size", "learning_rate", "foo")
     assert sorted(keys) == sorted(f"toy.train_prior.{name}" for name in names)
 
 
@@ -350,3 +351,28 @@ def test_merge_of_nothing_changes_nothing():
 def test_merge_replaces_a_block_by_a_value_and_a_value_by_a_block():
     assert merge({"a": {"b": 1}}, {"a": None}) == {"a": None}
     assert merge({"a": 1}, {"a": {"b": 1}}) == {"a": {"b": 1}}
+
+
+def test_study_that_extends_another_starts_from_its_seeds_and_base():
+    content = params({"longer": {"extends": "toy", "train_prior": {"steps": 99}, "variants": {"joint": {}}}})
+    content["longer"] |= {"tables": {}, "figures": {}}
+    studies = parse_params(content).studies
+    assert studies["longer"].seeds == studies["toy"].seeds
+    assert studies["longer"].base.train_prior.steps == 99
+    assert studies["longer"].base.backbone == studies["toy"].base.backbone
+    assert list(studies["longer"].variants) == ["joint"]
+
+
+def test_study_may_extend_one_that_extends():
+    content = params({"a": {"extends": "b", "variants": {"x": {}}, "tables": {}, "figures": {}}})
+    content["b"] = {"extends": "toy", "seeds": [7], "variants": {"y": {}}, "tables": {}, "figures": {}}
+    assert parse_params(content).studies["a"].seeds == [7]
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [("tou", "longer.extends: 'tou' is no study; did you mean 'toy'?"), ("longer", "extends this study itself")],
+)
+def test_study_extends_another_one_that_exists(other, expected):
+    with pytest.raises(ParamsError, match=re.escape(expected)):
+        parse_params(params({"longer": {"extends": other, "variants": {"joint": {}}}}))
