@@ -79,8 +79,8 @@ class TrainingChain(Section):
 
 
 class TrainPrior(Optimisation):
-    chain: TrainingChain | None = None
-    """The chain that draws the negatives, started from the Gaussian prior at every iteration; none for priors that
+    chain: TrainingChain | None
+    """The chain that draws the negatives, started from the Gaussian prior at every iteration; null for priors that
     are learned without (``ncp``)."""
 
 
