@@ -81,8 +81,8 @@ class TrainingChain(Section):
 
 
 class TrainPrior(Optimisation):
-    chain: TrainingChain | None = None
-    """The chain that draws the negatives, started from the Gaussian prior at every iteration; none for priors that
+    chain: TrainingChain | None
+    """The chain that draws the negatives, started from the Gaussian prior at every iteration; null for priors that
     are learned without (``ncp``)."""
     may_diverge: bool = False
     """Publish the last finite weights and the step of the divergence instead of failing: for a variant that is there

@@ -62,3 +62,18 @@ def test_density_of_a_sequential_prior_is_not_evaluated():
 def test_figure_of_a_density_that_is_not_known_is_refused():
     with pytest.raises(ParamsError, match=r"figures\.energies: 'sequential' has no density"):
         plan(**{"toy/variants/sequential": RIGHT, "toy/figures/energies": ["sequential"]})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("kernel", {"name": "pcnl"}, "toy.train_prior.chain.kernel.step_size: is required, but missing"),
+        ("kernel", {"name": "pncl"}, "did you mean 'pcnl'?"),
+        ("steps", 0, "toy.train_prior.chain.steps: "),
+        ("step", 5, "toy.train_prior.chain.step: unknown key; did you mean 'steps'?"),
+    ],
+)
+def test_mistake_in_a_chain_that_may_be_null_names_its_key(key, value, message):
+    with pytest.raises(ParamsError) as error:
+        parse_params(params({f"toy/train_prior/chain/{key}": value}))
+    assert message in str(error.value)
