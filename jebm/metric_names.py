@@ -36,7 +36,9 @@ METRICS = {
     "mean_error": Metric("mean error", -1, 3, "rms error of the network's mean, in posterior sds; 0 is right"),
     "variance_ratio": Metric("variance ratio", 0, 3, "network's over reference's variance, geometric mean; 1 is right"),
     "residual_sd": Metric("residual sd", 0, 3, "sd of the reference's draws as the network standardises; 1 is right"),
-    "r_hat": Metric("R-hat", -1, 3, "split R-hat of an image's reference chains, worst dimension, mean over images"),
+    "r_hat": Metric(
+        "R-hat", -1, 3, "split R-hat of an image's reference chains, worst dimension, mean over images, at most 10"
+    ),
     "r_hat_worst": Metric("worst R-hat", -1, 3, "the same, of the worst image"),
     "converged": Metric("converged", 1, 2, "fraction of images whose reference chains have R-hat below 1.1"),
     "reference_acceptance": Metric("acceptance", 0, 3, "accepted fraction of the reference chains' proposals"),
