@@ -89,12 +89,15 @@ def _child(raw: Any, part: Any) -> Any:
 
 
 def _choose(annotation: Any, raw: Any) -> tuple[Any, bool]:
-    """The member of a union of components that the raw block names; other annotations as they are."""
+    """The member of a union of components that the raw block names, and whether pydantic's location names it too; the
+    block itself where it is an optional one; other annotations as they are."""
     while typing.get_origin(annotation) is typing.Annotated:
         annotation = typing.get_args(annotation)[0]
     if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
         return annotation, False
     members = [m for m in typing.get_args(annotation) if isinstance(m, type) and issubclass(m, Section)]
+    if len(members) == 1:
+        return members[0], False
     name = raw.get("name") if isinstance(raw, dict) else None
     chosen = [m for m in members if typing.get_args(m.model_fields["name"].annotation) == (name,)]
     return (chosen[0] if chosen else None), True
