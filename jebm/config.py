@@ -99,7 +99,7 @@ class TrainJoint(Optimisation):
     kl_warmup: Annotated[list[Annotated[list[Fraction], Field(min_length=2, max_length=2)]], Field(min_length=1)] = [
         [0.0, 0.0]
     ]
-    """As in ``train_backbone``."""
+    """As in ``train_backbone``; f is weighed by the smallest of the layers' weights, and learned by it too."""
     energy_learning_rate: Positive
     energy_weight_decay: NonNegative = 0.0
     chain: TrainingChain

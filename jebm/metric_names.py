@@ -47,7 +47,9 @@ METRICS = {
     "mean_error": Metric("mean error", -1, 3, "rms error of the network's mean, in posterior sds; 0 is right"),
     "variance_ratio": Metric("variance ratio", 0, 3, "network's over reference's variance, geometric mean; 1 is right"),
     "residual_sd": Metric("residual sd", 0, 3, "sd of the reference's draws as the network standardises; 1 is right"),
-    "r_hat": Metric("R-hat", -1, 3, "split R-hat of an image's reference chains, worst dimension, mean over images"),
+    "r_hat": Metric(
+        "R-hat", -1, 3, "split R-hat of an image's reference chains, worst dimension (10 at most), image mean"
+    ),
     "r_hat_worst": Metric("worst R-hat", -1, 3, "the same, of the worst image"),
     "converged": Metric("converged", 1, 2, "fraction of images whose reference chains have R-hat below 1.1"),
     "reference_acceptance": Metric("acceptance", 0, 3, "accepted fraction of the reference chains' proposals"),
@@ -60,7 +62,7 @@ METRICS = {
     "seconds_joint": Metric("training, s", 0, 0, "training time on one core, as it was in this run"),
     "parameters_backbone": Metric("parameters", 0, 0, "of the hierarchy with its inference network"),
     "parameters_prior": Metric("parameters of f", 0, 0, "of the energies"),
-    "parameters_joint": Metric("parameters", 0, 0, "of the hierarchy with its inference network and the energies"),
+    "parameters_joint": Metric("joint parameters", 0, 0, "of hierarchy, inference network and energies"),
     "diverged_at_prior": Metric("diverged at", 0, 0, "step of stage 2: not finite, or an energy gap beyond 10⁴"),
     "non_finite": Metric("non-finite", -1, 4, "share of the sampler's chains that were not finite and were dropped"),
     "left": Metric("left", -1, 3, "share of the chains with a coordinate that is not finite or exceeds 1000"),

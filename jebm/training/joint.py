@@ -94,7 +94,10 @@ def variational_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainJoi
             negative = draw_negatives(flatten(posterior.eps))
         f_negative = prior.tilt(negative.x).mean()  # its gradient is that of log Z: through α, and through T_β
         positive = bound(prior, x, posterior, weights(step))
-        return f_negative - positive.value, {**contrast(positive.f, f_negative, negative), **positive.scalars}
+        return weights(step).min() * f_negative - positive.value, {
+            **contrast(positive.f, f_negative, negative),
+            **positive.scalars,
+        }
 
     return loss
 
@@ -110,7 +113,9 @@ def tilted_log_prob(prior: JointPrior, eps: torch.Tensor) -> tuple[torch.Tensor,
 
 class Bound(NamedTuple):
     value: torch.Tensor
-    """E_q[log p(x|z) + f(z)] − Σ_i w_i KL_i, a mean over the batch, nats: the bound without log Z."""
+    """E_q[log p(x|z) + w f(z)] − Σ_i w_i KL_i, a mean over the batch, nats: with all weights 1 the bound without log Z.
+    w is the smallest w_i: f is part of the divergence from the prior, and without the KL that holds them back the
+    draws would run off to where f is high."""
     f: torch.Tensor
     """E_q[f(z)], nats."""
     scalars: Scalars
@@ -122,7 +127,7 @@ def bound(prior: JointPrior, x: torch.Tensor, posterior: Posterior, weights: tor
     log_px = prior.hierarchy.decode(posterior.top).log_prob(x).mean()
     f, kl = prior.energy(posterior.top).mean(), posterior.kl.mean(0)
     scalars = {"log_px": log_px, "elbo": log_px - kl.sum(), **{f"kl_z{i + 1}": value for i, value in enumerate(kl)}}
-    return Bound(log_px + f - (weights.to(kl) * kl).sum(), f, scalars)
+    return Bound(log_px + weights.min() * f - (weights.to(kl) * kl).sum(), f, scalars)
 
 
 def bound_weights(hierarchy: Hierarchy, settings: TrainJoint) -> Callable[[int], torch.Tensor]:

@@ -84,3 +84,9 @@ def test_r_hat_of_chains_that_sit_apart():
 def test_r_hat_sees_a_drift_that_chains_share():
     draws = torch.randn(1000, 4, generator=generator("drift")) + torch.linspace(0, 4, 1000).unsqueeze(1)
     assert split_r_hat(draws) > 1.3
+
+
+def test_r_hat_of_chains_that_never_move_is_finite():
+    stuck = torch.tensor([0.0, 1.0]).expand(10, 3, 2)
+    assert split_r_hat(stuck).tolist() == [10, 10, 10]
+    assert split_r_hat(torch.zeros(10, 2)) == 10
