@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 
 import numpy as np
@@ -57,9 +57,9 @@ class Detection(Evaluation):
             progress("scored sets", done, len(splits))
         protocol = record.protocol(f"detection-{self.draws}", self._facts(subject))
         normal = scores[self.reference]
-        for name in subject.data.ood_sets:
+        for done, name in enumerate(subject.data.ood_sets, 1):
             self._measure(record, protocol, name, normal, scores[name], subject.stream(f"resample {name}"))
-            progress("measured sets", len(record.values), len(record.values))
+            progress("measured sets", done, len(subject.data.ood_sets))
         return {
             f"score/{name}/{key}": torch.from_numpy(values)
             for name, by_key in scores.items()
@@ -132,6 +132,6 @@ class Detection(Evaluation):
                 record.add(f"{metric}_gain_{end}:{name}", value, n, protocol)
 
 
-def _columns(name, keys, values: torch.Tensor) -> dict[str, torch.Tensor]:
+def _columns(name: str, keys: Iterable, values: torch.Tensor) -> dict[str, torch.Tensor]:
     """A matrix (images, keys) as ``name_key`` → column."""
     return {f"{name}_{key}": column for key, column in zip(keys, values.T, strict=True)}
