@@ -38,6 +38,31 @@ def test_parameters_of_the_repository_are_valid():
         assert study.variants
 
 
+PCNL, ULA = {"name": "pcnl", "step_size": 0.3}, {"name": "langevin", "step_size": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("chains", "message"),
+    [
+        ({"a b": {"kernel": PCNL, "space": "z"}}, "a b.space: 'z' needs a 'langevin' kernel"),
+        ({"a": {"kernel": ULA, "start": "nowhere"}}, "a.start: 'nowhere' is unknown"),
+        ({"a": {"kernel": ULA, "star": "normal"}}, "a.star: unknown key; did you mean 'start'? allowed: kernel, space"),
+        ({"a": {"kernel": {"name": "ulla"}}}, "a.kernel.name: 'ulla' is unknown"),
+        ({"a": {}}, "a.kernel: is required, but missing"),
+    ],
+)
+def test_mistakes_in_labelled_blocks_name_the_label(chains, message):
+    changes = {"toy/evaluations": {"all": {"name": "chains", "chains": chains}}}
+    assert f"my.yaml: toy.evaluations.all.chains.{message}" in complaint(changes)
+
+
+def test_chain_in_z_needs_a_prior_with_an_energy():
+    chains = {"evaluations": {"all": {"name": "chains", "chains": {"a": {"kernel": ULA, "space": "z"}}}}}
+    parse_params(params({"toy/variants/joint": chains}))
+    found = complaint({"toy/variants/gaussian/evaluations": chains["evaluations"]})
+    assert "toy.variants.gaussian.evaluations.all.chains.a.space: 'z' needs a prior with an energy" in found
+
+
 def test_variant_is_the_base_with_its_overrides():
     study = parse_params(params()).studies["toy"]
     assert study.variants["joint"] == study.base

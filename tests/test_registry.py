@@ -12,7 +12,12 @@ from toy import params
 
 import jebm
 from jebm.config import parse_params
+<<<<<<< HEAD
 from jebm.registry import COMPONENTS, FIGURES, FITS, TABLES, _model, build, component_class, load
+=======
+from jebm.jobs import component_targets
+from jebm.registry import COMPONENTS, FIGURES, FITS, TABLES, _model, build, build_all, component_class, load, schema
+>>>>>>> chains
 
 ALL = [(kind, name) for kind, names in COMPONENTS.items() for name in names]
 FOLDERS = ["data", "models", "sampling", "training", "metrics", "stages", "report"]
@@ -54,6 +59,18 @@ def test_component_is_built_with_its_parameters():
     assert backbone.latent_shapes == ((4,), (3,), (2,))
     assert backbone.sigma == 0.2
     assert backbone.decoder[0].out_features == 5
+
+
+def test_labelled_blocks_take_the_parameters_of_their_class_and_are_built_in_order():
+    kernel = {"name": "langevin", "step_size": 0.1}
+    chains = {"b": {"kernel": kernel, "space": "z"}, "a": {"kernel": kernel}}
+    block = _model("evaluation", "chains").model_validate({"name": "chains", "chains": chains})
+    built = build_all(block.chains)
+    assert list(built) == ["b", "a"]
+    assert built["b"].kernel.step_size == 0.1
+    assert built["b"].space.__name__ == "Latent"
+    assert "jebm.sampling.langevin:Langevin" in component_targets(block)
+    assert "jebm.evaluations.chains:ChainSetup" in component_targets(block)
 
 
 def test_reading_parameters_and_help_do_not_import_torch():

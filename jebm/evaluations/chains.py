@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
@@ -178,7 +179,7 @@ class Chains(Evaluation):
             )
 
 
-def run(setup: ChainSetup, space: Space, count: int, steps, generator: torch.Generator) -> Run:
+def run(setup: ChainSetup, space: Space, count: int, steps: Collection[int], generator: torch.Generator) -> Run:
     """Run ``count`` chains of a setup and keep the states after the given steps."""
     start = space.start(setup.start, count, generator)
     wanted, kept = set(steps), {}

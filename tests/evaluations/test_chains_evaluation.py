@@ -36,8 +36,8 @@ def test_values_of_a_chain_that_mixes(measure):
     assert "left_at:good" not in values
     assert 0.5 < values["acceptance:good"] < 1
     assert values["rhat:good"] >= values["rhat_f:good"]
-    assert values["rhat:good"] < 1.1
-    assert 1 < values["autocorrelation_time:good"] < 20
+    assert values["rhat:good"] < 1.2
+    assert 1 < values["autocorrelation_time:good"] < 30
     assert values["ess_per_step:good"] == pytest.approx(1 / values["autocorrelation_time:good"])
     assert 100 < values["fd_density_ess"] <= 2000
     assert list(record.timings) == ["ess_per_second:good"]

@@ -16,7 +16,11 @@ from jebm.report.tables import (
     _flat,
     by_seed_table,
     detection_table,
+<<<<<<< HEAD
     keyed_table,
+=======
+    grid_table,
+>>>>>>> chains
     latex,
     load_metrics,
     markdown,
@@ -303,6 +307,7 @@ def test_every_headline_metric_is_described():
     assert all(metric.better in (-1, 0, 1) for metric in METRICS.values())
 
 
+<<<<<<< HEAD
 # Metrics under several keys ------------------------------------------------------------------------------------------
 
 KEYED = [
@@ -417,3 +422,20 @@ def test_score_of_a_layer_needs_that_layer(score, fits):
         return
     with pytest.raises(JebmError, match=r"toy.tables.scores.columns: 'auroc:.*' needs more than 2 layers"):
         parse_params(params({"toy/tables/scores": table}))
+=======
+# Grids ---------------------------------------------------------------------------------------------------------------
+
+
+def test_grid_spreads_the_second_part_of_a_key_over_columns():
+    rows = [
+        ("joint", 0, "fd_steps:ula 0.1/0", 9.0), ("joint", 1, "fd_steps:ula 0.1/0", 7.0),
+        ("joint", 0, "fd_steps:ula 0.1/20", 3.0), ("joint", 0, "fd_steps:mala/0", 5.0),
+        ("gaussian", 0, "fd_steps:mala/20", 6.0), ("joint", 0, "fd", 1.0),
+    ]  # fmt: skip
+    one = grid_table(PLAN, spec("grid", ["joint"], ["fd_steps"]), frame(*rows))
+    assert one.headers == ["of", "0", "20"]
+    assert cells(one) == {"ula 0.1": ["8.00 ± 1.41", "3.00"], "mala": ["5.00", "–"]}
+    both = grid_table(PLAN, spec("grid", ["gaussian", "joint"], ["fd_steps"]), frame(*rows))
+    assert list(cells(both)) == ["gaussian: mala", "joint: ula 0.1", "joint: mala"]
+    assert any("p@1" in note for note in both.notes)
+>>>>>>> chains
