@@ -16,8 +16,8 @@ ENERGY_KEYS = "name, hidden, depth, layers"
 KERNEL_KEYS = "name, step_size, adjusted"
 CHAIN_KEYS = "name, kernel, steps, chains, may_diverge"
 STUDY_KEYS = (
-    "extends, seeds, variants, tables, figures, compute, dataset, features, backbone, train_backbone, prior, train_prior, "
-    "train_joint, draw_samples, evaluate_samples, evaluate_density, evaluations"
+    "extends, seeds, variants, tables, figures, compute, dataset, features, backbone, train_backbone, prior, "
+    "train_prior, train_joint, draw_samples, evaluate_samples, evaluate_density, evaluations"
 )
 BASE_KEYS = STUDY_KEYS.removeprefix("extends, seeds, variants, tables, figures, ")
 
@@ -271,7 +271,7 @@ def test_unknown_component_in_a_variant_is_found_there():
 def test_every_mistake_of_a_block_gets_its_line():
     message = complaint({"toy/train_prior": {"steps": -1, "batch_size": 0, "foo": 1}})
     keys = [line.split(": ")[1] for line in message.splitlines()]
-    names = ("steps", "batch_size", "learning_rate", "foo")
+    names = ("steps", "batch_size", "learning_rate", "chain", "foo")
     assert sorted(keys) == sorted(f"toy.train_prior.{name}" for name in names)
 
 

@@ -12,12 +12,8 @@ from toy import params
 
 import jebm
 from jebm.config import parse_params
-<<<<<<< HEAD
-from jebm.registry import COMPONENTS, FIGURES, FITS, TABLES, _model, build, component_class, load
-=======
 from jebm.jobs import component_targets
-from jebm.registry import COMPONENTS, FIGURES, FITS, TABLES, _model, build, build_all, component_class, load, schema
->>>>>>> chains
+from jebm.registry import COMPONENTS, FIGURES, FITS, TABLES, _model, build, build_all, component_class, load
 
 ALL = [(kind, name) for kind, names in COMPONENTS.items() for name in names]
 FOLDERS = ["data", "models", "sampling", "training", "metrics", "stages", "report"]

@@ -1,5 +1,7 @@
 """Tilts: the joint prior's density, energies, the mixture."""
 
+import math
+
 import pytest
 import torch
 from oracles import LinearHierarchy, joint_prior, mild_prior, quadratic_prior, spec, worst_moment_error
@@ -18,6 +20,7 @@ class Shapes:
 
     def __init__(self, *shapes):
         self.latent_shapes = self.context_shapes = shapes
+        self.layer_dims = [math.prod(shape) for shape in shapes]
 
 
 def test_joint_prior_is_the_z_density_times_the_jacobian_of_the_transform():

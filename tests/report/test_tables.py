@@ -16,11 +16,8 @@ from jebm.report.tables import (
     _flat,
     by_seed_table,
     detection_table,
-<<<<<<< HEAD
-    keyed_table,
-=======
     grid_table,
->>>>>>> chains
+    keyed_table,
     latex,
     load_metrics,
     markdown,
@@ -307,7 +304,6 @@ def test_every_headline_metric_is_described():
     assert all(metric.better in (-1, 0, 1) for metric in METRICS.values())
 
 
-<<<<<<< HEAD
 # Metrics under several keys ------------------------------------------------------------------------------------------
 
 KEYED = [
@@ -422,7 +418,8 @@ def test_score_of_a_layer_needs_that_layer(score, fits):
         return
     with pytest.raises(JebmError, match=r"toy.tables.scores.columns: 'auroc:.*' needs more than 2 layers"):
         parse_params(params({"toy/tables/scores": table}))
-=======
+
+
 # Grids ---------------------------------------------------------------------------------------------------------------
 
 
@@ -438,4 +435,3 @@ def test_grid_spreads_the_second_part_of_a_key_over_columns():
     both = grid_table(PLAN, spec("grid", ["gaussian", "joint"], ["fd_steps"]), frame(*rows))
     assert list(cells(both)) == ["gaussian: mala", "joint: ula 0.1", "joint: mala"]
     assert any("p@1" in note for note in both.notes)
->>>>>>> chains
