@@ -30,7 +30,7 @@ def draw(plan: StudyPlan, variants: list[str]):
     axes[0].invert_yaxis()
     axes[0].set(xlabel="AUROC", title="scores")
     axes[1].set(xlabel="difference", title="what f adds to the ELBO")
-    axes[1].set_xscale("symlog", linthresh=0.01)
+    axes[1].locator_params(axis="x", nbins=5)
     for ax, columns in zip(axes, (3, 2), strict=True):
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.55 / figure.get_figheight()), ncols=columns, fontsize=8)
     return figure
