@@ -12,11 +12,11 @@ from typing import NamedTuple
 import torch
 
 from jebm.evaluations.evaluation import Evaluation, Subject
-from jebm.metrics.convergence import split_r_hat
 from jebm.metrics.likelihood import importance_weighted
 from jebm.metrics.records import MetricRecord
 from jebm.models.hierarchy import flatten, standard_normal_log_prob
 from jebm.registry import build
+from jebm.sampling.diagnostics import r_hat
 from jebm.sampling.partition import effective_fraction
 from jebm.sampling.posterior import posterior_target
 from jebm.sampling.reference import ReferenceDraws, moment_map, pooled, reference_chains
@@ -26,6 +26,10 @@ ROWS = 20_000
 """Latents that are evaluated at once."""
 EVERY_STEP_UNTIL, THEN_EVERY = 20, 5
 """Steps of the short chains at which they are measured."""
+
+
+CEILING = 10.0
+"""Stands for itself and all above: chains that never move have an infinite R-hat."""
 
 
 class Network(NamedTuple):
@@ -180,7 +184,8 @@ class _Report:
     def convergence(self) -> None:
         """R-hat of each image: the largest over the dimensions and the log joint."""
         followed = torch.cat([self.long.eps, self.long.log_prob.unsqueeze(-1)], -1)
-        each = split_r_hat(followed.transpose(2, 3)).amax(1)
+        found = torch.stack([r_hat(image).amax() for image in followed.unbind(1)])
+        each = torch.nan_to_num(found, nan=CEILING).clamp(max=CEILING)
         self.add("r_hat", each.mean())
         self.add("r_hat_worst", each.max())
         self.add("converged", (each < 1.1).double().mean())
