@@ -48,7 +48,10 @@ METRICS = {
     "variance_ratio": Metric("variance ratio", 0, 3, "network's over reference's variance, geometric mean; 1 is right"),
     "residual_sd": Metric("residual sd", 0, 3, "sd of the reference's draws as the network standardises; 1 is right"),
     "r_hat": Metric(
-        "R-hat", -1, 3, "split R-hat of an image's reference chains, worst dimension (10 at most), image mean"
+        "R-hat", -1, 3, "rank-normalised split R-hat of an image's chains, worst dimension (10 at most), image mean"
+        -1,
+        3,
+        "rank-normalised split R-hat of an image's reference chains, worst dimension (10 at most), image mean",
     ),
     "r_hat_worst": Metric("worst R-hat", -1, 3, "the same, of the worst image"),
     "converged": Metric("converged", 1, 2, "fraction of images whose reference chains have R-hat below 1.1"),
