@@ -19,7 +19,8 @@ def draw(plan: StudyPlan, variants: list[str]):
     for stage in stages:
         for run, seed in zip(runs, plan.seeds, strict=True):
             run |= read_tensors(stage.run_folder(seed) / ARRAYS)[0]
-    labels = [key.removesuffix("/rhat") for key in runs[0] if key.endswith("/rhat") and all(key in r for r in runs)]
+    chains = [label for name in variant.evaluations if blocks[name].name == "chains" for label in blocks[name].chains]
+    labels = [label for label in chains if all(f"{label}/rhat" in run for run in runs)]
     figure, axes = plt.subplots(1, 3, figsize=(11.5, 3.4), layout="constrained")
     for i, label in enumerate(labels):
         style = {"color": CYCLE[i % len(CYCLE)], "linestyle": "-" if i < len(CYCLE) else "--", "linewidth": 1.2}
@@ -32,6 +33,9 @@ def draw(plan: StudyPlan, variants: list[str]):
     axes[0].set(title="autocorrelation of the slowest", xlabel="lag, steps", ylim=(-0.1, 1))
     axes[1].axhline(1.01, color="black", linewidth=0.5, linestyle=":")
     axes[1].set(title="worst R-hat of the second half", xlabel="steps of the run", xscale="log", yscale="log")
+    windows = runs[0][f"{labels[0]}/rhat"][:, 0].int().tolist()
+    axes[1].set_xticks(windows, map(str, windows))
+    axes[1].xaxis.minorticks_off()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=7)
     return figure
 
@@ -44,4 +48,4 @@ def _efficiency(ax, frame, variant: str, labels: list[str]) -> None:
             ax.plot(values.mean(), i, "o", color=CYCLE[i % len(CYCLE)], markersize=4)
     ax.set_yticks(range(len(labels)), labels, fontsize=7)
     ax.invert_yaxis()
-    ax.set(title="effective samples in 1,000 steps", xscale="log")
+    ax.set(title="effective samples in 1,000 steps", xlim=(0, None))

@@ -15,21 +15,23 @@ def draw(plan: StudyPlan, variants: list[str]):
     """Mean ± sd over seeds along the chains, in three panels that share the first setup: its kernel at other step
     sizes, other kernels at its step size, other spaces and starts. The density and the floor of real data as bands."""
     frame, name = load_metrics(plan), variants[0]
+    frame = frame[frame.variant.isin([name, FLOOR])]
     blocks = plan.variants[name].params.evaluations.values()
     chains = {label: chain for block in blocks if block.name == "chains" for label, chain in block.chains.items()}
     figure, axes = plt.subplots(1, len(PANELS), figsize=(11.5, 3.6), layout="constrained")
+    steps = _steps(frame)
     for ax, title, labels in zip(axes, PANELS, panels(chains), strict=True):
         for i, label in enumerate(labels):
-            _chain(ax, frame[frame.variant == name], label, CYCLE[i % len(CYCLE)], "-" if i < len(CYCLE) else "--")
-        _bands(ax, frame, name)
+            _chain(ax, frame, label, CYCLE[i % len(CYCLE)], "-" if i < len(CYCLE) else "--")
+        _bands(ax, frame)
         ax.set_xscale("symlog", linthresh=5, linscale=0.5)
-        steps = _steps(frame)
+        ax.set_xlim(-0.5, 1.15 * steps[-1])
         ax.set_xticks(steps, map(str, steps))
         ax.minorticks_off()
         ax.set(title=title, xlabel="steps = gradients a chain")
-        ax.legend(loc="upper left", fontsize=6.5)
+        ax.legend(loc="upper left", bbox_to_anchor=(0, 0.9 if ax is axes[-1] else 1), fontsize=6.5)
     for ax in axes[:2]:
-        ax.set_ylim(0, 1.9 * _start(frame, name, labels=[next(iter(chains))]))
+        ax.set_ylim(0, 1.9 * frame[frame.metric == f"fd_steps:{next(iter(chains))}/0"].value.mean())
     axes[2].set_yscale("log")
     axes[0].set_ylabel("FD")
     return figure
@@ -69,8 +71,8 @@ def _chain(ax, frame: pd.DataFrame, label: str, colour: str, line: str) -> None:
     ax.fill_between(mean.index, mean - sd, mean + sd, color=colour, alpha=0.12, linewidth=0)
 
 
-def _bands(ax, frame: pd.DataFrame, variant: str) -> None:
-    density = frame[(frame.variant == variant) & (frame.metric == "fd_density")].value
+def _bands(ax, frame: pd.DataFrame) -> None:
+    density = frame[frame.metric == "fd_density"].value
     if len(density):
         mean, sd = density.mean(), density.std(ddof=1) if len(density) > 1 else 0.0
         ax.axhline(mean, color=COLOURS["density"], label="the density itself", linewidth=1)
@@ -78,8 +80,3 @@ def _bands(ax, frame: pd.DataFrame, variant: str) -> None:
     floor = frame[(frame.variant == FLOOR) & (frame.metric == "fd")].value
     if len(floor):
         ax.axhline(floor.iloc[0], color=COLOURS["data"], linestyle=":", linewidth=1, label="real images (floor)")
-
-
-def _start(frame: pd.DataFrame, variant: str, labels: list[str]) -> float:
-    """FD where the chains of a label start, a mean over seeds."""
-    return frame[(frame.variant == variant) & (frame.metric == f"fd_steps:{labels[0]}/0")].value.mean()
