@@ -47,12 +47,6 @@ METRICS = {
     "mean_error": Metric("mean error", -1, 3, "rms error of the network's mean, in posterior sds; 0 is right"),
     "variance_ratio": Metric("variance ratio", 0, 3, "network's over reference's variance, geometric mean; 1 is right"),
     "residual_sd": Metric("residual sd", 0, 3, "sd of the reference's draws as the network standardises; 1 is right"),
-    "r_hat": Metric(
-        "R-hat", -1, 3, "rank-normalised split R-hat of an image's chains, worst dimension (10 at most), image mean"
-        -1,
-        3,
-        "rank-normalised split R-hat of an image's reference chains, worst dimension (10 at most), image mean",
-    ),
     "r_hat_worst": Metric("worst R-hat", -1, 3, "the same, of the worst image"),
     "converged": Metric("converged", 1, 2, "fraction of images whose reference chains have R-hat below 1.1"),
     "reference_acceptance": Metric("acceptance", 0, 3, "accepted fraction of the reference chains' proposals"),
@@ -74,8 +68,8 @@ METRICS = {
     "fd_long": Metric("FD, long runs", -1, 2, "Fréchet distance of states spread over the second half of long runs"),
     "fd_density": Metric("FD, density", -1, 2, "Fréchet distance of the density's own, importance-resampled samples"),
     "fd_density_ess": Metric("ESS of these", 0, 0, "effective sample size behind the density's own samples"),
-    "rhat": Metric("R-hat", -1, 3, "rank-normalised split R-hat of long runs, the largest of f and all latents"),
-    "rhat_f": Metric("R-hat of f", -1, 3, "rank-normalised split R-hat of f over long runs"),
+    "r_hat": Metric("R-hat", -1, 3, "rank-normalised split R-hat, the largest of all latents and f or the log joint"),
+    "r_hat_f": Metric("R-hat of f", -1, 3, "rank-normalised split R-hat of f over long runs"),
     "autocorrelation_time": Metric("τ, steps", -1, 1, "integrated autocorrelation time of the slowest latent or f"),
     "autocorrelation_time_f": Metric("τ of f, steps", -1, 1, "integrated autocorrelation time of f"),
     "ess_per_step": Metric("ESS a step", 1, 3, "effective samples of the slowest latent or f a step of a chain"),

@@ -154,11 +154,11 @@ class Chains(Evaluation):
         half = draws[len(draws) // 2 :]
         facts = {"chains": self.long_chains, "steps": self.long_steps, "kept": len(half), "of": "f and all of z"}
         protocol, n = record.protocol("long-chains", facts), half.shape[0] * half.shape[1]
-        tau, rhat = autocorrelation_time(half), r_hat(half)
+        tau, r_hat = autocorrelation_time(half), r_hat(half)
         # A chain that never moves has no variance to compare, and no value.
-        if torch.isfinite(rhat).all():
-            record.add(f"rhat:{label}", rhat.max(), n, protocol)
-            record.add(f"rhat_f:{label}", rhat[0], n, protocol)
+        if torch.isfinite(r_hat).all():
+            record.add(f"r_hat:{label}", r_hat.max(), n, protocol)
+            record.add(f"r_hat_f:{label}", r_hat[0], n, protocol)
         if torch.isfinite(tau).all():
             record.add(f"autocorrelation_time:{label}", tau.max(), n, protocol)
             record.add(f"autocorrelation_time_f:{label}", tau[0], n, protocol)
@@ -222,5 +222,5 @@ def curves(draws: torch.Tensor, slowest: int) -> dict[str, torch.Tensor]:
     decay = autocorrelation(draws[steps // 2 :])[:LAGS, [0, slowest]]
     return {
         "autocorrelation": decay.float(),
-        "rhat": torch.stack([torch.tensor(windows).to(worst), worst], 1).float(),
+        "r_hat": torch.stack([torch.tensor(windows).to(worst), worst], 1).float(),
     }

@@ -35,14 +35,14 @@ def test_values_of_a_chain_that_mixes(measure):
     assert values["left:good"] == 0
     assert "left_at:good" not in values
     assert 0.5 < values["acceptance:good"] < 1
-    assert values["rhat:good"] >= values["rhat_f:good"]
-    assert values["rhat:good"] < 1.2
+    assert values["r_hat:good"] >= values["r_hat_f:good"]
+    assert values["r_hat:good"] < 1.2
     assert 1 < values["autocorrelation_time:good"] < 30
     assert values["ess_per_step:good"] == pytest.approx(1 / values["autocorrelation_time:good"])
     assert 100 < values["fd_density_ess"] <= 2000
     assert list(record.timings) == ["ess_per_second:good"]
     assert arrays["good/autocorrelation"].shape == (100, 2)
-    assert arrays["good/rhat"][-1, 0] == 200
+    assert arrays["good/r_hat"][-1, 0] == 200
 
 
 def test_values_repeat_to_the_bit_and_a_setup_does_not_depend_on_its_neighbours(measure):

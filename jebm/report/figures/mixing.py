@@ -20,20 +20,20 @@ def draw(plan: StudyPlan, variants: list[str]):
         for run, seed in zip(runs, plan.seeds, strict=True):
             run |= read_tensors(stage.run_folder(seed) / ARRAYS)[0]
     chains = [label for name in variant.evaluations if blocks[name].name == "chains" for label in blocks[name].chains]
-    labels = [label for label in chains if all(f"{label}/rhat" in run for run in runs)]
+    labels = [label for label in chains if all(f"{label}/r_hat" in run for run in runs)]
     figure, axes = plt.subplots(1, 3, figsize=(11.5, 3.4), layout="constrained")
     for i, label in enumerate(labels):
         style = {"color": CYCLE[i % len(CYCLE)], "linestyle": "-" if i < len(CYCLE) else "--", "linewidth": 1.2}
         decay = np.mean([run[f"{label}/autocorrelation"].numpy() for run in runs], 0)
         axes[0].plot(decay[:, 1], label=label, **style)
-        grown = np.mean([run[f"{label}/rhat"].numpy() for run in runs], 0)
+        grown = np.mean([run[f"{label}/r_hat"].numpy() for run in runs], 0)
         axes[1].plot(grown[:, 0], grown[:, 1], marker="o", markersize=3, **style)
     _efficiency(axes[2], load_metrics(plan), variants[0], labels)
     axes[0].axhline(0, color="black", linewidth=0.5)
     axes[0].set(title="autocorrelation of the slowest", xlabel="lag, steps", ylim=(-0.1, 1))
     axes[1].axhline(1.01, color="black", linewidth=0.5, linestyle=":")
     axes[1].set(title="worst R-hat of the second half", xlabel="steps of the run", xscale="log", yscale="log")
-    windows = runs[0][f"{labels[0]}/rhat"][:, 0].int().tolist()
+    windows = runs[0][f"{labels[0]}/r_hat"][:, 0].int().tolist()
     axes[1].set_xticks(windows, map(str, windows))
     axes[1].xaxis.minorticks_off()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=7)
