@@ -154,11 +154,11 @@ class Chains(Evaluation):
         half = draws[len(draws) // 2 :]
         facts = {"chains": self.long_chains, "steps": self.long_steps, "kept": len(half), "of": "f and all of z"}
         protocol, n = record.protocol("long-chains", facts), half.shape[0] * half.shape[1]
-        tau, r_hat = autocorrelation_time(half), r_hat(half)
+        tau, agreement = autocorrelation_time(half), r_hat(half)
         # A chain that never moves has no variance to compare, and no value.
-        if torch.isfinite(r_hat).all():
-            record.add(f"r_hat:{label}", r_hat.max(), n, protocol)
-            record.add(f"r_hat_f:{label}", r_hat[0], n, protocol)
+        if torch.isfinite(agreement).all():
+            record.add(f"r_hat:{label}", agreement.max(), n, protocol)
+            record.add(f"r_hat_f:{label}", agreement[0], n, protocol)
         if torch.isfinite(tau).all():
             record.add(f"autocorrelation_time:{label}", tau.max(), n, protocol)
             record.add(f"autocorrelation_time_f:{label}", tau[0], n, protocol)
