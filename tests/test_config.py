@@ -86,7 +86,7 @@ def test_parsing_does_not_change_what_it_is_given():
         ("toy/backbne", {}, f"toy.backbne: unknown key; did you mean 'backbone'? allowed: {STUDY_KEYS}"),
         ("toy/backbone/hiden", 3, f"toy.backbone.hiden: unknown key; did you mean 'hidden'? allowed: {BACKBONE_KEYS}"),
         ("toy/dataset/zebra", 3, "toy.dataset.zebra: unknown key; allowed: name, split_seed, validation_count, "
-                                 "test_count, ood_count, ood_sets"),
+                                 "test_count, ood_count, ood_sets, held_out_class"),
         ("toy/prior/enrgy", {}, "toy.prior.enrgy: unknown key; did you mean 'energy'? allowed: name, energy"),
         ("toy/prior/energy/hiden", 3, "toy.prior.energy.hiden: unknown key; did you mean 'hidden'? "
                                        f"allowed: {ENERGY_KEYS}"),
