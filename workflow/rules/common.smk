@@ -71,6 +71,17 @@ def settled_statuses():
     return decided
 
 
+def jobs_run_here():
+    """Whether this is the process that plans, and its jobs run on this machine."""
+    return workflow.is_main_process and workflow.executor_plugin.name == "local"
+
+
+# To keep to a rate of submissions, Snakemake looks through all ready jobs once a second for every job that it has ever
+# started: with hundreds of small jobs, a third of a core. A machine needs no such rate, a cluster does.
+if jobs_run_here():
+    workflow.scheduling_settings.max_jobs_per_timespan = None
+
+
 # Jobs on a cluster parse this file again; only the process that plans them may decide.
 STATUSES = settled_statuses() if workflow.is_main_process else []
 
@@ -80,9 +91,8 @@ SERVERS = []
 
 def start_server():
     """Let jobs that run on this machine fork from one process; without it, each of them imports the libraries."""
-    local = workflow.is_main_process and workflow.executor_plugin.name == "local"
     # Not on macOS: Accelerate, which NumPy and torch compute with there, does not survive a fork.
-    if PARAMETERS.runtime.fork_server and local and sys.platform == "linux":
+    if PARAMETERS.runtime.fork_server and jobs_run_here() and sys.platform == "linux":
         with suppress(OSError):
             SERVERS.append(ForkServer(Path("logs/server.log")))
 
