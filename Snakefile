@@ -48,6 +48,7 @@ onstart:
     for line in keep_aside(STATUSES, PARAMETERS.runtime.keep_aside_hours):
         print(line, file=sys.stderr)
     start_server()
+    start_at_once()
 
 
 onsuccess:

@@ -72,14 +72,18 @@ def settled_statuses():
 
 
 def jobs_run_here():
-    """Whether this is the process that plans, and its jobs run on this machine."""
+    """Whether this process plans the jobs and they run on this machine; known once the workflow starts."""
     return workflow.is_main_process and workflow.executor_plugin.name == "local"
 
 
-# To keep to a rate of submissions, Snakemake looks through all ready jobs once a second for every job that it has ever
-# started: with hundreds of small jobs, a third of a core. A machine needs no such rate, a cluster does.
-if jobs_run_here():
-    workflow.scheduling_settings.max_jobs_per_timespan = None
+def start_at_once():
+    """Let the scheduler start a job whenever a core is free.
+
+    To keep to a rate of submissions, Snakemake looks through all ready jobs once a second for every job that it has
+    ever started: with hundreds of small jobs, a third of a core. A cluster needs such a rate, this machine does not.
+    """
+    if jobs_run_here():
+        workflow.scheduler.job_rate_limiter = None
 
 
 # Jobs on a cluster parse this file again; only the process that plans them may decide.
