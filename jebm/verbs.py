@@ -190,3 +190,12 @@ def compare_recorded(study: OptionalStudy = ""):
             print("No git history here: there are no recorded results to compare with.")
             return
         print(agreement(load_version("HEAD", plan.name), load_version(None, plan.name)))
+
+
+@app.command()
+def embed(documents: Annotated[list[Path], typer.Argument(help="Markdown files with marked tables.")]):
+    """Bring the tables that stand inside documents up to date with the rendered ones."""
+    from jebm.report.embed import embed as update
+
+    for document in documents:
+        print(f"{document}: {update(document)} tables")

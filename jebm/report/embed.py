@@ -1,0 +1,48 @@
+"""Keeps the tables inside documents equal to the rendered ones.
+
+A document holds ``<!-- results/<study>/tables/<name>.md -->``, the rows of that table, and ``<!-- end -->``.
+"""
+
+import re
+from pathlib import Path
+
+from jebm.errors import JebmError
+from jebm.files import published
+
+BLOCK = re.compile(r"<!-- (results/\S+\.md) -->\n(.*?)<!-- end -->", re.DOTALL)
+
+
+def embedded(text: str) -> list[tuple[str, list[str]]]:
+    """(table, its rows as the document has them) of every marked block."""
+    return [(path, [line for line in body.splitlines() if line.startswith("|")]) for path, body in BLOCK.findall(text)]
+
+
+def rows(path: Path) -> list[str]:
+    """The rows of a rendered table.
+
+    Raises:
+        JebmError: the table has not been rendered.
+    """
+    if not path.exists():
+        raise JebmError(f"{path}: no such table; `snakemake --cores all {path}` makes it")
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+
+
+def embed(document: Path) -> int:
+    """Replace the rows of every marked table; what else stands in a block is left. Returns how many there are."""
+    text = document.read_text(encoding="utf-8")
+
+    def replace(match: re.Match) -> str:
+        lines, fresh = match.group(2).splitlines(), rows(Path(match.group(1)))
+        places = [i for i, line in enumerate(lines) if line.startswith("|")] or [len(lines)]
+        kept = [line for line in lines[places[0] :] if not line.startswith("|")]
+        body = [*lines[: places[0]], *fresh, *kept]
+        if not body[0]:
+            body = body[1:]
+        return f"<!-- {match.group(1)} -->\n\n" + "\n".join(body).strip("\n") + "\n\n<!-- end -->"
+
+    new = BLOCK.sub(replace, text)
+    if new != text:
+        with published(document) as file:
+            file.write(new)
+    return len(BLOCK.findall(text))
