@@ -1,3 +1,4 @@
+# What takes long starts first, so that no core waits for it at the end.
 rule train_features:
     """The classifier that the Fréchet and kernel distances look through."""
     input:
@@ -9,6 +10,7 @@ rule train_features:
         provenance="runs/features-{id}/provenance.json",
     log:
         "logs/train_features/{id}.log",
+    priority: 60
     conda:
         "../envs/jebm.yaml"
     params:
@@ -28,6 +30,7 @@ rule train_backbone:
         provenance="runs/backbone-{id}/seed{seed}/provenance.json",
     log:
         "logs/train_backbone/{id}-seed{seed}.log",
+    priority: 60
     conda:
         "../envs/jebm.yaml"
     params:
@@ -47,6 +50,7 @@ rule train_prior:
         provenance="runs/prior-{id}/seed{seed}/provenance.json",
     log:
         "logs/train_prior/{id}-seed{seed}.log",
+    priority: 50
     conda:
         "../envs/jebm.yaml"
     params:
@@ -67,6 +71,7 @@ rule train_joint:
         provenance="runs/joint-{id}/seed{seed}/provenance.json",
     log:
         "logs/train_joint/{id}-seed{seed}.log",
+    priority: 50
     conda:
         "../envs/jebm.yaml"
     params:
