@@ -29,7 +29,7 @@ def draw(plan: StudyPlan, variants: list[str]):
     left.set(xscale="log", xlabel="layers", ylabel="FD", ylim=(0, None))
     left.set_xticks(depths, map(str, depths))
     left.minorticks_off()
-    left.legend(fontsize=8)
+    left.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0.0, -0.16), ncols=2)
     _layers(right, frame, plan, variants)
     return figure
 

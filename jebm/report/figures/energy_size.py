@@ -28,7 +28,7 @@ def draw(plan: StudyPlan, variants: list[str]):
             ax.axhline(floor.iloc[0], color=COLOURS["data"], linestyle=":", label="real images (floor)")
     axes[0].set_ylabel("FD")
     axes[0].set_ylim(bottom=0)
-    axes[1].legend()
+    axes[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 

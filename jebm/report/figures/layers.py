@@ -8,15 +8,21 @@ from jebm.plan import ARRAYS, StudyPlan
 from jebm.report.figures.style import image_grid
 from jebm.store import read_tensors
 
+COLUMNS = 4
+
 
 def draw(plan: StudyPlan, variants: list[str]):
     """A row a sample: the sample itself, then redraws of one layer, a panel a layer, bottom first."""
     variant = plan.variants[variants[0]]
     levels = load_dataset(variant.dataset.folder).levels
     arrays, _ = read_tensors(variant.layers.run_folder(plan.seeds[0]) / ARRAYS)
-    layers = [name for name in arrays if name.startswith("layer")]
-    figure, axes = plt.subplots(1, len(layers), figsize=(3.4 * len(layers), 2.6), squeeze=False)
-    for ax, name in zip(axes[0], sorted(layers), strict=True):
+    layers = sorted((name for name in arrays if name.startswith("layer")), key=lambda name: int(name[len("layer") :]))
+    columns = min(len(layers), COLUMNS)
+    shape = (-(-len(layers) // columns), columns)
+    figure, axes = plt.subplots(*shape, figsize=(3.4 * shape[1], 2.6 * shape[0]), squeeze=False)
+    for ax in axes.flat[len(layers) :]:
+        ax.set_visible(False)
+    for ax, name in zip(axes.flat, layers, strict=False):
         rows = torch.cat([arrays["original"].unsqueeze(1), arrays[name]], 1)
         which = name.removeprefix("layer")
         image_grid(ax, rows.flatten(0, 1), rows.shape[1], levels, f"sample | layer {which} redrawn")
