@@ -139,9 +139,14 @@ def show(
     """Print a table of finished results, and where tables, figures and report are."""
     for plan in default_plans(study):
         path = plan.results / "tables" / f"{table}.md"
-        if not path.exists():
-            raise JebmError(f"{path}: no such file; `snakemake --cores all {path}` makes it")
-        print(path.read_text(encoding="utf-8"))
+        if study and table not in plan.study.tables:
+            raise JebmError(f"{PARAMS}: {plan.name} has no table '{table}'; it has: {', '.join(plan.study.tables)}")
+        if table in plan.study.tables:
+            if not path.exists():
+                raise JebmError(f"{path}: no such file; `snakemake --cores all {path}` makes it")
+            print(path.read_text(encoding="utf-8"))
+        else:
+            print(f"{plan.name}: {', '.join(plan.study.tables)} (`jebm show {plan.name} --table …`)")
         for name in ("tables", "figures", "metrics.csv"):
             print(f"{name:<12}{plan.results / name}")
     report = Path("results/report.html")

@@ -108,9 +108,10 @@ def stop_server():
 
 
 def show_results():
-    """Print the main tables and where everything is, when all of it is there."""
-    if all((RESULTS / name / "tables" / "main.md").exists() for name in DEFAULT_STUDIES):
-        subprocess.run(["jebm", "show"], check=False)
+    """Print the main table of each core study and where everything is, when it is there."""
+    for name in CORE_STUDIES:
+        if (RESULTS / name / "tables" / "main.md").exists():
+            subprocess.run(["jebm", "show", name], check=False)
 
 
 def named(kind):
