@@ -113,6 +113,14 @@ class Place:
         return client, pid
 
 
+@pytest.fixture(autouse=True)
+def _interruptible():
+    """Background jobs of a shell ignore SIGINT, and so would all that the tests start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
