@@ -194,7 +194,12 @@ def compare_recorded(study: OptionalStudy = ""):
         if inside.returncode != 0:
             print("No git history here: there are no recorded results to compare with.")
             return
-        print(agreement(load_version("HEAD", plan.name), load_version(None, plan.name)))
+        try:
+            recorded = load_version("HEAD", plan.name)
+        except JebmError:
+            print(f"{plan.name}: the last commit has no recorded results to compare with.")
+            continue
+        print(f"{plan.name}: {agreement(recorded, load_version(None, plan.name))}")
 
 
 @app.command()
