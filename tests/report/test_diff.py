@@ -120,3 +120,11 @@ def test_a_version_is_a_folder_a_revision_or_a_clear_error(tmp_path, monkeypatch
     (folder / "metrics.csv").write_text("variant,seed,metric,value,n,protocol\nx,1,fd,inf,5,p\n")
     with pytest.raises(JebmError, match="fd of x at seed 1 is not a finite number"):
         load_version(str(folder), "digits")
+
+
+def test_floors_of_several_datasets_are_told_apart():
+    rows = [("data", None, "fd", value, 500, f"p@{value}") for value in (1.0, 2.0)]
+    frame = pd.DataFrame(rows, columns=["variant", "seed", "metric", "value", "n", "protocol"]).astype(
+        {"seed": "Int64"}
+    )
+    assert "2 of 2 values agree" in agreement(frame, frame.copy())
