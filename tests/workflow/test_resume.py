@@ -37,7 +37,7 @@ def published(space, stage: str) -> dict[str, bytes]:
 
 
 def state_file(space, stage: str):
-    return next(iter(space.folder.glob(f".jebm/state/digits/{stage}-*/seed1/state.pt")), None)
+    return next(iter(space.folder.glob(f".jebm/state/{stage}-*/seed1/state.pt")), None)
 
 
 def when_training(space, stage: str, timeout: float = 60):
@@ -66,7 +66,7 @@ def when_saved_again(space, stage: str, process) -> None:
 def test_ten_kills_leave_the_same_weights_to_the_bit(prepared, stage):
     params = prepared.params()
     params["digits"]["train_backbone"]["steps"] = 2000 if stage == "backbone" else 50
-    params["digits"]["train_prior"] |= {"steps": 1000}
+    params["digits"]["train_prior"] |= {"steps": 1000, "learning_rate": 3.0e-4}
     prepared.write_params(params)
     if stage == "prior":
         prepared.run(*STAGES["backbone"])
