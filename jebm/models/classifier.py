@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils import skip_init
 
+from jebm.errors import JebmError
 from jebm.models.nets import initialise
 from jebm.types import Count, NonNegative, Positive
 
@@ -37,6 +38,11 @@ class Classifier(nn.Module):
         noise: NonNegative = 0.3,
     ):
         super().__init__()
+        if len(image_shape) != 3 or classes < 2:
+            raise JebmError(
+                f"params.yaml: features.name: 'classifier' needs labelled images, not shape {list(image_shape)} "
+                f"with {classes} classes; use 'identity'"
+            )
         self.steps, self.batch_size, self.learning_rate, self.noise = steps, batch_size, learning_rate, noise
         pooled = (image_shape[1] // 2) * (image_shape[2] // 2)
         self.body = nn.Sequential(

@@ -16,6 +16,7 @@ from torch.distributions import Independent
 from torch.nn.functional import silu
 from torch.nn.utils import skip_init
 
+from jebm.errors import JebmError
 from jebm.models.hierarchy import (
     Hierarchy,
     Latents,
@@ -132,6 +133,7 @@ class ResidualHierarchy(Hierarchy):
         noise: NonNegative = 0.0,
     ):
         super().__init__()
+        _check(tuple(image_shape), resolutions)
         self.image_shape, self.sigma = tuple(image_shape), sigma
         self.dropout, self.noise = dropout, noise
         scales = [(c, r, r) for c, r in zip(channels, resolutions, strict=True)]
@@ -227,6 +229,16 @@ class ResidualHierarchy(Hierarchy):
             context.append(h)
         top = TopDown(tuple(z[::-1]), tuple(context[::-1]))
         return Posterior(tuple(eps[::-1]), top, torch.stack(log_q[::-1], 1), torch.stack(kl[::-1], 1))
+
+
+def _check(image_shape: tuple[int, ...], resolutions: list[int]) -> None:
+    """Maps must tile the image; vectors take any shape."""
+    finest = resolutions[0]
+    if finest > 1 and (len(image_shape) != 3 or image_shape[1] != image_shape[2] or image_shape[1] % finest):
+        raise JebmError(
+            f"params.yaml: backbone.resolutions: maps of size {finest} do not tile data of shape {list(image_shape)}; "
+            "give a divisor of the size of a square image, or [1] for vectors"
+        )
 
 
 def _squeeze(shape: Shape) -> tuple[int, ...]:

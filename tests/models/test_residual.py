@@ -5,6 +5,8 @@ import torch
 from oracles import spec
 from torch.distributions import Normal, kl_divergence
 
+from jebm.errors import JebmError
+from jebm.models.classifier import Classifier
 from jebm.models.hierarchy import flatten, normal_log_prob, standard_normal_log_prob
 from jebm.models.residual import ResidualHierarchy
 from jebm.registry import build
@@ -148,3 +150,15 @@ def test_all_parameters_are_set_and_all_learn():
 def test_registered_under_its_name():
     block = spec("backbone", name="residual", groups=[2], latent_channels=3)
     assert build("backbone", block, (1, 8, 8)).latent_shapes == ((3,), (3,))
+
+
+@pytest.mark.parametrize(("shape", "resolutions"), [((1, 8, 8), [3]), ((1, 8, 6), [2]), ((30,), [2]), ((1, 4, 4), [8])])
+def test_maps_that_do_not_tile_the_data_are_refused_in_one_sentence(shape, resolutions):
+    with pytest.raises(JebmError, match=r"backbone\.resolutions: maps of size \d do not tile"):
+        ResidualHierarchy(shape, groups=[2], latent_channels=1, channels=[4], resolutions=resolutions)
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((30,), 2), ((1, 8, 8), 0)])
+def test_classifier_of_what_is_no_labelled_image_is_refused(shape, classes):
+    with pytest.raises(JebmError, match=r"features\.name: 'classifier' needs labelled images"):
+        Classifier(shape, classes)
