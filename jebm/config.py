@@ -26,7 +26,7 @@ from jebm.registry import (
     Section,
     schema,
 )
-from jebm.types import Count, Fraction, Natural, NonNegative, Positive
+from jebm.types import Betas, Count, Fraction, Natural, NonNegative, Positive
 
 PARAMS = Path("params.yaml")
 
@@ -50,11 +50,16 @@ class Compute(Section):
 
 
 class Optimisation(Section):
-    """AdamW and the loop around it, common to all that is trained by gradient."""
+    """The optimiser and the loop around it, common to all that is trained by gradient."""
 
     steps: Count
     batch_size: Count
     learning_rate: Positive
+    optimizer: Literal["adamw", "adam", "adamax"] = "adamw"
+    """Weight decay is decoupled in ``adamw``, an L2 term of the gradient in ``adam`` and ``adamax``."""
+    betas: Betas = [0.9, 0.999]
+    """Decay per step of the averages of the gradient and of its square (``adamax``: of its size)."""
+    epsilon: Positive = 1e-8
     weight_decay: NonNegative = 0.0
     warmup_steps: Natural = 0
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -65,6 +70,19 @@ class Optimisation(Section):
     ema: Annotated[NonNegative, Field(lt=1)] = 0.0
     """Decay per step of the exponential moving average that is published; 0 publishes the last weights."""
     log_every: Count = 50
+    skip_non_finite: Natural = 0
+    """How many steps in a row may be skipped because a loss, a gradient or a value of the history is not finite. A
+    skipped step counts as one of ``steps``. 0 stops at the first one."""
+    skip_gradient_norm: NonNegative = 0.0
+    """A step whose gradient norm, before clipping, exceeds this is skipped too; 0 sets no limit."""
+    skip_share: Fraction = 0.1
+    """Training stops when more than this share of the last 100 steps were skipped."""
+
+    @model_validator(mode="after")
+    def _large_gradients_can_be_skipped(self):
+        if self.skip_gradient_norm and not self.skip_non_finite:
+            raise ValueError("@skip_gradient_norm: needs skip_non_finite, the steps in a row that may be skipped")
+        return self
 
 
 class TrainBackbone(Optimisation):

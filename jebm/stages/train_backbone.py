@@ -20,6 +20,6 @@ def run(job: Run) -> dict:
     trainer = Trainer(hierarchy, loss, settings, len(pixels["train"]), stream, state, job.checkpoint_seconds, job.title)
     trainer.run()
     bound = validation_bound(hierarchy, pixels["validation"], job.stream("validation"))
-    facts = {"seconds": round(trainer.seconds, 1), **bound}
+    facts = {**trainer.facts, **bound}
     publish_training(job, hierarchy.state_dict(), trainer.history, facts)
     return {"seconds": trainer.seconds}

@@ -41,7 +41,7 @@ def run(job: Run) -> dict:
     write_tensors(job.folder / PRIOR_WEIGHTS, prior.state_dict(), header)
     facts = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "seconds": round(trainer.seconds, 1),
+        **trainer.facts,
         **validation_bound(hierarchy, pixels["validation"], job.stream("validation")),
     }
     publish_training(job, hierarchy.state_dict(), trainer.history, facts)

@@ -79,7 +79,7 @@ def fit_energies(
         say(f"{error}; train_prior.may_diverge: publishing the weights of step {trainer.step}")
         trainer.use_average()
         diverged = {"diverged_at": trainer.step + 1}
-    facts = {"steps": trainer.step, "seconds": round(trainer.seconds, 1), **diverged}
+    facts = {"steps": trainer.step, **trainer.facts, **diverged}
     return trainer.history or [{"step": trainer.step}], facts
 
 
