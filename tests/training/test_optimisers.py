@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from toy import params
 from torch import nn
+from toy import params
 
 from jebm.config import Optimisation, canonical, parse_params
 from jebm.errors import ParamsError

@@ -102,7 +102,7 @@ def test_without_the_setting_nothing_is_counted_and_the_first_one_stops(tmp_path
     job = Job(tmp_path / "whole", skip_non_finite=0).run()
     assert "skipped" not in job.trainer.history[-1]
     assert "skipped" not in job.trainer.facts
-    with pytest.raises(DivergedError, match="at step 5 of 12; stopped before the optimiser stepped. Last good"):
+    with pytest.raises(DivergedError, match=r"at step 5 of 12; stopped before the optimiser stepped\. Last good"):
         Job(tmp_path / "cut", spoilt=(4,), skip_non_finite=0).run()
 
 
@@ -152,7 +152,9 @@ def test_gradient_that_is_too_large_is_skipped_where_a_limit_is_set(tmp_path):
 def test_loss_beyond_the_limit_is_a_divergence_and_never_skipped(tmp_path):
     job = Job(tmp_path, factors={4: 1e9})
     job.trainer.limit = 1e6
-    with pytest.raises(DivergedError, match=r"loss is .*e\+\d+ at step 5 of 12; stopped before the optimiser stepped. "):
+    with pytest.raises(
+        DivergedError, match=r"loss is .*e\+\d+ at step 5 of 12; stopped before the optimiser stepped. "
+    ):
         job.run()
 
 
