@@ -89,8 +89,11 @@ class TrainBackbone(Optimisation):
     kl_warmup: Annotated[list[Annotated[list[Fraction], Field(min_length=2, max_length=2)]], Field(min_length=1)]
     """For each layer, bottom first: [start, end] of the ramp of its KL weight from 0 to 1, as fractions of steps. One
     entry serves all layers."""
-    kl_balance: bool = False
-    """During the warm-up, weigh each layer's KL by how busy the layer is."""
+    kl_floor: Fraction = 0.0
+    """The least KL weight during the warm-up."""
+    kl_balance: bool | Literal["scale"] = False
+    """During the warm-up, weigh each layer's KL by how busy the layer is: for its dimensions (``true``), or for the
+    size of its maps and the number of layers that share their scale (``scale``: NVAE's)."""
 
 
 class TrainingChain(Section):
@@ -212,9 +215,11 @@ class Base(Section):
             )
         for label, block in self.evaluations.items():
             for name, chain in getattr(block, "chains", {}).items() if block.name == "chains" else ():
-                if chain.space == "z" and (chain.kernel.name == "pcnl" or not hasattr(self.prior, "energy")):
-                    need = "a 'langevin' kernel" if chain.kernel.name == "pcnl" else "a prior with an energy"
-                    raise ValueError(f"@evaluations.{label}.chains.{name}.space: 'z' needs {need}")
+                key = f"@evaluations.{label}.chains.{name}.space: '{chain.space}'"
+                if chain.space == "z" and chain.kernel.name == "pcnl":
+                    raise ValueError(f"{key} needs a 'langevin' kernel")
+                if chain.space != "whitened" and not hasattr(self.prior, "energy"):
+                    raise ValueError(f"{key} needs a prior with an energy")
         return self
 
     @model_validator(mode="after")
@@ -301,6 +306,11 @@ class Study(Section):
                 if variant not in self.variants:
                     raise ValueError(f"@{where}: '{variant}' is no variant;{near(variant, self.variants)}")
         for name, variants in self.figures.items():
+            wanted = {kind.partition(":")[2] for kind in FIGURES[name][1] if kind.startswith("evaluation:")}
+            for variant in variants:
+                has = {block.name for block in self.variants[variant].evaluations.values()}
+                if missing := wanted - has:
+                    raise ValueError(f"@figures.{name}: '{variant}' has no evaluation '{missing.pop()}' to show")
             for variant in variants if "density-metrics" in FIGURES[name][1] else []:
                 if self.variants[variant].prior.name in SEQUENTIAL_PRIORS:
                     raise ValueError(f"@figures.{name}: '{variant}' has no density that can be evaluated, nor shown")

@@ -54,6 +54,7 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "posterior": "jebm.evaluations.posterior:PosteriorAccuracy",
         "chains": "jebm.evaluations.chains:Chains",
         "partition": "jebm.evaluations.partition:Partition",
+        "whiteness": "jebm.evaluations.whiteness:Whiteness",
     },
     "sampler": {
         "ancestral": "jebm.sampling.samplers:Ancestral",
@@ -102,6 +103,7 @@ FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "columns": ("jebm.report.figures.columns:draw", ("dataset", "samples")),
     "roc": ("jebm.report.figures.roc:draw", ("density-metrics",)),
     "steps": ("jebm.report.figures.steps:draw", ("metrics",)),
+    "whiteness": ("jebm.report.figures.whiteness:draw", ("evaluation:whiteness",)),
     "mixing": ("jebm.report.figures.mixing:draw", ("metrics", "evaluation:chains")),
 }
 """How a figure is drawn, and the stages that it reads (``metrics``: the study's collected metrics)."""

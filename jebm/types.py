@@ -57,7 +57,8 @@ Betas = Annotated[list[Annotated[_Float, Field(ge=0, lt=1)]], Field(min_length=2
 """Decays per step of two running averages."""
 Reference = Literal["validation", "test"]
 """The split that is held out and measured: ``validation`` while tuning."""
-LatentSpace = Literal["whitened", "z"]
+LatentSpace = Literal["whitened", "z", "whitened-biased"]
+"""Where a chain runs and on which density; the last one is none of the joint prior's, and is there to be compared."""
 ChainStart = Literal["normal", "generator"]
 """N(0, I) in the space of the chain, or draws of the Gaussian hierarchy, mapped into that space."""
 Dropout = Annotated[_Float, Field(ge=0, lt=1)]
