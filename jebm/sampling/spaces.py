@@ -14,8 +14,9 @@ from abc import ABC, abstractmethod
 import torch
 
 from jebm.errors import JebmError
-from jebm.models.hierarchy import Hierarchy, TopDown, flatten, standard_normal_log_prob
+from jebm.models.hierarchy import Hierarchy, Latents, TopDown, flatten, standard_normal_log_prob
 from jebm.models.priors import JointPrior, Prior
+from jebm.sampling.posterior import posterior_target
 from jebm.sampling.target import Target
 from jebm.types import ChainStart
 
@@ -42,6 +43,23 @@ class Space(ABC):
     def tilt(self, x: torch.Tensor) -> torch.Tensor:
         """f at x, (batch,), nats; a *negative* energy, the same function in every space."""
 
+    @abstractmethod
+    def posterior(self, images: torch.Tensor) -> Target:
+        """The density of x given images (batch, *image_shape), a chain each; its value is the log joint density of
+        images and x, up to the prior's log Z."""
+
+    def latents(self, x: torch.Tensor) -> Latents:
+        """The z that x stands for."""
+        return self.top_down(x).z
+
+    @abstractmethod
+    def enter(self, eps: torch.Tensor) -> torch.Tensor:
+        """The x of flat ε."""
+
+    @abstractmethod
+    def whiten(self, x: torch.Tensor) -> torch.Tensor:
+        """The flat ε of x."""
+
     def _normal(self, count: int, generator: torch.Generator) -> torch.Tensor:
         return torch.randn(count, self.hierarchy.dimensions, generator=generator, device=generator.device)
 
@@ -60,6 +78,15 @@ class Whitened(Space):
 
     def tilt(self, x: torch.Tensor) -> torch.Tensor:
         return self.prior.tilt(x)
+
+    def posterior(self, images: torch.Tensor) -> Target:
+        return posterior_target(self.hierarchy, self.prior, images)
+
+    def enter(self, eps: torch.Tensor) -> torch.Tensor:
+        return eps
+
+    def whiten(self, x: torch.Tensor) -> torch.Tensor:
+        return x
 
 
 class WhitenedBiased(Whitened):
@@ -110,13 +137,29 @@ class Latent(Space):
 
     def start(self, kind: ChainStart, count: int, generator: torch.Generator) -> torch.Tensor:
         noise = self._normal(count, generator)
-        return flatten(self.hierarchy.top_down_flat(noise).z) if kind == "generator" else noise
+        return self.enter(noise) if kind == "generator" else noise
 
     def top_down(self, x: torch.Tensor) -> TopDown:
         return self.hierarchy.condition(self.hierarchy.split(x))[0]
 
     def tilt(self, x: torch.Tensor) -> torch.Tensor:
         return self.prior.energy(self.top_down(x))
+
+    def posterior(self, images: torch.Tensor) -> Target:
+        def log_joint(x: torch.Tensor) -> torch.Tensor:
+            top, log_p = self.hierarchy.condition(self.hierarchy.split(x))
+            return self.hierarchy.decode(top).log_prob(images) + self.prior.energy(top) + log_p.sum(1)
+
+        return Target(log_joint, gaussian_base=False)
+
+    def latents(self, x: torch.Tensor) -> Latents:
+        return self.hierarchy.split(x)
+
+    def enter(self, eps: torch.Tensor) -> torch.Tensor:
+        return flatten(self.hierarchy.top_down_flat(eps).z)
+
+    def whiten(self, x: torch.Tensor) -> torch.Tensor:
+        return flatten(self.hierarchy.whiten(self.hierarchy.split(x)))
 
 
 def _refuse_known_in_eps(space: str, prior: Prior) -> None:

@@ -49,7 +49,9 @@ class Trainer:
         checkpoint_seconds: how often.
         title: names the run in progress lines and errors.
         groups: the module's parameters in groups; none makes one of all, with the settings' rate and decay.
-        limit: a loss larger than this, in size, is a divergence even while it is finite; it is never skipped.
+        limit: a value of ``watched`` larger than this, in size, is a divergence even while it is finite; it is never
+            skipped.
+        watched: ``loss``, or one of the scalars for the history.
         carried: what the loss keeps from step to step, by name; saved and resumed with the rest.
     """
 
@@ -65,10 +67,12 @@ class Trainer:
         title: str,
         groups: Sequence[ParameterGroup] = (),
         limit: float = math.inf,
+        watched: str = "loss",
         carried: Mapping[str, Stateful] = MappingProxyType({}),
     ):
         self.module, self.loss, self.settings, self.generator = module, loss, settings, generator
-        self.state, self.checkpoint_seconds, self.title, self.limit = state, checkpoint_seconds, title, limit
+        self.state, self.checkpoint_seconds, self.title = state, checkpoint_seconds, title
+        self.limit, self.watched = limit, watched
         one = ParameterGroup(list(module.parameters()), settings.learning_rate, settings.weight_decay)
         self.groups = list(groups) or [one]
         self.parameters = [parameter for group in self.groups for parameter in group.parameters]
@@ -145,7 +149,8 @@ class Trainer:
         """Whether the step may be taken; False skips it, and a step that can't be skipped stops the run."""
         values = dict(zip(row, torch.stack([value.float() for value in row.values()]).tolist(), strict=True))
         faults = self.skips.faults(values)
-        diverged = math.isfinite(values["loss"]) and abs(values["loss"]) > self.limit
+        watched = values[self.watched]
+        diverged = math.isfinite(watched) and abs(watched) > self.limit
         if not faults and not diverged:
             self.skips.taken()
             return True
@@ -159,7 +164,7 @@ class Trainer:
         self.generator.set_state(random_before[0])
         self.batches.load_state_dict(random_before[1])
         self._save()
-        bad = faults if not diverged else [f"loss is {values['loss']:.4g}", *faults]
+        bad = faults if not diverged else [f"{self.watched} is {watched:.4g}", *faults]
         raise DivergedError(
             f"{self.title}: {', '.join(bad)} at step {self.step + 1} of {self.settings.steps}; stopped before the "
             f"optimiser stepped{f'; {refusal}' if refusal and not diverged else ''}. "
@@ -224,6 +229,24 @@ class Trainer:
         for key, part in self.carried.items():
             part.load_state_dict(content["carried"][key])
         say(f"{self.title}: going on from step {self.step} of {self.settings.steps}")
+
+
+def run_to_the_end(trainer: Trainer, may_diverge: bool) -> dict:
+    """Train; facts for the record. Where training may diverge, the weights of the last good step are left in the
+    module and ``diverged_at`` says which step it was that failed.
+
+    Raises:
+        DivergedError: training diverged and may not.
+    """
+    try:
+        trainer.run()
+    except DivergedError as error:
+        if not may_diverge:
+            raise
+        say(f"{error}; may_diverge: publishing the weights of step {trainer.step}")
+        trainer.use_average()
+        return {"diverged_at": trainer.step + 1}
+    return {}
 
 
 @contextlib.contextmanager
