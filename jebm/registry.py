@@ -24,6 +24,7 @@ COMPONENTS: dict[str, dict[str, str]] = {
     },
     "backbone": {
         "chain": "jebm.models.chain:ChainHierarchy",
+        "nvae": "jebm.models.nvae.hierarchy:NvaeHierarchy",
         "residual": "jebm.models.residual:ResidualHierarchy",
     },
     "energy": {

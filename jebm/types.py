@@ -12,9 +12,10 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PlainValidator
 
 __all__ = [
-    "Annotated", "Block", "Blocks", "ChainBlocks", "ChainStart", "Count", "Counts", "Digit", "Dropout",
-    "EnergyBlock", "Field", "Fraction", "GreyLevels", "KernelBlock", "LatentSpace", "LayerChoice", "LayerDims",
-    "Literal", "Natural", "NonNegative", "OodSets", "Positive", "Reference", "Resolutions", "Steps",
+    "Annotated", "Block", "Blocks", "CellArchitecture", "ChainBlocks", "ChainStart", "Count", "Counts", "Digit",
+    "Dropout", "EnergyBlock", "Field", "Fraction", "GreyLevels", "KernelBlock", "LatentSpace", "LayerChoice",
+    "LayerDims", "Literal", "LogSigma", "Natural", "NonNegative", "OodSets", "PixelHead", "Positive", "Reference",
+    "Resolutions", "Steps",
 ]  # fmt: skip
 
 
@@ -89,3 +90,11 @@ def _resolutions(value):
 
 Resolutions = Annotated[list[int], PlainValidator(_resolutions)]
 """Height and width of the feature maps at each scale, the finest first."""
+LogSigma = Annotated[_Float, Field(ge=-5, le=5)]
+PixelHead = Literal["bernoulli", "gaussian", "logistic-mixture"]
+"""What p(x | z) is; see ``jebm.models.nvae.heads``."""
+CellArchitecture = Literal[
+    "res_mbconv", "res_elu", "res_bnelu", "res_bnswish", "mbconv_sep", "mbconv_sep11", "res53_mbconv", "res35_mbconv",
+    "res55_mbconv", "mbconv_res", "mbconv_den",
+]  # fmt: skip
+"""Sets of operations; see ``jebm.models.nvae.architectures``."""
