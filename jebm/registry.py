@@ -25,6 +25,7 @@ COMPONENTS: dict[str, dict[str, str]] = {
     "backbone": {
         "chain": "jebm.models.chain:ChainHierarchy",
         "convolutional": "jebm.models.convolutional:ConvolutionalHierarchy",
+        "nvae": "jebm.models.nvae.hierarchy:NvaeHierarchy",
         "residual": "jebm.models.residual:ResidualHierarchy",
     },
     "likelihood": {
