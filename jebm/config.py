@@ -96,6 +96,14 @@ class TrainBackbone(Optimisation):
     size of its maps and the number of layers that share their scale (``scale``: NVAE's)."""
 
 
+class StepAdaptation(Section):
+    """During the first steps of training the chain's step size moves towards an acceptance, and is then fixed."""
+
+    target_acceptance: Annotated[Fraction, Field(gt=0, lt=1)] = 0.6
+    steps: Count
+    """Steps of training, each with one run of the chain."""
+
+
 class TrainingChain(Section):
     kernel: schema("kernel")
     steps: Count
@@ -104,6 +112,15 @@ class TrainingChain(Section):
     Langevin of step s is stable only while every σ_i > s/2: choose the backbone's floor of σ accordingly."""
     start: ChainStart = "normal"
     """N(0, I) in that space, every layer on its own, or draws of the Gaussian hierarchy."""
+    adapt: StepAdaptation | None = None
+    """Start from the kernel's step size and adapt it. The size that comes out stands in the record, and samplers
+    with ``step_size: adapted`` use it."""
+
+    @model_validator(mode="after")
+    def _adapts_by_acceptance(self):
+        if self.adapt and not self.kernel.adjusted:
+            raise ValueError("@adapt: needs a kernel with adjusted: true; without the test all proposals are accepted")
+        return self
 
 
 class TrainPrior(Optimisation):
@@ -115,6 +132,15 @@ class TrainPrior(Optimisation):
     to show divergence."""
     energy_l2: NonNegative = 0.0
     """Weight of E[f(z⁺)²] + E[f(z⁻)²] in the loss, which keeps the energies small (Du and Mordatch, 2019)."""
+    largest_gap: Positive = 1.0e4
+    """Energy gap, nats, in size, beyond which training has diverged: it is near 1 in a healthy run, and where the
+    chains have lost the density it grows by orders of magnitude within a few steps, long before anything overflows."""
+
+    @model_validator(mode="after")
+    def _adapts_within_training(self):
+        if self.chain and self.chain.adapt and self.chain.adapt.steps > self.steps:
+            raise ValueError(f"@chain.adapt.steps: is {self.chain.adapt.steps}, training has {self.steps} steps")
+        return self
 
 
 class TrainJoint(Optimisation):
@@ -138,6 +164,8 @@ class TrainJoint(Optimisation):
     """Where that chain starts: as its ``start`` says, or at a draw of the inference network."""
     energy_l2: NonNegative = 0.0
     """As in ``train_prior``; it acts on the energies alone."""
+    largest_gap: Positive = 1.0e4
+    """As in ``train_prior``."""
     may_diverge: bool = False
     """As in ``train_prior``."""
 
@@ -147,6 +175,9 @@ class TrainJoint(Optimisation):
             raise ValueError("@posterior_chain: is needed by the method 'mcmc', and by no other")
         if self.method != "mcmc" and self.posterior_start != "prior":
             raise ValueError("@posterior_start: only the method 'mcmc' has a posterior chain to start")
+        for key in ("chain", "posterior_chain"):
+            if getattr(self, key) is not None and getattr(self, key).adapt:
+                raise ValueError(f"@{key}.adapt: only train_prior adapts its chain")
         if self.posterior_chain is not None and self.posterior_chain.space == "whitened-biased":
             raise ValueError("@posterior_chain.space: 'whitened-biased' is a density of priors; the posterior has none")
         if self.posterior_start == "network" and self.posterior_chain.start != "normal":
@@ -279,6 +310,15 @@ class Base(Section):
                 f"allowed: {', '.join(LAYER_ENERGIES)}"
             )
         learned = prior in FITS and "train_prior" in FITS[prior][1] and self.train_joint is None
+        if getattr(self.draw_samples.sampler, "step_size", "own") == "adapted":
+            chain = self.train_prior.chain if learned else None
+            if chain is None or chain.adapt is None:
+                raise ValueError("@draw_samples.sampler.step_size: 'adapted' needs train_prior.chain.adapt")
+            if chain.kernel.name != self.draw_samples.sampler.kernel.name:
+                raise ValueError(
+                    f"@draw_samples.sampler.step_size: was adapted for the kernel '{chain.kernel.name}' of "
+                    f"train_prior.chain, not for '{self.draw_samples.sampler.kernel.name}'"
+                )
         if learned and (prior in CHAINLESS_PRIORS) != (self.train_prior.chain is None):
             needs = "is learned without a chain: set it to null" if self.train_prior.chain else "needs one"
             raise ValueError(f"@train_prior.chain: the prior '{prior}' {needs}")

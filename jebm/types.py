@@ -16,7 +16,7 @@ __all__ = [
     "Counts", "Digit", "Dropout", "EnergyBlock", "EnergyStart", "Field", "Fraction", "GreyLevels", "KernelBlock",
     "LatentSpace", "LayerChoice", "LayerDepth", "LayerDims", "LayerWidth", "LikelihoodBlock", "Literal", "LogSigma",
     "Natural", "NonNegative", "OodSets", "OptionalLikelihood", "PixelHead", "Positive", "Reference", "Resolutions",
-    "Steps",
+    "StepSizeSource", "Steps",
 ]  # fmt: skip
 
 
@@ -65,6 +65,7 @@ Reference = Literal["validation", "test"]
 """The split that is held out and measured: ``validation`` while tuning."""
 LatentSpace = Literal["whitened", "z", "whitened-biased"]
 """Where a chain runs and on which density; the last one is none of the joint prior's, and is there to be compared."""
+StepSizeSource = Literal["own", "adapted"]
 ChainStart = Literal["normal", "generator"]
 """N(0, I) in the space of the chain, or draws of the Gaussian hierarchy, mapped into that space."""
 Activation = Literal["silu", "leaky-relu"]

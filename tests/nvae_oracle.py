@@ -141,9 +141,7 @@ def _activations(hierarchy, published):
     owners = {name: module for name, module in hierarchy.named_modules() if name}
     for own, module in owners.items():
         inside = [published[key] for key in published if key.startswith(f"{own}.")]
-        if type(module).__name__ == "Cell":
-            names[".".join(inside[0].split(".")[:2])] = output(module)
-        elif type(module).__name__ == "Flow":
+        if type(module).__name__ == "Cell" or type(module).__name__ == "Flow":
             names[".".join(inside[0].split(".")[:2])] = output(module)
     names["stem"], names["image_conditional"] = output(hierarchy.stem), output(hierarchy.output)
     for k, group in enumerate(reversed(groups)):

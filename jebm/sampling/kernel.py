@@ -1,5 +1,6 @@
 """Transition kernels: one step of a population of chains, and the Metropolis test that they share."""
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -9,6 +10,9 @@ from jebm.sampling.target import State, Target
 
 class Kernel(ABC):
     """One transition. ``step_size`` is a standard deviation: the noise of a step is N(0, step_size²)."""
+
+    largest_step_size = math.inf
+    """Where an adaptation stops."""
 
     def __init__(self, step_size: float, adjusted: bool):
         self.step_size, self.adjusted = step_size, adjusted

@@ -12,11 +12,12 @@ from jebm.errors import DivergedError, JebmError
 from jebm.models.nets import frozen
 from jebm.models.priors import Prior
 from jebm.registry import build
+from jebm.sampling.kernel import Kernel
 from jebm.sampling.partition import resample
 from jebm.sampling.run import run_chain
-from jebm.sampling.spaces import Latent
+from jebm.sampling.spaces import SPACES
 from jebm.sampling.target import Target
-from jebm.types import ChainStart, Count, KernelBlock, LatentSpace
+from jebm.types import ChainStart, Count, KernelBlock, LatentSpace, StepSizeSource
 
 
 class Draws(NamedTuple):
@@ -70,6 +71,7 @@ class Chain(Sampler):
             only while every σ_i > s/2.
         start: ``normal`` for N(0, I) in that space, every layer on its own; ``generator`` for draws of the Gaussian
             hierarchy. In whitened space they are the same.
+        step_size: ``own`` for the kernel's, ``adapted`` for the one that ``train_prior.chain.adapt`` ended with.
     """
 
     def __init__(
@@ -81,12 +83,29 @@ class Chain(Sampler):
         may_diverge: bool = False,
         space: LatentSpace = "whitened",
         start: ChainStart = "normal",
+        step_size: StepSizeSource = "own",
     ):
-        self.kernel, self.steps, self.chains = build("kernel", kernel), steps, chains
-        self.may_diverge, self.space, self.start = may_diverge, space, start
+        self.block, self.kernel, self.steps, self.chains = kernel, build("kernel", kernel), steps, chains
+        self.may_diverge, self.space, self.start, self.step_size = may_diverge, space, start, step_size
+
+    def kernel_for(self, prior: Prior) -> Kernel:
+        """One transition, of the step size that was asked for.
+
+        Raises:
+            JebmError: the adapted one was, and training adapted none.
+        """
+        if self.step_size == "own":
+            return self.kernel
+        if prior.adapted_step_size is None:
+            raise JebmError(
+                "params.yaml: draw_samples.sampler.step_size: is 'adapted', but the prior was trained without "
+                "train_prior.chain.adapt"
+            )
+        return build("kernel", self.block.model_copy(update={"step_size": prior.adapted_step_size}))
 
     def draw(self, prior, dimensions, count, generator, progress):
-        space = Latent(getattr(prior, "hierarchy", None), prior) if self.space == "z" else None
+        kernel = self.kernel_for(prior)
+        space = SPACES[self.space](getattr(prior, "hierarchy", None), prior) if self.space != "whitened" else None
         target, ends, acceptance, non_finite, done = Target(prior.tilt), [], 0.0, 0, 0
         if space:
             target = space.target()
@@ -96,7 +115,7 @@ class Chain(Sampler):
                 start = torch.randn(size, dimensions, generator=generator, device=generator.device)
                 if space and self.start == "generator":
                     start = space.enter(start)
-                result = run_chain(self.kernel, target, start, self.steps, generator)
+                result = run_chain(kernel, target, start, self.steps, generator)
                 found = result.x[result.finite]
                 ends.append(space.whiten(found) if space else found)
                 acceptance += float(result.acceptance) * size
@@ -108,6 +127,8 @@ class Chain(Sampler):
         diagnostics = {"acceptance": acceptance / count, "langevin_steps": self.steps}
         if self.may_diverge:
             diagnostics["non_finite"] = non_finite / count
+        if self.step_size == "adapted":
+            diagnostics["step_size"] = kernel.step_size
         return Draws(torch.cat(ends), diagnostics)
 
 

@@ -80,6 +80,8 @@ def prepare_compute(run: Run) -> None:
 def publish_training(run: Run, weights: dict[str, torch.Tensor], history: list[dict], facts: dict) -> None:
     """Write weights (with the arguments that rebuild the module), history and record; the weights last."""
     header = {"kind": run.stage.kind, "spec": run.stage.spec, "seed": run.seed, "stage": run.stage.id}
+    # With the weights, since samples may depend on it; records hold times, and so are nobody's input.
+    header |= {key: facts[key] for key in ("step_size",) if key in facts}
     facts = {"parameters": sum(tensor.numel() for tensor in weights.values()), **facts}
     columns = list(dict.fromkeys(key for row in history for key in row))
     write_csv(run.folder / HISTORY, columns, history)
@@ -130,6 +132,7 @@ def load_prior(run: Run, hierarchy: Hierarchy, variant: Variant | None = None) -
     prior = build_prior(variant.params.prior, hierarchy)
     if variant.learned:
         name = PRIOR_WEIGHTS if variant.joint else WEIGHTS
-        weights, _ = read_tensors(variant.prior.run_folder(run.seed) / name)
+        weights, header = read_tensors(variant.prior.run_folder(run.seed) / name)
         prior.load_state_dict(weights)
+        prior.adapted_step_size = header.get("step_size")
     return prior.requires_grad_(False).to(run.device).eval()

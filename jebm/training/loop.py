@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -30,6 +30,21 @@ class Stateful(Protocol):
     def state_dict(self) -> dict: ...
 
     def load_state_dict(self, state: dict) -> None: ...
+
+
+class CarryingLoss(NamedTuple):
+    """A loss together with what it keeps from step to step."""
+
+    function: Loss
+    carried: Mapping[str, Stateful]
+
+    def __call__(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return self.function(step, batch)
+
+
+def carried_by(loss: Loss) -> Mapping[str, Stateful]:
+    """What a loss keeps from step to step, by name."""
+    return loss.carried if isinstance(loss, CarryingLoss) else {}
 
 
 class Trainer:
