@@ -19,6 +19,7 @@ from jebm.registry import (
     EXACT_PRIORS,
     FIGURES,
     FITS,
+    IMPORTERS,
     JOINT_PRIORS,
     LAYER_ENERGIES,
     SEQUENTIAL_PRIORS,
@@ -102,6 +103,25 @@ class StepAdaptation(Section):
     target_acceptance: Annotated[Fraction, Field(gt=0, lt=1)] = 0.6
     steps: Count
     """Steps of training, each with one run of the chain."""
+
+
+class Recalibration(Section):
+    """Batch-norm statistics of the decoder, drawn anew from the Gaussian prior before anything is sampled."""
+
+    passes: Count = 500
+    batch_size: Count = 16
+    temperature: Positive = 1.0
+    """Factor on ε of all layers; 1 is the prior itself."""
+
+
+class ImportBackbone(Section):
+    """Weights of a backbone that was trained elsewhere, instead of ``train_backbone``."""
+
+    format: Literal[tuple(IMPORTERS)]
+    checkpoint: Annotated[str, Field(min_length=1)]
+    """The file, relative to this one."""
+    recalibrate: Recalibration | None = None
+    """null leaves the statistics as they are in the file."""
 
 
 class TrainingChain(Section):
@@ -218,7 +238,9 @@ class Base(Section):
     dataset: schema("dataset")
     features: schema("features") = Field(default={"name": "classifier"}, validate_default=True)
     backbone: schema("backbone")
-    train_backbone: TrainBackbone
+    train_backbone: TrainBackbone | None = None
+    import_backbone: ImportBackbone | None = None
+    """Where the backbone's weights come from: one of the two."""
     prior: schema("prior")
     train_prior: TrainPrior
     train_joint: TrainJoint | None = None
@@ -231,14 +253,19 @@ class Base(Section):
 
     @model_validator(mode="after")
     def _layers_agree(self):
-        scales = [len(getattr(self.backbone, key, [])) for key in ("groups", "channels", "resolutions")]
+        if (self.train_backbone is None) == (self.import_backbone is None):
+            if self.train_backbone is None:
+                raise ValueError("@train_backbone: is required, but missing; or give import_backbone instead")
+            raise ValueError("@import_backbone: the weights come from there or from train_backbone; set one to null")
+        keys = ("groups", "channels", "resolutions")
+        scales = [len(getattr(self.backbone, key)) for key in keys if hasattr(self.backbone, key)]
         if len(set(scales)) > 1:
             raise ValueError(
                 f"@backbone.groups: has {scales[0]} entries, channels {scales[1]} and resolutions {scales[2]}; "
                 "give one of each for every scale, the finest first"
             )
         layers = layer_count(self.backbone)
-        ramps = {"train_backbone": self.train_backbone.kl_warmup}
+        ramps = {"train_backbone": self.train_backbone.kl_warmup} if self.train_backbone else {}
         if self.train_joint:
             ramps["train_joint"] = self.train_joint.kl_warmup
         for block, entries in ramps.items():

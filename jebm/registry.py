@@ -82,6 +82,12 @@ FITS: dict[str, tuple[str, tuple[str, ...]]] = {
 A prior that is not listed has nothing to learn."""
 
 
+IMPORTERS: dict[str, str] = {
+    "jebm": "jebm.models.imported:read_imported",
+    "nvae": "jebm.models.nvae.checkpoint:read_checkpoint",
+}
+"""What reads a backbone's weights from a file of each format; ``jebm`` is what ``jebm import`` writes."""
+
 EXACT_PRIORS = ("gaussian", "mixture")
 """Priors that the ancestral sampler can draw from."""
 

@@ -79,12 +79,17 @@ def prepare_compute(run: Run) -> None:
 
 def publish_training(run: Run, weights: dict[str, torch.Tensor], history: list[dict], facts: dict) -> None:
     """Write weights (with the arguments that rebuild the module), history and record; the weights last."""
+    columns = list(dict.fromkeys(key for row in history for key in row))
+    write_csv(run.folder / HISTORY, columns, history)
+    publish_weights(run, weights, facts)
+
+
+def publish_weights(run: Run, weights: dict[str, torch.Tensor], facts: dict) -> None:
+    """Write weights (with the arguments that rebuild the module) and record; the weights last."""
     header = {"kind": run.stage.kind, "spec": run.stage.spec, "seed": run.seed, "stage": run.stage.id}
     # With the weights, since samples may depend on it; records hold times, and so are nobody's input.
     header |= {key: facts[key] for key in ("step_size",) if key in facts}
     facts = {"parameters": sum(tensor.numel() for tensor in weights.values()), **facts}
-    columns = list(dict.fromkeys(key for row in history for key in row))
-    write_csv(run.folder / HISTORY, columns, history)
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     write_json(run.folder / RECORD, {**header, **facts, "versions": versions})
     write_tensors(run.folder / WEIGHTS, weights, header)

@@ -12,7 +12,7 @@ OFFSET = 0.01
 
 
 def kl_weight(step: int, steps: int, rise: float = 0.3, hold: float = 1e-4, least: float = 1e-4) -> float:
-    """The weight of the KL at a step: ``least`` for the fraction ``hold`` of all steps, then up to 1 within ``rise``."""
+    """The weight of the KL at a step: ``least`` for a fraction ``hold`` of all steps, then up to 1 within ``rise``."""
     return max(min((step - hold * steps) / (rise * steps), 1.0), least)
 
 
