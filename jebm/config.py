@@ -15,6 +15,7 @@ from jebm.errors import ParamsError
 from jebm.explain import explain, near
 from jebm.metric_names import DETECTION, FLOOR, LAYER_SCORE, METRICS, SCORES
 from jebm.registry import (
+    BATCH_NORM_BACKBONES,
     CHAINLESS_PRIORS,
     EXACT_PRIORS,
     FIGURES,
@@ -86,6 +87,15 @@ class Optimisation(Section):
         return self
 
 
+class Recalibration(Section):
+    """Batch-norm statistics of the decoder, drawn anew from the Gaussian prior before anything is sampled."""
+
+    passes: Count = 500
+    batch_size: Count = 16
+    temperature: Positive = 1.0
+    """Factor on ε of all layers; 1 is the prior itself."""
+
+
 class TrainBackbone(Optimisation):
     kl_warmup: Annotated[list[Annotated[list[Fraction], Field(min_length=2, max_length=2)]], Field(min_length=1)]
     """For each layer, bottom first: [start, end] of the ramp of its KL weight from 0 to 1, as fractions of steps. One
@@ -95,6 +105,16 @@ class TrainBackbone(Optimisation):
     kl_balance: bool | Literal["scale"] = False
     """During the warm-up, weigh each layer's KL by how busy the layer is: for its dimensions (``true``), or for the
     size of its maps and the number of layers that share their scale (``scale``: NVAE's)."""
+    spectral_penalty: NonNegative = 0.0
+    """Weight of the sum over convolutions of their largest singular values."""
+    batch_norm_penalty: NonNegative = 0.0
+    """Weight of the sum over batch-norm layers of their largest gains."""
+    initial_penalty: NonNegative = 0.0
+    """What those of the two weights that are not 0 start from: they go geometrically from there to their own values as
+    the KL's weight goes from 0 to 1. 0 keeps them constant."""
+    recalibrate: Recalibration | None = None
+    """After training, replace the statistics of the generator's batch norm by those of draws of the prior; what is
+    published, posterior included, has them then. ``draw_samples.recalibrate`` does so for samples alone."""
 
 
 class StepAdaptation(Section):
@@ -103,15 +123,6 @@ class StepAdaptation(Section):
     target_acceptance: Annotated[Fraction, Field(gt=0, lt=1)] = 0.6
     steps: Count
     """Steps of training, each with one run of the chain."""
-
-
-class Recalibration(Section):
-    """Batch-norm statistics of the decoder, drawn anew from the Gaussian prior before anything is sampled."""
-
-    passes: Count = 500
-    batch_size: Count = 16
-    temperature: Positive = 1.0
-    """Factor on ε of all layers; 1 is the prior itself."""
 
 
 class ImportBackbone(Section):
@@ -208,6 +219,9 @@ class TrainJoint(Optimisation):
 class DrawSamples(Section):
     count: Count
     sampler: schema("sampler")
+    recalibrate: Recalibration | None = None
+    """Before sampling, and for it alone, replace the statistics of the generator's batch norm by those of draws of the
+    prior."""
 
 
 class EvaluateSamples(Section):
@@ -320,6 +334,19 @@ class Base(Section):
         else:
             chains["train_prior.chain"] = self.train_prior.chain
         return [(key, chain) for key, chain in chains.items() if chain is not None]
+
+    @model_validator(mode="after")
+    def _backbone_has_batch_norm(self):
+        if self.backbone.name in BATCH_NORM_BACKBONES:
+            return self
+        for block in ("train_backbone", "import_backbone", "draw_samples"):
+            for key in ("spectral_penalty", "batch_norm_penalty", "initial_penalty", "recalibrate"):
+                if getattr(getattr(self, block), key, None):
+                    raise ValueError(
+                        f"@{block}.{key}: the backbone '{self.backbone.name}' has no batch norm and no normalised "
+                        f"convolutions, only {' and '.join(BATCH_NORM_BACKBONES)}"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _prior_fits(self):

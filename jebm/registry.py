@@ -102,6 +102,9 @@ LAYER_ENERGIES = ("layerwise", "context", "cumulative", "conv")
 JOINT_PRIORS = ("ebm",)
 """Priors that ``train_joint`` can train together with the backbone: those with energies under one normaliser."""
 
+BATCH_NORM_BACKBONES = ("nvae",)
+"""Backbones with batch norm, whose statistics can be drawn anew, and with convolutions whose norms can be held down."""
+
 FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "samples": ("jebm.report.figures.samples:draw", ("dataset", "samples")),
     "langevin-steps": ("jebm.report.figures.langevin_steps:draw", ("metrics",)),

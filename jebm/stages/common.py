@@ -7,12 +7,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from jebm.config import Recalibration
 from jebm.data.dataset import Dataset, load_dataset
-from jebm.errors import JebmError
+from jebm.errors import DivergedError, JebmError
 from jebm.files import sha256, write_csv, write_json
 from jebm.models.hierarchy import Hierarchy
+from jebm.models.nvae.recalibration import recalibrate
 from jebm.models.priors import Prior, build_prior
 from jebm.plan import HISTORY, PRIOR_WEIGHTS, RECORD, WEIGHTS, Stage, StudyPlan, Variant
+from jebm.progress import say
 from jebm.registry import build
 from jebm.store import read_tensors, write_tensors
 from jebm.streams import derive_seed, generator
@@ -141,3 +144,21 @@ def load_prior(run: Run, hierarchy: Hierarchy, variant: Variant | None = None) -
         prior.load_state_dict(weights)
         prior.adapted_step_size = header.get("step_size")
     return prior.requires_grad_(False).to(run.device).eval()
+
+
+def recalibrate_as(settings: Recalibration | None, hierarchy: Hierarchy, stream: torch.Generator) -> dict:
+    """Draw a backbone's batch-norm statistics anew if the settings say so; what the record has to say of it.
+
+    Raises:
+        DivergedError: the statistics are not finite any more.
+    """
+    if settings is None:
+        return {}
+    recalibrate(hierarchy, settings.passes, settings.batch_size, settings.temperature, stream)
+    if not all(torch.isfinite(buffer).all() for buffer in hierarchy.buffers()):
+        raise DivergedError(
+            f"batch-norm statistics are not finite after recalibration with {settings.passes} passes at temperature "
+            f"{settings.temperature}; set recalibrate to null, or another temperature"
+        )
+    say(f"batch norm recalibrated: {settings.passes} passes of {settings.batch_size} at T = {settings.temperature}")
+    return {"recalibrated": settings.model_dump(mode="json")}

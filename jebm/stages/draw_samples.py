@@ -7,7 +7,7 @@ from jebm.plan import SAMPLES
 from jebm.progress import Progress
 from jebm.registry import build
 from jebm.sampling.partition import tilts
-from jebm.stages.common import Run, load_backbone, load_prior, prepare_compute
+from jebm.stages.common import Run, load_backbone, load_prior, prepare_compute, recalibrate_as
 from jebm.store import write_tensors
 
 
@@ -17,10 +17,13 @@ def run(job: Run) -> None:
     data, settings = job.dataset(), job.variant.params.draw_samples
     hierarchy = load_backbone(job, data.image_shape)
     prior = load_prior(job, hierarchy)
+    recalibrated = recalibrate_as(settings.recalibrate, hierarchy, job.stream("recalibrate"))
     sampler = build("sampler", settings.sampler)
     eps, diagnostics = sampler.draw(
         prior, hierarchy.dimensions, settings.count, job.stream("draw"), Progress(job.title)
     )
+    # Beside every number that is measured on these samples.
+    diagnostics |= {f"recalibration_{k}": value for facts in recalibrated.values() for k, value in facts.items()}
     images = decode_images(hierarchy, eps, data.levels)
     tensors = {"images": images, "eps": eps}
     if prior.evaluable:

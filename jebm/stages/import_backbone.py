@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from jebm.models.imported import check_agreement
-from jebm.models.nvae.recalibration import recalibrate
 from jebm.progress import say
 from jebm.registry import IMPORTERS, build, load
-from jebm.stages.common import Run, prepare_compute, publish_weights
+from jebm.stages.common import Run, prepare_compute, publish_weights, recalibrate_as
 
 
 def run(job: Run) -> None:
@@ -18,12 +17,7 @@ def run(job: Run) -> None:
     hierarchy = build("backbone", params.backbone, data.image_shape)
     hierarchy.load_state_dict(imported.weights)
     facts = dict(imported.facts)
-    if settings.recalibrate:
-        again = settings.recalibrate
-        recalibrate(
-            hierarchy.to(job.device), again.passes, again.batch_size, again.temperature, job.stream("recalibrate")
-        )
-        facts["recalibrated"] = again.model_dump(mode="json")
+    facts |= recalibrate_as(settings.recalibrate, hierarchy.to(job.device), job.stream("recalibrate"))
     if "licence" in facts:
         say(facts["licence"])
     publish_weights(job, hierarchy.state_dict(), facts)
