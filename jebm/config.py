@@ -26,7 +26,7 @@ from jebm.registry import (
     Section,
     schema,
 )
-from jebm.types import Count, Fraction, Natural, NonNegative, Positive
+from jebm.types import Count, Fraction, Gradients, Natural, NonNegative, Positive
 
 PARAMS = Path("params.yaml")
 
@@ -78,6 +78,7 @@ class TrainBackbone(Optimisation):
 class TrainingChain(Section):
     kernel: schema("kernel")
     steps: Count
+    gradients: Gradients = "autograd"
 
 
 class TrainPrior(Optimisation):

@@ -12,10 +12,10 @@ from jebm.errors import DivergedError, JebmError
 from jebm.models.nets import frozen
 from jebm.models.priors import Prior
 from jebm.registry import build
+from jebm.sampling.closed_form import prior_target
 from jebm.sampling.partition import resample
 from jebm.sampling.run import run_chain
-from jebm.sampling.target import Target
-from jebm.types import Count, KernelBlock
+from jebm.types import Count, Gradients, KernelBlock
 
 
 class Draws(NamedTuple):
@@ -65,14 +65,23 @@ class Chain(Sampler):
         steps: transitions of each chain.
         chains: how many run side by side.
         may_diverge: drop chains that are not finite and report their share, instead of failing.
+        gradients: by autograd, or in closed form where the networks are known to have one.
     """
 
-    def __init__(self, *, kernel: KernelBlock, steps: Count, chains: Count = 2000, may_diverge: bool = False):
+    def __init__(
+        self,
+        *,
+        kernel: KernelBlock,
+        steps: Count,
+        chains: Count = 2000,
+        may_diverge: bool = False,
+        gradients: Gradients = "autograd",
+    ):
         self.kernel, self.steps, self.chains = build("kernel", kernel), steps, chains
-        self.may_diverge = may_diverge
+        self.may_diverge, self.gradients = may_diverge, gradients
 
     def draw(self, prior, dimensions, count, generator, progress):
-        target, ends, acceptance, non_finite, done = Target(prior.tilt), [], 0.0, 0, 0
+        target, ends, acceptance, non_finite, done = prior_target(prior, self.gradients), [], 0.0, 0, 0
         with frozen(prior):
             while done < count:
                 size = min(self.chains, count - done)

@@ -13,8 +13,9 @@ import torch
 from jebm.errors import JebmError
 from jebm.models.hierarchy import Hierarchy, TopDown, flatten
 from jebm.models.priors import JointPrior, Prior
+from jebm.sampling.closed_form import prior_gradient, prior_target
 from jebm.sampling.target import Target
-from jebm.types import ChainStart
+from jebm.types import ChainStart, Gradients
 
 
 class Space(ABC):
@@ -24,7 +25,7 @@ class Space(ABC):
         self.hierarchy, self.prior = hierarchy, prior
 
     @abstractmethod
-    def target(self) -> Target:
+    def target(self, gradients: Gradients = "autograd") -> Target:
         """The density of x under the prior."""
 
     @abstractmethod
@@ -46,8 +47,8 @@ class Space(ABC):
 class Whitened(Space):
     """x = ε. Both starts are N(0, I), which is the Gaussian hierarchy here. Any prior."""
 
-    def target(self) -> Target:
-        return Target(self.prior.tilt)
+    def target(self, gradients: Gradients = "autograd") -> Target:
+        return prior_target(self.prior, gradients)
 
     def start(self, kind: ChainStart, count: int, generator: torch.Generator) -> torch.Tensor:
         return self._normal(count, generator)
@@ -74,8 +75,10 @@ class Latent(Space):
             )
         super().__init__(hierarchy, prior)
 
-    def target(self) -> Target:
-        return Target(self._log_prob, gaussian_base=False)
+    def target(self, gradients: Gradients = "autograd") -> Target:
+        if gradients == "autograd":
+            return Target(self._log_prob, gaussian_base=False)
+        return Target(self._log_prob, False, prior_gradient(self.prior, "z"), lean=True)
 
     def _log_prob(self, x: torch.Tensor) -> torch.Tensor:
         top, log_p = self.hierarchy.condition(self.hierarchy.split(x))

@@ -12,8 +12,8 @@ from jebm.models.nets import frozen
 from jebm.models.priors import EnergyPrior, JointPrior
 from jebm.progress import say
 from jebm.registry import build
+from jebm.sampling.closed_form import prior_target
 from jebm.sampling.run import run_chain
-from jebm.sampling.target import Target
 from jebm.training.loop import Loss, Trainer
 from jebm.training.state import StateFile
 
@@ -28,7 +28,7 @@ def contrastive_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainPri
     ``energy_gap`` is E[f(z⁺)] − E[f(z⁻)], nats: near 0 at the optimum, large and growing when the chain lags behind.
     """
     kernel = build("kernel", settings.chain.kernel)
-    target, hierarchy = Target(prior.tilt), prior.hierarchy
+    target, hierarchy = prior_target(prior, settings.chain.gradients), prior.hierarchy
 
     def loss(step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         with torch.no_grad():

@@ -28,9 +28,9 @@ from jebm.models.hierarchy import Hierarchy, Posterior, TopDown, flatten
 from jebm.models.nets import fixed, frozen
 from jebm.models.priors import JointPrior
 from jebm.registry import build
+from jebm.sampling.closed_form import prior_target
 from jebm.sampling.posterior import posterior_target
 from jebm.sampling.run import ChainResult, run_chain
-from jebm.sampling.target import Target
 from jebm.training.loop import Loss
 from jebm.training.schedules import kl_weights, layer_ramps
 
@@ -65,7 +65,7 @@ def mcmc_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainJoint, gen
         if settings.posterior_start == "prior":
             start = torch.randn(start.shape, generator=generator, device=start.device)
         with frozen(hierarchy, prior):
-            target = posterior_target(hierarchy, prior, x)
+            target = posterior_target(hierarchy, prior, x, settings.posterior_chain.gradients)
             positive = run_chain(kernel, target, start, settings.posterior_chain.steps, generator)
             negative = draw_negatives(start)
         f_positive, log_p_positive, top = tilted_log_prob(prior, positive.x)
@@ -140,7 +140,7 @@ def negatives(
     prior: JointPrior, settings: TrainingChain, generator: torch.Generator
 ) -> Callable[[torch.Tensor], ChainResult]:
     """Draws as many ε⁻ as its argument has rows, by a chain on the prior that starts from the Gaussian one."""
-    kernel, target = build("kernel", settings.kernel), Target(prior.tilt)
+    kernel, target = build("kernel", settings.kernel), prior_target(prior, settings.gradients)
 
     def draw(like: torch.Tensor) -> ChainResult:
         start = torch.randn(like.shape, generator=generator, device=like.device)
