@@ -180,7 +180,7 @@ class Base(Section):
     @model_validator(mode="after")
     def _layers_agree(self):
         scales = [len(getattr(self.backbone, key, [])) for key in ("groups", "channels", "resolutions")]
-        if len(set(scales)) > 1:
+        if hasattr(self.backbone, "groups") and len(set(scales)) > 1:
             raise ValueError(
                 f"@backbone.groups: has {scales[0]} entries, channels {scales[1]} and resolutions {scales[2]}; "
                 "give one of each for every scale, the finest first"
