@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from jebm.models.hierarchy import Hierarchy, flatten, standard_normal_log_prob
+from jebm.models.hierarchy import Hierarchy, standard_normal_log_prob
 from jebm.models.priors import JointPrior
 from jebm.types import LatentSpace
 

@@ -71,6 +71,7 @@ class ConvolutionalHierarchy(MarkovHierarchy):
             mlp(above, 2 * dims, hidden, depth, activation) for dims, above in pairwise(latent_dims)
         )
         self.likelihood = build("likelihood", likelihood, self.image_shape)
+        self.levels = self.likelihood.levels
         self.decoder = decoder(latent_dims[0], channels, coarsest, self.likelihood.channels, activation)
         self.encoder = encoder(image_shape[0], channels[::-1], coarsest, inference_features, activation)
         known = [inference_features + sum(latent_dims[i + 1 :]) for i in range(len(latent_dims))]
@@ -105,19 +106,28 @@ class ConvolutionalHierarchy(MarkovHierarchy):
     def pixel_means(self) -> tuple[list[nn.Module], float | torch.Tensor] | None:
         if not isinstance(self.likelihood, GaussianLikelihood):
             return None
-        to_map = nn.Unflatten(1, (self.layer_dims[0], 1, 1))
-        return [to_map, self.decoder, nn.Tanh()], self.likelihood.sigma
+        return [self.decoder, nn.Tanh()], self.likelihood.sigma
 
     def decode(self, top: TopDown) -> PixelDistribution:
-        return self.likelihood(self.decoder(top.z[0][:, :, None, None]))
+        return self.likelihood(self.decoder(top.z[0]))
 
     def infer(self, x: torch.Tensor, generator: torch.Generator) -> Posterior:
         return self.infer_from(self.encoder(x), generator)
 
 
+class FromVector(nn.ConvTranspose2d):
+    """A transposed convolution of one pixel, (batch, channels) → (batch, channels, kernel, kernel).
+
+    It is the matrix product that it comes down to, which takes a third of the time of the general code.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:]) + self.bias[:, None, None]
+
+
 def decoder(latent: int, channels: list[int], coarsest: int, outputs: int, units: str) -> nn.Sequential:
-    """(batch, latent, 1, 1) → (batch, outputs, size, size), with size = coarsest · 2^(maps − 1)."""
-    layers = [skip_init(nn.ConvTranspose2d, latent, channels[0], coarsest), activation(units)]
+    """(batch, latent) → (batch, outputs, size, size), with size = coarsest · 2^(maps − 1)."""
+    layers = [skip_init(FromVector, latent, channels[0], coarsest), activation(units)]
     for before, after in pairwise(channels):
         layers += [skip_init(nn.ConvTranspose2d, before, after, 4, stride=2, padding=1), activation(units)]
     return nn.Sequential(*layers, skip_init(nn.ConvTranspose2d, channels[-1], outputs, 3, stride=1, padding=1))

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.nn.functional import conv2d, conv_transpose2d, silu
 
+from jebm.models.convolutional import FromVector
+
 aten = torch.ops.aten
 
 
@@ -61,15 +63,15 @@ class TransposedConvolution(Layer):
         return conv2d(gradient, self.weight, None, self.stride, self.padding)
 
 
-class FromOnePixel(TransposedConvolution):
-    """The same on maps of one pixel, where it is a matrix product: libraries are slow at its convolution."""
+class OfOnePixel(TransposedConvolution):
+    """The same of one pixel, (batch, in) → (batch, out, h, w): a matrix product."""
 
     def forward(self, x):
-        out = torch.mm(x.flatten(1), self.weight.flatten(1)).reshape(len(x), *self.weight.shape[1:])
+        out = torch.mm(x, self.weight.flatten(1)).reshape(len(x), *self.weight.shape[1:])
         return out if self.bias is None else out.add_(self.bias[:, None, None]), None
 
     def pull_back(self, gradient, kept):
-        return torch.mm(gradient.flatten(1), self.weight.flatten(1).t())[:, :, None, None]
+        return torch.mm(gradient.flatten(1), self.weight.flatten(1).t())
 
 
 class Mirrored(TransposedConvolution):
@@ -117,11 +119,9 @@ class Reshape(Layer):
         return gradient.reshape(kept)
 
 
-def _transposed_convolution(module: nn.ConvTranspose2d, one_pixel: bool) -> Layer | None:
-    if module.groups != 1 or module.dilation != (1, 1) or module.padding_mode != "zeros":
+def _transposed_convolution(module: nn.ConvTranspose2d) -> Layer | None:
+    if module.groups != 1 or module.dilation != (1, 1):
         return None
-    if one_pixel and module.padding == (0, 0) and module.output_padding == (0, 0):
-        return FromOnePixel(module)
     small = all(pad < size for pad, size in zip(module.padding, module.kernel_size, strict=True))
     if module.stride == (1, 1) and module.output_padding == (0, 0) and small:
         return Mirrored(module)
@@ -182,37 +182,31 @@ class Stack:
         return value.squeeze(1), self.pull_back(torch.ones_like(value), kept)
 
 
-def recognise(modules: Iterable[nn.Module], one_pixel: bool = False) -> Stack | None:
-    """The closed form of modules one after the other, or None where one of them is of no known kind.
-
-    Args:
-        one_pixel: the input is a map of one pixel, (batch, channels, 1, 1).
-    """
+def recognise(modules: Iterable[nn.Module]) -> Stack | None:
+    """The closed form of modules one after the other, or None where one of them is of no known kind."""
     layers: list[Layer] = []
     for module in _flat(modules):
         if isinstance(module, nn.Identity):
             continue
-        layer = _recognise(module, one_pixel and not any(isinstance(o, TransposedConvolution) for o in layers))
+        layer = _recognise(module)
         # An activation of the very input, or of a mere view of it, would write over the caller's tensor or over what
         # another activation has kept.
         made = bool(layers) and isinstance(layers[-1], Affine | TransposedConvolution)
         if layer is None or (layer.overwrites and not made):
             return None
         layers.append(layer)
-        if isinstance(module, nn.Unflatten):
-            one_pixel = tuple(module.unflattened_size[1:]) == (1, 1)
     return Stack(layers)
 
 
-def _recognise(module: nn.Module, one_pixel: bool) -> Layer | None:
-    match module:
-        case nn.Linear():
-            return Affine(module.weight.detach(), _detached(module.bias))
-        case nn.ConvTranspose2d():
-            return _transposed_convolution(module, one_pixel)
-        case nn.Flatten() | nn.Unflatten():
-            return Reshape(module)
-    return _activation(module)
+def _recognise(module: nn.Module) -> Layer | None:
+    kind = type(module)  # a class derived from one of these may do anything
+    if kind is nn.Linear:
+        return Affine(module.weight.detach(), _detached(module.bias))
+    if kind is FromVector:
+        return OfOnePixel(module)
+    if kind is nn.ConvTranspose2d:
+        return _transposed_convolution(module)
+    return Reshape(module) if kind in (nn.Flatten, nn.Unflatten) else _activation(module)
 
 
 def _flat(modules: Iterable[nn.Module]) -> Iterable[nn.Module]:

@@ -12,10 +12,10 @@ from jebm.errors import DivergedError, JebmError
 from jebm.models.nets import frozen
 from jebm.models.priors import Prior
 from jebm.registry import build
-from jebm.sampling.closed_form import prior_target
 from jebm.sampling.partition import resample
 from jebm.sampling.run import run_chain
-from jebm.types import Count, Gradients, KernelBlock
+from jebm.sampling.spaces import Latent
+from jebm.types import ChainStart, Count, Gradients, KernelBlock, LatentSpace
 
 
 class Draws(NamedTuple):
@@ -58,13 +58,17 @@ class Ancestral(Sampler):
 
 
 class Chain(Sampler):
-    """The end points of chains in whitened space that start from the Gaussian prior.
+    """The end points of chains on the prior, all layers at once.
 
     Args:
         kernel: one transition.
         steps: transitions of each chain.
         chains: how many run side by side.
         may_diverge: drop chains that are not finite and report their share, instead of failing.
+        space: ``whitened``, or ``z`` for priors with an energy of z. There unadjusted Langevin of step s is stable
+            only while every σ_i > s/2.
+        start: ``normal`` for N(0, I) in that space, every layer on its own; ``generator`` for draws of the Gaussian
+            hierarchy. In whitened space they are the same.
         gradients: by autograd, or in closed form where the networks are known to have one.
     """
 
@@ -75,19 +79,26 @@ class Chain(Sampler):
         steps: Count,
         chains: Count = 2000,
         may_diverge: bool = False,
+        space: LatentSpace = "whitened",
+        start: ChainStart = "normal",
         gradients: Gradients = "autograd",
     ):
         self.kernel, self.steps, self.chains = build("kernel", kernel), steps, chains
-        self.may_diverge, self.gradients = may_diverge, gradients
+        self.may_diverge, self.space, self.start, self.gradients = may_diverge, space, start, gradients
 
     def draw(self, prior, dimensions, count, generator, progress):
-        target, ends, acceptance, non_finite, done = prior_target(prior, self.gradients), [], 0.0, 0, 0
+        space = Latent(getattr(prior, "hierarchy", None), prior) if self.space == "z" else None
+        target = space.target(self.gradients) if space else prior_target(prior, self.gradients)
+        ends, acceptance, non_finite, done = [], 0.0, 0, 0
         with frozen(prior):
             while done < count:
                 size = min(self.chains, count - done)
                 start = torch.randn(size, dimensions, generator=generator, device=generator.device)
+                if space and self.start == "generator":
+                    start = space.enter(start)
                 result = run_chain(self.kernel, target, start, self.steps, generator)
-                ends.append(result.x[result.finite])
+                found = result.x[result.finite]
+                ends.append(space.whiten(found) if space else found)
                 acceptance += float(result.acceptance) * size
                 non_finite += int(result.non_finite)
                 done += size

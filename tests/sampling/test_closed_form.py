@@ -5,6 +5,7 @@ import torch
 from oracles import quadratic_prior, spec
 from torch import nn
 
+from jebm.models.convolutional import FromVector
 from jebm.models.nets import frozen
 from jebm.models.priors import JointPrior
 from jebm.models.residual import ResidualHierarchy
@@ -163,7 +164,7 @@ LAYERS = [
     nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 6, bias=False), nn.ReLU(), nn.Identity(), nn.Linear(6, 2)),
     nn.Sequential(nn.SiLU(), nn.Linear(4, 3), nn.LeakyReLU(0.1), nn.Sequential(nn.Linear(3, 2), nn.SiLU())),
     nn.Sequential(
-        nn.Unflatten(1, (4, 1, 1)), nn.ConvTranspose2d(4, 3, 3), nn.LeakyReLU(0.2),
+        FromVector(4, 3, 3), nn.LeakyReLU(0.2),
         nn.ConvTranspose2d(3, 2, 4, 2, 1, bias=False), nn.ReLU(),
         nn.ConvTranspose2d(2, 2, 3, 1, 1), nn.Tanh(), nn.Flatten(),
     ),
