@@ -47,6 +47,12 @@ class Compute(Section):
 
     device: str = "cpu"
     threads: Count = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the networks of the backbone while they learn; chains, energies and log densities are in fp32 always."""
+    tf32: bool = False
+    """Whether a GPU may round the factors of fp32 matrix products and convolutions to 10 bits."""
+    channels_last: bool = False
+    """Whether convolutions keep the channels of a pixel side by side in memory, which GPUs prefer."""
 
 
 class Optimisation(Section):
@@ -67,6 +73,20 @@ class Optimisation(Section):
     ema: Annotated[NonNegative, Field(lt=1)] = 0.0
     """Decay per step of the exponential moving average that is published; 0 publishes the last weights."""
     log_every: Count = 50
+    accumulate: Count = 1
+    """Parts into which a batch is cut, one after the other in memory; their mean gradient is the batch's. The noise of
+    each part is drawn in turn, so a run is not that without it to the digit."""
+    fused: bool = False
+    """Whether AdamW is one kernel for all parameters; the same up to rounding."""
+    check_every: Count = 1
+    """Steps after which it is looked whether everything is finite. More than 1 spares a GPU a wait at every step; what
+    comes after a step that was not finite is masked on the device, so nothing is updated then either. Needs fused."""
+
+    @model_validator(mode="after")
+    def _late_looks_need_a_mask(self):
+        if self.check_every > 1 and not self.fused:
+            raise ValueError("@check_every: more than 1 needs fused: true, whose steps can be masked on the device")
+        return self
 
 
 class TrainBackbone(Optimisation):

@@ -9,9 +9,11 @@ from typing import NamedTuple
 import torch
 
 from jebm.errors import DivergedError, JebmError
+from jebm.memory import memory_hint
 from jebm.models.nets import frozen
 from jebm.models.priors import Prior
 from jebm.registry import build
+from jebm.sampling.closed_form import prior_target
 from jebm.sampling.partition import resample
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import Latent
@@ -96,7 +98,10 @@ class Chain(Sampler):
                 start = torch.randn(size, dimensions, generator=generator, device=generator.device)
                 if space and self.start == "generator":
                     start = space.enter(start)
-                result = run_chain(self.kernel, target, start, self.steps, generator)
+                with memory_hint(
+                    f"{size} chains", f"lower draw_samples.sampler.chains (now {self.chains}) in params.yaml"
+                ):
+                    result = run_chain(self.kernel, target, start, self.steps, generator)
                 found = result.x[result.finite]
                 ends.append(space.whiten(found) if space else found)
                 acceptance += float(result.acceptance) * size
