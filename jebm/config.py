@@ -28,7 +28,7 @@ from jebm.registry import (
     Section,
     schema,
 )
-from jebm.types import Betas, ChainStart, Count, Fraction, LatentSpace, Natural, NonNegative, Positive
+from jebm.types import Betas, ChainStart, Count, Fraction, Gradients, LatentSpace, Natural, NonNegative, Positive
 
 PARAMS = Path("params.yaml")
 
@@ -49,6 +49,12 @@ class Compute(Section):
 
     device: str = "cpu"
     threads: Count = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the networks of the backbone while they learn; chains, energies and log densities are in fp32 always."""
+    tf32: bool = False
+    """Whether a GPU may round the factors of fp32 matrix products and convolutions to 10 bits."""
+    channels_last: bool = False
+    """Whether convolutions keep the channels of a pixel side by side in memory, which GPUs prefer."""
 
 
 class Optimisation(Section):
@@ -72,6 +78,14 @@ class Optimisation(Section):
     ema: Annotated[NonNegative, Field(lt=1)] = 0.0
     """Decay per step of the exponential moving average that is published; 0 publishes the last weights."""
     log_every: Count = 50
+    accumulate: Count = 1
+    """Parts into which a batch is cut, one after the other in memory; their mean gradient is the batch's. The noise of
+    each part is drawn in turn, so a run is not that without it to the digit."""
+    fused: bool = False
+    """Whether the optimiser is one kernel for all parameters; the same up to rounding. Not for ``adamax``."""
+    check_every: Count = 1
+    """Steps after which it is looked whether everything is finite. More than 1 spares a GPU a wait at every step; what
+    comes after a step that was not finite is masked on the device, so nothing is updated then either. Needs fused."""
     skip_non_finite: Natural = 0
     """How many steps in a row may be skipped because a loss, a gradient or a value of the history is not finite. A
     skipped step counts as one of ``steps``. 0 stops at the first one."""
@@ -81,7 +95,13 @@ class Optimisation(Section):
     """Training stops when more than this share of the last 100 steps were skipped."""
 
     @model_validator(mode="after")
-    def _large_gradients_can_be_skipped(self):
+    def _late_looks_need_a_mask(self):
+        if self.check_every > 1 and not self.fused:
+            raise ValueError("@check_every: more than 1 needs fused: true, whose steps can be masked on the device")
+        if self.check_every > 1 and self.skip_non_finite:
+            raise ValueError("@check_every: more than 1 is too late to skip a step; set it or skip_non_finite back")
+        if self.fused and self.optimizer == "adamax":
+            raise ValueError("@fused: there is no fused adamax, only adamw and adam")
         if self.skip_gradient_norm and not self.skip_non_finite:
             raise ValueError("@skip_gradient_norm: needs skip_non_finite, the steps in a row that may be skipped")
         return self
@@ -122,7 +142,7 @@ class StepAdaptation(Section):
 
     target_acceptance: Annotated[Fraction, Field(gt=0, lt=1)] = 0.6
     steps: Count
-    """Steps of training, each with one run of the chain."""
+    """Steps of training."""
 
 
 class ImportBackbone(Section):
@@ -143,6 +163,8 @@ class TrainingChain(Section):
     Langevin of step s is stable only while every σ_i > s/2: choose the backbone's floor of σ accordingly."""
     start: ChainStart = "normal"
     """N(0, I) in that space, every layer on its own, or draws of the Gaussian hierarchy."""
+    gradients: Gradients = "autograd"
+    """By autograd, or in closed form where the networks are known to have one, which is faster."""
     adapt: StepAdaptation | None = None
     """Start from the kernel's step size and adapt it. The size that comes out stands in the record, and samplers
     with ``step_size: adapted`` use it."""
@@ -273,7 +295,7 @@ class Base(Section):
             raise ValueError("@import_backbone: the weights come from there or from train_backbone; set one to null")
         keys = ("groups", "channels", "resolutions")
         scales = [len(getattr(self.backbone, key)) for key in keys if hasattr(self.backbone, key)]
-        if len(set(scales)) > 1:
+        if hasattr(self.backbone, "groups") and len(set(scales)) > 1:
             raise ValueError(
                 f"@backbone.groups: has {scales[0]} entries, channels {scales[1]} and resolutions {scales[2]}; "
                 "give one of each for every scale, the finest first"

@@ -9,15 +9,16 @@ from typing import NamedTuple
 import torch
 
 from jebm.errors import DivergedError, JebmError
+from jebm.memory import memory_hint
 from jebm.models.nets import frozen
 from jebm.models.priors import Prior
 from jebm.registry import build
+from jebm.sampling.closed_form import prior_target
 from jebm.sampling.kernel import Kernel
 from jebm.sampling.partition import resample
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
-from jebm.sampling.target import Target
-from jebm.types import ChainStart, Count, KernelBlock, LatentSpace, StepSizeSource
+from jebm.types import ChainStart, Count, Gradients, KernelBlock, LatentSpace, StepSizeSource
 
 
 class Draws(NamedTuple):
@@ -72,6 +73,7 @@ class Chain(Sampler):
         start: ``normal`` for N(0, I) in that space, every layer on its own; ``generator`` for draws of the Gaussian
             hierarchy. In whitened space they are the same.
         step_size: ``own`` for the kernel's, ``adapted`` for the one that ``train_prior.chain.adapt`` ended with.
+        gradients: by autograd, or in closed form where the networks are known to have one.
     """
 
     def __init__(
@@ -84,9 +86,11 @@ class Chain(Sampler):
         space: LatentSpace = "whitened",
         start: ChainStart = "normal",
         step_size: StepSizeSource = "own",
+        gradients: Gradients = "autograd",
     ):
         self.block, self.kernel, self.steps, self.chains = kernel, build("kernel", kernel), steps, chains
-        self.may_diverge, self.space, self.start, self.step_size = may_diverge, space, start, step_size
+        self.may_diverge, self.space, self.start = may_diverge, space, start
+        self.step_size, self.gradients = step_size, gradients
 
     def kernel_for(self, prior: Prior) -> Kernel:
         """One transition, of the step size that was asked for.
@@ -106,16 +110,18 @@ class Chain(Sampler):
     def draw(self, prior, dimensions, count, generator, progress):
         kernel = self.kernel_for(prior)
         space = SPACES[self.space](getattr(prior, "hierarchy", None), prior) if self.space != "whitened" else None
-        target, ends, acceptance, non_finite, done = Target(prior.tilt), [], 0.0, 0, 0
-        if space:
-            target = space.target()
+        target = space.target(self.gradients) if space else prior_target(prior, self.gradients)
+        ends, acceptance, non_finite, done = [], 0.0, 0, 0
         with frozen(prior):
             while done < count:
                 size = min(self.chains, count - done)
                 start = torch.randn(size, dimensions, generator=generator, device=generator.device)
                 if space and self.start == "generator":
                     start = space.enter(start)
-                result = run_chain(kernel, target, start, self.steps, generator)
+                with memory_hint(
+                    f"{size} chains", f"lower draw_samples.sampler.chains (now {self.chains}) in params.yaml"
+                ):
+                    result = run_chain(kernel, target, start, self.steps, generator)
                 found = result.x[result.finite]
                 ends.append(space.whiten(found) if space else found)
                 acceptance += float(result.acceptance) * size

@@ -13,6 +13,7 @@ from jebm.errors import DivergedError, JebmError
 from jebm.files import sha256, write_csv, write_json
 from jebm.models.hierarchy import Hierarchy
 from jebm.models.nvae.recalibration import recalibrate
+from jebm.models.precision import in_bfloat16
 from jebm.models.priors import Prior, build_prior
 from jebm.plan import HISTORY, PRIOR_WEIGHTS, RECORD, WEIGHTS, Stage, StudyPlan, Variant
 from jebm.progress import say
@@ -71,6 +72,7 @@ def prepare_compute(run: Run) -> None:
     """Fix the number of threads, on which rounding depends, and see that the device exists."""
     torch.set_num_threads(run.variant.params.compute.threads)
     torch.use_deterministic_algorithms(True)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = run.variant.params.compute.tf32
     try:
         torch.zeros(1, device=run.device)
     except (RuntimeError, AssertionError) as error:
@@ -123,7 +125,18 @@ def build_backbone(run: Run, data: Dataset) -> Hierarchy:
             f"params.yaml: {run.plan.name}.backbone.likelihood.levels: is {hierarchy.levels}, but the dataset "
             f"'{run.variant.params.dataset.name}' has {data.levels} levels; set it to {data.levels}"
         )
-    return hierarchy.to(run.device)
+    return placed(run, hierarchy)
+
+
+def placed(run: Run, hierarchy: Hierarchy) -> Hierarchy:
+    """The hierarchy on the run's device, in the layout and precision that ``compute`` asks for."""
+    compute, hierarchy = run.variant.params.compute, hierarchy.to(run.device)
+    for layer in hierarchy.modules() if compute.channels_last else ():
+        if type(layer) in (nn.Conv2d, nn.ConvTranspose2d):
+            layer.to(memory_format=torch.channels_last)
+    if compute.precision == "bf16":
+        in_bfloat16(hierarchy)
+    return hierarchy
 
 
 def load_backbone(run: Run, image_shape: tuple[int, ...]) -> Hierarchy:
@@ -131,7 +144,7 @@ def load_backbone(run: Run, image_shape: tuple[int, ...]) -> Hierarchy:
     hierarchy = build("backbone", run.variant.params.backbone, image_shape)
     weights, _ = read_tensors(run.variant.backbone.run_folder(run.seed) / WEIGHTS)
     hierarchy.load_state_dict(weights)
-    return hierarchy.requires_grad_(False).to(run.device).eval()
+    return placed(run, hierarchy.requires_grad_(False)).eval()
 
 
 def load_prior(run: Run, hierarchy: Hierarchy, variant: Variant | None = None) -> Prior:

@@ -23,9 +23,9 @@ def contrastive_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainPri
     ``energy_gap`` is E[f(z⁺)] − E[f(z⁻)], nats: near 0 at the optimum, large and growing when the chain lags behind.
     A chain that adapts its step size reports it as ``step_size``, and the loss carries it.
     """
-    adaptive, hierarchy = adaptive_kernel(settings.chain), prior.hierarchy
+    adaptive, hierarchy = adaptive_kernel(settings), prior.hierarchy
     space = SPACES[settings.chain.space](hierarchy, prior)
-    target = space.target()
+    target = space.target(settings.chain.gradients)
 
     def loss(step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         with torch.no_grad():
@@ -49,16 +49,18 @@ def contrastive_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainPri
     return carrying(loss, adaptive)
 
 
-def adaptive_kernel(settings: TrainingChain) -> AdaptiveKernel:
-    """The kernel of a training chain, with its adaptation if it has one."""
-    if settings.adapt is None:
-        return AdaptiveKernel(settings.kernel)
-    return AdaptiveKernel(settings.kernel, settings.adapt.target_acceptance, settings.adapt.steps)
+def adaptive_kernel(settings: TrainPrior) -> AdaptiveKernel:
+    """The kernel of the training chain, with its adaptation if it has one."""
+    kernel, adaptation = settings.chain.kernel, settings.chain.adapt
+    if adaptation is None:
+        return AdaptiveKernel(kernel)
+    # The chain runs once for each part of a batch.
+    return AdaptiveKernel(kernel, adaptation.target_acceptance, adaptation.steps * settings.accumulate)
 
 
 def adapt(kernel: AdaptiveKernel, acceptance: torch.Tensor) -> dict[str, torch.Tensor]:
     """Let a kernel see the acceptance of a run; for the history, the step size of that run if there is a choice."""
-    used = {"step_size": torch.tensor(kernel.step_size)} if kernel.adapts else {}
+    used = {"step_size": acceptance.new_tensor(kernel.step_size)} if kernel.adapts else {}
     kernel.observe(acceptance)
     return used
 

@@ -24,7 +24,7 @@ def layer_losses(
 
     ``gap_z1``, … are the layers' E[f_i⁺] − E[f_i⁻], nats, ``energy_gap`` their sum.
     """
-    adaptive = adaptive_kernel(settings.chain)
+    adaptive = adaptive_kernel(settings)
     hierarchy, energy = prior.hierarchy, prior.energy
 
     def loss(step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

@@ -96,6 +96,13 @@ def test_sequential_priors_adapt_one_size_for_all_layers():
     assert loss.carried["kernel"].done == 2
 
 
+def test_parts_of_a_batch_adapt_one_after_the_other(tmp_path):
+    """Two runs of the chain a step: the adaptation ends after the same step of training."""
+    _, history, facts = fit(tmp_path, accumulate=2)
+    sizes = {row["step"]: row["step_size"] for row in history}
+    assert sizes[6] != sizes[9] == sizes[12] == pytest.approx(facts["step_size"])
+
+
 # The biased density --------------------------------------------------------------------------------------------------
 
 
