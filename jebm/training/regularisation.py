@@ -83,10 +83,10 @@ class SpectralPenalty:
 
     def state_dict(self) -> dict:
         """What an unfinished run keeps."""
-        return {"vectors": self.vectors, "fresh": self.fresh}
+        return {"vectors": dict(self.vectors), "fresh": self.fresh}
 
     def load_state_dict(self, state: dict) -> None:
-        self.vectors, self.fresh = state["vectors"], state["fresh"]
+        self.vectors, self.fresh = dict(state["vectors"]), state["fresh"]
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
