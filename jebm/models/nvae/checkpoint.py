@@ -55,17 +55,15 @@ def _load(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError:
         raise JebmError(f"{path}: no such file") from None
-    except OSError as error:
-        raise JebmError(f"{path}: can't be read: {error.strerror or error}") from None
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+    except (IsADirectoryError, PermissionError) as error:
+        raise JebmError(f"{path}: can't be read: {error.strerror}") from None
+    except Exception as error:  # a damaged file can make the reader fail in any way
+        named = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if named:
             raise JebmError(
                 f"{path}: holds code ('{named[1]}') besides weights and settings; none of it was run, and it is refused"
             ) from None
-        raise JebmError(f"{path}: not a checkpoint of PyTorch, or damaged") from None
-    except Exception:  # a damaged file can make the reader fail in any way
-        raise JebmError(f"{path}: not a checkpoint of PyTorch, or a truncated one; fetch it again") from None
+        raise JebmError(f"{path}: not a checkpoint of PyTorch, or a damaged one; fetch it again") from None
 
 
 def _parts(path: Path, content: Any) -> tuple[argparse.Namespace, dict[str, torch.Tensor], dict]:

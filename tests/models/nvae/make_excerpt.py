@@ -54,10 +54,12 @@ def excerpt(oracle):
 def main(oracle, keys):
     tensors, header = excerpt(torch.load(oracle, weights_only=True))
     write_tensors(HERE / "excerpt.safetensors", tensors, header)
+    with gzip.open(keys) as file:
+        full = json.load(file)
     recipes = {
         name: {"args": recipe["args"], "keys": recipe["n_keys"], "parameters": recipe["n_params"],
                "digest": digest(recipe["keys"])}
-        for name, recipe in json.load(gzip.open(keys)).items()
+        for name, recipe in full.items()
     }  # fmt: skip
     (HERE / "published_keys.json").write_text(json.dumps(recipes, indent=1) + "\n", encoding="utf-8")
 

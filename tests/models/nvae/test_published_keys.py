@@ -34,7 +34,8 @@ def test_keys_and_shapes(name):
     hierarchy = on_meta(recipe["args"])
     shapes = published_shapes(hierarchy)
     if FULL:
-        recorded = json.load(gzip.open(FULL))[name]["keys"]
+        with gzip.open(FULL) as file:
+            recorded = json.load(file)[name]["keys"]
         assert {key: list(shape) for key, shape in shapes.items()} == recorded
     assert len(shapes) == recipe["keys"]
     assert sum(parameter.numel() for parameter in hierarchy.parameters()) == recipe["parameters"]
