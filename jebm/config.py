@@ -318,6 +318,13 @@ class Base(Section):
                 f"only {' and '.join(JOINT_PRIORS)}"
             )
         chosen = getattr(getattr(self.prior, "energy", None), "layers", "all")
+        if isinstance(chosen, dict):
+            scales = getattr(self.backbone, "groups", [layers])
+            if chosen["top_scales"] > len(scales):
+                raise ValueError(
+                    f"@prior.energy.layers.top_scales: is {chosen['top_scales']}; the backbone's scales: {len(scales)}"
+                )
+            chosen = list(range(layers - sum(scales[-chosen["top_scales"] :]) + 1, layers + 1))
         if chosen != "all" and (max(chosen) > layers or len(set(chosen)) != len(chosen)):
             raise ValueError(
                 f"@prior.energy.layers: is {chosen}; allowed are 'all' or different numbers from 1 (bottom) to {layers}"

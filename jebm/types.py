@@ -85,11 +85,14 @@ def _layer_choice(value):
     """One message for both of its forms."""
     if value == "all" or (isinstance(value, list) and value and all(type(i) is int and i >= 1 for i in value)):
         return value
-    raise ValueError("must be 'all', or a list of layer numbers from 1, the bottom one")
+    if isinstance(value, dict) and list(value) == ["top_scales"] and type(k := value["top_scales"]) is int and k >= 1:
+        return value
+    raise ValueError("must be 'all', a list of layer numbers from 1, the bottom one, or {top_scales: k}")
 
 
-LayerChoice = Annotated[str | list[int], PlainValidator(_layer_choice)]
-"""``all``, or the numbers of some layers, 1 being the bottom one."""
+LayerChoice = Annotated[str | list[int] | dict[str, int], PlainValidator(_layer_choice)]
+"""``all``, the numbers of some layers, 1 being the bottom one, or ``{top_scales: k}``: the layers of the k coarsest
+scales."""
 Digit = Annotated[int, Field(ge=0, le=9)]
 GreyLevels = Annotated[int, Field(ge=2, le=256)]
 """Integer levels of the stored data, which is uint8."""

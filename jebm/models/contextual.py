@@ -11,7 +11,7 @@ import math
 
 import torch
 
-from jebm.models.energy import LayerEnergy, layer_nets
+from jebm.models.energy import LayerEnergy, chosen_layers, layer_nets
 from jebm.models.hierarchy import Hierarchy, TopDown
 from jebm.types import Count, LayerChoice, Natural
 
@@ -22,13 +22,14 @@ class ContextEnergy(LayerEnergy):
     Args:
         hierarchy: gives the shape of each layer's context.
         hidden, depth: units and number of hidden layers of each perceptron.
-        layers: ``all``, or the numbers of the layers that have an energy, 1 being the bottom one.
+        layers: ``all``, the numbers of the layers that have an energy, 1 being the bottom one, or {top_scales: k} for
+            those of the k coarsest scales.
     """
 
     def __init__(self, hierarchy: Hierarchy, *, hidden: Count = 64, depth: Natural = 2, layers: LayerChoice = "all"):
         super().__init__()
         sizes = [math.prod(shape) for shape in hierarchy.context_shapes]
-        self.nets = layer_nets(sizes, hidden, depth, layers)
+        self.nets = layer_nets(sizes, hidden, depth, chosen_layers(hierarchy.latent_shapes, layers))
 
     def term(self, number: int, top: TopDown) -> torch.Tensor:
         return self.nets[str(number)](top.context[0].flatten(1)).squeeze(1)

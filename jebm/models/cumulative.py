@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from jebm.models.energy import LayerEnergy, layer_nets
+from jebm.models.energy import LayerEnergy, chosen_layers, layer_nets
 from jebm.models.hierarchy import Hierarchy, TopDown, flatten
 from jebm.types import Count, LayerChoice, Natural
 
@@ -18,13 +18,14 @@ class CumulativeEnergy(LayerEnergy):
     Args:
         hierarchy: gives the number of dimensions of each layer.
         hidden, depth: units and number of hidden layers of each perceptron.
-        layers: ``all``, or the numbers of the layers that have an energy, 1 being the bottom one.
+        layers: ``all``, the numbers of the layers that have an energy, 1 being the bottom one, or {top_scales: k} for
+            those of the k coarsest scales.
     """
 
     def __init__(self, hierarchy: Hierarchy, *, hidden: Count = 128, depth: Natural = 2, layers: LayerChoice = "all"):
         super().__init__()
         sizes = [sum(hierarchy.layer_dims[i:]) for i in range(hierarchy.layers)]
-        self.nets = layer_nets(sizes, hidden, depth, layers)
+        self.nets = layer_nets(sizes, hidden, depth, chosen_layers(hierarchy.latent_shapes, layers))
 
     def term(self, number: int, top: TopDown) -> torch.Tensor:
         return self.nets[str(number)](flatten(top.z)).squeeze(1)

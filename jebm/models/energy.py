@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 from torch import nn
@@ -60,10 +61,9 @@ class LayerEnergy(Energy):
 
 
 def layer_nets(
-    inputs: Sequence[int], hidden: LayerWidth, depth: LayerDepth, layers: LayerChoice, units: Activation = "silu"
+    inputs: Sequence[int], hidden: LayerWidth, depth: LayerDepth, chosen: list[int], units: Activation = "silu"
 ) -> nn.ModuleDict:
-    """A perceptron for each chosen layer, ``inputs`` being the sizes of what those of all layers would see."""
-    chosen = chosen_layers(len(inputs), layers)
+    """A perceptron for each layer of the given numbers, ``inputs`` being the sizes of what those of all would see."""
     widths, depths = per_layer("hidden", hidden, len(chosen)), per_layer("depth", depth, len(chosen))
     return nn.ModuleDict(
         {
@@ -73,9 +73,19 @@ def layer_nets(
     )
 
 
-def chosen_layers(layers: int, choice: LayerChoice) -> list[int]:
-    """The numbers of the layers that have an energy, out of ``layers``."""
-    return list(range(1, layers + 1)) if choice == "all" else choice
+def chosen_layers(shapes: Sequence[tuple[int, ...]], choice: LayerChoice) -> list[int]:
+    """The numbers of the layers that have an energy, bottom first where the choice does not list them.
+
+    Args:
+        shapes: of all layers' latents, bottom first; neighbours with maps of one size, or vectors, are one scale.
+    """
+    if isinstance(choice, list):
+        return choice
+    numbers = range(1, len(shapes) + 1)
+    if choice == "all":
+        return list(numbers)
+    scales = [list(group) for _, group in groupby(numbers, key=lambda number: shapes[number - 1][1:])]
+    return [number for scale in scales[-choice["top_scales"] :] for number in scale]
 
 
 def per_layer(key: str, setting: int | list[int], layers: int) -> list[int]:

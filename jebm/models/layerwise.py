@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from jebm.models.energy import LayerEnergy, layer_nets
+from jebm.models.energy import LayerEnergy, chosen_layers, layer_nets
 from jebm.models.hierarchy import Hierarchy, TopDown
 from jebm.types import Activation, EnergyStart, LayerChoice, LayerDepth, LayerWidth
 
@@ -16,7 +16,8 @@ class LayerwiseEnergy(LayerEnergy):
         hierarchy: gives the shape of each layer.
         hidden, depth: units and number of hidden layers of each perceptron; depth 0 is linear in z_i. A list has one
             entry for each layer that has an energy.
-        layers: ``all``, or the numbers of the layers that have an energy, 1 being the bottom one.
+        layers: ``all``, the numbers of the layers that have an energy, 1 being the bottom one, or {top_scales: k} for
+            those of the k coarsest scales.
         activation: of the hidden units.
         start: ``zero`` for f = 0 at the start, ``random`` for PyTorch's default in the output layer too (the paper).
     """
@@ -33,7 +34,9 @@ class LayerwiseEnergy(LayerEnergy):
     ):
         super().__init__()
         self.start = start
-        self.nets = layer_nets(hierarchy.layer_dims, hidden, depth, layers, activation)
+        self.nets = layer_nets(
+            hierarchy.layer_dims, hidden, depth, chosen_layers(hierarchy.latent_shapes, layers), activation
+        )
 
     def term(self, number: int, top: TopDown) -> torch.Tensor:
         return self.nets[str(number)](top.z[0].flatten(1)).squeeze(1)

@@ -28,7 +28,8 @@ class MapEnergy(LayerEnergy):
         hierarchy: gives the shape of each layer.
         channels: of the convolutions.
         hidden: units of each linear layer.
-        layers: ``all``, or the numbers of the layers that have an energy, 1 being the bottom one.
+        layers: ``all``, the numbers of the layers that have an energy, 1 being the bottom one, or {top_scales: k} for
+            those of the k coarsest scales.
         activation: of all hidden units.
         start: ``zero`` for f = 0 at the start, ``random`` for PyTorch's default in the output layer too (the paper).
     """
@@ -49,7 +50,7 @@ class MapEnergy(LayerEnergy):
         self.nets = nn.ModuleDict(
             {
                 str(number): map_net(shapes[number - 1], channels, hidden, activation)
-                for number in chosen_layers(len(shapes), layers)
+                for number in chosen_layers(shapes, layers)
             }
         )
 

@@ -6,6 +6,7 @@ from oracles import spec
 from torch import nn
 
 from jebm.errors import JebmError
+from jebm.models.energy import chosen_layers
 from jebm.models.map_energy import map_net
 from jebm.models.nets import initialise
 from jebm.models.residual import ResidualHierarchy
@@ -139,3 +140,19 @@ def test_every_energy_starts_at_zero_and_learns(hierarchy, name):
     assert torch.equal(value, torch.zeros(5))
     value.sum().backward()
     assert all(net[-1].weight.grad.abs().sum() > 0 for net in energy.nets.values())
+
+
+@pytest.mark.parametrize(("k", "expected"), [(1, [6]), (2, [4, 5, 6]), (3, [1, 2, 3, 4, 5, 6])])
+def test_energies_of_the_top_scales_are_those_of_the_coarsest_maps(k, expected):
+    hierarchy = ResidualHierarchy(
+        (1, 8, 8), groups=[3, 2, 1], latent_channels=2, resolutions=[8, 4, 1], channels=[3, 4, 5], inference_hidden=3
+    )
+    block = {"name": "layerwise", "hidden": 4, "depth": 1}
+    chosen = build("energy", spec("energy", **block, layers={"top_scales": k}), hierarchy)
+    assert [int(number) for number in chosen.nets] == expected
+    listed = build("energy", spec("energy", **block, layers=expected), hierarchy)
+    assert chosen.state_dict().keys() == listed.state_dict().keys()
+
+
+def test_layers_of_one_size_are_one_scale(hierarchy):
+    assert chosen_layers(hierarchy.latent_shapes, {"top_scales": 1}) == [1, 2, 3]
