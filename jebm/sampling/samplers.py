@@ -97,10 +97,11 @@ class Chain(Sampler):
                 if space and self.start == "generator":
                     start = space.enter(start)
                 result = run_chain(self.kernel, target, start, self.steps, generator)
-                found = result.x[result.finite]
-                ends.append(space.whiten(found) if space else found)
+                eps = space.whiten(result.x) if space else result.x
+                finite = result.finite & torch.isfinite(eps).all(1)
+                ends.append(eps[finite])
                 acceptance += float(result.acceptance) * size
-                non_finite += int(result.non_finite)
+                non_finite += int((~finite).sum())
                 done += size
                 progress("chains", done, count)
         if not (self.may_diverge and non_finite < count):
