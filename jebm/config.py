@@ -405,6 +405,8 @@ class Base(Section):
         if learned and (prior in CHAINLESS_PRIORS) != (self.train_prior.chain is None):
             needs = "is learned without a chain: set it to null" if self.train_prior.chain else "needs one"
             raise ValueError(f"@train_prior.chain: the prior '{prior}' {needs}")
+        if learned and self.train_prior.energy_l2 and prior != "ebm":
+            raise ValueError(f"@train_prior.energy_l2: the prior '{prior}' is learned without it; only 'ebm' has it")
         return self
 
 

@@ -59,6 +59,12 @@ LANGEVIN_IN_Z = {"kernel": {"name": "langevin", "step_size": 0.3}, "steps": 5, "
              "draw_samples": {"sampler": LANGEVIN_IN_Z}},
             r"mixed\.draw_samples\.sampler\.space: 'z' needs the prior 'ebm'",
         ),
+        (
+            "toy/variants/mixed",
+            {"prior": {"name": "ncp", "energy": {"name": "layerwise"}}, "train_prior": {"chain": None, "energy_l2": 0.1},
+             "draw_samples": {"sampler": {"name": "resampling", "pool": 100}}},
+            r"mixed\.train_prior\.energy_l2: the prior 'ncp' is learned without it; only 'ebm' has it",
+        ),
         ("toy/prior/energy/hidden", [8, 8, 8], r"toy\.prior\.energy\.hidden: has 3 entries, but 2 layers have"),
         ("toy/prior/energy/depth", [1, -1], r"toy\.prior\.energy\.depth: must be a whole number from 0, or a list"),
         ("toy/prior/energy/activation", "relu", r"toy\.prior\.energy\.activation: 'relu' is unknown"),

@@ -39,6 +39,11 @@ class BreastCancer:
         self.split_seed, self.levels = split_seed, levels
         self.validation_count, self.test_count = validation_count, test_count
 
+    @staticmethod
+    def shape_of(block) -> tuple[int, ...]:
+        """The shape of one row, known before anything is prepared."""
+        return (30,)
+
     def prepare(self) -> tuple[dict[str, torch.Tensor], int, dict]:
         """The splits (test first, then validation, the rest trains), the levels, and facts for the manifest."""
         source = load_breast_cancer()

@@ -42,6 +42,11 @@ class Digits:
         self.ood_count, self.ood_sets = ood_count, ood_sets
         self.held_out_class = held_out_class
 
+    @staticmethod
+    def shape_of(block) -> tuple[int, ...]:
+        """The shape of one image, which the block of parameters decides; known before anything is prepared."""
+        return (1, 8, 8)
+
     def prepare(self) -> tuple[dict[str, torch.Tensor], int, dict]:
         """The splits (test first, then validation, the rest trains), the grey levels, and facts for the manifest."""
         source = load_digits()

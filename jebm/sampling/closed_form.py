@@ -117,7 +117,8 @@ def _pixels(hierarchy: Hierarchy, x: torch.Tensor) -> ValueAndGradient | None:
     stack = known and recognise(known[0])
     if not stack:
         return None
-    sigma = torch.as_tensor(known[1], dtype=x.dtype, device=x.device).detach()
+    given = known[1]
+    sigma = given.detach().to(x) if isinstance(given, torch.Tensor) else x.new_full((), given)
     constant = x[0].numel() * (torch.log(sigma) + 0.5 * LOG_2PI)
 
     def value_and_gradient(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

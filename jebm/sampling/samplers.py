@@ -118,14 +118,14 @@ class Chain(Sampler):
                 start = torch.randn(size, dimensions, generator=generator, device=generator.device)
                 if space and self.start == "generator":
                     start = space.enter(start)
-                with memory_hint(
-                    f"{size} chains", f"lower draw_samples.sampler.chains (now {self.chains}) in params.yaml"
-                ):
+                advice = f"lower draw_samples.sampler.chains (now {self.chains}) in params.yaml"
+                with memory_hint(f"{size} chains", advice):
                     result = run_chain(kernel, target, start, self.steps, generator)
-                found = result.x[result.finite]
-                ends.append(space.whiten(found) if space else found)
+                eps = space.whiten(result.x) if space else result.x
+                finite = result.finite & torch.isfinite(eps).all(1)
+                ends.append(eps[finite])
                 acceptance += float(result.acceptance) * size
-                non_finite += int(result.non_finite)
+                non_finite += int((~finite).sum())
                 done += size
                 progress("chains", done, count)
         if not (self.may_diverge and non_finite < count):

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from jebm.config import Recalibration
+from jebm.config import Compute, Recalibration
 from jebm.data.dataset import Dataset, load_dataset
 from jebm.errors import DivergedError, JebmError
 from jebm.files import sha256, write_csv, write_json
@@ -130,7 +130,11 @@ def build_backbone(run: Run, data: Dataset) -> Hierarchy:
 
 def placed(run: Run, hierarchy: Hierarchy) -> Hierarchy:
     """The hierarchy on the run's device, in the layout and precision that ``compute`` asks for."""
-    compute, hierarchy = run.variant.params.compute, hierarchy.to(run.device)
+    return laid_out(hierarchy.to(run.device), run.variant.params.compute)
+
+
+def laid_out(hierarchy: Hierarchy, compute: Compute) -> Hierarchy:
+    """The hierarchy in the layout and precision that ``compute`` asks for."""
     for layer in hierarchy.modules() if compute.channels_last else ():
         if type(layer) in (nn.Conv2d, nn.ConvTranspose2d):
             layer.to(memory_format=torch.channels_last)

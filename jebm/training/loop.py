@@ -118,7 +118,7 @@ class Trainer:
             saved = started = time.monotonic()
             before = self.seconds
             while self.step < self.settings.steps:
-                self._advance()
+                self.advance()
                 now = time.monotonic()
                 self.seconds = before + now - started
                 progress(self._describe(), self.step, self.settings.steps)
@@ -146,7 +146,8 @@ class Trainer:
         for tensor, average in zip(self.averaged if self.average else [], self.average, strict=True):
             tensor.copy_(average)
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
+        """One step of the optimiser, and what belongs to it; see :meth:`run`."""
         for group, own in zip(self.optimizer.param_groups, self.groups, strict=True):
             group["lr"] = learning_rate(self.step, self.settings, own.learning_rate)
         before = self.generator.get_state(), self.batches.state_dict(), self._kept()
