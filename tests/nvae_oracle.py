@@ -13,7 +13,7 @@ from jebm.models.nvae.heads import GaussianPixels, MixturePixels
 from jebm.models.nvae.hierarchy import NvaeHierarchy
 from jebm.models.nvae.published import ALIAS, key_map, read_settings
 from jebm.models.nvae.recalibration import follow
-from jebm.training.kl_balance import balance, scale_factors, weighted_kl
+from jebm.training.kl_balance import balance, layer_sizes
 from jebm.training.regularisation import SpectralPenalty, batch_norm_gains, spectral_norms
 
 
@@ -224,18 +224,19 @@ def check_train(case, hierarchy, errors):
     maps = hierarchy.maps(top)
     kl = torch.stack([sums(draw.kl(flows)) for draw in draws], 1)
     recon = -sums(central(case, hierarchy.pixels(maps).element_log_prob(x)))
-    factors = scale_factors(case["groups_per_scale"])
+    factors = layer_sizes(hierarchy.latent_shapes)
+    balanced = want["kl_coeff"] * (kl * balance(kl, factors)).sum(1)
     errors.add("train logits", maps, want["logits"])
     errors.add("train kl", list(kl.flip(1).unbind(1)), want["kl_all"])
     errors.add("train alpha", factors.flip(0), want["alpha"])
     errors.add("train kl_coeffs", balance(kl, factors).flip(0), want["kl_coeffs"])
     errors.add("train kl_vals", kl.mean(0).flip(0), want["kl_vals"])
-    errors.add("train balanced_kl", weighted_kl(kl, factors, want["kl_coeff"]), want["balanced_kl"])
+    errors.add("train balanced_kl", balanced, want["balanced_kl"])
     errors.add("train recon", recon, want["recon"])
     errors.add("train bn_loss", batch_norm_gains(hierarchy), want["bn_loss"])
     spectral = spectral_norms(hierarchy)
     errors.add("train spectral exact", spectral, want["spectral_loss_exact"])
-    loss = (recon + weighted_kl(kl, factors, want["kl_coeff"])).mean()
+    loss = (recon + balanced).mean()
     loss = loss + want["lam"] * (spectral + batch_norm_gains(hierarchy))
     errors.add("train loss", loss, want["loss"])
     loss.backward()

@@ -8,7 +8,7 @@ from torch import nn
 
 from jebm.models.nvae.convolutions import Convolution, MaskedConvolution, NormalisedConvolution, initialise
 from jebm.streams import generator
-from jebm.training.kl_balance import balance, kl_weight, scale_factors, weighted_kl
+from jebm.training.kl_balance import balance, layer_sizes
 from jebm.training.regularisation import SpectralPenalty, batch_norm_gains, penalty_weight, spectral_norms
 
 
@@ -84,28 +84,18 @@ def test_weight_of_the_penalty_is_constant_or_geometric():
     assert penalty_weight(0.5, 0.01, 1.0) == pytest.approx(0.1)
 
 
-def test_warm_up_holds_rises_and_stays():
-    steps = 100_000
-    assert kl_weight(0, steps) == 1e-4
-    assert kl_weight(10, steps) == 1e-4
-    assert kl_weight(15_010, steps) == pytest.approx(0.5)
-    assert kl_weight(40_000, steps) == 1.0
-
-
-def test_scale_factors_quadruple_with_the_size_and_share_it():
-    assert scale_factors([3, 1]).tolist() == pytest.approx([4 / 3, 4 / 3, 4 / 3, 1.0])
-    assert scale_factors([2, 8]).tolist() == pytest.approx([16.0, 16.0, *[1.0] * 8])
-
-
 def test_busy_groups_pay_more_and_all_pay_the_same_once_warm():
     kl = torch.tensor([[1.0, 4.0, -1.0], [3.0, 4.0, 0.0]], dtype=torch.float64, requires_grad=True)
     factors = torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64)
     raw = torch.tensor([2.01, 4.01 / 2, 0.51], dtype=torch.float64)
     gamma = raw / raw.mean()
     torch.testing.assert_close(balance(kl, factors), gamma)
-    value = weighted_kl(kl, factors, 0.4)
-    torch.testing.assert_close(value, 0.4 * (kl * gamma).sum(1))
-    gradient = torch.autograd.grad(value.sum(), kl)[0]
-    torch.testing.assert_close(gradient, 0.4 * gamma.expand(2, 3))  # the balance itself is not learned through
-    torch.testing.assert_close(weighted_kl(kl, factors, 1.0), kl.sum(1))
+    gradient = torch.autograd.grad((kl * balance(kl, factors)).sum(), kl)[0]
+    torch.testing.assert_close(gradient, gamma.expand(2, 3))  # the balance itself is not learned through
     assert math.isclose(float(gamma.mean()), 1.0)
+
+
+def test_sizes_quadruple_with_the_maps_and_are_shared():
+    fine, coarse = [(1, 8, 8)], [(1, 4, 4)]
+    assert layer_sizes(3 * fine + coarse).tolist() == pytest.approx([4 / 3, 4 / 3, 4 / 3, 1.0])
+    assert layer_sizes(2 * fine + 8 * coarse).tolist() == pytest.approx([16.0, 16.0, *[1.0] * 8])

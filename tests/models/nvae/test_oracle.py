@@ -15,7 +15,7 @@ from jebm.models.nvae.hierarchy import NvaeHierarchy
 from jebm.models.nvae.published import key_map, read_settings
 from jebm.store import read_tensors
 from jebm.streams import generator
-from jebm.training.kl_balance import balance, scale_factors, weighted_kl
+from jebm.training.kl_balance import balance, layer_sizes
 
 TOLERANCE = 1e-9
 FULL = os.environ.get("JEBM_NVAE_ORACLE")
@@ -79,12 +79,17 @@ def test_distributions_on_a_wide_range(recorded):
     within_tolerance(check_stress(cases))
 
 
+def sizes_of(groups):
+    """Of layers on scales whose maps double in size, finest first."""
+    return layer_sizes([(1, *[2 ** (len(groups) - i)] * 2) for i, count in enumerate(groups) for _ in range(count)])
+
+
 def test_balancing_of_the_kl(recorded):
     tensors, header = recorded
-    factors, errors, kl = scale_factors(header["groups"]), Errors(), tensors["train/kl"].flip(1)
+    factors, errors, kl = sizes_of(header["groups"]), Errors(), tensors["train/kl"].flip(1)
     errors.add("alpha", factors.flip(0), tensors["train/alpha"])
     errors.add("gamma", balance(kl, factors).flip(0), tensors["train/kl_coeffs"])
-    errors.add("sum", weighted_kl(kl, factors, header["kl_coeff"]), tensors["train/balanced_kl"])
+    errors.add("sum", header["kl_coeff"] * (kl * balance(kl, factors)).sum(1), tensors["train/balanced_kl"])
     within_tolerance(errors)
 
 
