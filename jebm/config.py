@@ -47,6 +47,19 @@ class Compute(Section):
 
     device: str = "cpu"
     threads: Count = 1
+    """Of one process."""
+    devices: Count = 1
+    """Processes that share the batches of one training run, and the samples to draw and to measure; on ``cuda`` one
+    GPU each."""
+
+    @model_validator(mode="after")
+    def _devices_exist(self):
+        if self.devices > 1 and self.device not in ("cpu", "cuda"):
+            raise ValueError(
+                f"@devices: is {self.devices}, but '{self.device}' is one device; several need device 'cuda' (one GPU "
+                "each) or 'cpu' (one process each)"
+            )
+        return self
 
 
 class Optimisation(Section):
@@ -197,6 +210,20 @@ class Base(Section):
                 if chain.space == "z" and (chain.kernel.name == "pcnl" or not hasattr(self.prior, "energy")):
                     need = "a 'langevin' kernel" if chain.kernel.name == "pcnl" else "a prior with an energy"
                     raise ValueError(f"@evaluations.{label}.chains.{name}.space: 'z' needs {need}")
+        return self
+
+    @model_validator(mode="after")
+    def _batches_can_be_shared(self):
+        devices = self.compute.devices
+        for name in ("train_backbone", "train_prior", "train_joint"):
+            block = getattr(self, name)
+            if block is not None and block.batch_size % devices:
+                raise ValueError(
+                    f"@compute.devices: is {devices}, but {name}.batch_size is {block.batch_size}; each device gets "
+                    "an equal share of every batch"
+                )
+        if self.draw_samples.count < devices:
+            raise ValueError(f"@compute.devices: is {devices}, more than draw_samples.count ({self.draw_samples.count})")
         return self
 
     @model_validator(mode="after")

@@ -33,6 +33,11 @@ RULES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
 }
 """Kind of stage → its rule, the blocks of parameters that its command reads, and the stages whose files it reads."""
 
+SHARED_OUT = ("backbone", "prior", "joint", "samples", "sample-metrics", "floor")
+"""Kinds of stage whose work several devices share."""
+MEASURED = ("sample-metrics", "floor")
+"""Those of them whose result does not depend on by how many."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -92,12 +97,21 @@ def stage_target(kind: str) -> str:
     return f"jebm.stages.{RULES[kind][0]}:run"
 
 
+def devices_of(kind: str, variant: Variant) -> int:
+    """How many devices, a process each, work on a kind of stage."""
+    by_gradient = kind != "prior" or "train_prior" in FITS.get(variant.params.prior.name, ("", ()))[1]
+    return variant.params.compute.devices if kind in SHARED_OUT and by_gradient else 1
+
+
 def stage_job(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None) -> Job:
     """The job that makes one stage of a variant at a seed."""
     rule, sections, reads = RULES[stage.kind]
     params = variant.params
     targets = [stage_target(stage.kind)]
     used = {key: getattr(params, key) for key in sections}
+    if "compute" in used:
+        devices = 1 if stage.kind in MEASURED else devices_of(stage.kind, variant)
+        used["compute"] = params.compute.model_copy(update={"devices": devices})
     if stage.kind == "prior":
         fit, extra = FITS[params.prior.name]
         targets.append(fit)

@@ -155,7 +155,9 @@ class StudyPlan:
         }
         compute = parts["compute"]
         dataset = Stage("dataset", {"dataset": parts["dataset"]})
-        features = Stage("features", {"features": parts["features"], "compute": compute}, dataset)
+        # One device trains them, however many the rest has: one feature space measures all.
+        alone = {key: value for key, value in compute.items() if key != "devices"}
+        features = Stage("features", {"features": parts["features"], "compute": alone}, dataset)
         backbone = Stage(
             "backbone",
             {"backbone": parts["backbone"], "train_backbone": parts["train_backbone"], "compute": compute},

@@ -13,6 +13,7 @@ from jebm.files import sha256, write_csv, write_json
 from jebm.models.hierarchy import Hierarchy
 from jebm.models.priors import Prior, build_prior
 from jebm.plan import HISTORY, PRIOR_WEIGHTS, RECORD, WEIGHTS, Stage, StudyPlan, Variant
+from jebm.ranks import own_device
 from jebm.registry import build
 from jebm.store import read_tensors, write_tensors
 from jebm.streams import derive_seed, generator
@@ -41,7 +42,7 @@ class Run:
 
     @property
     def device(self) -> str:
-        return self.variant.params.compute.device
+        return own_device(self.variant.params.compute.device)
 
     def stream(self, purpose: str) -> torch.Generator:
         """A random stream of this job's own."""

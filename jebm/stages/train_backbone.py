@@ -1,6 +1,7 @@
 """train_backbone: stage 1, the hierarchy and its inference network by the evidence lower bound."""
 
 from jebm.plan import IMAGES
+from jebm.ranks import ranks
 from jebm.registry import build
 from jebm.stages.common import Run, prepare_compute, publish_training
 from jebm.training.elbo import elbo_loss, validation_bound
@@ -19,6 +20,8 @@ def run(job: Run) -> dict:
     state = StateFile(job.stage.state_folder(job.seed), job.identity(job.variant.dataset.folder / IMAGES))
     trainer = Trainer(hierarchy, loss, settings, len(pixels["train"]), stream, state, job.checkpoint_seconds, job.title)
     trainer.run()
+    if not ranks().leads:
+        return {}
     bound = validation_bound(hierarchy, pixels["validation"], job.stream("validation"))
     facts = {"seconds": round(trainer.seconds, 1), **bound}
     publish_training(job, hierarchy.state_dict(), trainer.history, facts)

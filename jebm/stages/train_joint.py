@@ -6,6 +6,7 @@ from torch import nn
 
 from jebm.models.priors import build_prior
 from jebm.plan import IMAGES, PRIOR_WEIGHTS, WEIGHTS
+from jebm.ranks import ranks
 from jebm.registry import build
 from jebm.stages.common import Run, prepare_compute, publish_training
 from jebm.store import read_tensors, write_tensors
@@ -37,6 +38,8 @@ def run(job: Run) -> dict:
     count, every = len(pixels["train"]), job.checkpoint_seconds
     trainer = Trainer(model, loss, settings, count, stream, state, every, job.title, groups)
     trainer.run()
+    if not ranks().leads:
+        return {}
     header = {"kind": job.stage.kind, "spec": job.stage.spec, "seed": job.seed, "stage": job.stage.id}
     write_tensors(job.folder / PRIOR_WEIGHTS, prior.state_dict(), header)
     facts = {

@@ -4,6 +4,7 @@ import torch
 
 from jebm.config import TrainBackbone
 from jebm.models.hierarchy import Hierarchy
+from jebm.ranks import ranks
 from jebm.training.loop import Loss
 from jebm.training.schedules import kl_balance, kl_weights, layer_ramps
 
@@ -25,7 +26,8 @@ def elbo_loss(hierarchy: Hierarchy, pixels: torch.Tensor, settings: TrainBackbon
         kl = posterior.kl.mean(0)
         weights = kl_weights(step, settings.steps, ramps).to(kl)
         if settings.kl_balance and weights.min() < 1:
-            weights = weights * kl_balance(kl.detach(), dims)
+            (balanced,) = ranks().average([kl.detach().clone()])
+            weights = weights * kl_balance(balanced, dims)
         total = -log_px + (weights * kl).sum()
         scalars = {"log_px": log_px, "elbo": log_px - kl.sum()}
         return total, scalars | {f"kl_z{i + 1}": value for i, value in enumerate(kl)}

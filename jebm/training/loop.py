@@ -13,6 +13,8 @@ from torch import nn
 from jebm.config import Optimisation
 from jebm.errors import DivergedError, InterruptedRunError
 from jebm.progress import Progress, say
+from jebm.ranks import ranks
+from jebm.streams import derive_seed
 from jebm.training.batches import EpochSampler
 from jebm.training.schedules import learning_rate
 from jebm.training.state import StateFile
@@ -37,7 +39,8 @@ class Trainer:
         loss: computes the loss of a step; all its randomness comes from ``generator``.
         settings: optimiser, schedule, number of steps.
         data_count: number of training examples.
-        generator: the run's stream: batches and everything random in the loss.
+        generator: the run's stream: batches and everything random in the loss. Of several ranks each has its own for
+            the loss from then on, and all have the batches in common, of which the loss gets this rank's share.
         state: where unfinished work is kept.
         checkpoint_seconds: how often.
         title: names the run in progress lines and errors.
@@ -63,7 +66,9 @@ class Trainer:
         one = ParameterGroup(list(module.parameters()), settings.learning_rate, settings.weight_decay)
         self.groups = list(groups) or [one]
         self.parameters = [parameter for group in self.groups for parameter in group.parameters]
-        self.batches = EpochSampler(data_count, settings.batch_size, generator)
+        self.ranks = ranks()
+        self.order = self.ranks.split(generator)
+        self.batches = EpochSampler(data_count, settings.batch_size, self.order)
         self.optimizer = torch.optim.AdamW(
             [{"params": g.parameters, "lr": g.learning_rate, "weight_decay": g.weight_decay} for g in self.groups],
             foreach=True,
@@ -80,6 +85,7 @@ class Trainer:
             InterruptedRunError: SIGTERM or SIGUSR1 asked to stop; the state is saved.
         """
         self._resume()
+        self.ranks.follow([*self.module.parameters(), *self.module.buffers()])
         progress = Progress(self.title)
         with _stop_signals() as stop:
             saved = started = time.monotonic()
@@ -89,12 +95,14 @@ class Trainer:
                 now = time.monotonic()
                 self.seconds = before + now - started
                 progress(self._describe(), self.step, self.settings.steps)
-                if stop or now - saved >= self.checkpoint_seconds:
+                number, due = self.ranks.largest(*stop[:1] or [0], now - saved >= self.checkpoint_seconds)
+                if number or due:
                     self._save()
                     saved = now
-                if stop:
+                if number:
+                    name = signal.Signals(number).name
                     raise InterruptedRunError(
-                        f"{self.title}: stopped by {stop[0]} at step {self.step}; run the same command to go on"
+                        f"{self.title}: stopped by {name} at step {self.step}; run the same command to go on"
                     )
         # Kept until the result is known to be published whole: a kill in between costs nothing.
         self._save()
@@ -109,13 +117,15 @@ class Trainer:
     def _advance(self) -> None:
         for group, own in zip(self.optimizer.param_groups, self.groups, strict=True):
             group["lr"] = learning_rate(self.step, self.settings, own.learning_rate)
-        random_before = self.generator.get_state(), self.batches.state_dict()
-        loss, scalars = self.loss(self.step, self.batches.next())
+        random_before = self.generator.get_state(), self.order.get_state(), self.batches.state_dict()
+        loss, scalars = self.loss(self.step, self.ranks.share(self.batches.next()))
         self.optimizer.zero_grad()
         loss.backward()
+        self.ranks.average_gradients(self.parameters)
         limit = self.settings.clip_gradient_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.parameters, limit)
         row = {key: value.detach() for key, value in {"loss": loss, **scalars, "gradient_norm": norm}.items()}
+        row = self.ranks.means(row)
         self._check_finite(row, random_before)
         self.optimizer.step()
         if self.average:
@@ -124,7 +134,7 @@ class Trainer:
         if self.step % self.settings.log_every == 0 or self.step == self.settings.steps:
             self.history.append({"step": self.step, **{key: float(value) for key, value in row.items()}})
 
-    def _check_finite(self, row: dict[str, torch.Tensor], random_before: tuple[Any, dict]) -> None:
+    def _check_finite(self, row: dict[str, torch.Tensor], random_before: tuple[Any, Any, dict]) -> None:
         values = torch.stack([value.float() for value in row.values()])
         wrong = ~torch.isfinite(values)
         wrong[0] |= values[0].abs() > self.limit
@@ -133,13 +143,23 @@ class Trainer:
         bad = [f"{name} is {float(values[i]):.4g}" for i, name in enumerate(row) if wrong[i]]
         # The optimiser has not stepped: what is in memory is still the last good state.
         self.generator.set_state(random_before[0])
-        self.batches.load_state_dict(random_before[1])
+        self.order.set_state(random_before[1])
+        self.batches.load_state_dict(random_before[2])
         self._save()
         raise DivergedError(
             f"{self.title}: {', '.join(bad)} at step {self.step + 1} of {self.settings.steps}; stopped before the "
             f"optimiser stepped. Last good checkpoint: {self.state.path} (step {self.step}). "
             "Lower the learning rate or the step size of the chain in params.yaml"
         )
+
+    def _resume_streams(self, generators: list[torch.Tensor], order: torch.Tensor) -> None:
+        """The streams of as many ranks as there were go on; other ranks get new ones, and the order of the data."""
+        self.order.set_state(order)
+        if len(generators) == self.ranks.size:
+            self.generator.set_state(generators[self.ranks.rank])
+        elif self.ranks.size > 1:
+            seed = self.generator.initial_seed()
+            self.generator.manual_seed(derive_seed(seed, "from step", self.step, "of", len(generators)))
 
     def _describe(self) -> str:
         if not self.history:
@@ -148,6 +168,13 @@ class Trainer:
         return " ".join(f"{key}={value:.3g}" for key, value in shown.items()) + "; step"
 
     def _save(self) -> None:
+        """Rank 0 writes, and the others wait for it: who stops after this has something to go on from."""
+        generators = self.ranks.gather(self.generator.get_state())
+        if self.ranks.leads:
+            self._write(generators)
+        self.ranks.wait()
+
+    def _write(self, generators: list[torch.Tensor]) -> None:
         self.state.save(
             {
                 "step": self.step,
@@ -156,7 +183,8 @@ class Trainer:
                 "module": self.module.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "average": self.average,
-                "generator": self.generator.get_state(),
+                "generators": generators,
+                "order": self.order.get_state(),
                 "batches": self.batches.state_dict(),
             }
         )
@@ -169,18 +197,18 @@ class Trainer:
         self.module.load_state_dict(content["module"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.average = content["average"]
-        self.generator.set_state(content["generator"])
+        self._resume_streams(content["generators"], content["order"])
         self.batches.load_state_dict(content["batches"])
         say(f"{self.title}: going on from step {self.step} of {self.settings.steps}")
 
 
 @contextlib.contextmanager
 def _stop_signals():
-    """A list that gets the name of the first SIGTERM or SIGUSR1, so that the loop can stop between two steps."""
-    caught: list[str] = []
+    """A list that gets the numbers of SIGTERM and SIGUSR1 as they come, so that the loop can stop between two steps."""
+    caught: list[int] = []
 
     def note(number, _):
-        caught.append(signal.Signals(number).name)
+        caught.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
