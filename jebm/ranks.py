@@ -123,6 +123,21 @@ class Ranks:
             distributed.gather_object(thing, things)
         return things
 
+    def merged(self, items: Iterable[Any]) -> Iterator[Any]:
+        """The items of all ranks on rank 0, one of each rank in turn; none on the others, which make theirs meanwhile.
+
+        Rank 0 holds one item of each rank at a time.
+        """
+        if self.size == 1:
+            yield from items
+            return
+        items = iter(items)
+        while True:
+            item = next(items, None)
+            if not self.largest(item is not None)[0]:
+                return
+            yield from (one for one in self.collect(item) or () if one is not None)
+
     def follow(self, tensors: Sequence[torch.Tensor]) -> None:
         """Overwrite tensors by those of rank 0."""
         for tensor in tensors if self.size > 1 else ():

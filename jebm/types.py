@@ -12,9 +12,9 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PlainValidator
 
 __all__ = [
-    "Annotated", "Block", "Blocks", "ChainBlocks", "ChainStart", "Count", "Counts", "Digit", "Dropout",
-    "EnergyBlock", "Field", "Fraction", "GreyLevels", "KernelBlock", "LatentSpace", "LayerChoice", "LayerDims",
-    "Literal", "Natural", "NonNegative", "OodSets", "Positive", "Reference", "Resolutions", "Steps",
+    "Annotated", "AssetName", "Block", "Blocks", "ChainBlocks", "ChainStart", "Count", "Counts", "Digit", "Dropout",
+    "EnergyBlock", "Field", "Fraction", "GreyLevels", "InceptionProtocol", "KernelBlock", "LatentSpace", "LayerChoice",
+    "LayerDims", "Literal", "Natural", "NonNegative", "OodSets", "Positive", "Reference", "Resolutions", "Steps",
 ]  # fmt: skip
 
 
@@ -55,6 +55,10 @@ NonNegative = Annotated[_Float, Field(ge=0)]
 Fraction = Annotated[_Float, Field(ge=0, le=1)]
 Reference = Literal["validation", "test"]
 """The split that is held out and measured: ``validation`` while tuning."""
+AssetName = Annotated[str, Field(min_length=1), "asset"]
+"""A file from outside, below assets/; a component is given its path."""
+InceptionProtocol = Literal["clean", "legacy_pytorch", "legacy_tensorflow"]
+"""clean-fid's modes; distances are comparable within one only."""
 LatentSpace = Literal["whitened", "z"]
 ChainStart = Literal["normal", "generator"]
 """N(0, I) in the space of the chain, or draws of the Gaussian hierarchy, mapped into that space."""

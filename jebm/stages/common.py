@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from jebm.data.dataset import Dataset, load_dataset
 from jebm.errors import JebmError
 from jebm.files import sha256, write_csv, write_json
+from jebm.models.feature_space import FeatureSpace
 from jebm.models.hierarchy import Hierarchy
 from jebm.models.priors import Prior, build_prior
-from jebm.plan import HISTORY, PRIOR_WEIGHTS, RECORD, WEIGHTS, Stage, StudyPlan, Variant
+from jebm.plan import HISTORY, PRIOR_WEIGHTS, RECORD, WEIGHTS, Stage, StudyPlan, Variant, asset_paths
 from jebm.ranks import own_device
 from jebm.registry import build
 from jebm.store import read_tensors, write_tensors
@@ -89,12 +89,14 @@ def publish_training(run: Run, weights: dict[str, torch.Tensor], history: list[d
     write_tensors(run.folder / WEIGHTS, weights, header)
 
 
-def build_features(run: Run, data: Dataset) -> nn.Module:
-    """The feature space of the distances, without its weights; offers ``features(x) → (batch, dimensions)``."""
-    return build("features", run.variant.params.features, data.image_shape, data.manifest["classes"])
+def build_features(run: Run, data: Dataset) -> FeatureSpace:
+    """The feature space of the distances, without the weights that were trained for it."""
+    spec = run.variant.params.features
+    spec = spec.model_copy(update={key: str(path) for key, path in asset_paths(spec).items()})
+    return build("features", spec, data.image_shape, data.manifest["classes"])
 
 
-def load_features(run: Run, data: Dataset) -> nn.Module:
+def load_features(run: Run, data: Dataset) -> FeatureSpace:
     """The feature space of the distances."""
     space = build_features(run, data)
     weights, _ = read_tensors(run.variant.features.folder / WEIGHTS)
