@@ -250,7 +250,9 @@ class Base(Section):
                     "an equal share of every batch"
                 )
         if self.draw_samples.count < devices:
-            raise ValueError(f"@compute.devices: is {devices}, more than draw_samples.count ({self.draw_samples.count})")
+            raise ValueError(
+                f"@compute.devices: is {devices}, more than draw_samples.count ({self.draw_samples.count})"
+            )
         return self
 
     @model_validator(mode="after")

@@ -52,7 +52,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
         context = start_processes(
             "jebm",
             sys.executable,
-            {rank: ("-m", "jebm", *arguments) for rank in range(count)},
+            dict.fromkeys(range(count), ("-m", "jebm", *arguments)),
             {rank: _environment(rank, count, store.port) for rank in range(count)},
             DefaultLogsSpecs(folder, {rank: Std.ALL if rank else Std.NONE for rank in range(count)}),
         )

@@ -51,7 +51,13 @@ class Ranks:
         return batch.chunk(self.size)[self.rank]
 
     def part(self, count: int) -> range:
-        """This rank's share of ``count`` things in a row; the shares differ by one at most."""
+        """This rank's share of ``count`` things in a row; the shares differ by one at most.
+
+        Raises:
+            JebmError: there are fewer things than ranks.
+        """
+        if count < self.size:
+            raise JebmError(f"params.yaml: compute.devices: {count} images are too few for {self.size} devices")
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def own(self, stream: torch.Generator) -> torch.Generator:

@@ -30,7 +30,7 @@ def run(job: Run) -> None:
     count, stream = len(own.part(settings.count)), own.own(job.stream("draw"))
     draws = sampler.stream(prior, hierarchy.dimensions, count, stream, Progress(job.title))
     batches = (
-        (decode_images(hierarchy, eps, data.levels).cpu(), eps) for eps in in_batches(draws, settings.batch_size)
+        (decode_images(hierarchy, eps, data.levels).cpu(), eps.cpu()) for eps in in_batches(draws, settings.batch_size)
     )
     wanted = settings.count if settings.keep_latents is None else settings.keep_latents
     kept: list[torch.Tensor] = []
