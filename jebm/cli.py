@@ -188,9 +188,10 @@ def launch_ranks(
     context: typer.Context,
     devices: Annotated[int, typer.Option(min=1, help="How many processes: the job's compute.devices.")],
 ):
-    """Run a verb as several processes that share its work, each on a device of its own: `jebm launch --devices 2 VERB …`.
+    """Run a verb as several processes that share its work, each on a device of its own.
 
-    The verbs do this by themselves when compute.devices says so; the workflow's rules say it for all to see.
+    For instance `jebm launch --devices 2 train-prior …`. The verbs do this by themselves when compute.devices says so;
+    the workflow's rules say it for all to see.
     """
     if forked:
         raise NeedsOwnProcess

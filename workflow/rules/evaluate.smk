@@ -9,10 +9,14 @@ rule reference_statistics:
         "logs/reference_statistics/{id}.log",
     conda:
         "../envs/jebm.yaml"
+    threads: cores("reference")
+    resources:
+        gpu=gpus("reference"),
     params:
         study=named("reference"),
+        launcher=launcher("reference"),
     shell:
-        "jebm reference-statistics {params.study} --id {wildcards.id} > {log} 2>&1"
+        "{params.launcher} reference-statistics {params.study} --id {wildcards.id} > {log} 2>&1"
 
 
 rule evaluate_samples:
@@ -26,10 +30,14 @@ rule evaluate_samples:
         "logs/evaluate_samples/{id}-seed{seed}.log",
     conda:
         "../envs/jebm.yaml"
+    threads: cores("sample-metrics")
+    resources:
+        gpu=gpus("sample-metrics"),
     params:
         study=named("sample-metrics"),
+        launcher=launcher("sample-metrics"),
     shell:
-        "jebm evaluate-samples {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
+        "{params.launcher} evaluate-samples {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
 
 
 rule evaluate_floor:
@@ -43,10 +51,14 @@ rule evaluate_floor:
         "logs/evaluate_floor/{id}.log",
     conda:
         "../envs/jebm.yaml"
+    threads: cores("floor")
+    resources:
+        gpu=gpus("floor"),
     params:
         study=named("floor"),
+        launcher=launcher("floor"),
     shell:
-        "jebm evaluate-floor {params.study} --id {wildcards.id} > {log} 2>&1"
+        "{params.launcher} evaluate-floor {params.study} --id {wildcards.id} > {log} 2>&1"
 
 
 rule evaluate_density:
@@ -61,6 +73,9 @@ rule evaluate_density:
         "logs/evaluate_density/{id}-seed{seed}.log",
     conda:
         "../envs/jebm.yaml"
+    threads: cores("density-metrics")
+    resources:
+        gpu=gpus("density-metrics"),
     params:
         study=named("density-metrics"),
     shell:
@@ -79,6 +94,9 @@ rule evaluate:
         "logs/evaluate/{id}-seed{seed}.log",
     conda:
         "../envs/jebm.yaml"
+    threads: cores("evaluation")
+    resources:
+        gpu=gpus("evaluation"),
     params:
         study=named("evaluation"),
     shell:
