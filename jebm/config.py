@@ -26,7 +26,7 @@ from jebm.registry import (
     Section,
     schema,
 )
-from jebm.types import Count, Fraction, Natural, NonNegative, Positive
+from jebm.types import Betas, ChainStart, Count, Fraction, LatentSpace, Natural, NonNegative, Positive
 
 PARAMS = Path("params.yaml")
 
@@ -63,11 +63,16 @@ class Compute(Section):
 
 
 class Optimisation(Section):
-    """AdamW and the loop around it, common to all that is trained by gradient."""
+    """The optimiser and the loop around it, common to all that is trained by gradient."""
 
     steps: Count
     batch_size: Count
     learning_rate: Positive
+    optimizer: Literal["adamw", "adam", "adamax"] = "adamw"
+    """Weight decay is decoupled in ``adamw``, an L2 term of the gradient in ``adam`` and ``adamax``."""
+    betas: Betas = [0.9, 0.999]
+    """Decay per step of the averages of the gradient and of its square (``adamax``: of its size)."""
+    epsilon: Positive = 1e-8
     weight_decay: NonNegative = 0.0
     warmup_steps: Natural = 0
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -78,19 +83,40 @@ class Optimisation(Section):
     ema: Annotated[NonNegative, Field(lt=1)] = 0.0
     """Decay per step of the exponential moving average that is published; 0 publishes the last weights."""
     log_every: Count = 50
+    skip_non_finite: Natural = 0
+    """How many steps in a row may be skipped because a loss, a gradient or a value of the history is not finite. A
+    skipped step counts as one of ``steps``. 0 stops at the first one."""
+    skip_gradient_norm: NonNegative = 0.0
+    """A step whose gradient norm, before clipping, exceeds this is skipped too; 0 sets no limit."""
+    skip_share: Fraction = 0.1
+    """Training stops when more than this share of the last 100 steps were skipped."""
+
+    @model_validator(mode="after")
+    def _large_gradients_can_be_skipped(self):
+        if self.skip_gradient_norm and not self.skip_non_finite:
+            raise ValueError("@skip_gradient_norm: needs skip_non_finite, the steps in a row that may be skipped")
+        return self
 
 
 class TrainBackbone(Optimisation):
     kl_warmup: Annotated[list[Annotated[list[Fraction], Field(min_length=2, max_length=2)]], Field(min_length=1)]
     """For each layer, bottom first: [start, end] of the ramp of its KL weight from 0 to 1, as fractions of steps. One
     entry serves all layers."""
-    kl_balance: bool = False
-    """During the warm-up, weigh each layer's KL by how busy the layer is."""
+    kl_floor: Fraction = 0.0
+    """The least KL weight during the warm-up."""
+    kl_balance: bool | Literal["scale"] = False
+    """During the warm-up, weigh each layer's KL by how busy the layer is: for its dimensions (``true``), or for the
+    size of its maps and the number of layers that share their scale (``scale``: NVAE's)."""
 
 
 class TrainingChain(Section):
     kernel: schema("kernel")
     steps: Count
+    space: LatentSpace = "whitened"
+    """Where the chain runs: on ε, or on z = T(ε), all layers at once (the paper's joint training). In ``z`` unadjusted
+    Langevin of step s is stable only while every σ_i > s/2: choose the backbone's floor of σ accordingly."""
+    start: ChainStart = "normal"
+    """N(0, I) in that space, every layer on its own, or draws of the Gaussian hierarchy."""
 
 
 class TrainPrior(Optimisation):
@@ -100,6 +126,8 @@ class TrainPrior(Optimisation):
     may_diverge: bool = False
     """Publish the last finite weights and the step of the divergence instead of failing: for a variant that is there
     to show divergence."""
+    energy_l2: NonNegative = 0.0
+    """Weight of E[f(z⁺)²] + E[f(z⁻)²] in the loss, which keeps the energies small (Du and Mordatch, 2019)."""
 
 
 class TrainJoint(Optimisation):
@@ -120,7 +148,11 @@ class TrainJoint(Optimisation):
     posterior_chain: TrainingChain | None = None
     """The chain that draws the positives, for ``mcmc``."""
     posterior_start: Literal["prior", "network"] = "prior"
-    """Where that chain starts: N(0, I) in whitened space (the paper), or a draw of the inference network."""
+    """Where that chain starts: as its ``start`` says, or at a draw of the inference network."""
+    energy_l2: NonNegative = 0.0
+    """As in ``train_prior``; it acts on the energies alone."""
+    may_diverge: bool = False
+    """As in ``train_prior``."""
 
     @model_validator(mode="after")
     def _chain_fits_the_method(self):
@@ -128,6 +160,10 @@ class TrainJoint(Optimisation):
             raise ValueError("@posterior_chain: is needed by the method 'mcmc', and by no other")
         if self.method != "mcmc" and self.posterior_start != "prior":
             raise ValueError("@posterior_start: only the method 'mcmc' has a posterior chain to start")
+        if self.posterior_chain is not None and self.posterior_chain.space == "whitened-biased":
+            raise ValueError("@posterior_chain.space: 'whitened-biased' is a density of priors; the posterior has none")
+        if self.posterior_start == "network" and self.posterior_chain.start != "normal":
+            raise ValueError("@posterior_chain.start: the chain starts at the network, as 'posterior_start' says")
         return self
 
 
@@ -232,12 +268,40 @@ class Base(Section):
             raise ValueError(
                 f"@prior.energy.layers: is {chosen}; allowed are 'all' or different numbers from 1 (bottom) to {layers}"
             )
+        terms = layers if chosen == "all" else len(chosen)
+        for key in ("hidden", "depth"):
+            numbers = getattr(getattr(self.prior, "energy", None), key, 1)
+            if isinstance(numbers, list) and len(numbers) != terms:
+                raise ValueError(
+                    f"@prior.energy.{key}: has {len(numbers)} entries, but {terms} layers have an energy; "
+                    "give one number for all, or one for each of them, bottom first"
+                )
+        for where, chain in self._chains():
+            space = getattr(chain, "space", "whitened")
+            if space == "z" and chain.kernel.name == "pcnl":
+                raise ValueError(f"@{where}.space: 'z' needs a 'langevin' kernel")
+            if space != "whitened" and self.prior.name != "ebm":
+                raise ValueError(f"@{where}.space: '{space}' needs the prior 'ebm'")
         for label, block in self.evaluations.items():
             for name, chain in getattr(block, "chains", {}).items() if block.name == "chains" else ():
-                if chain.space == "z" and (chain.kernel.name == "pcnl" or not hasattr(self.prior, "energy")):
-                    need = "a 'langevin' kernel" if chain.kernel.name == "pcnl" else "a prior with an energy"
-                    raise ValueError(f"@evaluations.{label}.chains.{name}.space: 'z' needs {need}")
+                key = f"@evaluations.{label}.chains.{name}.space: '{chain.space}'"
+                if chain.space == "z" and chain.kernel.name == "pcnl":
+                    raise ValueError(f"{key} needs a 'langevin' kernel")
+                if chain.space != "whitened" and not hasattr(self.prior, "energy"):
+                    raise ValueError(f"{key} needs a prior with an energy")
         return self
+
+    def _chains(self) -> list[tuple[str, Section]]:
+        """The chains of training and sampling that are used, by their keys."""
+        chains = {
+            "draw_samples.sampler": self.draw_samples.sampler if self.draw_samples.sampler.name == "chain" else None
+        }
+        if self.train_joint:
+            chains["train_joint.chain"] = self.train_joint.chain
+            chains["train_joint.posterior_chain"] = self.train_joint.posterior_chain
+        else:
+            chains["train_prior.chain"] = self.train_prior.chain
+        return [(key, chain) for key, chain in chains.items() if chain is not None]
 
     @model_validator(mode="after")
     def _batches_can_be_shared(self):
@@ -339,6 +403,11 @@ class Study(Section):
                 if variant not in self.variants:
                     raise ValueError(f"@{where}: '{variant}' is no variant;{near(variant, self.variants)}")
         for name, variants in self.figures.items():
+            wanted = {kind.partition(":")[2] for kind in FIGURES[name][1] if kind.startswith("evaluation:")}
+            for variant in variants:
+                has = {block.name for block in self.variants[variant].evaluations.values()}
+                if missing := wanted - has:
+                    raise ValueError(f"@figures.{name}: '{variant}' has no evaluation '{missing.pop()}' to show")
             for variant in variants if "density-metrics" in FIGURES[name][1] else []:
                 if self.variants[variant].prior.name in SEQUENTIAL_PRIORS:
                     raise ValueError(f"@figures.{name}: '{variant}' has no density that can be evaluated, nor shown")

@@ -12,9 +12,11 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PlainValidator
 
 __all__ = [
-    "Annotated", "AssetName", "Block", "Blocks", "ChainBlocks", "ChainStart", "Count", "Counts", "Digit", "Dropout",
-    "EnergyBlock", "Field", "Fraction", "GreyLevels", "InceptionProtocol", "KernelBlock", "LatentSpace", "LayerChoice",
-    "LayerDims", "Literal", "Natural", "NonNegative", "OodSets", "Positive", "Reference", "Resolutions", "Steps",
+    "Activation", "Annotated", "AssetName", "Betas", "Block", "Blocks", "CellArchitecture", "ChainBlocks",
+    "ChainStart", "Count", "Counts", "Digit", "Dropout", "EnergyBlock", "EnergyStart", "Field", "Fraction",
+    "GreyLevels", "InceptionProtocol", "KernelBlock", "LatentSpace", "LayerChoice", "LayerDepth", "LayerDims",
+    "LayerWidth", "LikelihoodBlock", "Literal", "LogSigma", "Natural", "NonNegative", "OodSets", "OptionalLikelihood",
+    "PixelHead", "Positive", "Reference", "Resolutions", "Steps",
 ]  # fmt: skip
 
 
@@ -22,6 +24,8 @@ class Block(NamedTuple):
     """Stands in an annotation for a nested ``{name: …, …}`` block: any registered component of that kind."""
 
     kind: str
+    optional: bool = False
+    """Whether the block may also be null."""
 
 
 class Blocks(NamedTuple):
@@ -33,6 +37,8 @@ class Blocks(NamedTuple):
 
 EnergyBlock = Block("energy")
 KernelBlock = Block("kernel")
+LikelihoodBlock = Block("likelihood")
+OptionalLikelihood = Block("likelihood", optional=True)
 ChainBlocks = Blocks("jebm.evaluations.chains:ChainSetup")
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
@@ -53,15 +59,22 @@ Steps = Annotated[list[Natural], Field(min_length=1)]
 Positive = Annotated[_Float, Field(gt=0)]
 NonNegative = Annotated[_Float, Field(ge=0)]
 Fraction = Annotated[_Float, Field(ge=0, le=1)]
+Betas = Annotated[list[Annotated[_Float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
+"""Decays per step of two running averages."""
 Reference = Literal["validation", "test"]
 """The split that is held out and measured: ``validation`` while tuning."""
 AssetName = Annotated[str, Field(min_length=1), "asset"]
 """A file from outside, below assets/; a component is given its path."""
 InceptionProtocol = Literal["clean", "legacy_pytorch", "legacy_tensorflow"]
 """clean-fid's modes; distances are comparable within one only."""
-LatentSpace = Literal["whitened", "z"]
+LatentSpace = Literal["whitened", "z", "whitened-biased"]
+"""Where a chain runs and on which density; the last one is none of the joint prior's, and is there to be compared."""
 ChainStart = Literal["normal", "generator"]
 """N(0, I) in the space of the chain, or draws of the Gaussian hierarchy, mapped into that space."""
+Activation = Literal["silu", "leaky-relu"]
+"""Of hidden units; the leaky one has a slope of 0.2 below zero."""
+EnergyStart = Literal["zero", "random"]
+"""Whether an energy starts at f = 0, the Gaussian hierarchy, or with a random output layer as well."""
 Dropout = Annotated[_Float, Field(ge=0, lt=1)]
 LayerDims = Annotated[list[Count], Field(min_length=1)]
 """Latent dimensions of each layer, bottom first."""
@@ -93,3 +106,29 @@ def _resolutions(value):
 
 Resolutions = Annotated[list[int], PlainValidator(_resolutions)]
 """Height and width of the feature maps at each scale, the finest first."""
+
+
+def _per_layer(least: int):
+    """One whole number for all layers, or a list of one a layer, under one message."""
+
+    def check(value):
+        numbers = value if isinstance(value, list) else [value]
+        if not numbers or not all(type(i) is int and i >= least for i in numbers):
+            raise ValueError(f"must be a whole number from {least}, or a list of one for each layer, bottom first")
+        return value
+
+    return PlainValidator(check)
+
+
+LayerWidth = Annotated[int | list[int], _per_layer(1)]
+"""Hidden units: one number for the networks of all layers, or one for each, bottom first."""
+LayerDepth = Annotated[int | list[int], _per_layer(0)]
+"""Hidden layers: one number for the networks of all layers, or one for each, bottom first."""
+LogSigma = Annotated[_Float, Field(ge=-5, le=5)]
+PixelHead = Literal["bernoulli", "gaussian", "logistic-mixture"]
+"""What p(x | z) is; see ``jebm.models.nvae.heads``."""
+CellArchitecture = Literal[
+    "res_mbconv", "res_elu", "res_bnelu", "res_bnswish", "mbconv_sep", "mbconv_sep11", "res53_mbconv", "res35_mbconv",
+    "res55_mbconv", "mbconv_res", "mbconv_den",
+]  # fmt: skip
+"""Sets of operations; see ``jebm.models.nvae.architectures``."""

@@ -56,6 +56,10 @@ class Hierarchy(nn.Module, ABC):
     latent_shapes: tuple[tuple[int, ...], ...]
     """Shape of each layer without the batch, bottom first."""
     image_shape: tuple[int, ...]
+    levels: int | None = None
+    """The integer levels on which p(x | z) puts its mass, or None where it is a density."""
+    sigma_floor: float = 0.0
+    """No σ_i(z_{>i}) is below this."""
 
     @property
     def context_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -133,6 +137,16 @@ class Hierarchy(nn.Module, ABC):
     def transform(self, eps: Latents) -> Latents:
         """z = T(ε)."""
         return self.top_down(eps).z
+
+    def whiten(self, z: Latents) -> Latents:
+        """ε = T⁻¹(z). Every layer is affine in its own noise, so two passes tell its mean and its scale."""
+        above, eps = START, []
+        for layer in reversed(z):
+            zero = torch.zeros_like(layer)
+            mean = self.descend(above, zero).z[0]
+            eps.insert(0, (layer - mean) / (self.descend(above, zero + 1).z[0] - mean))
+            above = self.descend(above, eps[0])
+        return tuple(eps)
 
     def log_prob(self, z: Latents) -> torch.Tensor:
         """log p(z) of the Gaussian hierarchy, (batch,), nats."""

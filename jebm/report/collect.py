@@ -47,7 +47,7 @@ def _timings(plan: StudyPlan) -> list[dict]:
     rows = []
     for variant, seed, kind, path in plan.record_files():
         record = read_json(path)
-        for key in ("seconds", "parameters", "diverged_at"):
+        for key in ("seconds", "parameters", "diverged_at", "skipped"):
             if key in record:
                 rows.append({"variant": variant, "seed": seed, "metric": f"{key}_{kind}", "value": record[key]})
     for variant, record in _records(plan):

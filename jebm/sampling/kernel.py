@@ -28,6 +28,10 @@ class Kernel(ABC):
     def log_ratio(self, old: State, new: State) -> torch.Tensor:
         """log π(new) q(new → old) − log π(old) q(old → new), (batch,)."""
 
+    def variance_on_normal(self, steps: int) -> float:
+        """Variance of a coordinate after ``steps`` on N(0, 1), from N(0, 1): 1 for kernels that leave it invariant."""
+        return 1.0
+
     def step(self, target: Target, state: State, generator: torch.Generator) -> tuple[State, torch.Tensor]:
         """The next state and which proposals were accepted, (batch,) bool.
 

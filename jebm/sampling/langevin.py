@@ -26,6 +26,15 @@ class Langevin(Kernel):
     def propose_mean(self, state: State) -> torch.Tensor:
         return state.x + 0.5 * self.step_size**2 * state.gradient
 
+    def variance_on_normal(self, steps: int) -> float:
+        """Without the test v' = (1 − s²/2)² v + s², from 1, which tends to 1/(1 − s²/4)."""
+        if self.adjusted:
+            return 1.0
+        variance = 1.0
+        for _ in range(steps):
+            variance = (1 - self.step_size**2 / 2) ** 2 * variance + self.step_size**2
+        return variance
+
     def log_ratio(self, old: State, new: State) -> torch.Tensor:
         backward = (old.x - self.propose_mean(new)).square().sum(1)
         forward = (new.x - self.propose_mean(old)).square().sum(1)

@@ -4,6 +4,9 @@ Whitened space, ε: log p(ε) = f(T(ε)) + log N(ε; 0, I). Latent space, z = T(
 densities are each other's image under T; what differs is their shape, and with it the step size that a chain bears.
 Unadjusted Langevin on z_i | z_{>i} is stable only while s < 2 σ_i, and less where the mean of z_i follows z_{>i}
 steeply; in whitened space s < 2 is enough for the Gaussian part.
+
+A third one, ``whitened-biased``, is there to be compared with: ε under f(T(ε)) + log p_β(T(ε)), which is no image of
+the joint prior.
 """
 
 from abc import ABC, abstractmethod
@@ -11,8 +14,9 @@ from abc import ABC, abstractmethod
 import torch
 
 from jebm.errors import JebmError
-from jebm.models.hierarchy import Hierarchy, TopDown, flatten
+from jebm.models.hierarchy import Hierarchy, Latents, TopDown, flatten, standard_normal_log_prob
 from jebm.models.priors import JointPrior, Prior
+from jebm.sampling.posterior import posterior_target
 from jebm.sampling.target import Target
 from jebm.types import ChainStart
 
@@ -39,6 +43,23 @@ class Space(ABC):
     def tilt(self, x: torch.Tensor) -> torch.Tensor:
         """f at x, (batch,), nats; a *negative* energy, the same function in every space."""
 
+    @abstractmethod
+    def posterior(self, images: torch.Tensor) -> Target:
+        """The density of x given images (batch, *image_shape), a chain each; its value is the log joint density of
+        images and x, up to the prior's log Z."""
+
+    def latents(self, x: torch.Tensor) -> Latents:
+        """The z that x stands for."""
+        return self.top_down(x).z
+
+    @abstractmethod
+    def enter(self, eps: torch.Tensor) -> torch.Tensor:
+        """The x of flat ε."""
+
+    @abstractmethod
+    def whiten(self, x: torch.Tensor) -> torch.Tensor:
+        """The flat ε of x."""
+
     def _normal(self, count: int, generator: torch.Generator) -> torch.Tensor:
         return torch.randn(count, self.hierarchy.dimensions, generator=generator, device=generator.device)
 
@@ -58,6 +79,43 @@ class Whitened(Space):
     def tilt(self, x: torch.Tensor) -> torch.Tensor:
         return self.prior.tilt(x)
 
+    def posterior(self, images: torch.Tensor) -> Target:
+        return posterior_target(self.hierarchy, self.prior, images)
+
+    def enter(self, eps: torch.Tensor) -> torch.Tensor:
+        return eps
+
+    def whiten(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+class WhitenedBiased(Whitened):
+    """x = ε under f(T(ε)) + log p_β(T(ε)): what published two-stage code samples, for comparison only.
+
+    It is biased because a density moves with its coordinates: p(z) at z = T(ε) is the density of z, and that of ε is
+    p(T(ε)) |det ∂T/∂ε| = exp(f(T(ε))) N(ε; 0, I) / Z, the determinant Π σ_i being what turns log p_β(T(ε)) into
+    log N(ε; 0, I). Without it the chain sees an extra −Σ_i log σ_i(z_{>i}) and drifts to where the backbone is sure of
+    itself: with f = 0 and z_1 | z_2 ~ N(0, e^{2 z_2}) the mean of z_2 goes to −1.
+
+    A step costs a second top-down pass, for log p_β.
+
+    Raises:
+        JebmError: the prior has a tilt that is known in ε alone.
+    """
+
+    def __init__(self, hierarchy: Hierarchy, prior: Prior):
+        _refuse_known_in_eps("whitened-biased", prior)
+        super().__init__(hierarchy, prior)
+
+    def target(self) -> Target:
+        return Target(self._biased_tilt)
+
+    def _biased_tilt(self, eps: torch.Tensor) -> torch.Tensor:
+        """f(T(ε)) + log p_β(T(ε)) − log N(ε; 0, I) = f(T(ε)) − Σ_i log σ_i, (batch,), nats."""
+        top = self.hierarchy.top_down_flat(eps)
+        _, log_p = self.hierarchy.condition(top.z)
+        return self.prior.tilt_after(eps, top) + log_p.sum(1) - standard_normal_log_prob(eps)
+
 
 class Latent(Space):
     """x = z, all layers side by side, bottom first. Priors whose tilt is an energy of the top-down pass.
@@ -67,11 +125,7 @@ class Latent(Space):
     """
 
     def __init__(self, hierarchy: Hierarchy, prior: Prior):
-        if not isinstance(prior, JointPrior):
-            raise JebmError(
-                f"params.yaml: evaluations: a chain in the space 'z' needs a prior with an energy of z; "
-                f"{type(prior).__name__} is known in whitened space only: give it space: whitened"
-            )
+        _refuse_known_in_eps("z", prior)
         super().__init__(hierarchy, prior)
 
     def target(self) -> Target:
@@ -83,7 +137,7 @@ class Latent(Space):
 
     def start(self, kind: ChainStart, count: int, generator: torch.Generator) -> torch.Tensor:
         noise = self._normal(count, generator)
-        return flatten(self.hierarchy.top_down_flat(noise).z) if kind == "generator" else noise
+        return self.enter(noise) if kind == "generator" else noise
 
     def top_down(self, x: torch.Tensor) -> TopDown:
         return self.hierarchy.condition(self.hierarchy.split(x))[0]
@@ -91,5 +145,29 @@ class Latent(Space):
     def tilt(self, x: torch.Tensor) -> torch.Tensor:
         return self.prior.energy(self.top_down(x))
 
+    def posterior(self, images: torch.Tensor) -> Target:
+        def log_joint(x: torch.Tensor) -> torch.Tensor:
+            top, log_p = self.hierarchy.condition(self.hierarchy.split(x))
+            return self.hierarchy.decode(top).log_prob(images) + self.prior.energy(top) + log_p.sum(1)
 
-SPACES: dict[str, type[Space]] = {"whitened": Whitened, "z": Latent}
+        return Target(log_joint, gaussian_base=False)
+
+    def latents(self, x: torch.Tensor) -> Latents:
+        return self.hierarchy.split(x)
+
+    def enter(self, eps: torch.Tensor) -> torch.Tensor:
+        return flatten(self.hierarchy.top_down_flat(eps).z)
+
+    def whiten(self, x: torch.Tensor) -> torch.Tensor:
+        return flatten(self.hierarchy.whiten(self.hierarchy.split(x)))
+
+
+def _refuse_known_in_eps(space: str, prior: Prior) -> None:
+    if not isinstance(prior, JointPrior):
+        raise JebmError(
+            f"params.yaml: a chain in the space '{space}' needs a prior with an energy of z; "
+            f"{type(prior).__name__} is known in whitened space only: give it space: whitened"
+        )
+
+
+SPACES: dict[str, type[Space]] = {"whitened": Whitened, "whitened-biased": WhitenedBiased, "z": Latent}

@@ -37,7 +37,7 @@ def run(job: Run) -> dict:
     trainer.run()
     with torch.no_grad():
         accuracy = {f"{split}_accuracy": _accuracy(features, data, split) for split in ("validation", "test")}
-    publish_training(job, features.state_dict(), trainer.history, {"seconds": round(trainer.seconds, 1), **accuracy})
+    publish_training(job, features.state_dict(), trainer.history, {**trainer.facts, **accuracy})
     return {"seconds": trainer.seconds}
 
 

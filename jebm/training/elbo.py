@@ -6,7 +6,7 @@ from jebm.config import TrainBackbone
 from jebm.models.hierarchy import Hierarchy
 from jebm.ranks import ranks
 from jebm.training.loop import Loss
-from jebm.training.schedules import kl_balance, kl_weights, layer_ramps
+from jebm.training.schedules import kl_balance, kl_weights, layer_ramps, layer_sizes, scale_balance
 
 
 def elbo_loss(hierarchy: Hierarchy, pixels: torch.Tensor, settings: TrainBackbone, generator: torch.Generator) -> Loss:
@@ -18,16 +18,18 @@ def elbo_loss(hierarchy: Hierarchy, pixels: torch.Tensor, settings: TrainBackbon
     """
     ramps = layer_ramps(settings.kl_warmup, hierarchy.layers)
     dims = torch.tensor(hierarchy.layer_dims, dtype=pixels.dtype, device=pixels.device)
+    sizes = layer_sizes(hierarchy.latent_shapes).to(dims)
 
     def loss(step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         x = pixels[batch]
         posterior = hierarchy.infer(x, generator)
         log_px = hierarchy.decode(posterior.top).log_prob(x).mean()
         kl = posterior.kl.mean(0)
-        weights = kl_weights(step, settings.steps, ramps).to(kl)
+        weights = kl_weights(step, settings.steps, ramps, settings.kl_floor).to(kl)
         if settings.kl_balance and weights.min() < 1:
-            (balanced,) = ranks().average([kl.detach().clone()])
-            weights = weights * kl_balance(balanced, dims)
+            absolute, signed = ranks().average([posterior.kl.detach().abs().mean(0), kl.detach().clone()])
+            by_scale = settings.kl_balance == "scale"
+            weights = weights * (scale_balance(absolute, sizes) if by_scale else kl_balance(signed, dims))
         total = -log_px + (weights * kl).sum()
         scalars = {"log_px": log_px, "elbo": log_px - kl.sum()}
         return total, scalars | {f"kl_z{i + 1}": value for i, value in enumerate(kl)}

@@ -4,8 +4,9 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -16,23 +17,29 @@ from jebm.progress import Progress, say
 from jebm.ranks import ranks
 from jebm.streams import derive_seed
 from jebm.training.batches import EpochSampler
+from jebm.training.optimisers import ParameterGroup, build_optimizer
 from jebm.training.schedules import learning_rate
+from jebm.training.skipping import SkipPolicy
 from jebm.training.state import StateFile
 
 Loss = Callable[[int, torch.Tensor], tuple[torch.Tensor, dict[str, torch.Tensor]]]
 """(step, indices of a batch) → the loss to descend, and scalars for the history."""
 
 
-class ParameterGroup(NamedTuple):
-    """Parameters with a learning rate (the peak of the schedule) and a weight decay of their own."""
+class Stateful(Protocol):
+    """What a loss keeps from step to step."""
 
-    parameters: list[nn.Parameter]
-    learning_rate: float
-    weight_decay: float
+    def state_dict(self) -> dict: ...
+
+    def load_state_dict(self, state: dict) -> None: ...
 
 
 class Trainer:
-    """Minimises a loss over the parameters of one module with AdamW.
+    """Minimises a loss over the parameters of one module.
+
+    A step whose values are not finite stops the run, or is skipped as the settings allow: then nothing of it remains,
+    neither in the weights and their average nor in the module's buffers and what is carried, but the random numbers
+    that it used are gone.
 
     Args:
         module: what is trained.
@@ -45,7 +52,10 @@ class Trainer:
         checkpoint_seconds: how often.
         title: names the run in progress lines and errors.
         groups: the module's parameters in groups; none makes one of all, with the settings' rate and decay.
-        limit: a loss larger than this, in size, is a divergence even while it is finite.
+        limit: a value of ``watched`` larger than this, in size, is a divergence even while it is finite; it is never
+            skipped.
+        watched: ``loss``, or one of the scalars for the history.
+        carried: what the loss keeps from step to step, by name; saved and resumed with the rest.
     """
 
     def __init__(
@@ -60,20 +70,25 @@ class Trainer:
         title: str,
         groups: Sequence[ParameterGroup] = (),
         limit: float = math.inf,
+        watched: str = "loss",
+        carried: Mapping[str, Stateful] = MappingProxyType({}),
     ):
         self.module, self.loss, self.settings, self.generator = module, loss, settings, generator
-        self.state, self.checkpoint_seconds, self.title, self.limit = state, checkpoint_seconds, title, limit
+        self.state, self.checkpoint_seconds, self.title = state, checkpoint_seconds, title
+        self.limit, self.watched = limit, watched
         one = ParameterGroup(list(module.parameters()), settings.learning_rate, settings.weight_decay)
         self.groups = list(groups) or [one]
         self.parameters = [parameter for group in self.groups for parameter in group.parameters]
         self.ranks = ranks()
         self.order = self.ranks.split(generator)
         self.batches = EpochSampler(data_count, settings.batch_size, self.order)
-        self.optimizer = torch.optim.AdamW(
-            [{"params": g.parameters, "lr": g.learning_rate, "weight_decay": g.weight_decay} for g in self.groups],
-            foreach=True,
-        )
-        self.average = [p.detach().clone() for p in self.parameters] if settings.ema else []
+        self.optimizer = build_optimizer(self.groups, settings)
+        self.carried, self.skips = dict(carried), SkipPolicy(settings)
+        self.buffers = list(module.buffers())
+        self.statistics = list(_running_statistics(module))
+        # Running statistics belong to the weights: those that are published with averaged weights are averaged too.
+        self.averaged = [*self.parameters, *(b for b in self.buffers if b.is_floating_point())]
+        self.average = [tensor.detach().clone() for tensor in self.averaged] if settings.ema else []
         self.step, self.history, self.seconds = 0, [], 0.0
 
     def run(self) -> None:
@@ -86,6 +101,7 @@ class Trainer:
         """
         self._resume()
         self.ranks.follow([*self.module.parameters(), *self.module.buffers()])
+        self.module.train()
         progress = Progress(self.title)
         with _stop_signals() as stop:
             saved = started = time.monotonic()
@@ -108,47 +124,65 @@ class Trainer:
         self._save()
         self.use_average()
 
+    @property
+    def facts(self) -> dict:
+        """For the record: the seconds, and how many steps were skipped where some may be."""
+        skipped = {"skipped": self.skips.total} if self.skips.active else {}
+        return {"seconds": round(self.seconds, 1), **skipped}
+
     @torch.no_grad()
     def use_average(self) -> None:
         """Leave the average, if there is one, in the module: what is published."""
-        for parameter, average in zip(self.parameters if self.average else [], self.average, strict=True):
-            parameter.copy_(average)
+        for tensor, average in zip(self.averaged if self.average else [], self.average, strict=True):
+            tensor.copy_(average)
 
     def _advance(self) -> None:
         for group, own in zip(self.optimizer.param_groups, self.groups, strict=True):
             group["lr"] = learning_rate(self.step, self.settings, own.learning_rate)
         random_before = self.generator.get_state(), self.order.get_state(), self.batches.state_dict()
+        kept_before = self._kept()
         loss, scalars = self.loss(self.step, self.ranks.share(self.batches.next()))
         self.optimizer.zero_grad()
         loss.backward()
         self.ranks.average_gradients(self.parameters)
+        self.ranks.average(self.statistics)
         limit = self.settings.clip_gradient_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.parameters, limit)
         row = {key: value.detach() for key, value in {"loss": loss, **scalars, "gradient_norm": norm}.items()}
         row = self.ranks.means(row)
-        self._check_finite(row, random_before)
-        self.optimizer.step()
-        if self.average:
-            torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - self.settings.ema)
+        if self._passes(row, random_before, kept_before):
+            self.optimizer.step()
+            if self.average:
+                torch._foreach_lerp_(self.average, [t.detach() for t in self.averaged], 1 - self.settings.ema)
         self.step += 1
         if self.step % self.settings.log_every == 0 or self.step == self.settings.steps:
-            self.history.append({"step": self.step, **{key: float(value) for key, value in row.items()}})
+            self._log(row)
 
-    def _check_finite(self, row: dict[str, torch.Tensor], random_before: tuple[Any, Any, dict]) -> None:
-        values = torch.stack([value.float() for value in row.values()])
-        wrong = ~torch.isfinite(values)
-        wrong[0] |= values[0].abs() > self.limit
-        if not wrong.any():
-            return
-        bad = [f"{name} is {float(values[i]):.4g}" for i, name in enumerate(row) if wrong[i]]
+    def _passes(self, row: dict[str, torch.Tensor], random_before: tuple[Any, Any, dict], kept_before: tuple) -> bool:
+        """Whether the step may be taken; False skips it, and a step that can't be skipped stops the run."""
+        values = dict(zip(row, torch.stack([value.float() for value in row.values()]).tolist(), strict=True))
+        faults = self.skips.faults(values)
+        watched = values[self.watched]
+        diverged = math.isfinite(watched) and abs(watched) > self.limit
+        if not faults and not diverged:
+            self.skips.taken()
+            return True
+        self._put_back(kept_before)
+        refusal = self.skips.refusal(self.step + 1)
+        if self.skips.active and not refusal and not diverged:
+            self.skips.skip(self.step + 1)
+            say(f"{self.title}: step {self.step + 1} skipped: {', '.join(faults)} ({self.skips.total} skipped so far)")
+            return False
         # The optimiser has not stepped: what is in memory is still the last good state.
         self.generator.set_state(random_before[0])
         self.order.set_state(random_before[1])
         self.batches.load_state_dict(random_before[2])
         self._save()
+        bad = faults if not diverged else [f"{self.watched} is {watched:.4g}", *faults]
         raise DivergedError(
             f"{self.title}: {', '.join(bad)} at step {self.step + 1} of {self.settings.steps}; stopped before the "
-            f"optimiser stepped. Last good checkpoint: {self.state.path} (step {self.step}). "
+            f"optimiser stepped{f'; {refusal}' if refusal and not diverged else ''}. "
+            f"Last good checkpoint: {self.state.path} (step {self.step}). "
             "Lower the learning rate or the step size of the chain in params.yaml"
         )
 
@@ -161,10 +195,31 @@ class Trainer:
             seed = self.generator.initial_seed()
             self.generator.manual_seed(derive_seed(seed, "from step", self.step, "of", len(generators)))
 
+    def _kept(self) -> tuple[list[torch.Tensor], dict[str, dict]]:
+        """What a step changes before it is known to be finite: buffers, and the state of what is carried."""
+        return [b.clone() for b in self.buffers], {key: part.state_dict() for key, part in self.carried.items()}
+
+    @torch.no_grad()
+    def _put_back(self, kept: tuple[list[torch.Tensor], dict[str, dict]]) -> None:
+        for buffer, before in zip(self.buffers, kept[0], strict=True):
+            buffer.copy_(before)
+        for key, part in self.carried.items():
+            part.load_state_dict(kept[1][key])
+
+    def _log(self, row: dict[str, torch.Tensor]) -> None:
+        """A row of the history; of a step that was skipped, what was finite."""
+        values = {key: float(value) for key, value in row.items()}
+        if self.skips.active:
+            finite = {key: value for key, value in values.items() if math.isfinite(value)}
+            values = {**finite, "skipped": self.skips.total}
+        self.history.append({"step": self.step, **values})
+
     def _describe(self) -> str:
         if not self.history:
             return "step"
         shown = {key: value for key, value in self.history[-1].items() if key != "step"}
+        if self.skips.active:
+            shown["skipped"] = self.skips.total
         return " ".join(f"{key}={value:.3g}" for key, value in shown.items()) + "; step"
 
     def _save(self) -> None:
@@ -186,6 +241,8 @@ class Trainer:
                 "generators": generators,
                 "order": self.order.get_state(),
                 "batches": self.batches.state_dict(),
+                "skips": self.skips.state_dict(),
+                "carried": {key: part.state_dict() for key, part in self.carried.items()},
             }
         )
 
@@ -199,7 +256,35 @@ class Trainer:
         self.average = content["average"]
         self._resume_streams(content["generators"], content["order"])
         self.batches.load_state_dict(content["batches"])
+        self.skips.load_state_dict(content["skips"])
+        for key, part in self.carried.items():
+            part.load_state_dict(content["carried"][key])
         say(f"{self.title}: going on from step {self.step} of {self.settings.steps}")
+
+
+def run_to_the_end(trainer: Trainer, may_diverge: bool) -> dict:
+    """Train; facts for the record. Where training may diverge, the weights of the last good step are left in the
+    module and ``diverged_at`` says which step it was that failed.
+
+    Raises:
+        DivergedError: training diverged and may not.
+    """
+    try:
+        trainer.run()
+    except DivergedError as error:
+        if not may_diverge:
+            raise
+        say(f"{error}; may_diverge: publishing the weights of step {trainer.step}")
+        trainer.use_average()
+        return {"diverged_at": trainer.step + 1}
+    return {}
+
+
+def _running_statistics(module: nn.Module) -> Iterator[torch.Tensor]:
+    """What batch normalisation keeps of the batches: of each rank's share its own, until it is averaged."""
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats:
+            yield from (part.running_mean, part.running_var)
 
 
 @contextlib.contextmanager

@@ -2,14 +2,17 @@
 
 import pytest
 import torch
+from funnel import Funnel
 from oracles import SIGMAS, TiltPrior, grid, mild_prior
 
 from jebm.errors import JebmError
 from jebm.models.hierarchy import flatten
+from jebm.models.zero import ZeroPrior
 from jebm.sampling.langevin import Langevin
 from jebm.sampling.partition import resample
+from jebm.sampling.pcnl import CrankNicolsonLangevin
 from jebm.sampling.run import run_chain
-from jebm.sampling.spaces import Latent, Whitened
+from jebm.sampling.spaces import Latent, Whitened, WhitenedBiased
 from jebm.streams import generator
 
 
@@ -83,3 +86,42 @@ def test_prior_known_in_whitened_space_alone_is_refused_in_z():
     hierarchy, _ = mild_prior()
     with pytest.raises(JebmError, match="TiltPrior is known in whitened space only"):
         Latent(hierarchy, TiltPrior(lambda x: x[:, 0]))
+
+
+def test_biased_density_is_that_of_z_taken_for_that_of_the_noise():
+    hierarchy, prior = mild_prior()
+    biased, (_, latent) = WhitenedBiased(hierarchy, prior), pair()
+    eps, z = points()
+    torch.testing.assert_close(biased.target().log_prob(eps), latent.target().log_prob(z), rtol=0, atol=1e-4)
+    assert (biased.target().log_prob(eps) - Whitened(hierarchy, prior).target().log_prob(eps)).std() > 0.01
+    torch.testing.assert_close(biased.tilt(eps), prior.tilt(eps))  # f itself is the same
+
+
+@pytest.mark.parametrize(
+    "kernel", [Langevin(step_size=0.5), Langevin(step_size=0.5, adjusted=True), CrankNicolsonLangevin(step_size=0.6)]
+)
+def test_noise_stays_standard_normal_under_the_exact_density_and_drifts_under_the_biased_one(kernel):
+    """f = 0 on a funnel: the mean of z_2 stays 0 under the one and goes to −1 under the other."""
+    hierarchy, chains = Funnel(), 4000
+    prior = ZeroPrior(hierarchy)
+    ends = {}
+    for space in (Whitened(hierarchy, prior), WhitenedBiased(hierarchy, prior)):
+        start = space.start("normal", chains, generator("funnel"))
+        ends[type(space)] = run_chain(kernel, space.target(), start, 80, generator("funnel chain")).x
+    variance = kernel.variance_on_normal(80)
+    noise = (variance / chains) ** 0.5
+    assert variance == pytest.approx(1 if kernel.adjusted else 1 / (1 - 0.5**2 / 4), rel=1e-3)
+    exact, biased = ends[Whitened], ends[WhitenedBiased]
+    assert (exact.mean(0).abs() < SIGMAS * noise).all()
+    assert ((exact.var(0) - variance).abs() < SIGMAS * variance * (2 / chains) ** 0.5).all()
+    # Unadjusted Langevin on N(−1, 1) has that very mean; 80 steps forget N(0, 1) to within 3e-5.
+    assert abs(biased[:, 1].mean() + 1) < SIGMAS * noise
+    assert abs(biased[:, 1].var() - variance) < SIGMAS * variance * (2 / chains) ** 0.5
+
+
+def test_variance_that_the_step_size_predicts():
+    assert Langevin(step_size=0.4).variance_on_normal(0) == 1
+    assert Langevin(step_size=0.4).variance_on_normal(1) == pytest.approx((1 - 0.08) ** 2 + 0.16)
+    assert Langevin(step_size=0.4).variance_on_normal(500) == pytest.approx(1.0417, abs=1e-4)
+    assert Langevin(step_size=0.4, adjusted=True).variance_on_normal(500) == 1
+    assert CrankNicolsonLangevin(step_size=0.4, adjusted=False).variance_on_normal(500) == 1

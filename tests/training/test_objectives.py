@@ -99,6 +99,26 @@ def test_elbo_before_the_ramps_is_reconstruction_alone():
     assert torch.equal(loss, -scalars["log_px"])
 
 
+def test_balance_by_scale_takes_the_size_of_each_kl_alone():
+    """Where a flow makes a draw's KL negative, the layer is weighed by its size and the loss keeps its sign."""
+
+    class Signed(Backbone):
+        def infer(self, x, generator):
+            posterior = super().infer(x, generator)
+            signs = torch.where(torch.arange(len(x)) % 2 == 0, 1.0, -1.0)
+            return posterior._replace(kl=posterior.kl * signs.unsqueeze(1))
+
+    settings = stage_1([[0.0, 1.0]], steps=10, kl_balance="scale", kl_floor=0.6)
+    hierarchy, batch = Signed(), torch.arange(4)
+    loss, scalars = elbo_loss(hierarchy, PIXELS, settings, generator("signed"))(2, batch)
+    kl = hierarchy.infer(PIXELS[batch], generator("signed")).kl
+    factors = kl.abs().mean(0) + 0.01
+    factors = factors / factors.mean()
+    torch.testing.assert_close(loss, -scalars["log_px"] + 0.6 * (factors * kl.mean(0)).sum())
+    after, later = elbo_loss(hierarchy, PIXELS, settings, generator("signed"))(10, batch)
+    torch.testing.assert_close(after, -later["log_px"] + kl.mean(0).sum())
+
+
 def train_backbone(folder, stop_at=None):
     hierarchy, stream = Backbone(stop_at), generator("train backbone")
     settings = Optimisation(steps=10, batch_size=8, learning_rate=0.01, log_every=3)

@@ -6,7 +6,7 @@ import torch
 from jebm.config import Optimisation
 from jebm.streams import generator
 from jebm.training.batches import EpochSampler
-from jebm.training.schedules import kl_balance, kl_weights, learning_rate
+from jebm.training.schedules import kl_balance, kl_weights, layer_sizes, learning_rate, scale_balance
 
 
 def rate(step, **settings):
@@ -98,3 +98,32 @@ def test_kl_balance_has_mean_one_and_is_dear_for_a_busy_layer():
     factors = kl_balance(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 4.0]))
     assert factors.tolist() == pytest.approx([2 * 0.55 / 0.575, 2 * 0.025 / 0.575])
     assert float(factors.mean()) == pytest.approx(1)
+
+
+def test_kl_weights_never_fall_below_the_floor():
+    """NVAE's warm-up: max(min((step − const) / anneal, 1), floor) with const 1e-4 and anneal 0.3 of all steps."""
+    steps, ramps = 100_000, [[1e-4, 0.3001]]
+    found = [float(kl_weights(step, steps, ramps, 1e-4)) for step in (0, 10, 13, 1000, 15_010, 30_010, 99_999)]
+    expected = [max(min((step - 10) / 30_000, 1), 1e-4) for step in (0, 10, 13, 1000, 15_010, 30_010, 99_999)]
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert found[:3] == pytest.approx([1e-4] * 3)
+
+
+def test_sizes_of_layers_are_pixels_shared_by_the_layers_of_a_scale():
+    shapes = [(3, 8, 8)] * 3 + [(3, 4, 4)] * 2 + [(3, 2, 2)]
+    assert layer_sizes(shapes).tolist() == pytest.approx([64 / 3 / 4] * 3 + [2] * 2 + [1])
+    assert layer_sizes([(16,), (8,)]).tolist() == [1, 1]
+
+
+def test_balance_by_scale_is_that_of_the_published_code():
+    """One group at the coarse scale and three at the finer one; the numbers are those that its code gave."""
+    kl = torch.tensor(
+        [[82.5372608, 51.4693777, 64.0446992, 5.49135397], [78.6241274, 60.252498, 52.7211697, 5.52390702]],
+        dtype=torch.float64,
+    )
+    sizes = layer_sizes([(3, 16, 16)] * 3 + [(3, 8, 8)]).double()
+    factors = scale_balance(kl.abs().mean(0), sizes)
+    published = [1.5941869, 1.10519854, 1.15508685, 0.145527708]
+    torch.testing.assert_close(factors, torch.tensor(published, dtype=torch.float64), rtol=0, atol=1e-6)
+    balanced = 0.4 * (kl * factors).sum(1)
+    torch.testing.assert_close(balanced, torch.tensor([105.296014, 101.453575], dtype=torch.float64), rtol=1e-6, atol=0)

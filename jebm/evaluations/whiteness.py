@@ -1,0 +1,77 @@
+"""Whether chains in whitened space leave the noise white where there is nothing to learn: with f = 0.
+
+Under the joint prior's density every group's noise then stays N(0, I), but for what the step size does to its
+variance. Under the published biased density it drifts, in every backbone whose σ_i depend on the layers above.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from jebm.evaluations.evaluation import Evaluation, Subject
+from jebm.metrics.records import MetricRecord
+from jebm.models.zero import ZeroPrior
+from jebm.registry import build
+from jebm.sampling.run import run_chain
+from jebm.sampling.samplers import refuse_non_finite
+from jebm.sampling.spaces import SPACES
+from jebm.types import Count, KernelBlock
+
+DENSITIES = {"exact": "whitened", "biased": "whitened-biased"}
+"""What is compared, and the space of the chain."""
+
+
+class Whiteness(Evaluation):
+    """Moments of the noise after K steps from N(0, I) with f = 0, for each layer and density: ``exact/z1``, …
+
+    Uses the variant's backbone alone, whatever its prior. Chains of both densities get the same noise.
+
+    Args:
+        kernel: one transition. What an unadjusted Langevin step does to the variance of N(0, I) is known and is
+            reported beside; the other kernels leave it alone.
+        steps: K.
+        count: chains. The mean of a dimension is known to within 1/√count.
+        batch: chains that run side by side.
+    """
+
+    def __init__(self, *, kernel: KernelBlock, steps: Count = 100, count: Count = 2000, batch: Count = 2000):
+        self.kernel, self.steps, self.count, self.batch = build("kernel", kernel), steps, count, batch
+
+    def evaluate(self, subject: Subject, record: MetricRecord) -> dict[str, torch.Tensor]:
+        predicted = self.kernel.variance_on_normal(self.steps)
+        facts = {"chains": self.count, "steps": self.steps, "step_size": self.kernel.step_size, "f": 0}
+        protocol = record.protocol("whiteness", facts)
+        record.add("noise_variance_predicted", predicted, self.count, protocol)
+        eps, arrays = {}, {"predicted": torch.tensor([predicted])}
+        for name in DENSITIES:
+            eps[name] = self._ends(name, subject)
+            means, variances = moments(subject.hierarchy.split(eps[name]))
+            for layer in range(len(means)):
+                record.add(f"noise_mean:{name}/z{layer + 1}", means[layer], self.count, protocol)
+                record.add(f"noise_variance:{name}/z{layer + 1}", variances[layer], self.count, protocol)
+            record.add(f"noise_mean_worst:{name}", means.max(), self.count, protocol)
+            record.add(f"noise_variance_error:{name}", (variances - predicted).abs().max(), self.count, protocol)
+            arrays |= {f"{name}/mean": means, f"{name}/variance": variances}
+        # For the figure: of all dimensions the one that the biased density moves most, under both.
+        worst = int(eps["biased"].mean(0).abs().argmax())
+        return arrays | {f"{name}/draws": draws[:, worst].float() for name, draws in eps.items()}
+
+    def _ends(self, name: str, subject: Subject) -> torch.Tensor:
+        """Where the chains of one density end, (count, dimensions)."""
+        space = SPACES[DENSITIES[name]](subject.hierarchy, ZeroPrior(subject.hierarchy))
+        stream, progress, ends = subject.stream("whiteness"), subject.progress(), []
+        while (done := sum(map(len, ends))) < self.count:
+            start = space.start("normal", min(self.batch, self.count - done), stream)
+            result = run_chain(self.kernel, space.target(), start, self.steps, stream)
+            refuse_non_finite(int(result.non_finite), len(start), self.steps)
+            ends.append(result.x)
+            progress(f"{name} chains", done + len(start), self.count)
+        return torch.cat(ends)
+
+
+def moments(layers: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each layer's noise (chains, *shape): the rms over its dimensions of their means over chains, and the mean of
+    their variances; both (layers,). White noise has 0, but for 1/√chains, and 1."""
+    flat = [layer.flatten(1).double() for layer in layers]
+    means = torch.stack([layer.mean(0).square().mean().sqrt() for layer in flat])
+    return means.float(), torch.stack([layer.var(0).mean() for layer in flat]).float()
