@@ -227,9 +227,9 @@ def main() -> None:
     try:
         app(prog_name="jebm")
     except JebmError as error:
-        launch.tell(str(error))
+        launch.tell(str(error), error.exit_code)
         sys.exit(error.exit_code)
     except OSError as error:  # a full disk, a folder that can't be written to …
         where = f"{error.filename}: " if error.filename else ""
-        launch.tell(f"{where}{error.strerror or error}")
+        launch.tell(f"{where}{error.strerror or error}", 1)
         sys.exit(1)

@@ -88,45 +88,50 @@ def _forward_signals(context) -> list[int]:
 
 
 def _verdict(result, count: int, sent: list[int]) -> tuple[int, str]:
-    """Exit status and message for what some ranks ended with; the first one is the cause unless it blames another."""
+    """Exit status and message for what some ranks ended with, in that order.
+
+    The cause is an error that a rank told, unless it tells of having lost another one; else what happened to the first
+    rank that told nothing. The others were stopped because of it.
+    """
     failures = result.failures
-    told = {rank: text for rank in sorted(failures) if (text := _told(failures[rank].error_file))}
-    causes = [rank for rank in told if failures[rank].exitcode != LostRankError.exit_code]
+    told = {rank: found for rank in sorted(failures) if (found := _told(failures[rank].error_file))}
+    causes = [found for found in told.values() if found[0] != LostRankError.exit_code]
     if causes:
-        return failures[causes[0]].exitcode, f"error: {told[causes[0]]}"
-    signalled = [rank for rank, failure in failures.items() if failure.exitcode < 0]
-    if sent and (signalled or told):
+        status, message = causes[0]
+        return status, f"error: {message}"
+    untold = [rank for rank in failures if rank not in told]
+    if sent:
         return -sent[0], ""
-    if signalled:
-        name = signal.Signals(-failures[signalled[0]].exitcode).name
+    if not untold:
+        return 1, f"error: {next(iter(told.values()))[1]}"
+    rank, status = untold[0], failures[untold[0]].exitcode
+    if status < 0:
+        name = signal.Signals(-status).name
         hint = " (out of memory?)" if name == "SIGKILL" else ""
         return 1, (
-            f"error: process {signalled[0]} of {count} was ended by {name}{hint}, and the others were stopped. "
+            f"error: process {rank} of {count} was ended by {name}{hint}, and the others were stopped. "
             "Run the same command to go on from the last checkpoint"
         )
-    untold = [rank for rank in failures if rank not in told]
-    if untold:
-        rank = untold[0]
-        log = Path(result.stderrs[rank]).read_text(encoding="utf-8", errors="replace") if rank else ""
-        return failures[rank].exitcode, f"{log}error: process {rank} of {count} failed, and the others were stopped"
-    return 1, f"error: {next(iter(told.values()))}"
+    log = Path(result.stderrs[rank]).read_text(encoding="utf-8", errors="replace") if rank else ""
+    return status, f"{log}error: process {rank} of {count} failed, and the others were stopped"
 
 
-def _told(path: str) -> str:
-    """The message of a JebmError that a rank left."""
+def _told(path: str) -> tuple[int, str] | None:
+    """The exit status and the message of an error that a rank left; it may have been stopped while it exited."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))["message"]["message"]
+        left = json.loads(Path(path).read_text(encoding="utf-8"))["message"]
+        return left["status"], left["message"]
     except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
-        return ""
+        return None
 
 
-def tell(message: str) -> None:
+def tell(message: str, status: int) -> None:
     """Say what went wrong: to the user, or, on one of several ranks, to their launcher, which says it once.
 
     The file's form is that of torch.distributed.elastic, so that torchrun can read it too.
     """
     if launched() and os.environ.get(ERRORS):
-        details = {"message": message, "extraInfo": {"timestamp": "0", "py_callstack": message}}
+        details = {"message": message, "status": status, "extraInfo": {"timestamp": "0", "py_callstack": message}}
         Path(os.environ[ERRORS]).write_text(json.dumps({"message": details}), encoding="utf-8")
     else:
         print(f"error: {message}", file=sys.stderr)
