@@ -1,6 +1,5 @@
 """What is said of a job of several processes when some of them fail."""
 
-import json
 import signal
 
 import pytest
