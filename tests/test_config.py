@@ -275,7 +275,7 @@ def test_every_mistake_of_a_block_gets_its_line():
     assert sorted(keys) == sorted(f"toy.train_prior.{name}" for name in names)
 
 
-@pytest.mark.parametrize("column", ["fid", "auroc"])
+@pytest.mark.parametrize("column", ["is", "auroc"])
 def test_unknown_column_of_a_table_is_refused_before_anything_runs(column):
     message = complaint({"toy/tables/main/columns": ["fd", column]})
     assert message.startswith("my.yaml: toy.tables.main.columns")
