@@ -81,14 +81,17 @@ def gather(
     """
     if count < 2:
         raise JebmError(f"{count} images are too few for a covariance")
-    moments, kept, chosen = Moments(), [], chosen_rows(count, keep)
+    moments, chosen, kept, filled = Moments(), chosen_rows(count, keep), torch.empty(0), 0
     for batch in batches:
-        rows = chosen[moments.count : moments.count + len(batch)]
-        kept.append(batch.cpu()[rows])
+        if not moments.count:  # one block: thousands of small pieces would hold on to all memory between them
+            kept = torch.empty(int(chosen.sum()), batch.shape[1], dtype=batch.dtype)
+        rows = batch.cpu()[chosen[moments.count : moments.count + len(batch)]]
+        kept[filled : filled + len(rows)] = rows
+        filled += len(rows)
         moments.add(batch)
         progress("features", moments.count, count)
     covariance = moments.scatter / (moments.count - 1)
-    return Statistics(moments.count, moments.mean.cpu().numpy(), covariance.cpu().numpy(), torch.cat(kept).numpy())
+    return Statistics(moments.count, moments.mean.cpu().numpy(), covariance.cpu().numpy(), kept.numpy())
 
 
 def frechet_of(first: Statistics, second: Statistics, allow_singular: bool = False) -> float:
