@@ -33,12 +33,14 @@ class Statistics(NamedTuple):
         return self.count <= self.varying
 
 
+ZERO = torch.zeros(())
+
+
 class Moments:
     """Mean and scatter in float64, updated by batches without cancellation (Chan et al., 1983)."""
 
-    def __init__(self):
-        self.count = 0
-        self.mean = self.scatter = torch.zeros(())
+    def __init__(self, count: int = 0, mean: torch.Tensor = ZERO, scatter: torch.Tensor = ZERO):
+        self.count, self.mean, self.scatter = count, mean, scatter
 
     def add(self, features: torch.Tensor) -> None:
         """Take in a batch (batch, d), on its device.
@@ -51,17 +53,6 @@ class Moments:
             raise JebmError(f"the features of {bad} of {len(features)} images are not finite (from image {self.count})")
         batch = features.double() if features.device.type != "mps" else features.cpu().double()
         mean = batch.mean(0)
-<<<<<<< HEAD
-        centred = batch - mean
-        self.merge(len(batch), mean, centred.T @ centred)
-
-    def merge(self, count: int, mean: torch.Tensor, scatter: torch.Tensor) -> None:
-        """Take in the moments of other images: mean (d,) and scatter (d, d), the sum of (x − mean)(x − mean)ᵀ."""
-        delta, total = mean - self.mean, self.count + count
-        between = torch.outer(delta, delta) * (self.count * count / total)
-        self.scatter = self.scatter + scatter + between
-        self.mean = self.mean + delta * (count / total)
-=======
         if not self.count:
             self.mean, self.scatter = torch.zeros_like(mean), mean.new_zeros(len(mean), len(mean))
         delta, total = mean - self.mean, self.count + len(batch)
@@ -69,7 +60,13 @@ class Moments:
         rows = torch.cat([batch - mean, delta[None] * (self.count * len(batch) / total) ** 0.5])
         self.scatter.addmm_(rows.T, rows)
         self.mean += delta * (len(batch) / total)
->>>>>>> inception
+        self.count = total
+
+    def merge(self, count: int, mean: torch.Tensor, scatter: torch.Tensor) -> None:
+        """Take in the moments of other images: mean (d,) and scatter (d, d), the sum of (x − mean)(x − mean)ᵀ."""
+        delta, total = mean - self.mean, self.count + count
+        self.scatter += scatter + torch.outer(delta, delta) * (self.count * count / total)
+        self.mean += delta * (count / total)
         self.count = total
 
 
@@ -97,12 +94,8 @@ def gather(
     """
     if count < 2:
         raise JebmError(f"{count} images are too few for a covariance")
-<<<<<<< HEAD
     part = ranks().part(count)
-    moments, kept, chosen = Moments(), [], chosen_rows(count, keep)[part.start : part.stop]
-=======
-    moments, chosen, kept, filled = Moments(), chosen_rows(count, keep), torch.empty(0), 0
->>>>>>> inception
+    moments, chosen, kept, filled = Moments(), chosen_rows(count, keep)[part.start : part.stop], torch.empty(0), 0
     for batch in batches:
         if not moments.count:  # one block: thousands of small pieces would hold on to all memory between them
             kept = torch.empty(int(chosen.sum()), batch.shape[1], dtype=batch.dtype)
@@ -110,21 +103,16 @@ def gather(
         kept[filled : filled + len(rows)] = rows
         filled += len(rows)
         moments.add(batch)
-<<<<<<< HEAD
         progress("features", moments.count, len(part))
-    parts = ranks().collect((moments.count, moments.mean.cpu(), moments.scatter.cpu(), torch.cat(kept)))
+    parts = ranks().collect((moments.count, moments.mean.cpu(), moments.scatter.cpu(), kept))
     if parts is None:
         return None
-    moments = Moments()
-    for one in parts:
-        moments.merge(*one[:3])
-    covariance, rows = moments.scatter / (moments.count - 1), torch.cat([one[3] for one in parts])
-    return Statistics(moments.count, moments.mean.numpy(), covariance.numpy(), rows.numpy())
-=======
-        progress("features", moments.count, count)
+    moments, kept = Moments(*parts[0][:3]), parts[0][3]
+    for other in parts[1:]:
+        moments.merge(*other[:3])
+        kept = torch.cat([kept, other[3]])
     covariance = moments.scatter / (moments.count - 1)
-    return Statistics(moments.count, moments.mean.cpu().numpy(), covariance.cpu().numpy(), kept.numpy())
->>>>>>> inception
+    return Statistics(moments.count, moments.mean.numpy(), covariance.numpy(), kept.numpy())
 
 
 def frechet_of(first: Statistics, second: Statistics, allow_singular: bool = False) -> float:
