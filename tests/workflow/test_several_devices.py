@@ -152,7 +152,7 @@ def test_snakemake_runs_a_study_on_two_devices(new_tiny, tmp_path):
     plan = space.run("snakemake", "-n", "-p").stdout
     for verb in ("train-backbone", "train-prior", "train-joint", "draw-samples", "evaluate-samples", "evaluate-floor"):
         assert f"jebm launch --devices 2 {verb} digits" in plan
-    for verb in ("prepare-dataset", "train-features", "evaluate-density"):
+    for verb in ("train-features", "evaluate-density"):
         assert f"Shell command: jebm {verb} digits" in plan
     space.run("snakemake", "--cores", "2", timeout=580)
     assert "two-stage" in space.read("results/digits/tables/main.md")
