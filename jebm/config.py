@@ -15,10 +15,12 @@ from jebm.errors import ParamsError
 from jebm.explain import explain, near
 from jebm.metric_names import DETECTION, DISTANCES, FLOOR, LAYER_SCORE, METRICS, SCORES, STREAMED_DISTANCES
 from jebm.registry import (
+    BATCH_NORM_BACKBONES,
     CHAINLESS_PRIORS,
     EXACT_PRIORS,
     FIGURES,
     FITS,
+    IMPORTERS,
     JOINT_PRIORS,
     LAYER_ENERGIES,
     SEQUENTIAL_PRIORS,
@@ -27,7 +29,7 @@ from jebm.registry import (
     Section,
     schema,
 )
-from jebm.types import Betas, ChainStart, Count, Fraction, LatentSpace, Natural, NonNegative, Positive
+from jebm.types import Betas, ChainStart, Count, Fraction, Gradients, LatentSpace, Natural, NonNegative, Positive
 
 PARAMS = Path("params.yaml")
 
@@ -52,6 +54,12 @@ class Compute(Section):
     devices: Count = 1
     """Processes that share the batches of one training run, and the samples to draw and to measure; on ``cuda`` one
     GPU each."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the networks of the backbone while they learn; chains, energies and log densities are in fp32 always."""
+    tf32: bool = False
+    """Whether a GPU may round the factors of fp32 matrix products and convolutions to 10 bits."""
+    channels_last: bool = False
+    """Whether convolutions keep the channels of a pixel side by side in memory, which GPUs prefer."""
 
     @model_validator(mode="after")
     def _devices_exist(self):
@@ -84,6 +92,14 @@ class Optimisation(Section):
     ema: Annotated[NonNegative, Field(lt=1)] = 0.0
     """Decay per step of the exponential moving average that is published; 0 publishes the last weights."""
     log_every: Count = 50
+    accumulate: Count = 1
+    """Parts into which a batch is cut, one after the other in memory; their mean gradient is the batch's. The noise of
+    each part is drawn in turn, so a run is not that without it to the digit."""
+    fused: bool = False
+    """Whether the optimiser is one kernel for all parameters; the same up to rounding. Not for ``adamax``."""
+    check_every: Count = 1
+    """Steps after which it is looked whether everything is finite. More than 1 spares a GPU a wait at every step; what
+    comes after a step that was not finite is masked on the device, so nothing is updated then either. Needs fused."""
     skip_non_finite: Natural = 0
     """How many steps in a row may be skipped because a loss, a gradient or a value of the history is not finite. A
     skipped step counts as one of ``steps``. 0 stops at the first one."""
@@ -93,10 +109,25 @@ class Optimisation(Section):
     """Training stops when more than this share of the last 100 steps were skipped."""
 
     @model_validator(mode="after")
-    def _large_gradients_can_be_skipped(self):
+    def _late_looks_need_a_mask(self):
+        if self.check_every > 1 and not self.fused:
+            raise ValueError("@check_every: more than 1 needs fused: true, whose steps can be masked on the device")
+        if self.check_every > 1 and self.skip_non_finite:
+            raise ValueError("@check_every: more than 1 is too late to skip a step; set it or skip_non_finite back")
+        if self.fused and self.optimizer == "adamax":
+            raise ValueError("@fused: there is no fused adamax, only adamw and adam")
         if self.skip_gradient_norm and not self.skip_non_finite:
             raise ValueError("@skip_gradient_norm: needs skip_non_finite, the steps in a row that may be skipped")
         return self
+
+
+class Recalibration(Section):
+    """Batch-norm statistics of the decoder, drawn anew from the Gaussian prior before anything is sampled."""
+
+    passes: Count = 500
+    batch_size: Count = 16
+    temperature: Positive = 1.0
+    """Factor on ε of all layers; 1 is the prior itself."""
 
 
 class TrainBackbone(Optimisation):
@@ -108,6 +139,34 @@ class TrainBackbone(Optimisation):
     kl_balance: bool | Literal["scale"] = False
     """During the warm-up, weigh each layer's KL by how busy the layer is: for its dimensions (``true``), or for the
     size of its maps and the number of layers that share their scale (``scale``: NVAE's)."""
+    spectral_penalty: NonNegative = 0.0
+    """Weight of the sum over convolutions of their largest singular values."""
+    batch_norm_penalty: NonNegative = 0.0
+    """Weight of the sum over batch-norm layers of their largest gains."""
+    initial_penalty: NonNegative = 0.0
+    """What those of the two weights that are not 0 start from: they go geometrically from there to their own values as
+    the KL's weight goes from 0 to 1. 0 keeps them constant."""
+    recalibrate: Recalibration | None = None
+    """After training, replace the statistics of the generator's batch norm by those of draws of the prior; what is
+    published, posterior included, has them then. ``draw_samples.recalibrate`` does so for samples alone."""
+
+
+class StepAdaptation(Section):
+    """During the first steps of training the chain's step size moves towards an acceptance, and is then fixed."""
+
+    target_acceptance: Annotated[Fraction, Field(gt=0, lt=1)] = 0.6
+    steps: Count
+    """Steps of training."""
+
+
+class ImportBackbone(Section):
+    """Weights of a backbone that was trained elsewhere, instead of ``train_backbone``."""
+
+    format: Literal[tuple(IMPORTERS)]
+    checkpoint: Annotated[str, Field(min_length=1)]
+    """The file, relative to this one."""
+    recalibrate: Recalibration | None = None
+    """null leaves the statistics as they are in the file."""
 
 
 class TrainingChain(Section):
@@ -118,6 +177,17 @@ class TrainingChain(Section):
     Langevin of step s is stable only while every σ_i > s/2: choose the backbone's floor of σ accordingly."""
     start: ChainStart = "normal"
     """N(0, I) in that space, every layer on its own, or draws of the Gaussian hierarchy."""
+    gradients: Gradients = "autograd"
+    """By autograd, or in closed form where the networks are known to have one, which is faster."""
+    adapt: StepAdaptation | None = None
+    """Start from the kernel's step size and adapt it. The size that comes out stands in the record, and samplers
+    with ``step_size: adapted`` use it."""
+
+    @model_validator(mode="after")
+    def _adapts_by_acceptance(self):
+        if self.adapt and not self.kernel.adjusted:
+            raise ValueError("@adapt: needs a kernel with adjusted: true; without the test all proposals are accepted")
+        return self
 
 
 class TrainPrior(Optimisation):
@@ -129,6 +199,15 @@ class TrainPrior(Optimisation):
     to show divergence."""
     energy_l2: NonNegative = 0.0
     """Weight of E[f(z⁺)²] + E[f(z⁻)²] in the loss, which keeps the energies small (Du and Mordatch, 2019)."""
+    largest_gap: Positive = 1.0e4
+    """Energy gap, nats, in size, beyond which training has diverged: it is near 1 in a healthy run, and where the
+    chains have lost the density it grows by orders of magnitude within a few steps, long before anything overflows."""
+
+    @model_validator(mode="after")
+    def _adapts_within_training(self):
+        if self.chain and self.chain.adapt and self.chain.adapt.steps > self.steps:
+            raise ValueError(f"@chain.adapt.steps: is {self.chain.adapt.steps}, training has {self.steps} steps")
+        return self
 
 
 class TrainJoint(Optimisation):
@@ -152,6 +231,8 @@ class TrainJoint(Optimisation):
     """Where that chain starts: as its ``start`` says, or at a draw of the inference network."""
     energy_l2: NonNegative = 0.0
     """As in ``train_prior``; it acts on the energies alone."""
+    largest_gap: Positive = 1.0e4
+    """As in ``train_prior``."""
     may_diverge: bool = False
     """As in ``train_prior``."""
 
@@ -161,6 +242,9 @@ class TrainJoint(Optimisation):
             raise ValueError("@posterior_chain: is needed by the method 'mcmc', and by no other")
         if self.method != "mcmc" and self.posterior_start != "prior":
             raise ValueError("@posterior_start: only the method 'mcmc' has a posterior chain to start")
+        for key in ("chain", "posterior_chain"):
+            if getattr(self, key) is not None and getattr(self, key).adapt:
+                raise ValueError(f"@{key}.adapt: only train_prior adapts its chain")
         if self.posterior_chain is not None and self.posterior_chain.space == "whitened-biased":
             raise ValueError("@posterior_chain.space: 'whitened-biased' is a density of priors; the posterior has none")
         if self.posterior_start == "network" and self.posterior_chain.start != "normal":
@@ -175,6 +259,9 @@ class DrawSamples(Section):
     """Images decoded at once."""
     keep_latents: Count | None = None
     """Of how many samples, the first ones, the latents are written beside the images; null: of all."""
+    recalibrate: Recalibration | None = None
+    """Before sampling, and for it alone, replace the statistics of the generator's batch norm by those of draws of the
+    prior."""
 
 
 class ReferenceStatistics(Section):
@@ -228,7 +315,9 @@ class Base(Section):
     dataset: schema("dataset")
     features: schema("features") = Field(default={"name": "classifier"}, validate_default=True)
     backbone: schema("backbone")
-    train_backbone: TrainBackbone
+    train_backbone: TrainBackbone | None = None
+    import_backbone: ImportBackbone | None = None
+    """Where the backbone's weights come from: one of the two."""
     prior: schema("prior")
     train_prior: TrainPrior
     train_joint: TrainJoint | None = None
@@ -241,14 +330,19 @@ class Base(Section):
 
     @model_validator(mode="after")
     def _layers_agree(self):
-        scales = [len(getattr(self.backbone, key, [])) for key in ("groups", "channels", "resolutions")]
-        if len(set(scales)) > 1:
+        if (self.train_backbone is None) == (self.import_backbone is None):
+            if self.train_backbone is None:
+                raise ValueError("@train_backbone: is required, but missing; or give import_backbone instead")
+            raise ValueError("@import_backbone: the weights come from there or from train_backbone; set one to null")
+        keys = ("groups", "channels", "resolutions")
+        scales = [len(getattr(self.backbone, key)) for key in keys if hasattr(self.backbone, key)]
+        if hasattr(self.backbone, "groups") and len(set(scales)) > 1:
             raise ValueError(
                 f"@backbone.groups: has {scales[0]} entries, channels {scales[1]} and resolutions {scales[2]}; "
                 "give one of each for every scale, the finest first"
             )
         layers = layer_count(self.backbone)
-        ramps = {"train_backbone": self.train_backbone.kl_warmup}
+        ramps = {"train_backbone": self.train_backbone.kl_warmup} if self.train_backbone else {}
         if self.train_joint:
             ramps["train_joint"] = self.train_joint.kl_warmup
         for block, entries in ramps.items():
@@ -321,6 +415,19 @@ class Base(Section):
         return self
 
     @model_validator(mode="after")
+    def _backbone_has_batch_norm(self):
+        if self.backbone.name in BATCH_NORM_BACKBONES:
+            return self
+        for block in ("train_backbone", "import_backbone", "draw_samples"):
+            for key in ("spectral_penalty", "batch_norm_penalty", "initial_penalty", "recalibrate"):
+                if getattr(getattr(self, block), key, None):
+                    raise ValueError(
+                        f"@{block}.{key}: the backbone '{self.backbone.name}' has no batch norm and no normalised "
+                        f"convolutions, only {' and '.join(BATCH_NORM_BACKBONES)}"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _prior_fits(self):
         prior, sampler = self.prior.name, self.draw_samples.sampler.name
         only_from = {"ancestral": EXACT_PRIORS, "sequential": SEQUENTIAL_PRIORS}.get(sampler, ())
@@ -336,6 +443,15 @@ class Base(Section):
                 f"allowed: {', '.join(LAYER_ENERGIES)}"
             )
         learned = prior in FITS and "train_prior" in FITS[prior][1] and self.train_joint is None
+        if getattr(self.draw_samples.sampler, "step_size", "own") == "adapted":
+            chain = self.train_prior.chain if learned else None
+            if chain is None or chain.adapt is None:
+                raise ValueError("@draw_samples.sampler.step_size: 'adapted' needs train_prior.chain.adapt")
+            if chain.kernel.name != self.draw_samples.sampler.kernel.name:
+                raise ValueError(
+                    f"@draw_samples.sampler.step_size: was adapted for the kernel '{chain.kernel.name}' of "
+                    f"train_prior.chain, not for '{self.draw_samples.sampler.kernel.name}'"
+                )
         if learned and (prior in CHAINLESS_PRIORS) != (self.train_prior.chain is None):
             needs = "is learned without a chain: set it to null" if self.train_prior.chain else "needs one"
             raise ValueError(f"@train_prior.chain: the prior '{prior}' {needs}")

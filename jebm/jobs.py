@@ -12,12 +12,13 @@ from pydantic import BaseModel
 
 from jebm.fingerprint import entry_modules
 from jebm.plan import PROVENANCE, Stage, StudyPlan, Variant, asset_paths
-from jebm.registry import FIGURES, FITS, TABLES
+from jebm.registry import FIGURES, FITS, IMPORTERS, TABLES
 
 RULES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "dataset": ("prepare_dataset", ("dataset",), ()),
     "features": ("train_features", ("features", "compute"), ("dataset",)),
     "reference": ("reference_statistics", ("features", "compute"), ("dataset", "features")),
+    "imported": ("import_backbone", ("backbone", "import_backbone", "compute"), ("dataset",)),
     "backbone": ("train_backbone", ("backbone", "train_backbone", "compute"), ("dataset",)),
     "prior": ("train_prior", ("backbone", "prior", "compute"), ("dataset", "backbone")),
     "joint": ("train_joint", ("backbone", "prior", "train_joint", "compute"), ("dataset", "pretrained")),
@@ -121,6 +122,10 @@ def stage_job(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None)
         fit, extra = FITS[params.prior.name]
         targets.append(fit)
         used |= {key: getattr(params, key) for key in extra}
+    checkpoint = []
+    if stage.kind == "imported":
+        targets.append(IMPORTERS[params.import_backbone.format])
+        checkpoint = [params.import_backbone.checkpoint]
     sources = [getattr(variant, of) for of in reads if of != "prior" or (variant.learned and not variant.joint)]
     sources = [source for source in sources if source is not None]
     if stage.kind == "sample-metrics":
@@ -138,7 +143,7 @@ def stage_job(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None)
         plan.name,
         stage.id if stage.shared else f"{stage.id} seed {seed}",
         tuple(stage.files(seed)),
-        (*(path for source in sources for path in source.content_files(seed)), *_assets(used)),
+        (*(path for source in sources for path in source.content_files(seed)), *_assets(used), *checkpoint),
         str(stage.run_folder(seed) / PROVENANCE),
         {key: section.model_dump(mode="json") for key, section in used.items()} | {"seed": seed},
         entry_modules([*targets, *(t for section in used.values() for t in component_targets(section))]),

@@ -83,6 +83,12 @@ FITS: dict[str, tuple[str, tuple[str, ...]]] = {
 A prior that is not listed has nothing to learn."""
 
 
+IMPORTERS: dict[str, str] = {
+    "jebm": "jebm.models.imported:read_imported",
+    "nvae": "jebm.models.nvae.checkpoint:read_checkpoint",
+}
+"""What reads a backbone's weights from a file of each format; ``jebm`` is what ``jebm import`` writes."""
+
 EXACT_PRIORS = ("gaussian", "mixture")
 """Priors that the ancestral sampler can draw from."""
 
@@ -101,6 +107,9 @@ STREAMED_FEATURES = ("inception",)
 """Feature spaces with so many dimensions that sets are compared by their moments, collected batch by batch, and by a
 bounded number of features; the moments of the reference are a stage of their own. Distances in them are named FID and
 KID, in the others FD and KD."""
+
+BATCH_NORM_BACKBONES = ("nvae",)
+"""Backbones with batch norm, whose statistics can be drawn anew, and with convolutions whose norms can be held down."""
 
 FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "samples": ("jebm.report.figures.samples:draw", ("dataset", "samples")),

@@ -12,11 +12,11 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PlainValidator
 
 __all__ = [
-    "Activation", "Annotated", "AssetName", "Betas", "Block", "Blocks", "CellArchitecture", "ChainBlocks",
-    "ChainStart", "Count", "Counts", "Digit", "Dropout", "EnergyBlock", "EnergyStart", "Field", "Fraction",
-    "GreyLevels", "InceptionProtocol", "KernelBlock", "LatentSpace", "LayerChoice", "LayerDepth", "LayerDims",
-    "LayerWidth", "LikelihoodBlock", "Literal", "LogSigma", "Natural", "NonNegative", "OodSets", "OptionalLikelihood",
-    "PixelHead", "Positive", "Reference", "Resolutions", "Steps",
+    "Activation", "Annotated", "AssetName", "Betas", "Block", "Blocks", "CellArchitecture", "ChainBlocks", "ChainStart",
+    "Count", "Counts", "Digit", "Dropout", "EnergyBlock", "EnergyStart", "Field", "Fraction", "Gradients", "GreyLevels",
+    "InceptionProtocol", "KernelBlock", "LatentSpace", "LayerChoice", "LayerDepth", "LayerDims", "LayerWidth",
+    "LikelihoodBlock", "Literal", "LogSigma", "Natural", "NonNegative", "OodSets", "OptionalLikelihood", "PixelHead",
+    "Positive", "Reference", "Resolutions", "StepSizeSource", "Steps",
 ]  # fmt: skip
 
 
@@ -69,12 +69,17 @@ InceptionProtocol = Literal["clean", "legacy_pytorch", "legacy_tensorflow"]
 """clean-fid's modes; distances are comparable within one only."""
 LatentSpace = Literal["whitened", "z", "whitened-biased"]
 """Where a chain runs and on which density; the last one is none of the joint prior's, and is there to be compared."""
+StepSizeSource = Literal["own", "adapted"]
 ChainStart = Literal["normal", "generator"]
 """N(0, I) in the space of the chain, or draws of the Gaussian hierarchy, mapped into that space."""
 Activation = Literal["silu", "leaky-relu"]
 """Of hidden units; the leaky one has a slope of 0.2 below zero."""
 EnergyStart = Literal["zero", "random"]
 """Whether an energy starts at f = 0, the Gaussian hierarchy, or with a random output layer as well."""
+Gradients = Literal["autograd", "closed-form"]
+"""How a chain gets its gradients: by one call of autograd a step, or in closed form, which is the same up to rounding,
+where the networks are stacks of linear maps and activations; by autograd where they are not. In closed form the end of
+an unadjusted chain is not evaluated either."""
 Dropout = Annotated[_Float, Field(ge=0, lt=1)]
 LayerDims = Annotated[list[Count], Field(min_length=1)]
 """Latent dimensions of each layer, bottom first."""

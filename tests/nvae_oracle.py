@@ -6,6 +6,8 @@ The file is no part of the repository. ``JEBM_NVAE_ORACLE`` says where it is.
 import torch
 from torch.nn.functional import pad
 
+from jebm.models.nvae.cells import Cell
+from jebm.models.nvae.flows import Flow
 from jebm.models.nvae.gaussians import Normal
 from jebm.models.nvae.heads import GaussianPixels, MixturePixels
 from jebm.models.nvae.hierarchy import NvaeHierarchy
@@ -141,7 +143,7 @@ def _activations(hierarchy, published):
     owners = {name: module for name, module in hierarchy.named_modules() if name}
     for own, module in owners.items():
         inside = [published[key] for key in published if key.startswith(f"{own}.")]
-        if type(module).__name__ == "Cell" or type(module).__name__ == "Flow":
+        if isinstance(module, Cell | Flow):
             names[".".join(inside[0].split(".")[:2])] = output(module)
     names["stem"], names["image_conditional"] = output(hierarchy.stem), output(hierarchy.output)
     for k, group in enumerate(reversed(groups)):

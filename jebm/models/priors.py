@@ -25,6 +25,8 @@ class Prior(nn.Module, ABC):
     evaluable = True
     """Whether :meth:`tilt` is known, up to one constant. Without it there is no likelihood, no outlier score, no
     resampling and no chain over all layers at once."""
+    adapted_step_size: float | None = None
+    """The step size that training ended with, where it adapted that of its chain; a standard deviation."""
 
     @abstractmethod
     def tilt(self, eps: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """Transition kernels: one step of a population of chains, and the Metropolis test that they share."""
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -9,6 +10,9 @@ from jebm.sampling.target import State, Target
 
 class Kernel(ABC):
     """One transition. ``step_size`` is a standard deviation: the noise of a step is N(0, step_size²)."""
+
+    largest_step_size = math.inf
+    """Where an adaptation stops."""
 
     def __init__(self, step_size: float, adjusted: bool):
         self.step_size, self.adjusted = step_size, adjusted
@@ -31,6 +35,11 @@ class Kernel(ABC):
     def variance_on_normal(self, steps: int) -> float:
         """Variance of a coordinate after ``steps`` on N(0, 1), from N(0, 1): 1 for kernels that leave it invariant."""
         return 1.0
+
+    def move(self, target: Target, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Where an unadjusted step leads from x; like :meth:`step` without the evaluation there."""
+        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        return self.propose_mean(self.evaluate(target, x)).add_(noise, alpha=self.step_size)
 
     def step(self, target: Target, state: State, generator: torch.Generator) -> tuple[State, torch.Tensor]:
         """The next state and which proposals were accepted, (batch,) bool.

@@ -23,6 +23,8 @@ class CrankNicolsonLangevin(Kernel):
         adjusted: accept or reject by the Metropolis–Hastings ratio, which makes the tilted density invariant.
     """
 
+    largest_step_size = 0.999
+
     def __init__(self, *, step_size: Annotated[Positive, Field(lt=1)], adjusted: bool = True):
         super().__init__(step_size, adjusted)
         self.contraction = math.sqrt(1 - step_size**2)

@@ -9,14 +9,16 @@ from typing import NamedTuple
 import torch
 
 from jebm.errors import DivergedError, JebmError
+from jebm.memory import memory_hint
 from jebm.models.nets import frozen
 from jebm.models.priors import Prior
 from jebm.registry import build
+from jebm.sampling.closed_form import prior_target
+from jebm.sampling.kernel import Kernel
 from jebm.sampling.partition import resample
 from jebm.sampling.run import run_chain
-from jebm.sampling.spaces import Latent
-from jebm.sampling.target import Target
-from jebm.types import ChainStart, Count, KernelBlock, LatentSpace
+from jebm.sampling.spaces import SPACES
+from jebm.types import ChainStart, Count, Gradients, KernelBlock, LatentSpace, StepSizeSource
 
 
 class Draws(NamedTuple):
@@ -124,6 +126,8 @@ class Chain(Sampler):
             only while every σ_i > s/2.
         start: ``normal`` for N(0, I) in that space, every layer on its own; ``generator`` for draws of the Gaussian
             hierarchy. In whitened space they are the same.
+        step_size: ``own`` for the kernel's, ``adapted`` for the one that ``train_prior.chain.adapt`` ended with.
+        gradients: by autograd, or in closed form where the networks are known to have one.
     """
 
     def __init__(
@@ -135,22 +139,43 @@ class Chain(Sampler):
         may_diverge: bool = False,
         space: LatentSpace = "whitened",
         start: ChainStart = "normal",
+        step_size: StepSizeSource = "own",
+        gradients: Gradients = "autograd",
     ):
-        self.kernel, self.steps, self.chains = build("kernel", kernel), steps, chains
+        self.block, self.kernel, self.steps, self.chains = kernel, build("kernel", kernel), steps, chains
         self.may_diverge, self.space, self.start = may_diverge, space, start
+        self.step_size, self.gradients = step_size, gradients
+
+    def kernel_for(self, prior: Prior) -> Kernel:
+        """One transition, of the step size that was asked for.
+
+        Raises:
+            JebmError: the adapted one was, and training adapted none.
+        """
+        if self.step_size == "own":
+            return self.kernel
+        if prior.adapted_step_size is None:
+            raise JebmError(
+                "params.yaml: draw_samples.sampler.step_size: is 'adapted', but the prior was trained without "
+                "train_prior.chain.adapt"
+            )
+        return build("kernel", self.block.model_copy(update={"step_size": prior.adapted_step_size}))
 
     def chunks(self, prior, dimensions, count, generator, progress):
-        space = Latent(getattr(prior, "hierarchy", None), prior) if self.space == "z" else None
-        target, acceptance, non_finite, done = Target(prior.tilt), 0.0, 0, 0
-        if space:
-            target = space.target()
+        kernel = self.kernel_for(prior)
+        space = SPACES[self.space](getattr(prior, "hierarchy", None), prior) if self.space != "whitened" else None
+        target = space.target(self.gradients) if space else prior_target(prior, self.gradients)
+        acceptance, non_finite, done = 0.0, 0, 0
         while done < count:
             size = min(self.chains, count - done)
             start = torch.randn(size, dimensions, generator=generator, device=generator.device)
             with frozen(prior):
                 if space and self.start == "generator":
                     start = space.enter(start)
-                result = run_chain(self.kernel, target, start, self.steps, generator)
+                with memory_hint(
+                    f"{size} chains", f"lower draw_samples.sampler.chains (now {self.chains}) in params.yaml"
+                ):
+                    result = run_chain(kernel, target, start, self.steps, generator)
                 found = result.x[result.finite]
                 found = space.whiten(found) if space else found
             acceptance += float(result.acceptance) * size
@@ -163,6 +188,8 @@ class Chain(Sampler):
         diagnostics = {"acceptance": acceptance / count, "langevin_steps": self.steps}
         if self.may_diverge:
             diagnostics["non_finite"] = non_finite / count
+        if self.step_size == "adapted":
+            diagnostics["step_size"] = kernel.step_size
         return diagnostics
 
 

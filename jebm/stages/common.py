@@ -5,14 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
+from jebm.config import Recalibration
 from jebm.data.dataset import Dataset, load_dataset
-from jebm.errors import JebmError
+from jebm.errors import DivergedError, JebmError
 from jebm.files import sha256, write_csv, write_json
 from jebm.models.feature_space import FeatureSpace
 from jebm.models.hierarchy import Hierarchy
+from jebm.models.nvae.recalibration import recalibrate
+from jebm.models.precision import in_bfloat16
 from jebm.models.priors import Prior, build_prior
 from jebm.plan import HISTORY, PRIOR_WEIGHTS, RECORD, WEIGHTS, Stage, StudyPlan, Variant, asset_paths
+from jebm.progress import say
 from jebm.ranks import own_device
 from jebm.registry import build
 from jebm.store import read_tensors, write_tensors
@@ -69,6 +74,7 @@ def prepare_compute(run: Run) -> None:
     """Fix the number of threads, on which rounding depends, and see that the device exists."""
     torch.set_num_threads(run.variant.params.compute.threads)
     torch.use_deterministic_algorithms(True)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = run.variant.params.compute.tf32
     try:
         torch.zeros(1, device=run.device)
     except (RuntimeError, AssertionError) as error:
@@ -80,10 +86,17 @@ def prepare_compute(run: Run) -> None:
 
 def publish_training(run: Run, weights: dict[str, torch.Tensor], history: list[dict], facts: dict) -> None:
     """Write weights (with the arguments that rebuild the module), history and record; the weights last."""
-    header = {"kind": run.stage.kind, "spec": run.stage.spec, "seed": run.seed, "stage": run.stage.id}
-    facts = {"parameters": sum(tensor.numel() for tensor in weights.values()), **facts}
     columns = list(dict.fromkeys(key for row in history for key in row))
     write_csv(run.folder / HISTORY, columns, history)
+    publish_weights(run, weights, facts)
+
+
+def publish_weights(run: Run, weights: dict[str, torch.Tensor], facts: dict) -> None:
+    """Write weights (with the arguments that rebuild the module) and record; the weights last."""
+    header = {"kind": run.stage.kind, "spec": run.stage.spec, "seed": run.seed, "stage": run.stage.id}
+    # With the weights, since samples may depend on it; records hold times, and so are nobody's input.
+    header |= {key: facts[key] for key in ("step_size",) if key in facts}
+    facts = {"parameters": sum(tensor.numel() for tensor in weights.values()), **facts}
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     write_json(run.folder / RECORD, {**header, **facts, "versions": versions})
     write_tensors(run.folder / WEIGHTS, weights, header)
@@ -116,7 +129,18 @@ def build_backbone(run: Run, data: Dataset) -> Hierarchy:
             f"params.yaml: {run.plan.name}.backbone.likelihood.levels: is {hierarchy.levels}, but the dataset "
             f"'{run.variant.params.dataset.name}' has {data.levels} levels; set it to {data.levels}"
         )
-    return hierarchy.to(run.device)
+    return placed(run, hierarchy)
+
+
+def placed(run: Run, hierarchy: Hierarchy) -> Hierarchy:
+    """The hierarchy on the run's device, in the layout and precision that ``compute`` asks for."""
+    compute, hierarchy = run.variant.params.compute, hierarchy.to(run.device)
+    for layer in hierarchy.modules() if compute.channels_last else ():
+        if type(layer) in (nn.Conv2d, nn.ConvTranspose2d):
+            layer.to(memory_format=torch.channels_last)
+    if compute.precision == "bf16":
+        in_bfloat16(hierarchy)
+    return hierarchy
 
 
 def load_backbone(run: Run, image_shape: tuple[int, ...]) -> Hierarchy:
@@ -124,7 +148,7 @@ def load_backbone(run: Run, image_shape: tuple[int, ...]) -> Hierarchy:
     hierarchy = build("backbone", run.variant.params.backbone, image_shape)
     weights, _ = read_tensors(run.variant.backbone.run_folder(run.seed) / WEIGHTS)
     hierarchy.load_state_dict(weights)
-    return hierarchy.requires_grad_(False).to(run.device).eval()
+    return placed(run, hierarchy.requires_grad_(False)).eval()
 
 
 def load_prior(run: Run, hierarchy: Hierarchy, variant: Variant | None = None) -> Prior:
@@ -133,6 +157,25 @@ def load_prior(run: Run, hierarchy: Hierarchy, variant: Variant | None = None) -
     prior = build_prior(variant.params.prior, hierarchy)
     if variant.learned:
         name = PRIOR_WEIGHTS if variant.joint else WEIGHTS
-        weights, _ = read_tensors(variant.prior.run_folder(run.seed) / name)
+        weights, header = read_tensors(variant.prior.run_folder(run.seed) / name)
         prior.load_state_dict(weights)
+        prior.adapted_step_size = header.get("step_size")
     return prior.requires_grad_(False).to(run.device).eval()
+
+
+def recalibrate_as(settings: Recalibration | None, hierarchy: Hierarchy, stream: torch.Generator) -> dict:
+    """Draw a backbone's batch-norm statistics anew if the settings say so; what the record has to say of it.
+
+    Raises:
+        DivergedError: the statistics are not finite any more.
+    """
+    if settings is None:
+        return {}
+    recalibrate(hierarchy, settings.passes, settings.batch_size, settings.temperature, stream)
+    if not all(torch.isfinite(buffer).all() for buffer in hierarchy.buffers()):
+        raise DivergedError(
+            f"batch-norm statistics are not finite after recalibration with {settings.passes} passes at temperature "
+            f"{settings.temperature}; set recalibrate to null, or another temperature"
+        )
+    say(f"batch norm recalibrated: {settings.passes} passes of {settings.batch_size} at T = {settings.temperature}")
+    return {"recalibrated": settings.model_dump(mode="json")}

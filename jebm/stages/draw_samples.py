@@ -11,7 +11,7 @@ from jebm.ranks import ranks
 from jebm.registry import build
 from jebm.sampling.partition import tilts
 from jebm.sampling.samplers import in_batches
-from jebm.stages.common import Run, load_backbone, load_prior, prepare_compute
+from jebm.stages.common import Run, load_backbone, load_prior, prepare_compute, recalibrate_as
 from jebm.store import stream_tensors
 
 
@@ -26,7 +26,9 @@ def run(job: Run) -> None:
     data, settings = job.dataset(), job.variant.params.draw_samples
     hierarchy = load_backbone(job, data.image_shape)
     prior = load_prior(job, hierarchy)
+    recalibrated = recalibrate_as(settings.recalibrate, hierarchy, job.stream("recalibrate"))
     sampler, own = build("sampler", settings.sampler), ranks()
+    own.follow(list(hierarchy.buffers()))
     count, stream = len(own.part(settings.count)), own.own(job.stream("draw"))
     draws = sampler.stream(prior, hierarchy.dimensions, count, stream, Progress(job.title))
     batches = (
@@ -45,7 +47,10 @@ def run(job: Run) -> None:
         out.append("eps", latents)
         if prior.evaluable:
             out.append("tilt", tilts(prior, latents))
-        out.header = {"stage": job.stage.id, "seed": job.seed, "diagnostics": mean_diagnostics(diagnostics)}
+        # Beside every number that is measured on these samples.
+        facts = {f"recalibration_{k}": value for facts in recalibrated.values() for k, value in facts.items()}
+        told = mean_diagnostics(diagnostics) | facts
+        out.header = {"stage": job.stage.id, "seed": job.seed, "diagnostics": told}
 
 
 def mean_diagnostics(parts: list[tuple[int, dict[str, float]]]) -> dict[str, float]:

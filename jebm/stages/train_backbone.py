@@ -2,9 +2,9 @@
 
 from jebm.plan import IMAGES
 from jebm.ranks import ranks
-from jebm.stages.common import Run, build_backbone, prepare_compute, publish_training
+from jebm.stages.common import Run, build_backbone, prepare_compute, publish_training, recalibrate_as
 from jebm.training.elbo import elbo_loss, validation_bound
-from jebm.training.loop import Trainer
+from jebm.training.loop import Trainer, carried_by
 from jebm.training.state import StateFile
 
 
@@ -17,11 +17,13 @@ def run(job: Run) -> dict:
     pixels = {split: data.pixels(split).to(job.device) for split in ("train", "validation")}
     loss = elbo_loss(hierarchy, pixels["train"], settings, stream)
     state = StateFile(job.stage.state_folder(job.seed), job.identity(job.variant.dataset.folder / IMAGES))
-    trainer = Trainer(hierarchy, loss, settings, len(pixels["train"]), stream, state, job.checkpoint_seconds, job.title)
+    count, every, carried = len(pixels["train"]), job.checkpoint_seconds, carried_by(loss)
+    trainer = Trainer(hierarchy, loss, settings, count, stream, state, every, job.title, carried=carried)
     trainer.run()
     if not ranks().leads:
         return {}
+    recalibrated = recalibrate_as(settings.recalibrate, hierarchy, job.stream("recalibrate"))
     bound = validation_bound(hierarchy, pixels["validation"], job.stream("validation"))
-    facts = {**trainer.facts, **bound}
+    facts = {**trainer.facts, **recalibrated, **bound}
     publish_training(job, hierarchy.state_dict(), trainer.history, facts)
     return {"seconds": trainer.seconds}

@@ -9,7 +9,7 @@ from jebm.plan import IMAGES, PRIOR_WEIGHTS, WEIGHTS
 from jebm.ranks import ranks
 from jebm.stages.common import Run, build_backbone, prepare_compute, publish_training
 from jebm.store import read_tensors, write_tensors
-from jebm.training.ebm import LIMIT, stable_scales
+from jebm.training.ebm import stable_scales
 from jebm.training.elbo import validation_bound
 from jebm.training.joint import joint_loss
 from jebm.training.loop import ParameterGroup, Trainer, run_to_the_end
@@ -36,8 +36,8 @@ def run(job: Run) -> dict:
         ParameterGroup(list(prior.parameters()), settings.energy_learning_rate, settings.energy_weight_decay),
     ]
     count, every = len(pixels["train"]), job.checkpoint_seconds
-    title = job.title
-    trainer = Trainer(model, loss, settings, count, stream, state, every, title, groups, LIMIT, "energy_gap")
+    title, limit = job.title, settings.largest_gap
+    trainer = Trainer(model, loss, settings, count, stream, state, every, title, groups, limit, "energy_gap")
     scales = stable_scales(hierarchy, {"chain": settings.chain, "posterior_chain": settings.posterior_chain})
     diverged = run_to_the_end(trainer, settings.may_diverge)
     if not ranks().leads:

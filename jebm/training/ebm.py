@@ -10,32 +10,31 @@ from jebm.models.hierarchy import Hierarchy, flatten
 from jebm.models.nets import frozen
 from jebm.models.priors import EnergyPrior, JointPrior
 from jebm.progress import say
-from jebm.registry import build
+from jebm.ranks import ranks
+from jebm.sampling.adaptation import AdaptiveKernel
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
-from jebm.training.loop import Loss, Trainer, run_to_the_end
+from jebm.training.loop import CarryingLoss, Loss, Trainer, carried_by, run_to_the_end
 from jebm.training.state import StateFile
-
-LIMIT = 1e4
-"""Energy gap, nats, beyond which training has diverged: it is near 1 in a healthy run, and where the chains have lost
-the density it grows by orders of magnitude within a few steps, long before anything overflows."""
 
 
 def contrastive_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainPrior, generator: torch.Generator) -> Loss:
     """Descends E[f(z⁻)] − E[f(z⁺)]: z⁺ from q(z | x), z⁻ from a chain on the prior.
 
     ``energy_gap`` is E[f(z⁺)] − E[f(z⁻)], nats: near 0 at the optimum, large and growing when the chain lags behind.
+    A chain that adapts its step size reports it as ``step_size``, and the loss carries it.
     """
-    kernel, hierarchy = build("kernel", settings.chain.kernel), prior.hierarchy
+    adaptive, hierarchy = adaptive_kernel(settings), prior.hierarchy
     space = SPACES[settings.chain.space](hierarchy, prior)
-    target = space.target()
+    target = space.target(settings.chain.gradients)
 
     def loss(step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         with torch.no_grad():
             positive = flatten(hierarchy.infer(pixels[batch], generator).eps)
         with frozen(prior):
             start = space.start(settings.chain.start, len(positive), generator)
-            chain = run_chain(kernel, target, start, settings.chain.steps, generator)
+            chain = run_chain(adaptive.kernel, target, start, settings.chain.steps, generator)
+        size = adapt(adaptive, chain.acceptance)
         each_positive, each_negative = prior.tilt(positive), space.tilt(chain.x)
         f_positive, f_negative = each_positive.mean(), each_negative.mean()
         gap = f_positive - f_negative
@@ -45,9 +44,31 @@ def contrastive_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainPri
             "f_posterior": f_positive,
             "f_prior": f_negative,
             "acceptance": chain.acceptance,
+            **size,
         }
 
-    return loss
+    return carrying(loss, adaptive)
+
+
+def adaptive_kernel(settings: TrainPrior) -> AdaptiveKernel:
+    """The kernel of the training chain, with its adaptation if it has one."""
+    kernel, adaptation = settings.chain.kernel, settings.chain.adapt
+    if adaptation is None:
+        return AdaptiveKernel(kernel)
+    # The chain runs once for each part of a batch.
+    return AdaptiveKernel(kernel, adaptation.target_acceptance, adaptation.steps * settings.accumulate)
+
+
+def adapt(kernel: AdaptiveKernel, acceptance: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Let a kernel see the acceptance of a run; for the history, the step size of that run if there is a choice."""
+    used = {"step_size": acceptance.new_tensor(kernel.step_size)} if kernel.adapts else {}
+    kernel.observe(*ranks().average([acceptance.detach().clone()]))
+    return used
+
+
+def carrying(loss: Loss, kernel: AdaptiveKernel) -> Loss:
+    """The loss, and with it the kernel if that adapts: part of the training state under ``carried``."""
+    return CarryingLoss(loss, {"kernel": kernel}) if kernel.adapts else loss
 
 
 def energy_penalty(weight: float, positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor | float:
@@ -95,11 +116,23 @@ def fit_energies(
     for parameter in hierarchy.parameters():
         parameter.requires_grad_(False)
     loss = objective(prior, pixels["train"], settings, generator)
-    count = len(pixels["train"])
-    trainer = Trainer(prior, loss, settings, count, generator, state, checkpoint_seconds, title, limit=LIMIT)
+    count, carried = len(pixels["train"]), carried_by(loss)
+    trainer = Trainer(
+        prior,
+        loss,
+        settings,
+        count,
+        generator,
+        state,
+        checkpoint_seconds,
+        title,
+        limit=settings.largest_gap,
+        carried=carried,
+    )
     scales = stable_scales(hierarchy, {"chain": settings.chain})
     diverged = run_to_the_end(trainer, settings.may_diverge)
-    facts = {"steps": trainer.step, **trainer.facts, **diverged, **scales}
+    size = {"step_size": carried["kernel"].step_size} if "kernel" in carried else {}
+    facts = {"steps": trainer.step, **trainer.facts, **diverged, **scales, **size}
     return trainer.history or [{"step": trainer.step}], facts
 
 

@@ -5,8 +5,10 @@ import torch
 from jebm.config import TrainBackbone
 from jebm.models.hierarchy import Hierarchy
 from jebm.ranks import ranks
-from jebm.training.loop import Loss
-from jebm.training.schedules import kl_balance, kl_weights, layer_ramps, layer_sizes, scale_balance
+from jebm.training.kl_balance import balance, layer_sizes
+from jebm.training.loop import CarryingLoss, Loss
+from jebm.training.regularisation import Penalty
+from jebm.training.schedules import kl_balance, kl_weights, layer_ramps
 
 
 def elbo_loss(hierarchy: Hierarchy, pixels: torch.Tensor, settings: TrainBackbone, generator: torch.Generator) -> Loss:
@@ -14,8 +16,9 @@ def elbo_loss(hierarchy: Hierarchy, pixels: torch.Tensor, settings: TrainBackbon
 
     Args:
         pixels: training images (count, *image_shape) in [−1, 1].
-        settings: its ``kl_warmup`` and ``kl_balance`` say how the weights rise to 1.
+        settings: its ``kl_warmup`` and ``kl_balance`` say how the weights rise to 1; its penalties are added.
     """
+    penalty = Penalty(hierarchy, settings, generator)
     ramps = layer_ramps(settings.kl_warmup, hierarchy.layers)
     dims = torch.tensor(hierarchy.layer_dims, dtype=pixels.dtype, device=pixels.device)
     sizes = layer_sizes(hierarchy.latent_shapes).to(dims)
@@ -26,15 +29,16 @@ def elbo_loss(hierarchy: Hierarchy, pixels: torch.Tensor, settings: TrainBackbon
         log_px = hierarchy.decode(posterior.top).log_prob(x).mean()
         kl = posterior.kl.mean(0)
         weights = kl_weights(step, settings.steps, ramps, settings.kl_floor).to(kl)
+        held_down, norms = penalty(float(weights.min()))
         if settings.kl_balance and weights.min() < 1:
             absolute, signed = ranks().average([posterior.kl.detach().abs().mean(0), kl.detach().clone()])
             by_scale = settings.kl_balance == "scale"
-            weights = weights * (scale_balance(absolute, sizes) if by_scale else kl_balance(signed, dims))
-        total = -log_px + (weights * kl).sum()
+            weights = weights * (balance(absolute[None], sizes) if by_scale else kl_balance(signed, dims))
+        total = -log_px + (weights * kl).sum() + held_down
         scalars = {"log_px": log_px, "elbo": log_px - kl.sum()}
-        return total, scalars | {f"kl_z{i + 1}": value for i, value in enumerate(kl)}
+        return total, scalars | {f"kl_z{i + 1}": value for i, value in enumerate(kl)} | norms
 
-    return loss
+    return CarryingLoss(loss, penalty.carried) if penalty.carried else loss
 
 
 @torch.no_grad()

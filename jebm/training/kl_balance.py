@@ -4,6 +4,7 @@ While the KL is not yet fully weighed, busy groups pay more for it and idle ones
 before it has learned anything. Coarse scales, whose groups are few and small, pay less.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,7 +13,7 @@ OFFSET = 0.01
 
 
 def kl_weight(step: int, steps: int, rise: float = 0.3, hold: float = 1e-4, least: float = 1e-4) -> float:
-    """The weight of the KL at a step: ``least`` for the fraction ``hold`` of all steps, then up to 1 within ``rise``."""
+    """The weight of the KL at a step: ``least`` for a fraction ``hold`` of all steps, then up to 1 within ``rise``."""
     return max(min((step - hold * steps) / (rise * steps), 1.0), least)
 
 
@@ -27,12 +28,24 @@ def scale_factors(groups: Sequence[int]) -> torch.Tensor:
     return torch.tensor(factors, dtype=torch.float64) / min(factors)
 
 
+def layer_sizes(shapes: Sequence[tuple[int, ...]]) -> torch.Tensor:
+    """What a layer may carry beside the others, (layers,): the pixels of its maps over the number of layers at that
+    scale, and 1 for the smallest. A scale's layers share its size between them (Vahdat and Kautz, 2020, appendix A).
+
+    Args:
+        shapes: of the latents, without the batch; a vector has one pixel.
+    """
+    pixels = [math.prod(shape[1:]) for shape in shapes]
+    sizes = torch.tensor([count / pixels.count(count) for count in pixels])
+    return sizes / sizes.min()
+
+
 def balance(kl: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     """γ of each layer, (layers,), mean 1, detached: in proportion to (mean |KL| + 0.01) / α.
 
     Args:
         kl: (batch, layers), nats; estimates from single draws may be negative.
-        factors: α, see :func:`scale_factors`.
+        factors: α, of :func:`layer_sizes`.
     """
     gamma = (kl.detach().abs().mean(0) + OFFSET) / factors.to(kl)
     return gamma / gamma.mean()

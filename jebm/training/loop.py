@@ -2,21 +2,24 @@
 
 import contextlib
 import math
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 import torch
 from torch import nn
 
 from jebm.config import Optimisation
 from jebm.errors import DivergedError, InterruptedRunError
+from jebm.memory import memory_hint
 from jebm.progress import Progress, say
 from jebm.ranks import ranks
 from jebm.streams import derive_seed
 from jebm.training.batches import EpochSampler
+from jebm.training.finite import Finiteness, Look
 from jebm.training.optimisers import ParameterGroup, build_optimizer
 from jebm.training.schedules import learning_rate
 from jebm.training.skipping import SkipPolicy
@@ -32,6 +35,21 @@ class Stateful(Protocol):
     def state_dict(self) -> dict: ...
 
     def load_state_dict(self, state: dict) -> None: ...
+
+
+class CarryingLoss(NamedTuple):
+    """A loss together with what it keeps from step to step."""
+
+    function: Loss
+    carried: Mapping[str, Stateful]
+
+    def __call__(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return self.function(step, batch)
+
+
+def carried_by(loss: Loss) -> Mapping[str, Stateful]:
+    """What a loss keeps from step to step, by name."""
+    return loss.carried if isinstance(loss, CarryingLoss) else {}
 
 
 class Trainer:
@@ -75,7 +93,7 @@ class Trainer:
     ):
         self.module, self.loss, self.settings, self.generator = module, loss, settings, generator
         self.state, self.checkpoint_seconds, self.title = state, checkpoint_seconds, title
-        self.limit, self.watched = limit, watched
+        self.finite = Finiteness(watched, limit, settings.skip_gradient_norm or math.inf)
         one = ParameterGroup(list(module.parameters()), settings.learning_rate, settings.weight_decay)
         self.groups = list(groups) or [one]
         self.parameters = [parameter for group in self.groups for parameter in group.parameters]
@@ -113,6 +131,7 @@ class Trainer:
                 progress(self._describe(), self.step, self.settings.steps)
                 number, due = self.ranks.largest(*stop[:1] or [0], now - saved >= self.checkpoint_seconds)
                 if number or due:
+                    self._look()
                     self._save()
                     saved = now
                 if number:
@@ -139,49 +158,83 @@ class Trainer:
     def _advance(self) -> None:
         for group, own in zip(self.optimizer.param_groups, self.groups, strict=True):
             group["lr"] = learning_rate(self.step, self.settings, own.learning_rate)
-        random_before = self.generator.get_state(), self.order.get_state(), self.batches.state_dict()
-        kept_before = self._kept()
-        loss, scalars = self.loss(self.step, self.ranks.share(self.batches.next()))
-        self.optimizer.zero_grad()
-        loss.backward()
+        before = self.generator.get_state(), self.order.get_state(), self.batches.state_dict(), self._kept()
+        row = self._gradients(self.ranks.share(self.batches.next()))
         self.ranks.average_gradients(self.parameters)
         self.ranks.average(self.statistics)
         limit = self.settings.clip_gradient_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(self.parameters, limit)
-        row = {key: value.detach() for key, value in {"loss": loss, **scalars, "gradient_norm": norm}.items()}
+        row["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, limit)
         row = self.ranks.means(row)
-        if self._passes(row, random_before, kept_before):
+        self.finite.note(self.step, row, before)
+        if self.settings.check_every > 1:
+            self.optimizer.found_inf = self.finite.halted.float()
+        if self.settings.check_every > 1 or self._look():
             self.optimizer.step()
-            if self.average:
-                torch._foreach_lerp_(self.average, [t.detach() for t in self.averaged], 1 - self.settings.ema)
+            self._update_average()
+            self.skips.taken()
         self.step += 1
-        if self.step % self.settings.log_every == 0 or self.step == self.settings.steps:
+        logged = self.step % self.settings.log_every == 0 or self.step == self.settings.steps
+        if logged or len(self.finite.looks) >= self.settings.check_every:
+            self._look()
+        if logged:
             self._log(row)
 
-    def _passes(self, row: dict[str, torch.Tensor], random_before: tuple[Any, Any, dict], kept_before: tuple) -> bool:
-        """Whether the step may be taken; False skips it, and a step that can't be skipped stops the run."""
-        values = dict(zip(row, torch.stack([value.float() for value in row.values()]).tolist(), strict=True))
-        faults = self.skips.faults(values)
-        watched = values[self.watched]
-        diverged = math.isfinite(watched) and abs(watched) > self.limit
-        if not faults and not diverged:
-            self.skips.taken()
+    def _gradients(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Leave the gradient of the batch's mean loss in the parameters; the loss and the scalars for the history."""
+        self.optimizer.zero_grad()
+        row: dict[str, torch.Tensor] = {}
+        for part in batch.tensor_split(min(self.settings.accumulate, len(batch))):
+            share = len(part) / len(batch)
+            with memory_hint(f"{self.title}: a step on {len(part)} examples", self._advice(len(part))):
+                loss, scalars = self.loss(self.step, part)
+                (loss * share).backward()
+            for key, value in {"loss": loss, **scalars}.items():
+                own = value.detach() * share
+                row[key] = row[key] + own if key in row else own
+        return row
+
+    def _advice(self, examples: int) -> str:
+        block = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self.settings).__name__).lower()
+        whole = self.batches.batch_size
+        return (
+            f"lower {block}.batch_size (now {whole}) in params.yaml, or raise {block}.accumulate (now "
+            f"{self.settings.accumulate}), which keeps the batch and computes it in smaller parts than {examples}"
+        )
+
+    def _update_average(self) -> None:
+        if not self.average:
+            return
+        now = [tensor.detach() for tensor in self.averaged]
+        if self.settings.check_every == 1:
+            torch._foreach_lerp_(self.average, now, 1 - self.settings.ema)
+            return
+        # The optimiser is masked by it too; buffers are not, and may hold anything after a step that went wrong.
+        now = [torch.where(self.finite.halted, *pair) for pair in zip(self.average, now, strict=True)]
+        torch._foreach_lerp_(self.average, now, 1 - self.settings.ema)
+
+    def _look(self) -> bool:
+        """Whether all steps since the last look were finite. One that was not is skipped, or stops the run."""
+        wrong = self.finite.first_wrong()
+        if wrong is None:
             return True
-        self._put_back(kept_before)
-        refusal = self.skips.refusal(self.step + 1)
-        if self.skips.active and not refusal and not diverged:
-            self.skips.skip(self.step + 1)
-            say(f"{self.title}: step {self.step + 1} skipped: {', '.join(faults)} ({self.skips.total} skipped so far)")
+        self._put_back(wrong.before[3])
+        refusal = self.skips.refusal(wrong.step + 1)
+        if self.skips.active and not refusal and not self.finite.diverged(wrong):
+            self.skips.skip(wrong.step + 1)
+            say(f"{self.title}: step {wrong.step + 1} skipped: {wrong.complaint()} ({self.skips.total} so far)")
             return False
-        # The optimiser has not stepped: what is in memory is still the last good state.
-        self.generator.set_state(random_before[0])
-        self.order.set_state(random_before[1])
-        self.batches.load_state_dict(random_before[2])
+        self._stop(wrong, refusal)
+
+    def _stop(self, wrong: Look, refusal: str) -> NoReturn:
+        """Save the last good state, which is what is in memory since the optimiser has not stepped, and give up."""
+        self.step = wrong.step
+        self.generator.set_state(wrong.before[0])
+        self.order.set_state(wrong.before[1])
+        self.batches.load_state_dict(wrong.before[2])
         self._save()
-        bad = faults if not diverged else [f"{self.watched} is {watched:.4g}", *faults]
         raise DivergedError(
-            f"{self.title}: {', '.join(bad)} at step {self.step + 1} of {self.settings.steps}; stopped before the "
-            f"optimiser stepped{f'; {refusal}' if refusal and not diverged else ''}. "
+            f"{self.title}: {wrong.complaint()} at step {self.step + 1} of {self.settings.steps}; stopped before the "
+            f"optimiser stepped{f'; {refusal}' if refusal and not self.finite.diverged(wrong) else ''}. "
             f"Last good checkpoint: {self.state.path} (step {self.step}). "
             "Lower the learning rate or the step size of the chain in params.yaml"
         )

@@ -31,5 +31,5 @@ def build_optimizer(groups: Sequence[ParameterGroup], settings: Optimisation) ->
         [{"params": g.parameters, "lr": g.learning_rate, "weight_decay": g.weight_decay} for g in groups],
         betas=tuple(settings.betas),
         eps=settings.epsilon,
-        foreach=True,
+        **{"fused" if settings.fused else "foreach": True},
     )

@@ -11,16 +11,19 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from jebm.models.nvae.convolutions import Convolution
+from jebm.config import TrainBackbone
 
 VECTOR_EPSILON = 1e-3
 FIRST_ITERATIONS, ITERATIONS = 40, 4
 
 
 def filters(module: nn.Module) -> Iterable[torch.Tensor]:
-    """The effective filters of all convolutions within a module as matrices, (outputs, inputs · kernel²)."""
+    """The effective filters of all convolutions within a module as matrices, (outputs, inputs · kernel²).
+
+    Convolutions are the layers with an ``effective_weight()``: what they apply, once normalised and masked.
+    """
     for layer in module.modules():
-        if isinstance(layer, Convolution):
+        if hasattr(layer, "effective_weight"):
             yield layer.effective_weight().flatten(1)
 
 
@@ -83,15 +86,45 @@ class SpectralPenalty:
 
     def state_dict(self) -> dict:
         """What an unfinished run keeps."""
-        return {"vectors": self.vectors, "fresh": self.fresh}
+        return {"vectors": dict(self.vectors), "fresh": self.fresh}
 
     def load_state_dict(self, state: dict) -> None:
-        self.vectors, self.fresh = state["vectors"], state["fresh"]
+        self.vectors, self.fresh = dict(state["vectors"]), state["fresh"]
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
     """Columns (count, n, 1) over their length, which counts as at least 0.001."""
     return vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp(min=VECTOR_EPSILON)
+
+
+class Penalty:
+    """Both terms with the weights that the settings give them.
+
+    Args:
+        module: whose convolutions and batch norms are held down.
+        settings: ``spectral_penalty``, ``batch_norm_penalty`` and ``initial_penalty``.
+        generator: for the first vectors of the power iteration; not touched without a spectral penalty.
+    """
+
+    def __init__(self, module: nn.Module, settings: TrainBackbone, generator: torch.Generator):
+        self.module, self.settings = module, settings
+        self.spectral = SpectralPenalty(module, generator) if settings.spectral_penalty else None
+
+    @property
+    def carried(self) -> dict[str, SpectralPenalty]:
+        """What an unfinished run keeps of it."""
+        return {"spectral": self.spectral} if self.spectral else {}
+
+    def __call__(self, kl_weight: float) -> tuple[torch.Tensor | float, dict[str, torch.Tensor]]:
+        """The weighted sum of the two, 0 without either, and for the history each without its weight."""
+        total, scalars, first = 0.0, {}, self.settings.initial_penalty or None
+        if self.spectral:
+            scalars["spectral_norms"] = norms = self.spectral()
+            total = total + penalty_weight(kl_weight, self.settings.spectral_penalty, first) * norms
+        if self.settings.batch_norm_penalty:
+            scalars["batch_norm_gains"] = gains = batch_norm_gains(self.module)
+            total = total + penalty_weight(kl_weight, self.settings.batch_norm_penalty, first) * gains
+        return total, scalars
 
 
 def penalty_weight(kl_weight: float, weight: float, first: float | None = None) -> float:

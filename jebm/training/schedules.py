@@ -49,27 +49,3 @@ def kl_balance(kl: torch.Tensor, dims: torch.Tensor) -> torch.Tensor:
     """
     factors = (kl + 0.1) / dims
     return factors / factors.mean()
-
-
-def layer_sizes(shapes: Sequence[tuple[int, ...]]) -> torch.Tensor:
-    """What a layer may carry beside the others, (layers,): the pixels of its maps over the number of layers at that
-    scale, and 1 for the smallest. A scale's layers share its size between them (Vahdat and Kautz, 2020, appendix A).
-
-    Args:
-        shapes: of the latents, without the batch; a vector has one pixel.
-    """
-    pixels = [math.prod(shape[1:]) for shape in shapes]
-    sizes = torch.tensor([count / pixels.count(count) for count in pixels])
-    return sizes / sizes.min()
-
-
-def scale_balance(kl: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
-    """The factors of NVAE, with mean 1: a layer's KL counts by its share of what its size lets it carry.
-
-    Args:
-        kl: mean over the batch of each layer's |KL|, (layers,), nats; with flows a layer's KL is one draw's difference
-            of log densities, which may be negative.
-        sizes: of :func:`layer_sizes`.
-    """
-    factors = (kl + 0.01) / sizes
-    return factors / factors.mean()

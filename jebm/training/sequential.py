@@ -7,10 +7,9 @@ import torch
 from jebm.config import TrainPrior
 from jebm.models.nets import frozen
 from jebm.models.sequential import SequentialPrior
-from jebm.registry import build
 from jebm.sampling.run import run_chain
 from jebm.sampling.target import Target
-from jebm.training.ebm import fit_energies
+from jebm.training.ebm import adapt, adaptive_kernel, carrying, fit_energies
 from jebm.training.loop import Loss
 
 
@@ -21,11 +20,11 @@ def layer_losses(
 
     ε_i⁻ comes from a chain on ε_i alone, from N(0, I), while the layers above stay where the posterior put them. The
     terms share no parameter, so that one step on their sum is a step of each layer's own training, except that a
-    limit on the gradient norm counts all of them.
+    limit on the gradient norm counts all of them. One step size serves all layers; it adapts to their mean acceptance.
 
     ``gap_z1``, … are the layers' E[f_i⁺] − E[f_i⁻], nats, ``energy_gap`` their sum.
     """
-    kernel = build("kernel", settings.chain.kernel)
+    adaptive = adaptive_kernel(settings)
     hierarchy, energy = prior.hierarchy, prior.energy
 
     def loss(step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -38,13 +37,13 @@ def layer_losses(
             positive = posterior.eps[number - 1].flatten(1)
             start = torch.randn(positive.shape, generator=generator, device=positive.device)
             with frozen(prior):
-                chain = run_chain(kernel, Target(tilt), start, settings.chain.steps, generator)
+                chain = run_chain(adaptive.kernel, Target(tilt), start, settings.chain.steps, generator)
             gaps[f"gap_z{number}"] = tilt(positive).mean() - tilt(chain.x).mean()
             acceptance.append(chain.acceptance)
-        gap = sum(gaps.values())
-        return -gap, {"energy_gap": gap, **gaps, "acceptance": torch.stack(acceptance).mean()}
+        gap, accepted = sum(gaps.values()), torch.stack(acceptance).mean()
+        return -gap, {"energy_gap": gap, **gaps, "acceptance": accepted, **adapt(adaptive, accepted)}
 
-    return loss
+    return carrying(loss, adaptive)
 
 
 fit = partial(fit_energies, layer_losses)

@@ -1,7 +1,5 @@
 """Steps that are not finite: which may be skipped, how many were, and when that is no longer an accident."""
 
-import math
-
 from jebm.config import Optimisation
 
 WINDOW = 100
@@ -11,27 +9,18 @@ WINDOW = 100
 class SkipPolicy:
     """Counts the steps that were skipped and says when to stop skipping.
 
-    A step may be skipped when one of its values is not finite, or its gradient norm exceeds
-    ``skip_gradient_norm``; at most ``skip_non_finite`` times in a row and in at most a share ``skip_share`` of the last
+    A step may be skipped when one of its values is not finite, or its gradient norm exceeds ``skip_gradient_norm``; at
+    most ``skip_non_finite`` times in a row and in at most a share ``skip_share`` of the last
     100 steps. With ``skip_non_finite`` 0 nothing is ever skipped.
     """
 
     def __init__(self, settings: Optimisation):
         self.in_a_row_allowed, self.share = settings.skip_non_finite, settings.skip_share
-        self.gradient_norm = settings.skip_gradient_norm or math.inf
         self.total, self.in_a_row, self.recent = 0, 0, []
 
     @property
     def active(self) -> bool:
         return self.in_a_row_allowed > 0
-
-    def faults(self, values: dict[str, float]) -> list[str]:
-        """What is wrong with a step, one phrase each: values that are not finite, a gradient norm beyond the limit."""
-        found = [f"{name} is {value:.4g}" for name, value in values.items() if not math.isfinite(value)]
-        norm = values["gradient_norm"]
-        if math.isfinite(norm) and norm > self.gradient_norm:
-            found.append(f"gradient_norm is {norm:.4g}, beyond skip_gradient_norm {self.gradient_norm:.4g}")
-        return found
 
     def refusal(self, step: int) -> str:
         """Why step number ``step`` can't be skipped; empty if it can."""

@@ -14,6 +14,7 @@ from jebm.errors import DivergedError, InterruptedRunError
 from jebm.models.chain import ChainHierarchy
 from jebm.models.hierarchy import flatten
 from jebm.models.mixture import MixturePrior
+from jebm.registry import build
 from jebm.sampling.run import run_chain
 from jebm.sampling.target import Target
 from jebm.streams import generator
@@ -201,7 +202,7 @@ def test_contrastive_loss_by_hand():
     stream = generator("by hand")
     positive = flatten(hierarchy.infer(PIXELS[batch], stream).eps)
     start = torch.randn(3, 5, generator=stream)
-    kernel = ebm.build("kernel", settings.chain.kernel)
+    kernel = build("kernel", settings.chain.kernel)
     negative = run_chain(kernel, Target(prior.tilt), start, 5, stream)
     torch.testing.assert_close(loss, prior.tilt(negative.x).mean() - prior.tilt(positive).mean())
     assert scalars["acceptance"] == negative.acceptance

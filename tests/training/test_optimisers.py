@@ -96,6 +96,10 @@ def test_published_schedule_of_stage_1_can_be_written():
         ({"train_prior/betas": [0.9]}, "toy.train_prior.betas: must have at least 2 entries"),
         ({"train_backbone/epsilon": 0}, "toy.train_backbone.epsilon: input should be greater than 0"),
         ({"train_backbone/skip_gradient_norm": 10.0}, "toy.train_backbone.skip_gradient_norm: needs skip_non_finite"),
+        (
+            {"train_backbone/optimizer": "adamax", "train_backbone/fused": True},
+            "fused: there is no fused adamax",
+        ),
         ({"train_backbone/skip_share": 1.5}, "toy.train_backbone.skip_share: input should be less than or equal to 1"),
     ],
 )

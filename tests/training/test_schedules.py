@@ -6,7 +6,8 @@ import torch
 from jebm.config import Optimisation
 from jebm.streams import generator
 from jebm.training.batches import EpochSampler
-from jebm.training.schedules import kl_balance, kl_weights, layer_sizes, learning_rate, scale_balance
+from jebm.training.kl_balance import balance, layer_sizes
+from jebm.training.schedules import kl_balance, kl_weights, learning_rate
 
 
 def rate(step, **settings):
@@ -122,7 +123,7 @@ def test_balance_by_scale_is_that_of_the_published_code():
         dtype=torch.float64,
     )
     sizes = layer_sizes([(3, 16, 16)] * 3 + [(3, 8, 8)]).double()
-    factors = scale_balance(kl.abs().mean(0), sizes)
+    factors = balance(kl, sizes)
     published = [1.5941869, 1.10519854, 1.15508685, 0.145527708]
     torch.testing.assert_close(factors, torch.tensor(published, dtype=torch.float64), rtol=0, atol=1e-6)
     balanced = 0.4 * (kl * factors).sum(1)

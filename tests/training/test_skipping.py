@@ -5,6 +5,7 @@ import signal
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from jebm.config import Optimisation
@@ -33,7 +34,7 @@ class Counter:
 class Job:
     """A run of a tiny network with batch norm; the batches of the steps in ``spoilt`` are multiplied by NaN."""
 
-    def __init__(self, folder, spoilt=(), factors=None, stop_at=None, **settings):
+    def __init__(self, folder, spoilt=(), factors=None, stop_at=None, limit=math.inf, **settings):
         stream = generator("skip run")
         self.module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
         with torch.no_grad():
@@ -61,6 +62,7 @@ class Job:
             self.state,
             1e9,
             "trial",
+            limit=limit,
             carried={"counter": self.counter},
         )
 
@@ -95,7 +97,7 @@ def test_skipped_steps_are_counted_in_history_progress_and_record(tmp_path, caps
     assert job.trainer.facts["skipped"] == 3
     assert "skipped=3" in job.trainer._describe()
     printed = capsys.readouterr().err
-    assert "trial: step 5 skipped: loss is nan, twice is nan, gradient_norm is nan (1 skipped so far)" in printed
+    assert "trial: step 5 skipped: loss is nan, twice is nan, gradient_norm is nan (1 so far)" in printed
 
 
 def test_without_the_setting_nothing_is_counted_and_the_first_one_stops(tmp_path):
@@ -150,8 +152,7 @@ def test_gradient_that_is_too_large_is_skipped_where_a_limit_is_set(tmp_path):
 
 
 def test_loss_beyond_the_limit_is_a_divergence_and_never_skipped(tmp_path):
-    job = Job(tmp_path, factors={4: 1e9})
-    job.trainer.limit = 1e6
+    job = Job(tmp_path, factors={4: 1e9}, limit=1e6)
     with pytest.raises(
         DivergedError, match=r"loss is .*e\+\d+ at step 5 of 12; stopped before the optimiser stepped. "
     ):
@@ -188,3 +189,23 @@ def test_average_takes_the_running_statistics_along(tmp_path):
             expected = 0.7 * expected + 0.3 * tensors[name]
         torch.testing.assert_close(averaged.tensors()[name], expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(averaged.tensors()["1.num_batches_tracked"], torch.tensor(12))
+
+
+def test_looking_late_loses_nothing_either(tmp_path):
+    """Statistics that steps after the bad one have spoilt, and their average, are as they were before it."""
+    settings = {"skip_non_finite": 0, "fused": True, "ema": 0.7}
+    undisturbed = Job(tmp_path / "a", **settings).run()
+    late = Job(tmp_path / "b", spoilt=(4,), check_every=6, **settings)
+    with pytest.raises(DivergedError, match="at step 5 of 12"):
+        late.run()
+    assert same(late.tensors(), undisturbed.before[4])
+    assert all(torch.isfinite(tensor).all() for tensor in late.trainer.average)
+    assert late.counter.calls == 4
+    mended = Job(tmp_path / "b", check_every=6, **settings).run()
+    for name, tensor in mended.tensors().items():
+        torch.testing.assert_close(tensor, undisturbed.tensors()[name])
+
+
+def test_looking_late_is_too_late_to_skip():
+    with pytest.raises(ValidationError, match="too late to skip a step"):
+        Optimisation(steps=1, batch_size=1, learning_rate=1.0, fused=True, check_every=2, skip_non_finite=1)

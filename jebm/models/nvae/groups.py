@@ -1,4 +1,4 @@
-"""One latent group: the way that inference comes up to it, the way that the generator comes down to it, and its heads."""
+"""One latent group: how inference comes up to it, how the generator comes down to it, and its prior and posterior."""
 
 import torch
 from torch import nn

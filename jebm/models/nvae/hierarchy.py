@@ -258,17 +258,16 @@ def _recomputing(cell: Cell):
 
 @contextmanager
 def _still(module: nn.Module):
-    """Within it batch norm does not update its running statistics."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    if not module.training:
-        norms = []
+    """Within it batch norm does not update its running statistics (which a pass for the gradient must still read)."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 def _map_size(image_shape: tuple[int, ...], padding: int, blocks: int, scales: int) -> int:

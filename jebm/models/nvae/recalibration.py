@@ -8,20 +8,18 @@ on it and on its random stream.
 from collections.abc import Iterable, Iterator
 
 import torch
-from torch import nn
 
-from jebm.models.hierarchy import Latents
-from jebm.models.nvae.hierarchy import NvaeHierarchy
+from jebm.models.hierarchy import Hierarchy, Latents
 
 
 @torch.no_grad()
 def recalibrate(
-    hierarchy: NvaeHierarchy, passes: int, batch_size: int, temperature: float, generator: torch.Generator
+    hierarchy: Hierarchy, passes: int, batch_size: int, temperature: float, generator: torch.Generator
 ) -> None:
     """Sample the prior in training mode, so that the decoder's running statistics become those of its draws.
 
-    Only the decoder's cells are run, so only their statistics move, each pass by the momentum 0.05: the last 60 passes
-    or so count. The mode (training or evaluation) is left as it was.
+    Only the generator is run, so only its statistics move, each pass by the momentum 0.05: the last 60 passes or so
+    count. The mode (training or evaluation) is left as it was.
 
     Args:
         passes: of sampling.
@@ -33,31 +31,21 @@ def recalibrate(
 
 
 @torch.no_grad()
-def follow(hierarchy: NvaeHierarchy, noise: Iterable[Latents]) -> None:
+def follow(hierarchy: Hierarchy, noise: Iterable[Latents]) -> None:
     """Let the decoder's statistics follow passes from given ε, one tuple (bottom first) a pass."""
     training = hierarchy.training
     hierarchy.train()
     try:
         for eps in noise:
-            hierarchy.maps(hierarchy.top_down(eps))
+            hierarchy.decode(hierarchy.top_down(eps))
     finally:
         hierarchy.train(training)
 
 
 def _noise(
-    hierarchy: NvaeHierarchy, passes: int, batch_size: int, temperature: float, generator: torch.Generator
+    hierarchy: Hierarchy, passes: int, batch_size: int, temperature: float, generator: torch.Generator
 ) -> Iterator[Latents]:
-    like = hierarchy.start
+    like = next(hierarchy.parameters())
     for _ in range(passes):
         flat = torch.randn(batch_size, hierarchy.dimensions, generator=generator, device=like.device, dtype=like.dtype)
         yield hierarchy.split(temperature * flat)
-
-
-def statistics(hierarchy: NvaeHierarchy) -> dict[str, torch.Tensor]:
-    """The running means and variances of all batch-norm layers, by their names in the state."""
-    return {
-        f"{name}.{kind}": getattr(module, kind)
-        for name, module in hierarchy.named_modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm)
-        for kind in ("running_mean", "running_var")
-    }

@@ -1,0 +1,23 @@
+"""import_backbone: the weights of a backbone that was trained elsewhere, in this project's own format."""
+
+from pathlib import Path
+
+from jebm.models.imported import check_agreement
+from jebm.progress import say
+from jebm.registry import IMPORTERS, build, load
+from jebm.stages.common import Run, prepare_compute, publish_weights, recalibrate_as
+
+
+def run(job: Run) -> None:
+    prepare_compute(job)
+    params, data = job.variant.params, job.dataset()
+    settings = params.import_backbone
+    imported = load(IMPORTERS[settings.format])(Path(settings.checkpoint))
+    check_agreement(imported, params.backbone, data.image_shape, data.levels, f"params.yaml: {job.plan.name}")
+    hierarchy = build("backbone", params.backbone, data.image_shape)
+    hierarchy.load_state_dict(imported.weights)
+    facts = dict(imported.facts)
+    facts |= recalibrate_as(settings.recalibrate, hierarchy.to(job.device), job.stream("recalibrate"))
+    if "licence" in facts:
+        say(facts["licence"])
+    publish_weights(job, hierarchy.state_dict(), facts)
