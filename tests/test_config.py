@@ -38,6 +38,26 @@ def test_parameters_of_the_repository_are_valid():
         assert study.variants
 
 
+@pytest.mark.parametrize(
+    ("compute", "message"),
+    [
+        ({"devices": 3}, "compute.devices: is 3, but train_backbone.batch_size is 8; each device gets an equal share"),
+        ({"devices": 16}, "compute.devices: is 16, but train_backbone.batch_size is 8"),
+        ({"devices": 2, "device": "cuda:1"}, "compute.devices: is 2, but 'cuda:1' is one device"),
+        ({"devices": 2, "device": "mps"}, "compute.devices: is 2, but 'mps' is one device"),
+        ({"devices": 0}, "compute.devices: "),
+    ],
+    ids=str,
+)
+def test_impossible_devices_are_refused(compute, message):
+    assert f"my.yaml: toy.{message}" in complaint({"toy/compute": compute})
+
+
+def test_fewer_samples_than_devices_are_refused():
+    changes = {"toy/compute": {"devices": 8}, "toy/draw_samples/count": 5}
+    assert "toy.compute.devices: is 8, more than draw_samples.count (5)" in complaint(changes)
+
+
 PCNL, ULA = {"name": "pcnl", "step_size": 0.3}, {"name": "langevin", "step_size": 0.3}
 
 
