@@ -169,6 +169,11 @@ def own_device(device: str) -> str:
     return device
 
 
+def own_places() -> dict[str, str] | None:
+    """For ``torch.load``: what rank 0 saved from its GPU belongs on this rank's."""
+    return {"cuda:0": own_device("cuda")} if ranks().size > 1 else None
+
+
 @contextmanager
 def joined(size: int, device: str) -> Iterator[None]:
     """Around the work of one rank of ``size``, as torchrun's environment variables describe it.

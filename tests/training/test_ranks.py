@@ -9,7 +9,7 @@ from two_ranks import DATA, FEATURES, Job
 
 from jebm.errors import JebmError, LostRankError
 from jebm.metrics.statistics import gather
-from jebm.ranks import Ranks, joined
+from jebm.ranks import Ranks, joined, own_device, own_places
 from jebm.streams import generator
 
 
@@ -226,3 +226,16 @@ def test_statistics_of_the_parts_are_those_of_all_features(both):
     torch.testing.assert_close(found["mean"], torch.from_numpy(whole.mean), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(found["covariance"], torch.from_numpy(whole.covariance), rtol=1e-12, atol=1e-12)
     assert torch.equal(found["kept"], torch.from_numpy(whole.kept))
+
+
+# Devices -------------------------------------------------------------------------------------------------------------
+
+
+def test_each_rank_has_a_gpu_of_its_own_and_loads_what_rank_0_saved_onto_it(monkeypatch):
+    assert own_device("cuda") == "cuda"
+    assert own_places() is None
+    monkeypatch.setattr("jebm.ranks.ranks", lambda: Ranks(3, 4))
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert own_device("cuda") == "cuda:3"
+    assert own_device("cpu") == "cpu"
+    assert own_places() == {"cuda:0": "cuda:3"}
