@@ -7,6 +7,8 @@ import time
 import psutil
 import pytest
 
+from jebm.store import read_tensors
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 TRAIN = ["jebm", "train-backbone", "digits", "--variant", "joint-k20", "--seed", "1"]
@@ -156,4 +158,9 @@ def test_snakemake_runs_a_study_on_two_devices(new_tiny, tmp_path):
         assert f"Shell command: jebm {verb} digits" in plan
     space.run("snakemake", "--cores", "2", timeout=580)
     assert "two-stage" in space.read("results/digits/tables/main.md")
+    for path in space.folder.glob("runs/samples-*/seed1/samples.safetensors"):
+        samples, header = read_tensors(path)
+        assert len(samples["images"]) == len(samples["eps"]) == len(samples["tilt"]) == 200
+        assert len(samples["eps"].unique(dim=0)) == 200  # each process drew others
+        assert header["diagnostics"]["langevin_steps"] == 20
     assert "Nothing to be done" in space.run("snakemake", "--cores", "2").stderr
