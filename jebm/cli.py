@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from jebm import verbs
+from jebm import launch, verbs
+from jebm.client import leave
 from jebm.config import PARAMS, Compute, read_params
 from jebm.errors import JebmError
-from jebm.freshness import recorded
-from jebm.jobs import report_jobs, stage_job, stage_target
+from jebm.freshness import recorded, unrecorded
+from jebm.jobs import devices_of, report_jobs, stage_job, stage_target
 from jebm.keep import keep
 from jebm.plan import StudyPlan, make_plan
 from jebm.registry import load
@@ -69,17 +70,32 @@ def _run(study: str, kind: str, id: str, variant: str, seed: int | None) -> None
         raise JebmError(f"the {found.params.prior.name} prior has nothing to learn; `jebm draw-samples` needs no more")
     if forked and found.params.compute != Compute(device="cpu", threads=1):
         raise NeedsOwnProcess
+    devices = devices_of(kind, found)
+    _start_ranks(devices)
     # Before NumPy and torch load: their thread pools are sized at import, and rounding depends on the size.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(found.params.compute.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on a GPU
     job = stage_job(plan, found, stages[0], seed)
-    with recorded(job) as facts:
+    with (recorded if launch.leads() else unrecorded)(job) as facts:
+        from jebm.ranks import joined
         from jebm.stages.common import Run
 
         run = load(stage_target(kind))
-        facts |= run(Run(plan, found, stages[0], seed, params.runtime.checkpoint_seconds, facts["code"])) or {}
-    keep(job)
+        with joined(devices, found.params.compute.device):
+            facts |= run(Run(plan, found, stages[0], seed, params.runtime.checkpoint_seconds, facts["code"])) or {}
+    if launch.leads():
+        keep(job)
+
+
+def _start_ranks(devices: int) -> None:
+    """See that this process is one of as many as the job needs; a process alone starts them and exits as they do."""
+    started = launch.launched()
+    if started not in (0, devices):
+        raise JebmError(f"{PARAMS}: this job is one for {devices} devices, but was started as {started} processes")
+    if devices > 1 and not started:
+        leave(launch.launch(devices, sys.argv[1:]))
+    launch.hold_lifeline()
 
 
 def _report(study: str, rule: str, name: str, target: str, *arguments: str) -> None:
@@ -105,6 +121,12 @@ def prepare_dataset(study: StudyName, id: StageId = "", variant: VariantName = "
 def train_features(study: StudyName, id: StageId = "", variant: VariantName = ""):
     """Train the classifier that the Fréchet and kernel distances look through."""
     _run(study, "features", id, variant, None)
+
+
+@app.command()
+def reference_statistics(study: StudyName, id: StageId = "", variant: VariantName = ""):
+    """Mean and covariance of the features of the images that samples are compared with."""
+    _run(study, "reference", id, variant, None)
 
 
 @app.command()
@@ -167,6 +189,21 @@ def evaluate(study: StudyName, seed: Seed, id: StageId = "", variant: VariantNam
     _run(study, "evaluation", id, variant, seed)
 
 
+@app.command("launch", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def launch_ranks(
+    context: typer.Context,
+    devices: Annotated[int, typer.Option(min=1, help="How many processes: the job's compute.devices.")],
+):
+    """Run a verb as several processes that share its work, each on a device of its own.
+
+    For instance `jebm launch --devices 2 train-prior …`. The verbs do this by themselves when compute.devices says so;
+    the workflow's rules say it for all to see.
+    """
+    if forked:
+        raise NeedsOwnProcess
+    leave(launch.launch(devices, context.args))
+
+
 @app.command()
 def collect_metrics(study: StudyName):
     """Gather the metrics of all runs into results/STUDY/metrics.csv and metrics.json."""
@@ -196,9 +233,9 @@ def main() -> None:
     try:
         app(prog_name="jebm")
     except JebmError as error:
-        print(f"error: {error}", file=sys.stderr)
+        launch.tell(str(error), error.exit_code)
         sys.exit(error.exit_code)
     except OSError as error:  # a full disk, a folder that can't be written to …
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        launch.tell(f"{where}{error.strerror or error}", 1)
         sys.exit(1)

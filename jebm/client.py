@@ -43,7 +43,7 @@ def hand_over(address: str) -> None:
         connection.sendall(body)
         status = _wait(connection)
         if status is not None:
-            _exit(status)
+            leave(status)
 
 
 def _wait(connection: socket.socket) -> int | None:
@@ -70,8 +70,8 @@ def _wait(connection: socket.socket) -> int | None:
     return -caught[0] if caught else None
 
 
-def _exit(status: int) -> None:
-    """Exit as the fork did: whoever waits for this process learns of a signal as such."""
+def leave(status: int) -> None:
+    """Exit as another process did, or as it was ended by minus a signal: whoever waits for this one learns of it."""
     if status < 0:
         with suppress(OSError):  # nothing can be set for SIGKILL
             signal.signal(-status, signal.SIG_DFL)

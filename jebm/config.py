@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from jebm.errors import ParamsError
 from jebm.explain import explain, near
-from jebm.metric_names import DETECTION, FLOOR, LAYER_SCORE, METRICS, SCORES
+from jebm.metric_names import DETECTION, DISTANCES, FLOOR, LAYER_SCORE, METRICS, SCORES, STREAMED_DISTANCES
 from jebm.registry import (
     BATCH_NORM_BACKBONES,
     CHAINLESS_PRIORS,
@@ -24,6 +24,7 @@ from jebm.registry import (
     JOINT_PRIORS,
     LAYER_ENERGIES,
     SEQUENTIAL_PRIORS,
+    STREAMED_FEATURES,
     TABLES,
     Section,
     schema,
@@ -49,12 +50,25 @@ class Compute(Section):
 
     device: str = "cpu"
     threads: Count = 1
+    """Of one process."""
+    devices: Count = 1
+    """Processes that share the batches of one training run, and the samples to draw and to measure; on ``cuda`` one
+    GPU each."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the networks of the backbone while they learn; chains, energies and log densities are in fp32 always."""
     tf32: bool = False
     """Whether a GPU may round the factors of fp32 matrix products and convolutions to 10 bits."""
     channels_last: bool = False
     """Whether convolutions keep the channels of a pixel side by side in memory, which GPUs prefer."""
+
+    @model_validator(mode="after")
+    def _devices_exist(self):
+        if self.devices > 1 and self.device not in ("cpu", "cuda"):
+            raise ValueError(
+                f"@devices: is {self.devices}, but '{self.device}' is one device; several need device 'cuda' (one GPU "
+                "each) or 'cpu' (one process each)"
+            )
+        return self
 
 
 class Optimisation(Section):
@@ -241,15 +255,42 @@ class TrainJoint(Optimisation):
 class DrawSamples(Section):
     count: Count
     sampler: schema("sampler")
+    batch_size: Count = 2000
+    """Images decoded at once."""
+    keep_latents: Count | None = None
+    """Of how many samples, the first ones, the latents are written beside the images; null: of all."""
     recalibrate: Recalibration | None = None
     """Before sampling, and for it alone, replace the statistics of the generator's batch norm by those of draws of the
     prior."""
 
 
+class ReferenceStatistics(Section):
+    """What the moments of the reference depend on."""
+
+    reference: Literal["train", "validation", "test"]
+    batch_size: Count | None
+    kept_features: Count
+
+
 class EvaluateSamples(Section):
-    reference: Literal["validation", "test"] = "test"
+    reference: Literal["train", "validation", "test"] = "test"
+    """The split that samples are compared with; published FIDs use the training split."""
     kernel_distance_subsets: Count = 100
     kernel_distance_subset_size: Count = 1000
+    batch_size: Count | None = None
+    """Images at once through the feature space; null: as many as the space is made for."""
+    kept_features: Count = 10_000
+    """``inception``: of so many images of a set, at most, features are kept for KID, precision and recall."""
+    precision_recall_neighbours: Count = 3
+    """``inception``: the k of the nearest neighbours that span the manifolds of precision and recall."""
+    allow_singular: bool = False
+    """``inception``: measure FID even of fewer images than a covariance needs."""
+
+    @property
+    def statistics(self) -> ReferenceStatistics:
+        return ReferenceStatistics(
+            reference=self.reference, batch_size=self.batch_size, kept_features=self.kept_features
+        )
 
 
 class EvaluateDensity(Section):
@@ -365,6 +406,22 @@ class Base(Section):
         return [(key, chain) for key, chain in chains.items() if chain is not None]
 
     @model_validator(mode="after")
+    def _batches_can_be_shared(self):
+        devices = self.compute.devices
+        for name in ("train_backbone", "train_prior", "train_joint"):
+            block = getattr(self, name)
+            if block is not None and block.batch_size % devices:
+                raise ValueError(
+                    f"@compute.devices: is {devices}, but {name}.batch_size is {block.batch_size}; each device gets "
+                    "an equal share of every batch"
+                )
+        if self.draw_samples.count < devices:
+            raise ValueError(
+                f"@compute.devices: is {devices}, more than draw_samples.count ({self.draw_samples.count})"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _backbone_has_batch_norm(self):
         if self.backbone.name in BATCH_NORM_BACKBONES:
             return self
@@ -465,6 +522,9 @@ class Study(Section):
                 part = LAYER_SCORE.fullmatch(column.partition(":")[2]) if table.kind in SCORED else None
                 if part and int(part["layer"]) + (part["of"] == "llr>") > layers:
                     raise ValueError(f"@tables.{name}.columns: '{column}' needs more than {layers} layers")
+        for name, table in self.tables.items():
+            for column in table.columns:
+                self._is_measured(name, column, table.variants)
         named = {f"tables.{name}.variants": table.variants for name, table in self.tables.items()}
         named |= {f"figures.{name}": variants for name, variants in self.figures.items()}
         for where, variants in named.items():
@@ -481,6 +541,17 @@ class Study(Section):
                 if self.variants[variant].prior.name in SEQUENTIAL_PRIORS:
                     raise ValueError(f"@figures.{name}: '{variant}' has no density that can be evaluated, nor shown")
         return self
+
+    def _is_measured(self, table: str, column: str, variants: list[str]) -> None:
+        """Distances of samples have one name in spaces that are streamed, and another in the others."""
+        wrong = {True: DISTANCES, False: STREAMED_DISTANCES}
+        for variant in variants:
+            features = self.variants[variant].features.name if variant in self.variants else ""
+            if features and column in wrong[features in STREAMED_FEATURES]:
+                raise ValueError(
+                    f"@tables.{table}.columns: '{column}' is not measured in the features '{features}' of '{variant}'; "
+                    f"these are: {', '.join(wrong[features not in STREAMED_FEATURES])}"
+                )
 
 
 class Params(Section):

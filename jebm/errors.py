@@ -23,3 +23,9 @@ class InterruptedRunError(JebmError):
     """A signal asked the run to stop; its state is saved and the same command goes on from there."""
 
     exit_code = 75
+
+
+class LostRankError(JebmError):
+    """Another process of the same job is gone: what happened to that one is the error to show."""
+
+    exit_code = 70

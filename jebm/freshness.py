@@ -181,6 +181,12 @@ def _alone(job: Job):
 
 
 @contextmanager
+def unrecorded(job: Job):
+    """Around a job's work in a process that leaves the record to another one: the same facts, and nothing else."""
+    yield {"code": digest(code_fingerprint(job.entries))}
+
+
+@contextmanager
 def recorded(job: Job):
     """Around a job's work: afterwards its provenance record is written beside its outputs.
 

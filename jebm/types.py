@@ -12,11 +12,11 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PlainValidator
 
 __all__ = [
-    "Activation", "Annotated", "Betas", "Block", "Blocks", "CellArchitecture", "ChainBlocks", "ChainStart", "Count",
-    "Counts", "Digit", "Dropout", "EnergyBlock", "EnergyStart", "Field", "Fraction", "Gradients", "GreyLevels",
-    "KernelBlock", "LatentSpace", "LayerChoice", "LayerDepth", "LayerDims", "LayerWidth", "LikelihoodBlock", "Literal",
-    "LogSigma", "Natural", "NonNegative", "OodSets", "OptionalLikelihood", "PixelHead", "Positive", "Reference",
-    "Resolutions", "StepSizeSource", "Steps",
+    "Activation", "Annotated", "AssetName", "Betas", "Block", "Blocks", "CellArchitecture", "ChainBlocks", "ChainStart",
+    "Count", "Counts", "Digit", "Dropout", "EnergyBlock", "EnergyStart", "Field", "Fraction", "Gradients", "GreyLevels",
+    "InceptionProtocol", "KernelBlock", "LatentSpace", "LayerChoice", "LayerDepth", "LayerDims", "LayerWidth",
+    "LikelihoodBlock", "Literal", "LogSigma", "Natural", "NonNegative", "OodSets", "OptionalLikelihood", "PixelHead",
+    "Positive", "Reference", "Resolutions", "StepSizeSource", "Steps",
 ]  # fmt: skip
 
 
@@ -63,6 +63,10 @@ Betas = Annotated[list[Annotated[_Float, Field(ge=0, lt=1)]], Field(min_length=2
 """Decays per step of two running averages."""
 Reference = Literal["validation", "test"]
 """The split that is held out and measured: ``validation`` while tuning."""
+AssetName = Annotated[str, Field(min_length=1), "asset"]
+"""A file from outside, below assets/; a component is given its path."""
+InceptionProtocol = Literal["clean", "legacy_pytorch", "legacy_tensorflow"]
+"""clean-fid's modes; distances are comparable within one only."""
 LatentSpace = Literal["whitened", "z", "whitened-biased"]
 """Where a chain runs and on which density; the last one is none of the joint prior's, and is there to be compared."""
 StepSizeSource = Literal["own", "adapted"]

@@ -38,6 +38,26 @@ def test_parameters_of_the_repository_are_valid():
         assert study.variants
 
 
+@pytest.mark.parametrize(
+    ("compute", "message"),
+    [
+        ({"devices": 3}, "compute.devices: is 3, but train_backbone.batch_size is 8; each device gets an equal share"),
+        ({"devices": 16}, "compute.devices: is 16, but train_backbone.batch_size is 8"),
+        ({"devices": 2, "device": "cuda:1"}, "compute.devices: is 2, but 'cuda:1' is one device"),
+        ({"devices": 2, "device": "mps"}, "compute.devices: is 2, but 'mps' is one device"),
+        ({"devices": 0}, "compute.devices: "),
+    ],
+    ids=str,
+)
+def test_impossible_devices_are_refused(compute, message):
+    assert f"my.yaml: toy.{message}" in complaint({"toy/compute": compute})
+
+
+def test_fewer_samples_than_devices_are_refused():
+    changes = {"toy/compute": {"devices": 8}, "toy/draw_samples/count": 5}
+    assert "toy.compute.devices: is 8, more than draw_samples.count (5)" in complaint(changes)
+
+
 PCNL, ULA = {"name": "pcnl", "step_size": 0.3}, {"name": "langevin", "step_size": 0.3}
 
 
@@ -278,7 +298,7 @@ def test_every_mistake_of_a_block_gets_its_line():
     assert sorted(keys) == sorted(f"toy.train_prior.{name}" for name in names)
 
 
-@pytest.mark.parametrize("column", ["fid", "auroc"])
+@pytest.mark.parametrize("column", ["is", "auroc"])
 def test_unknown_column_of_a_table_is_refused_before_anything_runs(column):
     message = complaint({"toy/tables/main/columns": ["fd", column]})
     assert message.startswith("my.yaml: toy.tables.main.columns")
@@ -404,3 +424,23 @@ def test_study_may_extend_one_that_extends():
 def test_study_extends_another_one_that_exists(other, expected):
     with pytest.raises(ParamsError, match=re.escape(expected)):
         parse_params(params({"longer": {"extends": other, "variants": {"joint": {}}}}))
+
+
+@pytest.mark.parametrize(
+    ("features", "column", "others"),
+    [
+        ({"name": "classifier"}, "fid", "fd, kd"),
+        ({"name": "inception", "weights": "a.pt"}, "fd", "fid, kid, precision, recall"),
+    ],
+)
+def test_distance_that_the_features_do_not_have_is_refused(features, column, others):
+    message = complaint({"toy/features": features, "toy/tables/main/columns": [column]})
+    assert message.startswith("my.yaml: toy.tables.main.columns: ")
+    assert f"'{column}' is not measured in the features '{features['name']}'" in message
+    assert others in message
+
+
+def test_unknown_protocol_of_inception_is_refused():
+    message = complaint({"toy/features": {"name": "inception", "weights": "a.pt", "protocol": "pytorch"}})
+    assert "toy.features.protocol" in message
+    assert "'legacy_pytorch'" in message

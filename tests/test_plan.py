@@ -6,6 +6,7 @@ from toy import TEXT, params
 
 from jebm.config import TrainBackbone, canonical, parse_params
 from jebm.errors import ParamsError
+from jebm.jobs import devices_of, stage_job, study_jobs
 from jebm.plan import Stage, digest, make_plan
 
 BLOCK = {"steps": 7, "batch_size": 8, "learning_rate": 0.1, "kl_warmup": [[0.0, 0.5]]}
@@ -51,6 +52,7 @@ def test_two_variants_of_the_same_parameters_are_the_same_stages():
         ("toy/train_backbone/steps", 30, set(KINDS) - {"dataset", "features", "floor"}),
         ("toy/dataset/test_count", 400, set(KINDS)),
         ("toy/compute", {"threads": 2}, set(KINDS) - {"dataset"}),
+        ("toy/compute", {"devices": 2}, set(KINDS) - {"dataset", "features", "floor"}),
         ("runtime/checkpoint_seconds", 7, set()),
         ("toy/seeds", [0, 1, 2], set()),
         ("toy/tables/main/caption", "Another.", set()),
@@ -60,6 +62,28 @@ def test_two_variants_of_the_same_parameters_are_the_same_stages():
 )
 def test_change_reaches_exactly_what_depends_on_it(key, value, reached):
     assert moved({key: value}) == reached
+
+
+def test_what_is_measured_does_not_depend_on_how_many_devices_measure_it():
+    """Nor do stages that one device makes: their records say one."""
+    two = plan({"toy/compute": {"devices": 2}})
+    variant = two.variants["joint"]
+    shared = {"backbone": 2, "prior": 2, "samples": 2, "features": 1, "floor": 1, "sample-metrics": 1, "layers": 1}
+    for kind, devices in shared.items():
+        assert stage_job(two, variant, variant.stage(kind), 1).parameters["compute"]["devices"] == devices
+    assert {kind for kind in shared if devices_of(kind, variant) == 2} == {
+        "backbone",
+        "prior",
+        "samples",
+        "floor",
+        "sample-metrics",
+    }
+
+
+def test_a_prior_that_is_not_learned_by_gradient_needs_one_device():
+    mixture = {"prior": {"name": "mixture"}, "draw_samples": {"sampler": {"name": "ancestral"}}}
+    variant = plan({"toy/compute": {"devices": 2}, "toy/variants/mixture": mixture}).variants["mixture"]
+    assert (devices_of("prior", variant), devices_of("samples", variant)) == (1, 2)
 
 
 def test_prior_that_is_not_trained_by_a_chain_does_not_depend_on_how():
@@ -88,6 +112,7 @@ def test_change_in_one_variant_leaves_the_others():
         {"toy/prior/energy/layers": "all"},
         {"toy/draw_samples/sampler/chains": 2000},
         {"toy/compute": {"device": "cpu", "threads": 1}},
+        {"toy/compute": {"devices": 1}},
         {"toy/evaluate_density": {}},
     ],
     ids=str,
@@ -157,3 +182,37 @@ def test_identity_depends_on_the_parent_and_not_on_the_study():
 def test_digest_is_stable():
     """Recorded results carry these: a change of the function would orphan them all."""
     assert digest({"b": [1, 2.5, "x"], "a": None}) == digest({"a": None, "b": [1, 2.5, "x"]}) == "cacedc786a"
+
+
+INCEPTION = {
+    "toy/features": {"name": "inception", "weights": "inception/inception-2015-12-05.pt"},
+    "toy/tables/main/columns": ["fid"],
+}
+
+
+def test_only_streamed_features_have_reference_statistics_of_their_own():
+    assert plan().ids("reference") == []
+    found = plan(INCEPTION)
+    assert len(found.ids("reference")) == 1
+    (job,) = [job for job in study_jobs(found) if job.rule == "reference_statistics"]
+    assert "assets/inception/inception-2015-12-05.pt" in job.inputs
+    reads = {job.rule for job in study_jobs(found) if "reference" in " ".join(job.inputs)}
+    assert reads == {"evaluate_samples", "evaluate_floor"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({"kernel_distance_subsets": 7, "precision_recall_neighbours": 5, "allow_singular": True}, True),
+        ({"reference": "train"}, False),
+        ({"kept_features": 70}, False),
+    ],
+)
+def test_reference_statistics_depend_on_what_they_are_made_from(changes, same):
+    def job(change):
+        found = plan({**INCEPTION, **change})
+        (one,) = [job for job in study_jobs(found) if job.rule == "reference_statistics"]
+        return one.outputs, one.parameters
+
+    before, after = job({}), job({"toy/evaluate_samples": changes})
+    assert (before == after) == same

@@ -244,7 +244,7 @@ def test_another_interpreter_is_refused(place, server):
     assert place.run("-c", code)[:2] == (0, "alone\n")
 
 
-@pytest.mark.parametrize("compute", [{"threads": 2}, {"device": "cuda"}], ids=str)
+@pytest.mark.parametrize("compute", [{"threads": 2}, {"device": "cuda"}, {"devices": 2}], ids=str)
 def test_a_fork_leaves_threads_and_gpus_to_a_process_of_its_own(compute, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "forked", True)

@@ -11,12 +11,14 @@ from jebm.config import Compute, Recalibration
 from jebm.data.dataset import Dataset, load_dataset
 from jebm.errors import DivergedError, JebmError
 from jebm.files import sha256, write_csv, write_json
+from jebm.models.feature_space import FeatureSpace
 from jebm.models.hierarchy import Hierarchy
 from jebm.models.nvae.recalibration import recalibrate
 from jebm.models.precision import in_bfloat16
 from jebm.models.priors import Prior, build_prior
-from jebm.plan import HISTORY, PRIOR_WEIGHTS, RECORD, WEIGHTS, Stage, StudyPlan, Variant
+from jebm.plan import HISTORY, PRIOR_WEIGHTS, RECORD, WEIGHTS, Stage, StudyPlan, Variant, asset_paths
 from jebm.progress import say
+from jebm.ranks import own_device
 from jebm.registry import build
 from jebm.store import read_tensors, write_tensors
 from jebm.streams import derive_seed, generator
@@ -45,7 +47,7 @@ class Run:
 
     @property
     def device(self) -> str:
-        return self.variant.params.compute.device
+        return own_device(self.variant.params.compute.device)
 
     def stream(self, purpose: str) -> torch.Generator:
         """A random stream of this job's own."""
@@ -100,12 +102,14 @@ def publish_weights(run: Run, weights: dict[str, torch.Tensor], facts: dict) -> 
     write_tensors(run.folder / WEIGHTS, weights, header)
 
 
-def build_features(run: Run, data: Dataset) -> nn.Module:
-    """The feature space of the distances, without its weights; offers ``features(x) → (batch, dimensions)``."""
-    return build("features", run.variant.params.features, data.image_shape, data.manifest["classes"])
+def build_features(run: Run, data: Dataset) -> FeatureSpace:
+    """The feature space of the distances, without the weights that were trained for it."""
+    spec = run.variant.params.features
+    spec = spec.model_copy(update={key: str(path) for key, path in asset_paths(spec).items()})
+    return build("features", spec, data.image_shape, data.manifest["classes"])
 
 
-def load_features(run: Run, data: Dataset) -> nn.Module:
+def load_features(run: Run, data: Dataset) -> FeatureSpace:
     """The feature space of the distances."""
     space = build_features(run, data)
     weights, _ = read_tensors(run.variant.features.folder / WEIGHTS)

@@ -1,34 +1,65 @@
 """draw_samples: images from one prior by one sampler."""
 
+from contextlib import nullcontext
+
 import torch
 
 from jebm.data.dataset import quantise
 from jebm.plan import SAMPLES
 from jebm.progress import Progress
+from jebm.ranks import ranks
 from jebm.registry import build
 from jebm.sampling.partition import tilts
+from jebm.sampling.samplers import in_batches
 from jebm.stages.common import Run, load_backbone, load_prior, prepare_compute, recalibrate_as
-from jebm.store import write_tensors
+from jebm.store import stream_tensors
 
 
 @torch.no_grad()
 def run(job: Run) -> None:
+    """Draw, decode and write a batch at a time: however many images there are, memory holds one batch of them.
+
+    Of several ranks each draws its part, with a stream of its own, and the first one writes what all of them draw.
+    Latents (``eps``, with their ``tilt``) are held until the end; ``keep_latents`` bounds them.
+    """
     prepare_compute(job)
     data, settings = job.dataset(), job.variant.params.draw_samples
     hierarchy = load_backbone(job, data.image_shape)
     prior = load_prior(job, hierarchy)
     recalibrated = recalibrate_as(settings.recalibrate, hierarchy, job.stream("recalibrate"))
-    sampler = build("sampler", settings.sampler)
-    eps, diagnostics = sampler.draw(
-        prior, hierarchy.dimensions, settings.count, job.stream("draw"), Progress(job.title)
+    sampler, own = build("sampler", settings.sampler), ranks()
+    own.follow(list(hierarchy.buffers()))
+    count, stream = len(own.part(settings.count)), own.own(job.stream("draw"))
+    draws = sampler.stream(prior, hierarchy.dimensions, count, stream, Progress(job.title))
+    batches = (
+        (decode_images(hierarchy, eps, data.levels).cpu(), eps.cpu()) for eps in in_batches(draws, settings.batch_size)
     )
-    # Beside every number that is measured on these samples.
-    diagnostics |= {f"recalibration_{k}": value for facts in recalibrated.values() for k, value in facts.items()}
-    images = decode_images(hierarchy, eps, data.levels)
-    tensors = {"images": images, "eps": eps}
-    if prior.evaluable:
-        tensors["tilt"] = tilts(prior, eps)
-    write_tensors(job.folder / SAMPLES, tensors, {"stage": job.stage.id, "seed": job.seed, "diagnostics": diagnostics})
+    wanted = settings.count if settings.keep_latents is None else settings.keep_latents
+    kept: list[torch.Tensor] = []
+    with stream_tensors(job.folder / SAMPLES) if own.leads else nullcontext() as out:
+        for images, eps in own.merged(batches):
+            out.append("images", images)
+            kept.append(eps[: max(wanted - sum(map(len, kept)), 0)].to(job.device, copy=True))
+        diagnostics = own.collect((count, draws.diagnostics))
+        if diagnostics is None:
+            return
+        latents = torch.cat(kept)
+        out.append("eps", latents)
+        if prior.evaluable:
+            out.append("tilt", tilts(prior, latents))
+        # Beside every number that is measured on these samples.
+        facts = {f"recalibration_{k}": value for facts in recalibrated.values() for k, value in facts.items()}
+        told = mean_diagnostics(diagnostics) | facts
+        out.header = {"stage": job.stage.id, "seed": job.seed, "diagnostics": told}
+
+
+def mean_diagnostics(parts: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
+    """The diagnostics of all draws from those of some parts: of each its number of draws, and its own diagnostics."""
+    (_, first), *others = parts
+    if not others:
+        return first
+    total = sum(count for count, _ in parts)
+    return {name: sum(count * values[name] for count, values in parts) / total for name in first}
 
 
 @torch.no_grad()

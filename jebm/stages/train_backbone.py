@@ -1,6 +1,7 @@
 """train_backbone: stage 1, the hierarchy and its inference network by the evidence lower bound."""
 
 from jebm.plan import IMAGES
+from jebm.ranks import ranks
 from jebm.stages.common import Run, build_backbone, prepare_compute, publish_training, recalibrate_as
 from jebm.training.elbo import elbo_loss, validation_bound
 from jebm.training.loop import Trainer, carried_by
@@ -19,6 +20,8 @@ def run(job: Run) -> dict:
     count, every, carried = len(pixels["train"]), job.checkpoint_seconds, carried_by(loss)
     trainer = Trainer(hierarchy, loss, settings, count, stream, state, every, job.title, carried=carried)
     trainer.run()
+    if not ranks().leads:
+        return {}
     recalibrated = recalibrate_as(settings.recalibrate, hierarchy, job.stream("recalibrate"))
     bound = validation_bound(hierarchy, pixels["validation"], job.stream("validation"))
     facts = {**trainer.facts, **recalibrated, **bound}

@@ -6,6 +6,7 @@ from torch import nn
 
 from jebm.models.priors import build_prior
 from jebm.plan import IMAGES, PRIOR_WEIGHTS, WEIGHTS
+from jebm.ranks import ranks
 from jebm.stages.common import Run, build_backbone, prepare_compute, publish_training
 from jebm.store import read_tensors, write_tensors
 from jebm.training.ebm import stable_scales
@@ -39,6 +40,8 @@ def run(job: Run) -> dict:
     trainer = Trainer(model, loss, settings, count, stream, state, every, title, groups, limit, "energy_gap")
     scales = stable_scales(hierarchy, {"chain": settings.chain, "posterior_chain": settings.posterior_chain})
     diverged = run_to_the_end(trainer, settings.may_diverge)
+    if not ranks().leads:
+        return {}
     header = {"kind": job.stage.kind, "spec": job.stage.spec, "seed": job.seed, "stage": job.stage.id}
     write_tensors(job.folder / PRIOR_WEIGHTS, prior.state_dict(), header)
     facts = {

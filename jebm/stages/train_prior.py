@@ -2,6 +2,7 @@
 
 from jebm.models.priors import build_prior
 from jebm.plan import IMAGES, WEIGHTS
+from jebm.ranks import ranks
 from jebm.registry import FITS, load
 from jebm.stages.common import Run, load_backbone, prepare_compute, publish_training
 from jebm.training.state import StateFile
@@ -26,5 +27,7 @@ def run(job: Run) -> dict:
         job.checkpoint_seconds,
         job.title,
     )
+    if not ranks().leads:
+        return {}
     publish_training(job, prior.state_dict(), history, facts)
     return {key: facts[key] for key in ("seconds",) if key in facts}

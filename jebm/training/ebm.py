@@ -10,6 +10,7 @@ from jebm.models.hierarchy import Hierarchy, flatten
 from jebm.models.nets import frozen
 from jebm.models.priors import EnergyPrior, JointPrior
 from jebm.progress import say
+from jebm.ranks import ranks
 from jebm.sampling.adaptation import AdaptiveKernel
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
@@ -61,7 +62,7 @@ def adaptive_kernel(settings: TrainPrior) -> AdaptiveKernel:
 def adapt(kernel: AdaptiveKernel, acceptance: torch.Tensor) -> dict[str, torch.Tensor]:
     """Let a kernel see the acceptance of a run; for the history, the step size of that run if there is a choice."""
     used = {"step_size": acceptance.new_tensor(kernel.step_size)} if kernel.adapts else {}
-    kernel.observe(acceptance)
+    kernel.observe(*ranks().average([acceptance.detach().clone()]))
     return used
 
 

@@ -4,6 +4,7 @@ import torch
 
 from jebm.config import TrainBackbone
 from jebm.models.hierarchy import Hierarchy
+from jebm.ranks import ranks
 from jebm.training.kl_balance import balance, layer_sizes
 from jebm.training.loop import CarryingLoss, Loss
 from jebm.training.regularisation import Penalty
@@ -30,8 +31,9 @@ def elbo_loss(hierarchy: Hierarchy, pixels: torch.Tensor, settings: TrainBackbon
         weights = kl_weights(step, settings.steps, ramps, settings.kl_floor).to(kl)
         held_down, norms = penalty(float(weights.min()))
         if settings.kl_balance and weights.min() < 1:
+            absolute, signed = ranks().average([posterior.kl.detach().abs().mean(0), kl.detach().clone()])
             by_scale = settings.kl_balance == "scale"
-            weights = weights * (balance(posterior.kl, sizes) if by_scale else kl_balance(kl.detach(), dims))
+            weights = weights * (balance(absolute[None], sizes) if by_scale else kl_balance(signed, dims))
         total = -log_px + (weights * kl).sum() + held_down
         scalars = {"log_px": log_px, "elbo": log_px - kl.sum()}
         return total, scalars | {f"kl_z{i + 1}": value for i, value in enumerate(kl)} | norms

@@ -5,7 +5,7 @@ import math
 import re
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, NoReturn, Protocol
 
@@ -16,6 +16,8 @@ from jebm.config import Optimisation
 from jebm.errors import DivergedError, InterruptedRunError
 from jebm.memory import memory_hint
 from jebm.progress import Progress, say
+from jebm.ranks import ranks
+from jebm.streams import derive_seed
 from jebm.training.batches import EpochSampler
 from jebm.training.finite import Finiteness, Look
 from jebm.training.optimisers import ParameterGroup, build_optimizer
@@ -62,7 +64,8 @@ class Trainer:
         loss: computes the loss of a step; all its randomness comes from ``generator``.
         settings: optimiser, schedule, number of steps.
         data_count: number of training examples.
-        generator: the run's stream: batches and everything random in the loss.
+        generator: the run's stream: batches and everything random in the loss. Of several ranks each has its own for
+            the loss from then on, and all have the batches in common, of which the loss gets this rank's share.
         state: where unfinished work is kept.
         checkpoint_seconds: how often.
         title: names the run in progress lines and errors.
@@ -94,10 +97,13 @@ class Trainer:
         one = ParameterGroup(list(module.parameters()), settings.learning_rate, settings.weight_decay)
         self.groups = list(groups) or [one]
         self.parameters = [parameter for group in self.groups for parameter in group.parameters]
-        self.batches = EpochSampler(data_count, settings.batch_size, generator)
+        self.ranks = ranks()
+        self.order = self.ranks.split(generator)
+        self.batches = EpochSampler(data_count, settings.batch_size, self.order)
         self.optimizer = build_optimizer(self.groups, settings)
         self.carried, self.skips = dict(carried), SkipPolicy(settings)
         self.buffers = list(module.buffers())
+        self.statistics = list(_running_statistics(module))
         # Running statistics belong to the weights: those that are published with averaged weights are averaged too.
         self.averaged = [*self.parameters, *(b for b in self.buffers if b.is_floating_point())]
         self.average = [tensor.detach().clone() for tensor in self.averaged] if settings.ema else []
@@ -112,6 +118,7 @@ class Trainer:
             InterruptedRunError: SIGTERM or SIGUSR1 asked to stop; the state is saved.
         """
         self._resume()
+        self.ranks.follow([*self.module.parameters(), *self.module.buffers()])
         self.module.train()
         progress = Progress(self.title)
         with _stop_signals() as stop:
@@ -122,13 +129,15 @@ class Trainer:
                 now = time.monotonic()
                 self.seconds = before + now - started
                 progress(self._describe(), self.step, self.settings.steps)
-                if stop or now - saved >= self.checkpoint_seconds:
+                number, due = self.ranks.largest(*stop[:1] or [0], now - saved >= self.checkpoint_seconds)
+                if number or due:
                     self._look()
                     self._save()
                     saved = now
-                if stop:
+                if number:
+                    name = signal.Signals(number).name
                     raise InterruptedRunError(
-                        f"{self.title}: stopped by {stop[0]} at step {self.step}; run the same command to go on"
+                        f"{self.title}: stopped by {name} at step {self.step}; run the same command to go on"
                     )
         # Kept until the result is known to be published whole: a kill in between costs nothing.
         self._save()
@@ -150,10 +159,13 @@ class Trainer:
         """One step of the optimiser, and what belongs to it; see :meth:`run`."""
         for group, own in zip(self.optimizer.param_groups, self.groups, strict=True):
             group["lr"] = learning_rate(self.step, self.settings, own.learning_rate)
-        before = self.generator.get_state(), self.batches.state_dict(), self._kept()
-        row = self._gradients(self.batches.next())
+        before = self.generator.get_state(), self.order.get_state(), self.batches.state_dict(), self._kept()
+        row = self._gradients(self.ranks.share(self.batches.next()))
+        self.ranks.average_gradients(self.parameters)
+        self.ranks.average(self.statistics)
         limit = self.settings.clip_gradient_norm or math.inf
         row["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, limit)
+        row = self.ranks.means(row)
         self.finite.note(self.step, row, before)
         if self.settings.check_every > 1:
             self.optimizer.found_inf = self.finite.halted.float()
@@ -206,7 +218,7 @@ class Trainer:
         wrong = self.finite.first_wrong()
         if wrong is None:
             return True
-        self._put_back(wrong.before[2])
+        self._put_back(wrong.before[3])
         refusal = self.skips.refusal(wrong.step + 1)
         if self.skips.active and not refusal and not self.finite.diverged(wrong):
             self.skips.skip(wrong.step + 1)
@@ -218,7 +230,8 @@ class Trainer:
         """Save the last good state, which is what is in memory since the optimiser has not stepped, and give up."""
         self.step = wrong.step
         self.generator.set_state(wrong.before[0])
-        self.batches.load_state_dict(wrong.before[1])
+        self.order.set_state(wrong.before[1])
+        self.batches.load_state_dict(wrong.before[2])
         self._save()
         raise DivergedError(
             f"{self.title}: {wrong.complaint()} at step {self.step + 1} of {self.settings.steps}; stopped before the "
@@ -226,6 +239,15 @@ class Trainer:
             f"Last good checkpoint: {self.state.path} (step {self.step}). "
             "Lower the learning rate or the step size of the chain in params.yaml"
         )
+
+    def _resume_streams(self, generators: list[torch.Tensor], order: torch.Tensor) -> None:
+        """The streams of as many ranks as there were go on; other ranks get new ones, and the order of the data."""
+        self.order.set_state(order)
+        if len(generators) == self.ranks.size:
+            self.generator.set_state(generators[self.ranks.rank])
+        elif self.ranks.size > 1:
+            seed = self.generator.initial_seed()
+            self.generator.manual_seed(derive_seed(seed, "from step", self.step, "of", len(generators)))
 
     def _kept(self) -> tuple[list[torch.Tensor], dict[str, dict]]:
         """What a step changes before it is known to be finite: buffers, and the state of what is carried."""
@@ -255,6 +277,13 @@ class Trainer:
         return " ".join(f"{key}={value:.3g}" for key, value in shown.items()) + "; step"
 
     def _save(self) -> None:
+        """Rank 0 writes, and the others wait for it: who stops after this has something to go on from."""
+        generators = self.ranks.gather(self.generator.get_state())
+        if self.ranks.leads:
+            self._write(generators)
+        self.ranks.wait()
+
+    def _write(self, generators: list[torch.Tensor]) -> None:
         self.state.save(
             {
                 "step": self.step,
@@ -263,7 +292,8 @@ class Trainer:
                 "module": self.module.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "average": self.average,
-                "generator": self.generator.get_state(),
+                "generators": generators,
+                "order": self.order.get_state(),
                 "batches": self.batches.state_dict(),
                 "skips": self.skips.state_dict(),
                 "carried": {key: part.state_dict() for key, part in self.carried.items()},
@@ -278,7 +308,7 @@ class Trainer:
         self.module.load_state_dict(content["module"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.average = content["average"]
-        self.generator.set_state(content["generator"])
+        self._resume_streams(content["generators"], content["order"])
         self.batches.load_state_dict(content["batches"])
         self.skips.load_state_dict(content["skips"])
         for key, part in self.carried.items():
@@ -304,13 +334,20 @@ def run_to_the_end(trainer: Trainer, may_diverge: bool) -> dict:
     return {}
 
 
+def _running_statistics(module: nn.Module) -> Iterator[torch.Tensor]:
+    """What batch normalisation keeps of the batches: of each rank's share its own, until it is averaged."""
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats:
+            yield from (part.running_mean, part.running_var)
+
+
 @contextlib.contextmanager
 def _stop_signals():
-    """A list that gets the name of the first SIGTERM or SIGUSR1, so that the loop can stop between two steps."""
-    caught: list[str] = []
+    """A list that gets the numbers of SIGTERM and SIGUSR1 as they come, so that the loop can stop between two steps."""
+    caught: list[int] = []
 
     def note(number, _):
-        caught.append(signal.Signals(number).name)
+        caught.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:

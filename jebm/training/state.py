@@ -14,6 +14,7 @@ import torch
 
 from jebm.files import published
 from jebm.progress import say
+from jebm.ranks import own_places
 
 
 class StateFile:
@@ -60,7 +61,7 @@ class StateFile:
             say(f"warning: {path} is truncated or damaged; it is not used")
             return None
         try:
-            state = torch.load(io.BytesIO(payload), weights_only=True)
+            state = torch.load(io.BytesIO(payload), map_location=own_places(), weights_only=True)
             identity, content = state["identity"], state["content"]
         except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError, EOFError):
             say(f"warning: {path} is no training state of jebm, or holds code, which is never run; it is not used")

@@ -100,7 +100,7 @@ def test_nothing_is_updated_after_a_step_that_was_not_finite(tmp_path, late):
     assert all(torch.equal(a, b) for a, b in zip(other.trainer.average, good.trainer.average, strict=True))
     resumed = other.trainer.state.load()
     assert resumed["step"] == 7
-    assert torch.equal(resumed["generator"], next(entry for entry in other.before if entry[0] == 7)[2])
+    assert torch.equal(resumed["generators"][0], next(entry for entry in other.before if entry[0] == 7)[2])
 
 
 def test_late_looks_need_steps_that_can_be_masked():

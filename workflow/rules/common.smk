@@ -9,7 +9,7 @@ from jebm.config import PARAMS, parse_params, read_params
 from jebm.digests import DigestCache
 from jebm.errors import JebmError
 from jebm.freshness import settle, statuses
-from jebm.jobs import all_jobs, report_jobs, stage_job, study_jobs
+from jebm.jobs import all_jobs, devices_of, report_jobs, stage_job, study_jobs
 from jebm.keep import keep_aside, restore
 from jebm.plan import RESULTS, make_plan, study_of
 from jebm.server import ForkServer
@@ -117,6 +117,41 @@ def show_results():
 def named(kind):
     """A params function: a study that the stage of the wildcards belongs to; shared stages need any one."""
     return lambda wildcards: study_of(PLANS, kind, wildcards.id).name
+
+
+def variant_of(kind, wildcards):
+    """A variant that the stage of the wildcards belongs to."""
+    return study_of(PLANS, kind, wildcards.id).owner(kind, wildcards.id)[0]
+
+
+def launcher(kind):
+    """A params function: what a stage's command starts with, one process for each of its devices."""
+
+    def command(wildcards):
+        devices = devices_of(kind, variant_of(kind, wildcards))
+        return "jebm" if devices == 1 else f"jebm launch --devices {devices}"
+
+    return command
+
+
+def cores(kind):
+    """A threads function: those of all processes of a stage."""
+
+    def count(wildcards):
+        variant = variant_of(kind, wildcards)
+        return devices_of(kind, variant) * variant.params.compute.threads
+
+    return count
+
+
+def gpus(kind):
+    """A resource function: how many GPUs a stage computes on."""
+
+    def count(wildcards):
+        variant = variant_of(kind, wildcards)
+        return devices_of(kind, variant) if variant.params.compute.device.startswith("cuda") else 0
+
+    return count
 
 
 def rendered(plan, what):

@@ -1,3 +1,24 @@
+rule reference_statistics:
+    """Mean and covariance of the features of the images that samples are compared with, once for all of them."""
+    input:
+        inputs_of("reference"),
+    output:
+        statistics="runs/reference-{id}/statistics.safetensors",
+        provenance="runs/reference-{id}/provenance.json",
+    log:
+        "logs/reference_statistics/{id}.log",
+    conda:
+        "../envs/jebm.yaml"
+    threads: cores("reference")
+    resources:
+        gpu=gpus("reference"),
+    params:
+        study=named("reference"),
+        launcher=launcher("reference"),
+    shell:
+        "{params.launcher} reference-statistics {params.study} --id {wildcards.id} > {log} 2>&1"
+
+
 rule evaluate_samples:
     """Fréchet and kernel distance to held-out images, for all variants of a seed."""
     input:
@@ -9,10 +30,14 @@ rule evaluate_samples:
         "logs/evaluate_samples/{id}-seed{seed}.log",
     conda:
         "../envs/jebm.yaml"
+    threads: cores("sample-metrics")
+    resources:
+        gpu=gpus("sample-metrics"),
     params:
         study=named("sample-metrics"),
+        launcher=launcher("sample-metrics"),
     shell:
-        "jebm evaluate-samples {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
+        "{params.launcher} evaluate-samples {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
 
 
 rule evaluate_floor:
@@ -26,10 +51,14 @@ rule evaluate_floor:
         "logs/evaluate_floor/{id}.log",
     conda:
         "../envs/jebm.yaml"
+    threads: cores("floor")
+    resources:
+        gpu=gpus("floor"),
     params:
         study=named("floor"),
+        launcher=launcher("floor"),
     shell:
-        "jebm evaluate-floor {params.study} --id {wildcards.id} > {log} 2>&1"
+        "{params.launcher} evaluate-floor {params.study} --id {wildcards.id} > {log} 2>&1"
 
 
 rule evaluate_density:
@@ -44,6 +73,9 @@ rule evaluate_density:
         "logs/evaluate_density/{id}-seed{seed}.log",
     conda:
         "../envs/jebm.yaml"
+    threads: cores("density-metrics")
+    resources:
+        gpu=gpus("density-metrics"),
     params:
         study=named("density-metrics"),
     shell:
@@ -62,6 +94,9 @@ rule evaluate:
         "logs/evaluate/{id}-seed{seed}.log",
     conda:
         "../envs/jebm.yaml"
+    threads: cores("evaluation")
+    resources:
+        gpu=gpus("evaluation"),
     params:
         study=named("evaluation"),
     shell:

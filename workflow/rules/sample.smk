@@ -9,10 +9,14 @@ rule draw_samples:
         "logs/draw_samples/{id}-seed{seed}.log",
     conda:
         "../envs/jebm.yaml"
+    threads: cores("samples")
+    resources:
+        gpu=gpus("samples"),
     params:
         study=named("samples"),
+        launcher=launcher("samples"),
     shell:
-        "jebm draw-samples {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
+        "{params.launcher} draw-samples {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
 
 
 rule resample_layers:
@@ -26,6 +30,9 @@ rule resample_layers:
         "logs/resample_layers/{id}-seed{seed}.log",
     conda:
         "../envs/jebm.yaml"
+    threads: cores("layers")
+    resources:
+        gpu=gpus("layers"),
     params:
         study=named("layers"),
     shell:

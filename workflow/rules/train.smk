@@ -13,6 +13,9 @@ rule train_features:
     priority: 60
     conda:
         "../envs/jebm.yaml"
+    threads: cores("features")
+    resources:
+        gpu=gpus("features"),
     params:
         study=named("features"),
     shell:
@@ -33,10 +36,14 @@ rule train_backbone:
     priority: 60
     conda:
         "../envs/jebm.yaml"
+    threads: cores("backbone")
+    resources:
+        gpu=gpus("backbone"),
     params:
         study=named("backbone"),
+        launcher=launcher("backbone"),
     shell:
-        "jebm train-backbone {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
+        "{params.launcher} train-backbone {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
 
 
 rule import_backbone:
@@ -72,10 +79,14 @@ rule train_prior:
     priority: 50
     conda:
         "../envs/jebm.yaml"
+    threads: cores("prior")
+    resources:
+        gpu=gpus("prior"),
     params:
         study=named("prior"),
+        launcher=launcher("prior"),
     shell:
-        "jebm train-prior {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
+        "{params.launcher} train-prior {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
 
 
 rule train_joint:
@@ -93,7 +104,11 @@ rule train_joint:
     priority: 50
     conda:
         "../envs/jebm.yaml"
+    threads: cores("joint")
+    resources:
+        gpu=gpus("joint"),
     params:
         study=named("joint"),
+        launcher=launcher("joint"),
     shell:
-        "jebm train-joint {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
+        "{params.launcher} train-joint {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"

@@ -1,0 +1,166 @@
+"""Jobs of two processes through the command line and Snakemake: one command, one message, one exit status."""
+
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+
+from jebm.store import read_tensors
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+TRAIN = ["jebm", "train-backbone", "digits", "--variant", "joint-k20", "--seed", "1"]
+
+
+def two_devices(space, **backbone):
+    """The tiny study on two processes, its data prepared."""
+    params = space.params()
+    params["runtime"]["checkpoint_seconds"] = 0.2
+    params["digits"]["compute"] = {"devices": 2}
+    params["digits"]["train_backbone"] |= {"steps": 300, **backbone}
+    space.write_params(params)
+    space.run("jebm", "prepare-dataset", "digits", "--variant", "joint-k20")
+    return space
+
+
+@pytest.fixture(scope="module")
+def prepared(new_tiny, tmp_path_factory):
+    return two_devices(new_tiny(tmp_path_factory.mktemp("two")))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prepared):
+    """What the run leaves when nothing happens to it."""
+    done = prepared.run(*TRAIN)
+    assert done.stdout == ""
+    assert done.stderr.count("step 300/300") == 1
+    return published(prepared)
+
+
+@pytest.fixture
+def fresh(prepared):
+    """The same study before its training."""
+    prepared.run("rm", "-rf", ".jebm", "runs")
+    return prepared
+
+
+def published(space) -> dict[str, bytes]:
+    folder = next(space.folder.glob("runs/backbone-*/seed1"))
+    return {name: (folder / name).read_bytes() for name in ("weights.safetensors", "history.csv")}
+
+
+def ranks_of(process: subprocess.Popen) -> list[psutil.Process]:
+    """The processes of a launched job, rank 0 first, once they train."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        found = psutil.Process(process.pid).children(recursive=True)
+        if len(found) == 2 and process.poll() is None:
+            return sorted(found, key=lambda child: child.environ()["RANK"])
+        time.sleep(0.05)
+    raise AssertionError("the ranks did not start")
+
+
+def when_training(space, process) -> list[psutil.Process]:
+    """The ranks, when the first state was saved."""
+    deadline = time.monotonic() + 120
+    while not list(space.folder.glob(".jebm/state/backbone-*/seed1/state.pt")):
+        assert time.monotonic() < deadline, "no state was saved"
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    return ranks_of(process)
+
+
+@pytest.mark.parametrize("target", ["launcher", "rank 0", "rank 1"])
+def test_a_signal_stops_all_processes_with_the_reserved_code(undisturbed, fresh, target):
+    process = fresh.start(*TRAIN)
+    ranks = when_training(fresh, process)
+    number = signal.SIGUSR1 if target == "rank 1" else signal.SIGTERM
+    (process if target == "launcher" else ranks[int(target[-1])]).send_signal(number)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 75, output
+    errors = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert f"stopped by {number.name} at step" in errors[0]
+    assert "Traceback" not in output
+    assert not any(rank.is_running() for rank in ranks)
+    assert "going on from step" in fresh.run(*TRAIN).stderr
+    assert published(fresh) == undisturbed
+
+
+def test_a_process_that_dies_brings_the_others_down_and_costs_a_checkpoint_interval(undisturbed, fresh):
+    process = fresh.start(*TRAIN)
+    ranks = when_training(fresh, process)
+    ranks[1].kill()
+    output = process.communicate(timeout=90)[0]
+    assert process.returncode == 1
+    assert output.splitlines()[-1].startswith("error: process 1 of 2 was ended by SIGKILL (out of memory?)")
+    assert "Traceback" not in output
+    assert not ranks[0].is_running()
+    assert "going on from step" in fresh.run(*TRAIN).stderr
+    assert published(fresh) == undisturbed
+
+
+def test_processes_do_not_outlive_their_launcher(fresh):
+    process = fresh.start(*TRAIN)
+    ranks = when_training(fresh, process)
+    process.kill()
+    gone, alive = psutil.wait_procs(ranks, timeout=60)
+    assert len(gone) == 2, alive
+    assert "going on from step" in fresh.run(*TRAIN).stderr
+
+
+def test_divergence_is_said_once_with_its_own_status(new_tiny, tmp_path):
+    space = two_devices(new_tiny(tmp_path), learning_rate=1.0e30)
+    done = space.run(*TRAIN, check=False)
+    assert done.returncode == 3
+    assert done.stderr.count("error: ") == 1
+    assert "stopped before the optimiser stepped" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(space.folder.glob("runs/backbone-*"))
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["launch", "--devices", "3", *TRAIN[1:]], "this job is one for 2 devices, but was started as 3 processes"),
+        (["launch", "--devices", "2", *TRAIN[1:3], "--variant", "nothing", "--seed", "1"], "has no variant 'nothing'"),
+    ],
+    ids=["devices", "variant"],
+)
+def test_a_mistake_is_said_once(fresh, command, message):
+    done = fresh.run("jebm", *command, check=False)
+    assert done.returncode in (1, 2)
+    assert done.stderr.count("error: ") == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_snakemake_runs_a_study_on_two_devices(new_tiny, tmp_path):
+    """Both stages, joint training, draws and distances, in the log of the workflow as what they are."""
+    space = two_devices(new_tiny(tmp_path), steps=30)
+    params = space.params()
+    study = params["digits"]
+    chain = study["train_prior"]["chain"]
+    settings = {"steps": 20, "batch_size": 128, "learning_rate": 1.0e-3, "energy_learning_rate": 1.0e-3}
+    study["variants"] = {
+        "two-stage": {},
+        "joint": {"train_joint": {"method": "variational", **settings, "chain": chain}},
+    }
+    study["tables"] = {"main": {"kind": "metrics", "variants": ["two-stage", "joint"], "columns": ["fd"]}}
+    study["figures"] = {}
+    space.write_params(params)
+    plan = space.run("snakemake", "-n", "-p").stdout
+    for verb in ("train-backbone", "train-prior", "train-joint", "draw-samples", "evaluate-samples", "evaluate-floor"):
+        assert f"jebm launch --devices 2 {verb} digits" in plan
+    for verb in ("train-features", "evaluate-density"):
+        assert f"Shell command: jebm {verb} digits" in plan
+    space.run("snakemake", "--cores", "2", timeout=580)
+    assert "two-stage" in space.read("results/digits/tables/main.md")
+    for path in space.folder.glob("runs/samples-*/seed1/samples.safetensors"):
+        samples, header = read_tensors(path)
+        assert len(samples["images"]) == len(samples["eps"]) == len(samples["tilt"]) == 200
+        assert len(samples["eps"].unique(dim=0)) == 200  # each process drew others
+        assert header["diagnostics"]["langevin_steps"] == 20
+    assert "Nothing to be done" in space.run("snakemake", "--cores", "2").stderr
