@@ -179,6 +179,15 @@ def test_data_of_another_size_or_depth_are_refused(project):
         assert message in str(done.exception)
 
 
+def test_training_a_mixture_for_other_levels_is_refused(project):
+    train = toy.params()["toy"]["train_backbone"] | {"kl_warmup": [[0.0, 0.5]]}
+    project.write(
+        params(backbone=BACKBONE | {"levels": 256}, **{"toy/train_backbone": train, "toy/import_backbone": None})
+    )
+    done = project.jebm("train-backbone", "toy", "--variant", "joint", "--seed", "1")
+    assert str(done.exception) == "params.yaml: toy.backbone.levels: is 256, but the data has 17 levels"
+
+
 def test_import_verb_writes_weights_and_prints_the_block(tmp_path):
     from models.nvae.test_checkpoint import content, saved
 

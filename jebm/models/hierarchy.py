@@ -56,6 +56,8 @@ class Hierarchy(nn.Module, ABC):
     latent_shapes: tuple[tuple[int, ...], ...]
     """Shape of each layer without the batch, bottom first."""
     image_shape: tuple[int, ...]
+    levels: int | None = None
+    """Levels of the data whose bins p(x | z) integrates over; None: it is a density, for data of any levels."""
 
     @property
     def context_shapes(self) -> tuple[tuple[int, ...], ...]:

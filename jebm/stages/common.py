@@ -106,6 +106,14 @@ def load_features(run: Run, data: Dataset) -> nn.Module:
     return space.requires_grad_(False).to(run.device).eval()
 
 
+def check_levels(run: Run, hierarchy: Hierarchy, data: Dataset) -> None:
+    """Raises JebmError if p(x | z) is for data of other levels: its likelihood would be none of theirs."""
+    if hierarchy.levels not in (None, data.levels):
+        raise JebmError(
+            f"params.yaml: {run.plan.name}.backbone.levels: is {hierarchy.levels}, but the data has {data.levels} levels"
+        )
+
+
 def load_backbone(run: Run, image_shape: tuple[int, ...]) -> Hierarchy:
     """The frozen backbone that this run's variant stands on."""
     hierarchy = build("backbone", run.variant.params.backbone, image_shape)

@@ -2,7 +2,7 @@
 
 from jebm.plan import IMAGES
 from jebm.registry import build
-from jebm.stages.common import Run, prepare_compute, publish_training
+from jebm.stages.common import Run, check_levels, prepare_compute, publish_training
 from jebm.training.elbo import elbo_loss, validation_bound
 from jebm.training.loop import Trainer
 from jebm.training.state import StateFile
@@ -13,6 +13,7 @@ def run(job: Run) -> dict:
     params, data, stream = job.variant.params, job.dataset(), job.stream("train")
     settings = params.train_backbone
     hierarchy = build("backbone", params.backbone, data.image_shape).to(job.device)
+    check_levels(job, hierarchy, data)
     hierarchy.initialise(stream)
     pixels = {split: data.pixels(split).to(job.device) for split in ("train", "validation")}
     loss = elbo_loss(hierarchy, pixels["train"], settings, stream)

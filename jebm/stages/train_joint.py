@@ -7,7 +7,7 @@ from torch import nn
 from jebm.models.priors import build_prior
 from jebm.plan import IMAGES, PRIOR_WEIGHTS, WEIGHTS
 from jebm.registry import build
-from jebm.stages.common import Run, prepare_compute, publish_training
+from jebm.stages.common import Run, check_levels, prepare_compute, publish_training
 from jebm.store import read_tensors, write_tensors
 from jebm.training.elbo import validation_bound
 from jebm.training.joint import joint_loss
@@ -20,6 +20,7 @@ def run(job: Run) -> dict:
     params, data, stream = job.variant.params, job.dataset(), job.stream("train")
     settings = params.train_joint
     hierarchy = build("backbone", params.backbone, data.image_shape).to(job.device)
+    check_levels(job, hierarchy, data)
     hierarchy.initialise(stream)
     inputs = [job.variant.dataset.folder / IMAGES, *pretrained(job)]
     for path in pretrained(job):

@@ -34,6 +34,16 @@ def test_mixture_of_three_colours_sums_to_one_over_the_levels():
     torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-9)
 
 
+def test_components_are_never_narrower_than_exp_minus_7():
+    raw = maps(9)
+    narrow, at_limit, wider = raw.clone(), raw.clone(), raw.clone()
+    narrow[:, 6:], at_limit[:, 6:], wider[:, 6:] = -20.0, -7.0, -6.9
+    x = torch.rand(2, 1, 2, 2, generator=generator("x"), dtype=torch.float64) * 2 - 1
+    values = [MixturePixels(part, 1, 256).log_prob(x) for part in (narrow, at_limit, wider)]
+    assert torch.equal(values[0], values[1])
+    assert not torch.equal(values[1], values[2])
+
+
 def test_mixture_far_off_its_means_stays_finite_with_a_gradient():
     raw = maps(20, scale=30.0).requires_grad_(True)
     log_prob = MixturePixels(raw, 3, 256).log_prob(torch.rand(2, 3, 2, 2, generator=generator("x")) * 2 - 1)
