@@ -110,7 +110,7 @@ def check_levels(run: Run, hierarchy: Hierarchy, data: Dataset) -> None:
     """Raises JebmError if p(x | z) is for data of other levels: its likelihood would be none of theirs."""
     if hierarchy.levels not in (None, data.levels):
         raise JebmError(
-            f"params.yaml: {run.plan.name}.backbone.levels: is {hierarchy.levels}, but the data has {data.levels} levels"
+            f"params.yaml: {run.plan.name}.backbone.levels: is {hierarchy.levels}, but the data has {data.levels}"
         )
 
 
