@@ -61,7 +61,8 @@ LANGEVIN_IN_Z = {"kernel": {"name": "langevin", "step_size": 0.3}, "steps": 5, "
         ),
         (
             "toy/variants/mixed",
-            {"prior": {"name": "ncp", "energy": {"name": "layerwise"}}, "train_prior": {"chain": None, "energy_l2": 0.1},
+            {"prior": {"name": "ncp", "energy": {"name": "layerwise"}},
+             "train_prior": {"chain": None, "energy_l2": 0.1},
              "draw_samples": {"sampler": {"name": "resampling", "pool": 100}}},
             r"mixed\.train_prior\.energy_l2: the prior 'ncp' is learned without it; only 'ebm' has it",
         ),

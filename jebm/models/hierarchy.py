@@ -87,7 +87,10 @@ class Hierarchy(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, top: TopDown) -> torch.distributions.Distribution:
-        """p(x | z): ``log_prob(x)`` is (batch,), ``mean`` is (batch, *image_shape), pixels in [−1, 1]."""
+        """p(x | z): ``log_prob(x)`` is (batch,), ``mean`` is (batch, *image_shape), pixels in [−1, 1].
+
+        A distribution of torch, or a :class:`~jebm.models.likelihoods.likelihood.PixelDistribution`.
+        """
 
     @abstractmethod
     def infer(self, x: torch.Tensor, generator: torch.Generator) -> Posterior:
