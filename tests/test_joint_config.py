@@ -83,6 +83,11 @@ def test_mistakes_elsewhere_are_named(key, value, message):
         parse_params(toy.params({key: value}))
 
 
+def test_chain_in_z_of_a_base_does_not_bind_variants_that_train_nothing():
+    said = {"toy/train_prior/chain": LANGEVIN_IN_Z}
+    assert parse_params(toy.params(said)).studies["toy"].variants["gaussian"].prior.name == "gaussian"
+
+
 def test_defaults_of_new_keys_move_no_identity():
     """What these keys mean when they are left out is what they mean when they say so."""
     plain = make_plan(parse_params(toy.params()))["toy"]
