@@ -24,14 +24,20 @@ COMPONENTS: dict[str, dict[str, str]] = {
     },
     "backbone": {
         "chain": "jebm.models.chain:ChainHierarchy",
+        "convolutional": "jebm.models.convolutional:ConvolutionalHierarchy",
         "nvae": "jebm.models.nvae.hierarchy:NvaeHierarchy",
         "residual": "jebm.models.residual:ResidualHierarchy",
+    },
+    "likelihood": {
+        "gaussian": "jebm.models.likelihoods.gaussian:GaussianLikelihood",
+        "logistic-mixture": "jebm.models.likelihoods.logistic_mixture:LogisticMixture",
     },
     "energy": {
         "layerwise": "jebm.models.layerwise:LayerwiseEnergy",
         "concatenated": "jebm.models.concatenated:ConcatenatedEnergy",
         "context": "jebm.models.contextual:ContextEnergy",
         "cumulative": "jebm.models.cumulative:CumulativeEnergy",
+        "conv": "jebm.models.map_energy:MapEnergy",
     },
     "prior": {
         "gaussian": "jebm.models.priors:GaussianPrior",
@@ -90,7 +96,7 @@ CHAINLESS_PRIORS = ("ncp",)
 SEQUENTIAL_PRIORS = ("sequential",)
 """Priors that only the sequential sampler can draw from, layer by layer; their density can't be evaluated."""
 
-LAYER_ENERGIES = ("layerwise", "context", "cumulative")
+LAYER_ENERGIES = ("layerwise", "context", "cumulative", "conv")
 """Energies with a term for each layer that sees no layer below it: what sequential priors need."""
 JOINT_PRIORS = ("ebm",)
 """Priors that ``train_joint`` can train together with the backbone: those with energies under one normaliser."""
@@ -197,4 +203,6 @@ def _annotation(text: str) -> Any:
     annotation = eval(text, names)  # our own annotations; nothing from outside reaches this
     if isinstance(annotation, types.Blocks):
         return _labelled(annotation.target)
-    return schema(annotation.kind) if isinstance(annotation, types.Block) else annotation
+    if isinstance(annotation, types.Block):
+        return schema(annotation.kind) | None if annotation.optional else schema(annotation.kind)
+    return annotation

@@ -185,7 +185,9 @@ def test_training_a_mixture_for_other_levels_is_refused(project):
         params(backbone=BACKBONE | {"levels": 256}, **{"toy/train_backbone": train, "toy/import_backbone": None})
     )
     done = project.jebm("train-backbone", "toy", "--variant", "joint", "--seed", "1")
-    assert str(done.exception) == "params.yaml: toy.backbone.levels: is 256, but the data has 17"
+    assert str(done.exception) == (
+        "params.yaml: toy.backbone.levels: is 256, but the dataset 'digits' has 17 levels; set it to 17"
+    )
 
 
 def test_import_verb_writes_weights_and_prints_the_block(tmp_path):

@@ -33,20 +33,24 @@ def log_weights(
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> LogWeights:
     """Draw ``draws`` posterior samples for each image (images, *image_shape) and weigh them."""
-    gaussian, tilt, redrawn = [], [], []
+    found = []
     for draw in range(draws):
-        posterior = hierarchy.infer(x, generator)
-        eps = flatten(posterior.eps)
-        log_p = torch.stack([standard_normal_log_prob(layer) for layer in posterior.eps], 1)
-        log_px = hierarchy.decode(posterior.top).log_prob(x)
-        ratio = log_p - posterior.log_q
-        gaussian.append(log_px + ratio.sum(1))
-        tilt.append(prior.tilt(eps))
-        if redraw:
-            redrawn.append(_redrawn(hierarchy, eps, ratio, x, generator))
+        parts = [_weigh(hierarchy, prior, part, generator, redraw) for part in x.split(hierarchy.rows_at_once())]
+        found.append([torch.cat(kind, -1) for kind in zip(*parts, strict=True)])
         progress("posterior draws", draw + 1, draws)
-    none = x.new_zeros(0, len(x), draws)
-    return LogWeights(torch.stack(gaussian, 1), torch.stack(tilt, 1), torch.stack(redrawn, 2) if redraw else none)
+    return LogWeights(*(torch.stack(kind, -1) for kind in zip(*found, strict=True)))
+
+
+def _weigh(hierarchy, prior, x, generator, redraw):
+    """The three kinds of weight for one draw an image, images last."""
+    posterior = hierarchy.infer(x, generator)
+    eps = flatten(posterior.eps)
+    log_p = torch.stack([standard_normal_log_prob(layer) for layer in posterior.eps], 1)
+    log_px = hierarchy.decode(posterior.top).log_prob(x)
+    ratio = log_p - posterior.log_q
+    tilt = prior.tilt(eps)
+    redrawn = _redrawn(hierarchy, eps, ratio, x, generator) if redraw else x.new_zeros(0, len(x))
+    return log_px + ratio.sum(1), tilt, redrawn
 
 
 def _redrawn(hierarchy, eps, ratio, x, generator):

@@ -57,7 +57,9 @@ class Hierarchy(nn.Module, ABC):
     """Shape of each layer without the batch, bottom first."""
     image_shape: tuple[int, ...]
     levels: int | None = None
-    """Levels of the data whose bins p(x | z) integrates over; None: it is a density, for data of any levels."""
+    """The integer levels on which p(x | z) puts its mass, or None where it is a density."""
+    sigma_floor: float = 0.0
+    """No σ_i(z_{>i}) is below this."""
 
     @property
     def context_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -85,7 +87,10 @@ class Hierarchy(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, top: TopDown) -> torch.distributions.Distribution:
-        """p(x | z): ``log_prob(x)`` is (batch,), ``mean`` is (batch, *image_shape), pixels in [−1, 1]."""
+        """p(x | z): ``log_prob(x)`` is (batch,), ``mean`` is (batch, *image_shape), pixels in [−1, 1].
+
+        A distribution of torch, or a :class:`~jebm.models.likelihoods.likelihood.PixelDistribution`.
+        """
 
     @abstractmethod
     def infer(self, x: torch.Tensor, generator: torch.Generator) -> Posterior:
@@ -124,6 +129,11 @@ class Hierarchy(nn.Module, ABC):
         """Latent dimensions of all layers together."""
         return sum(self.layer_dims)
 
+    def rows_at_once(self, most: int = 2000) -> int:
+        """How many images are inferred or decoded at once outside training, for memory's sake: ``most``, or fewer large
+        ones. The feature maps of a convolutional backbone take hundreds of numbers for each pixel."""
+        return max(1, min(most, 2**21 // math.prod(self.image_shape)))
+
     def split(self, flat: torch.Tensor) -> Latents:
         """(batch, dimensions) → a tensor a layer."""
         return split(flat, self.latent_shapes)
@@ -135,6 +145,16 @@ class Hierarchy(nn.Module, ABC):
     def transform(self, eps: Latents) -> Latents:
         """z = T(ε)."""
         return self.top_down(eps).z
+
+    def whiten(self, z: Latents) -> Latents:
+        """ε = T⁻¹(z). Every layer is affine in its own noise, so two passes tell its mean and its scale."""
+        above, eps = START, []
+        for layer in reversed(z):
+            zero = torch.zeros_like(layer)
+            mean = self.descend(above, zero).z[0]
+            eps.insert(0, (layer - mean) / (self.descend(above, zero + 1).z[0] - mean))
+            above = self.descend(above, eps[0])
+        return tuple(eps)
 
     def log_prob(self, z: Latents) -> torch.Tensor:
         """log p(z) of the Gaussian hierarchy, (batch,), nats."""

@@ -106,12 +106,21 @@ def load_features(run: Run, data: Dataset) -> nn.Module:
     return space.requires_grad_(False).to(run.device).eval()
 
 
-def check_levels(run: Run, hierarchy: Hierarchy, data: Dataset) -> None:
-    """Raises JebmError if p(x | z) is for data of other levels: its likelihood would be none of theirs."""
+def build_backbone(run: Run, data: Dataset) -> Hierarchy:
+    """The backbone of this run's variant without its weights.
+
+    Raises:
+        JebmError: its likelihood puts its mass on other levels than those of the data.
+    """
+    block = run.variant.params.backbone
+    hierarchy = build("backbone", block, data.image_shape)
     if hierarchy.levels not in (None, data.levels):
+        key = "levels" if hasattr(block, "levels") else "likelihood.levels"
         raise JebmError(
-            f"params.yaml: {run.plan.name}.backbone.levels: is {hierarchy.levels}, but the data has {data.levels}"
+            f"params.yaml: {run.plan.name}.backbone.{key}: is {hierarchy.levels}, but the dataset "
+            f"'{run.variant.params.dataset.name}' has {data.levels} levels; set it to {data.levels}"
         )
+    return hierarchy.to(run.device)
 
 
 def load_backbone(run: Run, image_shape: tuple[int, ...]) -> Hierarchy:

@@ -5,8 +5,8 @@ from pathlib import Path
 from jebm.models.imported import check_agreement
 from jebm.models.nvae.recalibration import recalibrate
 from jebm.progress import say
-from jebm.registry import IMPORTERS, build, load
-from jebm.stages.common import Run, prepare_compute, publish_weights
+from jebm.registry import IMPORTERS, load
+from jebm.stages.common import Run, build_backbone, prepare_compute, publish_weights
 
 
 def run(job: Run) -> None:
@@ -15,14 +15,12 @@ def run(job: Run) -> None:
     settings = params.import_backbone
     imported = load(IMPORTERS[settings.format])(Path(settings.checkpoint))
     check_agreement(imported, params.backbone, data.image_shape, data.levels, f"params.yaml: {job.plan.name}")
-    hierarchy = build("backbone", params.backbone, data.image_shape)
+    hierarchy = build_backbone(job, data)
     hierarchy.load_state_dict(imported.weights)
     facts = dict(imported.facts)
     if settings.recalibrate:
         again = settings.recalibrate
-        recalibrate(
-            hierarchy.to(job.device), again.passes, again.batch_size, again.temperature, job.stream("recalibrate")
-        )
+        recalibrate(hierarchy, again.passes, again.batch_size, again.temperature, job.stream("recalibrate"))
         facts["recalibrated"] = again.model_dump(mode="json")
     if "licence" in facts:
         say(facts["licence"])

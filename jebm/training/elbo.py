@@ -36,9 +36,14 @@ def elbo_loss(hierarchy: Hierarchy, pixels: torch.Tensor, settings: TrainBackbon
 @torch.no_grad()
 def validation_bound(hierarchy: Hierarchy, x: torch.Tensor, generator: torch.Generator) -> dict:
     """For the record: the bound of the Gaussian hierarchy and each layer's KL on held-out images, nats."""
-    posterior = hierarchy.eval().infer(x, generator)
-    log_px = hierarchy.decode(posterior.top).log_prob(x)
+    hierarchy.eval()
+    log_px, kl = [], []
+    for part in x.split(hierarchy.rows_at_once()):
+        posterior = hierarchy.infer(part, generator)
+        log_px.append(hierarchy.decode(posterior.top).log_prob(part))
+        kl.append(posterior.kl)
+    log_px, kl = torch.cat(log_px), torch.cat(kl)
     return {
-        "validation_elbo": float((log_px - posterior.kl.sum(1)).mean()),
-        "validation_kl": [float(value) for value in posterior.kl.mean(0)],
+        "validation_elbo": float((log_px - kl.sum(1)).mean()),
+        "validation_kl": [float(value) for value in kl.mean(0)],
     }

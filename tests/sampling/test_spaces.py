@@ -2,10 +2,12 @@
 
 import pytest
 import torch
-from oracles import SIGMAS, TiltPrior, grid, mild_prior
+from oracles import SIGMAS, TiltPrior, grid, mild_prior, spec
 
 from jebm.errors import JebmError
 from jebm.models.hierarchy import flatten
+from jebm.models.priors import JointPrior
+from jebm.registry import build
 from jebm.sampling.langevin import Langevin
 from jebm.sampling.partition import resample
 from jebm.sampling.run import run_chain
@@ -59,6 +61,60 @@ def test_generator_start_is_one_population_seen_from_two_spaces():
     assert torch.equal(whitened.start("normal", 30, generator("start")), eps)
 
 
+def test_posteriors_differ_by_the_jacobian_of_the_transform():
+    """log p(x, ε) − log p(x, z) = log |det ∂T/∂ε|, and log p(x, z) is the sum of its three parts."""
+    whitened, latent = pair()
+    hierarchy, prior = mild_prior()
+    eps, z = points()
+    x = torch.rand(20, 1, 2, 2, generator=generator("images")) * 2 - 1
+    in_eps, in_z = (space.posterior(x).log_prob_and_gradient(at)[0] for space, at in ((whitened, eps), (latent, z)))
+    prior_eps, prior_z = (space.target().log_prob_and_gradient(at)[0] for space, at in ((whitened, eps), (latent, z)))
+    torch.testing.assert_close(in_eps - in_z, prior_eps - prior_z, rtol=0, atol=1e-4)
+    top, log_p = hierarchy.condition(hierarchy.split(z))
+    parts = hierarchy.decode(top).log_prob(x) + prior.energy(top) + log_p.sum(1)
+    torch.testing.assert_close(in_z, parts, rtol=0, atol=1e-4)
+
+
+def test_gradient_of_the_posterior_in_z_by_finite_differences():
+    _, latent = pair()
+    x = torch.rand(20, 1, 2, 2, generator=generator("images")) * 2 - 1
+    _, z = points()
+    target = latent.posterior(x)
+    _, gradient = target.log_prob_and_gradient(z)
+    for column in range(2):
+        step = torch.zeros(2).index_fill(0, torch.tensor(column), 1e-2)
+        with torch.no_grad():
+            slope = (target.log_prob(z + step) - target.log_prob(z - step)) / 2e-2
+        torch.testing.assert_close(gradient[:, column], slope, rtol=0.02, atol=0.02)
+
+
+def test_entering_and_whitening_undo_each_other():
+    for space, (eps, z) in zip(pair(), [(points()[0],) * 2, points()], strict=True):
+        torch.testing.assert_close(space.enter(eps), z)
+        torch.testing.assert_close(space.whiten(z), eps, rtol=0, atol=1e-5)
+        torch.testing.assert_close(flatten(space.latents(z)), points()[1])
+
+
+@pytest.mark.parametrize("start", ["normal", "generator"])
+def test_sampler_in_z_gives_whitened_draws_of_the_same_density(start):
+    """Chains that run on z and are handed on as ε: f, E[ε] and E[ε²] against quadrature."""
+    _, prior = mild_prior()
+    block = {"kernel": {"name": "langevin", "step_size": 0.25, "adjusted": True}, "steps": 150, "space": "z"}
+    sampler = build("sampler", spec("sampler", name="chain", chains=1000, start=start, **block))
+    draws = sampler.draw(prior, 2, 2000, generator("sampler"), lambda *_: None)
+    assert 0.3 < draws.diagnostics["acceptance"] < 0.99
+    quadrature = grid()
+
+    def statistics(eps):
+        return torch.cat([prior.tilt(eps).unsqueeze(1), eps, eps.square()], 1).double()
+
+    exact = quadrature.mean(prior.log_prob(quadrature.points), statistics(quadrature.points))
+    found = statistics(draws.eps)
+    assert ((found.mean(0) - exact).abs() / (found.std(0) / len(found) ** 0.5)).max() < SIGMAS
+    z = flatten(prior.hierarchy.top_down_flat(draws.eps).z)
+    assert not torch.allclose(z, draws.eps, atol=0.05)
+
+
 def test_adjusted_chain_in_z_keeps_the_density_of_whitened_space():
     """From nearly exact draws, 40 steps in z: mean f and E[ε²] seen through z against quadrature, 5 standard errors."""
     _, latent = pair()
@@ -83,3 +139,44 @@ def test_prior_known_in_whitened_space_alone_is_refused_in_z():
     hierarchy, _ = mild_prior()
     with pytest.raises(JebmError, match="TiltPrior is known in whitened space only"):
         Latent(hierarchy, TiltPrior(lambda x: x[:, 0]))
+
+
+def constant_conditional(floor):
+    """The convolutional generator with p(z_1 | z_2) = N(0, floor²): σ is at its floor and the mean at 0."""
+    block = {"latent_dims": [6, 2], "channels": [2, 2], "hidden": 3, "depth": 1, "inference_features": 2}
+    hierarchy = build("backbone", spec("backbone", name="convolutional", **block, sigma_floor=floor), (1, 4, 4))
+    hierarchy.initialise(generator("constant"))
+    with torch.no_grad():
+        hierarchy.generator_nets[0][-1].weight.zero_()
+        hierarchy.generator_nets[0][-1].bias.copy_(torch.tensor([0.0] * 6 + [-40.0] * 6))
+    prior = JointPrior(hierarchy, energy=spec("energy", name="layerwise", hidden=2, depth=1))
+    prior.initialise(generator("no energy"))
+    prior.requires_grad_(False)
+    return hierarchy.requires_grad_(False), prior
+
+
+@pytest.mark.parametrize("floor", [0.25, 0.4])
+def test_unadjusted_steps_in_z_widen_a_scale_above_half_the_step_as_computed(floor):
+    """Stationary variance σ²/(1 − s²/(4σ²)), by the published chain: 60 steps of 0.4 from N(0, I)."""
+    _, prior = constant_conditional(floor)
+    space = Latent(prior.hierarchy, prior)
+    start = space.start("normal", 4000, generator("start"))
+    z = run_chain(Langevin(step_size=0.4), space.target(), start, 60, generator("chain")).x[:, :6].double()
+    expected = floor**2 / (1 - 0.16 / (4 * floor**2))
+    assert abs(z.square().mean() / expected - 1) < SIGMAS * (2 / z.numel()) ** 0.5
+    assert expected > 1.1 * floor**2
+
+
+def test_unadjusted_steps_in_z_leave_a_scale_below_half_the_step():
+    """At the published floor they overflow; just below half the step the distance grows by 1 − s²/(2σ²) a step."""
+    for floor, steps in ((0.19, 60), (0.01, 60)):
+        _, prior = constant_conditional(floor)
+        space = Latent(prior.hierarchy, prior)
+        start = space.start("normal", 100, generator("start"))
+        result = run_chain(Langevin(step_size=0.4), space.target(), start, steps, generator("chain"))
+        if floor == 0.01:
+            assert result.non_finite == 100
+        else:
+            factor = abs(1 - 0.16 / (2 * floor**2)) ** steps
+            assert factor > 100
+            assert result.x[:, :6].std() > 0.5 * factor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -17,7 +18,7 @@ from jebm.models.hierarchy import Hierarchy, Latents, Posterior, TopDown
 from jebm.models.nvae.architectures import ARCHITECTURES
 from jebm.models.nvae.cells import Cell, Resize
 from jebm.models.nvae.convolutions import NormalisedConvolution, initialise
-from jebm.models.nvae.gaussians import Normal
+from jebm.models.nvae.gaussians import FLOOR, LIMIT, Normal
 from jebm.models.nvae.groups import Group, build_groups
 from jebm.models.nvae.heads import Pixels, make_head
 from jebm.types import CellArchitecture, Count, Counts, GreyLevels, LogSigma, Natural, PixelHead
@@ -79,6 +80,8 @@ class NvaeHierarchy(Hierarchy):
     Raises:
         JebmError: the images can't be halved that often, or don't fit the head.
     """
+
+    sigma_floor = math.exp(-LIMIT) + FLOOR
 
     def __init__(
         self,

@@ -57,9 +57,9 @@ def test_draws_of_a_mixture_have_its_mean_where_nothing_is_clamped():
     raw[:, 6:] = -4.0  # narrow
     raw[:, 3:6] *= 0.1
     pixels = MixturePixels(raw.expand(20_000, -1, -1, -1), 1, 256)
-    draws = pixels.draw(generator("draws"))
+    draws = pixels.sample(generator("draws"))
     assert abs(draws.mean() - pixels.mean[0].mean()) < 5 * draws.std() / len(draws) ** 0.5
-    hot = pixels.draw(generator("draws"), temperature=0.25)  # a lower temperature means wider components
+    hot = pixels.sample(generator("draws"), temperature=0.25)  # a lower temperature means wider components
     assert (hot - hot.median()).abs().median() > (draws - draws.median()).abs().median() * 0.5
 
 
@@ -75,7 +75,7 @@ def test_gaussian_and_bernoulli_densities_are_those_of_torch():
     bits, binary = BernoulliPixels(raw, 6), (maps(6) > 0).double()
     torch.testing.assert_close(bits.log_prob(2 * binary - 1), Bernoulli(logits=raw).log_prob(binary).sum((1, 2, 3)))
     torch.testing.assert_close(bits.mean, 2 * torch.sigmoid(raw) - 1)
-    assert set(bits.draw(generator("bits")).unique().tolist()) == {-1.0, 1.0}
+    assert set(bits.sample(generator("bits")).unique().tolist()) == {-1.0, 1.0}
 
 
 @pytest.mark.parametrize("head", ["bernoulli", "gaussian", "logistic-mixture"])

@@ -68,7 +68,7 @@ def test_passes_agree_and_shapes_are_those_stated(settings, head):
     x = hierarchy.decode(top).mean
     assert x.shape == (3, *hierarchy.image_shape)
     assert hierarchy.decode(top).log_prob(x).shape == (3,)
-    assert hierarchy.decode(top).draw(generator("draw")).shape == x.shape
+    assert hierarchy.decode(top).sample(generator("draw")).shape == x.shape
 
 
 def test_change_of_variables_cancels_the_jacobian():
