@@ -65,6 +65,21 @@ class Optimisation(Section):
     ema: Annotated[NonNegative, Field(lt=1)] = 0.0
     """Decay per step of the exponential moving average that is published; 0 publishes the last weights."""
     log_every: Count = 50
+    snapshots: Natural = 0
+    """How many models of the end of training are published besides the last one, for evaluations that are means over
+    models: those of the last step, of ``snapshot_every`` steps before, and so on."""
+    snapshot_every: Natural = 0
+
+    @model_validator(mode="after")
+    def _snapshots_fit(self):
+        if bool(self.snapshots) != bool(self.snapshot_every):
+            raise ValueError("@snapshots: and snapshot_every come together: how many, and how many steps apart")
+        if self.snapshots and (self.snapshots - 1) * self.snapshot_every >= self.steps:
+            raise ValueError(
+                f"@snapshots: {self.snapshots} models, {self.snapshot_every} steps apart, need more than the "
+                f"{self.steps} steps of training"
+            )
+        return self
 
 
 class TrainBackbone(Optimisation):

@@ -1,6 +1,7 @@
 """What the stages share: the paths and streams of a run, and loading what an earlier stage published."""
 
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from jebm.models.hierarchy import Hierarchy
 from jebm.models.priors import Prior, build_prior
 from jebm.plan import HISTORY, PRIOR_WEIGHTS, RECORD, WEIGHTS, Stage, StudyPlan, Variant
 from jebm.registry import build
-from jebm.store import read_tensors, write_tensors
+from jebm.store import Weights, read_snapshots, read_weights, with_snapshots, write_tensors
 from jebm.streams import derive_seed, generator
 
 
@@ -77,7 +78,9 @@ def prepare_compute(run: Run) -> None:
         ) from None
 
 
-def publish_training(run: Run, weights: dict[str, torch.Tensor], history: list[dict], facts: dict) -> None:
+def publish_training(
+    run: Run, weights: Weights, history: list[dict], facts: dict, snapshots: dict[int, Weights] | None = None
+) -> None:
     """Write weights (with the arguments that rebuild the module), history and record; the weights last."""
     header = {"kind": run.stage.kind, "spec": run.stage.spec, "seed": run.seed, "stage": run.stage.id}
     facts = {"parameters": sum(tensor.numel() for tensor in weights.values()), **facts}
@@ -85,7 +88,7 @@ def publish_training(run: Run, weights: dict[str, torch.Tensor], history: list[d
     write_csv(run.folder / HISTORY, columns, history)
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     write_json(run.folder / RECORD, {**header, **facts, "versions": versions})
-    write_tensors(run.folder / WEIGHTS, weights, header)
+    write_tensors(run.folder / WEIGHTS, with_snapshots(weights, snapshots or {}), header)
 
 
 def build_features(run: Run, data: Dataset) -> nn.Module:
@@ -96,16 +99,14 @@ def build_features(run: Run, data: Dataset) -> nn.Module:
 def load_features(run: Run, data: Dataset) -> nn.Module:
     """The feature space of the distances."""
     space = build_features(run, data)
-    weights, _ = read_tensors(run.variant.features.folder / WEIGHTS)
-    space.load_state_dict(weights)
+    space.load_state_dict(read_weights(run.variant.features.folder / WEIGHTS))
     return space.requires_grad_(False).to(run.device).eval()
 
 
 def load_backbone(run: Run, image_shape: tuple[int, ...]) -> Hierarchy:
     """The frozen backbone that this run's variant stands on."""
     hierarchy = build("backbone", run.variant.params.backbone, image_shape)
-    weights, _ = read_tensors(run.variant.backbone.run_folder(run.seed) / WEIGHTS)
-    hierarchy.load_state_dict(weights)
+    hierarchy.load_state_dict(read_weights(run.variant.backbone.run_folder(run.seed) / WEIGHTS))
     return hierarchy.requires_grad_(False).to(run.device).eval()
 
 
@@ -114,7 +115,28 @@ def load_prior(run: Run, hierarchy: Hierarchy, variant: Variant | None = None) -
     variant = variant or run.variant
     prior = build_prior(variant.params.prior, hierarchy)
     if variant.learned:
-        name = PRIOR_WEIGHTS if variant.joint else WEIGHTS
-        weights, _ = read_tensors(variant.prior.run_folder(run.seed) / name)
-        prior.load_state_dict(weights)
+        prior.load_state_dict(read_weights(_prior_file(run, variant)))
     return prior.requires_grad_(False).to(run.device).eval()
+
+
+def _prior_file(run: Run, variant: Variant) -> Path:
+    return variant.prior.run_folder(run.seed) / (PRIOR_WEIGHTS if variant.joint else WEIGHTS)
+
+
+def load_snapshots(run: Run, image_shape: tuple[int, ...]) -> Iterator[tuple[int, Hierarchy, Prior]]:
+    """(step, hierarchy, prior) of each snapshot of what was trained last for the run's variant, in order.
+
+    Of a prior that was learned on a frozen backbone these are its snapshots on the published backbone; of one that has
+    nothing to learn, those of the backbone; of joint training, both at the same steps.
+    """
+    variant = run.variant
+    priors = read_snapshots(_prior_file(run, variant)) if variant.learned else {}
+    moving = variant.joint or not variant.learned
+    backbones = read_snapshots(variant.backbone.run_folder(run.seed) / WEIGHTS) if moving else {}
+    for step in backbones or priors:
+        hierarchy = load_backbone(run, image_shape)
+        prior = load_prior(run, hierarchy)
+        for module, snapshots in ((hierarchy, backbones), (prior, priors)):
+            if snapshots:
+                module.load_state_dict(snapshots[step])
+        yield step, hierarchy, prior

@@ -21,5 +21,5 @@ def run(job: Run) -> dict:
     trainer.run()
     bound = validation_bound(hierarchy, pixels["validation"], job.stream("validation"))
     facts = {"seconds": round(trainer.seconds, 1), **bound}
-    publish_training(job, hierarchy.state_dict(), trainer.history, facts)
+    publish_training(job, hierarchy.state_dict(), trainer.history, facts, trainer.snapshots)
     return {"seconds": trainer.seconds}

@@ -8,7 +8,7 @@ from jebm.models.priors import build_prior
 from jebm.plan import IMAGES, PRIOR_WEIGHTS, WEIGHTS
 from jebm.registry import build
 from jebm.stages.common import Run, prepare_compute, publish_training
-from jebm.store import read_tensors, write_tensors
+from jebm.store import Weights, read_weights, with_snapshots, write_tensors
 from jebm.training.elbo import validation_bound
 from jebm.training.joint import joint_loss
 from jebm.training.loop import ParameterGroup, Trainer
@@ -23,7 +23,7 @@ def run(job: Run) -> dict:
     hierarchy.initialise(stream)
     inputs = [job.variant.dataset.folder / IMAGES, *pretrained(job)]
     for path in pretrained(job):
-        hierarchy.load_state_dict(read_tensors(path)[0])
+        hierarchy.load_state_dict(read_weights(path))
     prior = build_prior(params.prior, hierarchy).to(job.device)
     prior.initialise(stream)
     pixels = {split: data.pixels(split).to(job.device) for split in ("train", "validation")}
@@ -38,14 +38,24 @@ def run(job: Run) -> dict:
     trainer = Trainer(model, loss, settings, count, stream, state, every, job.title, groups)
     trainer.run()
     header = {"kind": job.stage.kind, "spec": job.stage.spec, "seed": job.seed, "stage": job.stage.id}
-    write_tensors(job.folder / PRIOR_WEIGHTS, prior.state_dict(), header)
+    snapshots = {part: _part(trainer.snapshots, part) for part in model}
+    write_tensors(job.folder / PRIOR_WEIGHTS, with_snapshots(prior.state_dict(), snapshots["prior"]), header)
     facts = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "seconds": round(trainer.seconds, 1),
         **validation_bound(hierarchy, pixels["validation"], job.stream("validation")),
     }
-    publish_training(job, hierarchy.state_dict(), trainer.history, facts)
+    publish_training(job, hierarchy.state_dict(), trainer.history, facts, snapshots["hierarchy"])
     return {"seconds": trainer.seconds}
+
+
+def _part(snapshots: dict[int, Weights], part: str) -> dict[int, Weights]:
+    """Of snapshots of the whole model, those of one of its modules."""
+    prefix = f"{part}."
+    return {
+        step: {name.removeprefix(prefix): tensor for name, tensor in own.items() if name.startswith(prefix)}
+        for step, own in snapshots.items()
+    }
 
 
 def pretrained(job: Run) -> list[Path]:

@@ -16,7 +16,7 @@ def run(job: Run) -> dict:
     inputs = job.variant.dataset.folder / IMAGES, job.variant.backbone.run_folder(job.seed) / WEIGHTS
     state = StateFile(job.stage.state_folder(job.seed), job.identity(*inputs))
     fit = load(FITS[params.prior.name][0])
-    history, facts = fit(
+    fitted = fit(
         hierarchy,
         prior,
         pixels,
@@ -26,5 +26,5 @@ def run(job: Run) -> dict:
         job.checkpoint_seconds,
         job.title,
     )
-    publish_training(job, prior.state_dict(), history, facts)
-    return {key: facts[key] for key in ("seconds",) if key in facts}
+    publish_training(job, prior.state_dict(), fitted.history, fitted.facts, fitted.snapshots)
+    return {key: fitted.facts[key] for key in ("seconds",) if key in fitted.facts}

@@ -14,7 +14,7 @@ from jebm.progress import say
 from jebm.registry import build
 from jebm.sampling.run import run_chain
 from jebm.sampling.target import Target
-from jebm.training.loop import Loss, Trainer
+from jebm.training.loop import Fitted, Loss, Trainer
 from jebm.training.state import StateFile
 
 LIMIT = 1e4
@@ -58,8 +58,8 @@ def fit_energies(
     state: StateFile,
     checkpoint_seconds: float,
     title: str,
-) -> tuple[list[dict], dict]:
-    """Learn the energies by ``objective(prior, images, settings, generator)``; history, and facts for the record.
+) -> Fitted:
+    """Learn the energies by ``objective(prior, images, settings, generator)``.
 
     Raises:
         DivergedError: training diverged, and the settings don't say that it may.
@@ -80,7 +80,7 @@ def fit_energies(
         trainer.use_average()
         diverged = {"diverged_at": trainer.step + 1}
     facts = {"steps": trainer.step, "seconds": round(trainer.seconds, 1), **diverged}
-    return trainer.history or [{"step": trainer.step}], facts
+    return Fitted(trainer.history or [{"step": trainer.step}], facts, trainer.snapshots)
 
 
 fit = partial(fit_energies, contrastive_loss)

@@ -13,12 +13,23 @@ from torch import nn
 from jebm.config import Optimisation
 from jebm.errors import DivergedError, InterruptedRunError
 from jebm.progress import Progress, say
+from jebm.store import Weights
 from jebm.training.batches import EpochSampler
 from jebm.training.schedules import learning_rate
 from jebm.training.state import StateFile
 
 Loss = Callable[[int, torch.Tensor], tuple[torch.Tensor, dict[str, torch.Tensor]]]
 """(step, indices of a batch) → the loss to descend, and scalars for the history."""
+
+
+class Fitted(NamedTuple):
+    """What training leaves besides the weights in the module."""
+
+    history: list[dict]
+    facts: dict
+    """For the record."""
+    snapshots: dict[int, Weights] = {}
+    """Step → the module as it would have been published after that step."""
 
 
 class ParameterGroup(NamedTuple):
@@ -70,6 +81,8 @@ class Trainer:
         )
         self.average = [p.detach().clone() for p in self.parameters] if settings.ema else []
         self.step, self.history, self.seconds = 0, [], 0.0
+        self.snapshots: dict[int, Weights] = {}
+        """Step → what would be published after it, for the last ones that the settings ask for."""
 
     def run(self) -> None:
         """Train to the last step and leave the published weights (the average, if there is one) in the module.
@@ -121,8 +134,18 @@ class Trainer:
         if self.average:
             torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - self.settings.ema)
         self.step += 1
+        self._take_snapshot()
         if self.step % self.settings.log_every == 0 or self.step == self.settings.steps:
             self.history.append({"step": self.step, **{key: float(value) for key, value in row.items()}})
+
+    def _take_snapshot(self) -> None:
+        """Keep the weights, averaged if there is an average, of the last step and of those that precede it evenly."""
+        before, every = self.settings.steps - self.step, self.settings.snapshot_every
+        if every and before % every == 0 and before // every < self.settings.snapshots:
+            averages = {id(p): average for p, average in zip(self.parameters, self.average, strict=False)}
+            state = self.module.state_dict(keep_vars=True)
+            chosen = {name: averages.get(id(tensor), tensor) for name, tensor in state.items()}
+            self.snapshots[self.step] = {n: t.detach().to("cpu", copy=True) for n, t in chosen.items()}
 
     def _check_finite(self, row: dict[str, torch.Tensor], random_before: tuple[Any, dict]) -> None:
         values = torch.stack([value.float() for value in row.values()])
@@ -158,6 +181,7 @@ class Trainer:
                 "average": self.average,
                 "generator": self.generator.get_state(),
                 "batches": self.batches.state_dict(),
+                "snapshots": self.snapshots,
             }
         )
 
@@ -171,6 +195,7 @@ class Trainer:
         self.average = content["average"]
         self.generator.set_state(content["generator"])
         self.batches.load_state_dict(content["batches"])
+        self.snapshots = content["snapshots"]
         say(f"{self.title}: going on from step {self.step} of {self.settings.steps}")
 
 

@@ -7,6 +7,7 @@ from sklearn.mixture import GaussianMixture
 from jebm.models.hierarchy import Hierarchy, flatten
 from jebm.models.mixture import MixturePrior
 from jebm.progress import say
+from jebm.training.loop import Fitted
 
 
 @torch.no_grad()
@@ -23,10 +24,10 @@ def fit(
     state: object,
     checkpoint_seconds: float,
     title: str,
-) -> tuple[list[dict], dict]:
+) -> Fitted:
     """Fit one mixture for each size and keep the best by mean log density of validation draws.
 
-    Returns the history (a row a size) and facts for the record.
+    The history has a row a size.
     """
     train = _posterior_draws(hierarchy, pixels["train"], prior.draws, generator)
     held_out = _posterior_draws(hierarchy, pixels["validation"], prior.draws, generator)
@@ -52,4 +53,4 @@ def fit(
         torch.from_numpy(chosen.means_).float(),
         torch.from_numpy(np.linalg.cholesky(chosen.covariances_)).float(),
     )
-    return history, {"components": len(chosen.weights_), "selected_by": "validation log density"}
+    return Fitted(history, {"components": len(chosen.weights_), "selected_by": "validation log density"})
