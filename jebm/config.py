@@ -26,7 +26,7 @@ from jebm.registry import (
     Section,
     schema,
 )
-from jebm.types import Count, Fraction, Natural, NonNegative, Positive
+from jebm.types import Count, Fraction, Natural, NonNegative, Number, Positive
 
 PARAMS = Path("params.yaml")
 
@@ -238,8 +238,25 @@ class Base(Section):
 
 KEYED = ("keyed", "matrix", "rows", "grid")
 """Kinds of table that spread out a metric that comes under several keys, ``metric:key`` (``grid``: ``row/column``)."""
-SCORED = ("detection", "scores")
+SCORED = ("detection", "scores", "crossed")
 """Kinds of table whose columns are outlier scores under one measure, ``measure:score``."""
+
+
+PUBLISHABLE = ("metrics", "crossed")
+"""Kinds of table that print published values beside ours."""
+
+
+class Published(Section):
+    """A row of values that others published; printed beside ours and marked as theirs."""
+
+    method: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)]
+    """Where the values stand; without it they are not printed."""
+    values: Annotated[dict[str, Number], Field(min_length=1)]
+    """Column → value, in the unit in which the column is printed: a metric, or the second part of the variants' names
+    (kind ``crossed``)."""
+    variant: str | None = None
+    """The row of ours that it stands under; at the end of the table when left out."""
 
 
 class Table(Section):
@@ -248,6 +265,9 @@ class Table(Section):
     columns: Annotated[list[str], Field(min_length=1)]
     """Metrics, or ``measure:score`` with one measure for all (kinds ``detection``, ``scores``)."""
     caption: str = ""
+    published: list[Published] = []
+    notes: list[str] = []
+    """What else a reader must know, for instance how a published value was measured."""
 
     @model_validator(mode="after")
     def _columns_exist(self):
@@ -268,6 +288,24 @@ class Table(Section):
                 )
             if self.kind in SCORED and score not in SCORES and not LAYER_SCORE.fullmatch(score):
                 raise ValueError(f"@columns: '{score}' is no score;{near(score, (*SCORES, 'kl_1', 'f_1', 'llr>1'))} …")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_fit(self):
+        crossed = self.kind == "crossed"
+        for name in self.variants if crossed else ():
+            if not all(name.rpartition("-")):
+                raise ValueError(f"@variants: '{name}' must be <row>-<column>, as the kind 'crossed' reads names")
+        if self.published and self.kind not in PUBLISHABLE:
+            raise ValueError(f"@published: a table of the kind '{self.kind}' has none; kinds: {', '.join(PUBLISHABLE)}")
+        columns = [name.rpartition("-")[2] for name in self.variants] if crossed else self.columns
+        rows = [] if crossed else self.variants
+        for place, entry in enumerate(self.published):
+            for column in entry.values:
+                if column not in columns:
+                    raise ValueError(f"@published.{place}.values.{column}: is no column;{near(column, columns)}")
+            if entry.variant is not None and entry.variant not in rows:
+                raise ValueError(f"@published.{place}.variant: '{entry.variant}' is no row;{near(entry.variant, rows)}")
         return self
 
 

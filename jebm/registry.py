@@ -115,6 +115,7 @@ TABLES: dict[str, str] = {
     "rows": "jebm.report.tables:rows_table",
     "scores": "jebm.report.tables:scores_table",
     "grid": "jebm.report.tables:grid_table",
+    "crossed": "jebm.report.tables:crossed_table",
 }
 """How a table of each kind is built from the study's collected metrics."""
 

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, PlainValidator
 __all__ = [
     "Annotated", "Block", "Blocks", "ChainBlocks", "ChainStart", "Count", "Counts", "Digit", "Dropout",
     "EnergyBlock", "Field", "Fraction", "GreyLevels", "KernelBlock", "LatentSpace", "LayerChoice", "LayerDims",
-    "Literal", "Natural", "NonNegative", "OodSets", "Positive", "Reference", "Resolutions", "Steps",
+    "Literal", "Natural", "NonNegative", "Number", "OodSets", "Positive", "Reference", "Resolutions", "Steps",
 ]  # fmt: skip
 
 
@@ -45,6 +45,7 @@ def _yaml_number(value):
 
 _Float = Annotated[float, BeforeValidator(_yaml_number), Field(allow_inf_nan=False)]
 
+Number = _Float
 Natural = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Counts = Annotated[list[Count], Field(min_length=1)]

@@ -154,6 +154,16 @@ def show(
 
 
 @app.command()
+def preview(study: Annotated[str, typer.Argument(help="A study of params.yaml.")]):
+    """Print a study's tables as far as its runs are finished; cells of the others are empty. Writes nothing."""
+    from jebm.report.tables import preview as table_preview
+
+    for plan in default_plans(study):
+        for name in plan.study.tables:
+            print(f"{plan.results / 'tables' / name}\n\n{table_preview(plan, name)}")
+
+
+@app.command()
 def diff(
     a: Annotated[str, typer.Argument(help="Before: a git revision, a DVC experiment or a folder of results.")],
     b: Annotated[str, typer.Argument(help="After; the working tree when left out.")] = "",

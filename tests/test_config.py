@@ -134,7 +134,7 @@ def test_parsing_does_not_change_what_it_is_given():
                                                                             "unknown key; allowed: name"),
         ("toy/variants/joint/seeds", [1], f"toy.variants.joint.seeds: unknown key; allowed: {BASE_KEYS}"),
         ("toy/tables/main/colums", [], "toy.tables.main.colums: unknown key; did you mean 'columns'? allowed: "
-                                       "kind, variants, columns, caption"),
+                                       "kind, variants, columns, caption, published, notes"),
         ("runtime/checkpoint_second", 3, "runtime.checkpoint_second: unknown key; did you mean 'checkpoint_seconds'? "
                                          "allowed: checkpoint_seconds, keep_aside_hours, fork_server"),
     ],
