@@ -48,6 +48,7 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "identity": "jebm.models.identity:Identity",
     },
     "evaluation": {
+        "anomaly": "jebm.evaluations.anomaly:Anomaly",
         "detection": "jebm.evaluations.detection:Detection",
         "layers": "jebm.evaluations.layers:Layers",
         "terms": "jebm.evaluations.terms:Terms",

@@ -401,3 +401,18 @@ def test_study_may_extend_one_that_extends():
 def test_study_extends_another_one_that_exists(other, expected):
     with pytest.raises(ParamsError, match=re.escape(expected)):
         parse_params(params({"longer": {"extends": other, "variants": {"joint": {}}}}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"snapshots": 3}, "snapshots: and snapshot_every come together"),
+        ({"snapshot_every": 3}, "snapshots: and snapshot_every come together"),
+        ({"snapshots": 6, "snapshot_every": 2}, "snapshots: 6 models, 2 steps apart, need more than the 10 steps"),
+    ],
+)
+@pytest.mark.parametrize("block", ["train_backbone", "train_prior"])
+def test_snapshots_fit_into_training(block, settings, message):
+    changes = {f"toy/{block}/{key}": value for key, value in settings.items()}
+    assert f"my.yaml: toy.{block}.{message}" in complaint(changes)
+    parse_params(params({f"toy/{block}/snapshots": 5, f"toy/{block}/snapshot_every": 2}))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 
+from jebm.data.dataset import batch_rows
 from jebm.models.hierarchy import Hierarchy, flatten, split, standard_normal_log_prob
 from jebm.models.priors import Prior
 
@@ -32,7 +33,26 @@ def log_weights(
     redraw: bool = False,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> LogWeights:
-    """Draw ``draws`` posterior samples for each image (images, *image_shape) and weigh them."""
+    """Draw ``draws`` posterior samples for each image (images, *image_shape) and weigh them.
+
+    A batch of images after the other goes to the generator's device, so that memory stays bounded; the random numbers
+    depend on the size of the batches, which :func:`jebm.data.dataset.batch_rows` fixes for a shape of images.
+    """
+    batches = x.split(batch_rows(tuple(x.shape[1:])))
+    parts = []
+    for done, batch in enumerate(batches):
+        tell = _progress_of(progress, done, len(batches))
+        parts.append(_log_weights(hierarchy, prior, batch.to(generator.device), draws, generator, redraw, tell))
+    gaussian, tilt, redrawn = zip(*parts, strict=True)
+    return LogWeights(torch.cat(gaussian), torch.cat(tilt), torch.cat(redrawn, 1))
+
+
+def _progress_of(progress: Callable, batch: int, batches: int) -> Callable[[str, int, int], None]:
+    """Progress within one of several batches."""
+    return lambda what, done, total: progress(what, batch * total + done, batches * total)
+
+
+def _log_weights(hierarchy, prior, x, draws, generator, redraw, progress) -> LogWeights:
     gaussian, tilt, redrawn = [], [], []
     for draw in range(draws):
         posterior = hierarchy.infer(x, generator)

@@ -3,6 +3,7 @@
 import torch
 
 from jebm.config import TrainBackbone
+from jebm.data.dataset import batch_rows
 from jebm.models.hierarchy import Hierarchy
 from jebm.training.loop import Loss
 from jebm.training.schedules import kl_balance, kl_weights, layer_ramps
@@ -36,9 +37,13 @@ def elbo_loss(hierarchy: Hierarchy, pixels: torch.Tensor, settings: TrainBackbon
 @torch.no_grad()
 def validation_bound(hierarchy: Hierarchy, x: torch.Tensor, generator: torch.Generator) -> dict:
     """For the record: the bound of the Gaussian hierarchy and each layer's KL on held-out images, nats."""
-    posterior = hierarchy.eval().infer(x, generator)
-    log_px = hierarchy.decode(posterior.top).log_prob(x)
+    hierarchy.eval()
+    rows = []
+    for batch in x.split(batch_rows(hierarchy.image_shape)):
+        posterior = hierarchy.infer(batch, generator)
+        rows.append((hierarchy.decode(posterior.top).log_prob(batch), posterior.kl))
+    log_px, kl = (torch.cat(parts) for parts in zip(*rows, strict=True))
     return {
-        "validation_elbo": float((log_px - posterior.kl.sum(1)).mean()),
-        "validation_kl": [float(value) for value in posterior.kl.mean(0)],
+        "validation_elbo": float((log_px - kl.sum(1)).mean()),
+        "validation_kl": [float(value) for value in kl.mean(0)],
     }
