@@ -24,7 +24,12 @@ COMPONENTS: dict[str, dict[str, str]] = {
     },
     "backbone": {
         "chain": "jebm.models.chain:ChainHierarchy",
+        "convolutional": "jebm.models.convolutional:ConvolutionalHierarchy",
         "residual": "jebm.models.residual:ResidualHierarchy",
+    },
+    "likelihood": {
+        "gaussian": "jebm.models.likelihoods.gaussian:GaussianLikelihood",
+        "logistic-mixture": "jebm.models.likelihoods.logistic_mixture:LogisticMixture",
     },
     "energy": {
         "layerwise": "jebm.models.layerwise:LayerwiseEnergy",
@@ -192,4 +197,6 @@ def _annotation(text: str) -> Any:
     annotation = eval(text, names)  # our own annotations; nothing from outside reaches this
     if isinstance(annotation, types.Blocks):
         return _labelled(annotation.target)
-    return schema(annotation.kind) if isinstance(annotation, types.Block) else annotation
+    if isinstance(annotation, types.Block):
+        return schema(annotation.kind) | None if annotation.optional else schema(annotation.kind)
+    return annotation

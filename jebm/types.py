@@ -12,9 +12,10 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PlainValidator
 
 __all__ = [
-    "Annotated", "Block", "Blocks", "ChainBlocks", "ChainStart", "Count", "Counts", "Digit", "Dropout",
-    "EnergyBlock", "Field", "Fraction", "GreyLevels", "KernelBlock", "LatentSpace", "LayerChoice", "LayerDims",
-    "Literal", "Natural", "NonNegative", "Number", "OodSets", "Positive", "Reference", "Resolutions", "Steps",
+    "Activation", "Annotated", "Block", "Blocks", "ChainBlocks", "ChainStart", "Count", "Counts", "Digit",
+    "Dropout", "EnergyBlock", "EnergyStart", "Field", "Fraction", "GreyLevels", "KernelBlock", "LatentSpace",
+    "LayerChoice", "LayerDepth", "LayerDims", "LayerWidth", "LikelihoodBlock", "Literal", "Natural",
+    "NonNegative", "Number", "OodSets", "OptionalLikelihood", "Positive", "Reference", "Resolutions", "Steps",
 ]  # fmt: skip
 
 
@@ -22,6 +23,8 @@ class Block(NamedTuple):
     """Stands in an annotation for a nested ``{name: …, …}`` block: any registered component of that kind."""
 
     kind: str
+    optional: bool = False
+    """Whether the block may also be null."""
 
 
 class Blocks(NamedTuple):
@@ -33,6 +36,8 @@ class Blocks(NamedTuple):
 
 EnergyBlock = Block("energy")
 KernelBlock = Block("kernel")
+LikelihoodBlock = Block("likelihood")
+OptionalLikelihood = Block("likelihood", optional=True)
 ChainBlocks = Blocks("jebm.evaluations.chains:ChainSetup")
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
@@ -59,6 +64,10 @@ Reference = Literal["validation", "test"]
 LatentSpace = Literal["whitened", "z"]
 ChainStart = Literal["normal", "generator"]
 """N(0, I) in the space of the chain, or draws of the Gaussian hierarchy, mapped into that space."""
+Activation = Literal["silu", "leaky-relu"]
+"""Of hidden units; the leaky one has a slope of 0.2 below zero."""
+EnergyStart = Literal["zero", "random"]
+"""Whether an energy starts at f = 0, the Gaussian hierarchy, or with a random output layer as well."""
 Dropout = Annotated[_Float, Field(ge=0, lt=1)]
 LayerDims = Annotated[list[Count], Field(min_length=1)]
 """Latent dimensions of each layer, bottom first."""
@@ -90,3 +99,21 @@ def _resolutions(value):
 
 Resolutions = Annotated[list[int], PlainValidator(_resolutions)]
 """Height and width of the feature maps at each scale, the finest first."""
+
+
+def _per_layer(least: int):
+    """One whole number for all layers, or a list of one a layer, under one message."""
+
+    def check(value):
+        numbers = value if isinstance(value, list) else [value]
+        if not numbers or not all(type(i) is int and i >= least for i in numbers):
+            raise ValueError(f"must be a whole number from {least}, or a list of one for each layer, bottom first")
+        return value
+
+    return PlainValidator(check)
+
+
+LayerWidth = Annotated[int | list[int], _per_layer(1)]
+"""Hidden units: one number for the networks of all layers, or one for each, bottom first."""
+LayerDepth = Annotated[int | list[int], _per_layer(0)]
+"""Hidden layers: one number for the networks of all layers, or one for each, bottom first."""

@@ -13,20 +13,13 @@ import torch
 from torch import nn
 from torch.distributions import Independent
 
-from jebm.models.hierarchy import (
-    Hierarchy,
-    Latents,
-    Posterior,
-    TopDown,
-    kl_to_standard_normal,
-    normal_log_prob,
-    normal_pixels,
-)
+from jebm.models.hierarchy import Posterior, TopDown, normal_pixels
+from jebm.models.markov import MarkovHierarchy
 from jebm.models.nets import initialise, mlp
 from jebm.types import Count, LayerDims, Positive
 
 
-class ChainHierarchy(Hierarchy):
+class ChainHierarchy(MarkovHierarchy):
     """p(z_i | z_{i+1}) = N(μ(z_{i+1}), σ(z_{i+1})²), p(x | z_1) = N(tanh(G(z_1)), sigma²),
     q(ε_i | ε_{>i}, x) = N(m, s²).
 
@@ -78,33 +71,9 @@ class ChainHierarchy(Hierarchy):
         mean, raw = self.generator_nets[layer](above).chunk(2, dim=1)
         return mean, self.scale_limit * (torch.tanh(raw / self.scale_limit) - 1)
 
-    def descend(self, above: TopDown, eps: torch.Tensor) -> TopDown:
-        if not above.z:
-            return TopDown((eps,), (eps,))
-        mean, log_sd = self._conditional(self.layers - len(above.z) - 1, above.z[0])
-        z = (mean + torch.exp(log_sd) * eps, *above.z)
-        return TopDown(z, z)
-
-    def condition(self, z: Latents) -> tuple[TopDown, torch.Tensor]:
-        zero = torch.zeros_like(z[-1])
-        terms = [normal_log_prob(z[-1], zero, zero)]
-        for layer in reversed(range(self.layers - 1)):
-            terms.insert(0, normal_log_prob(z[layer], *self._conditional(layer, z[layer + 1])))
-        return TopDown(z, z), torch.stack(terms, 1)
-
     def decode(self, top: TopDown) -> Independent:
         mean = torch.tanh(self.decoder(top.z[0])).reshape(-1, *self.image_shape)
         return normal_pixels(mean, self.sigma)
 
     def infer(self, x: torch.Tensor, generator: torch.Generator) -> Posterior:
-        context, eps, log_q, kl = x.flatten(1), [], [], []
-        for layer in reversed(range(self.layers)):
-            mean, log_sd = self.inference_nets[layer](context).chunk(2, dim=1)
-            noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-            draw = mean + torch.exp(log_sd) * noise
-            log_q.insert(0, normal_log_prob(draw, mean, log_sd))
-            kl.insert(0, kl_to_standard_normal(mean, log_sd))
-            eps.insert(0, draw)
-            context = torch.cat([context, draw], dim=1)
-        top = self.top_down(tuple(eps))
-        return Posterior(tuple(eps), top, torch.stack(log_q, 1), torch.stack(kl, 1))
+        return self.infer_from(x.flatten(1), generator)

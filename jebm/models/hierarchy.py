@@ -134,6 +134,16 @@ class Hierarchy(nn.Module, ABC):
         """z = T(ε)."""
         return self.top_down(eps).z
 
+    def whiten(self, z: Latents) -> Latents:
+        """ε = T⁻¹(z). Every layer is affine in its own noise, so two passes tell its mean and its scale."""
+        above, eps = START, []
+        for layer in reversed(z):
+            zero = torch.zeros_like(layer)
+            mean = self.descend(above, zero).z[0]
+            eps.insert(0, (layer - mean) / (self.descend(above, zero + 1).z[0] - mean))
+            above = self.descend(above, eps[0])
+        return tuple(eps)
+
     def log_prob(self, z: Latents) -> torch.Tensor:
         """log p(z) of the Gaussian hierarchy, (batch,), nats."""
         return self.condition(z)[1].sum(1)

@@ -1,0 +1,69 @@
+"""Independent normal pixels of one standard deviation, given or learned."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from jebm.errors import JebmError
+from jebm.models.hierarchy import LOG_2PI
+from jebm.models.likelihoods.likelihood import Likelihood, PixelDistribution
+from jebm.types import Positive
+
+
+class NormalPixels(PixelDistribution):
+    """N(x; mean, sigma²) for means (batch, *image_shape) and one sigma, a tensor of one number."""
+
+    def __init__(self, mean: torch.Tensor, sigma: torch.Tensor):
+        self._mean, self.sigma = mean, sigma
+
+    @property
+    def mean(self) -> torch.Tensor:
+        return self._mean
+
+    def log_prob(self, x: torch.Tensor) -> torch.Tensor:
+        squares = ((x - self._mean) / self.sigma).square().flatten(1).sum(1)
+        return -0.5 * squares - self._mean[0].numel() * (torch.log(self.sigma) + 0.5 * LOG_2PI)
+
+    def sample(self, generator: torch.Generator) -> torch.Tensor:
+        noise = torch.randn(self._mean.shape, generator=generator, device=self._mean.device, dtype=self._mean.dtype)
+        return self._mean + self.sigma * noise
+
+
+class GaussianLikelihood(Likelihood):
+    """p(x | z) = N(tanh(parameters), σ²).
+
+    A learned σ is sigma_min + (sigma − sigma_min)·exp(r) with one scalar r that starts at 0: it starts at ``sigma``,
+    and can't shrink to where the density of a pixel has no bound.
+
+    Args:
+        sigma: standard deviation of a pixel given z, in units where pixels span [−1, 1]; the first one, if learned.
+        learned: whether σ is learned.
+        sigma_min: the floor of a learned σ.
+
+    Raises:
+        JebmError: a learned σ would start at its floor or below.
+    """
+
+    def __init__(
+        self, image_shape: tuple[int, ...], *, sigma: Positive = 0.3, learned: bool = False, sigma_min: Positive = 0.01
+    ):
+        super().__init__()
+        if learned and sigma <= sigma_min:
+            raise JebmError(
+                f"params.yaml: backbone.likelihood.sigma: is {sigma}; to be learned it must start above sigma_min, "
+                f"{sigma_min}"
+            )
+        self.image_shape, self.channels = tuple(image_shape), image_shape[0]
+        self.first, self.floor = sigma, sigma_min
+        self.log_excess = nn.Parameter(torch.zeros(())) if learned else None
+
+    @property
+    def sigma(self) -> torch.Tensor | float:
+        """σ as it stands, a standard deviation."""
+        if self.log_excess is None:
+            return self.first
+        return self.floor + (self.first - self.floor) * torch.exp(self.log_excess)
+
+    def forward(self, parameters: torch.Tensor) -> NormalPixels:
+        return NormalPixels(torch.tanh(parameters), torch.as_tensor(self.sigma).to(parameters))

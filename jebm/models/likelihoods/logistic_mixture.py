@@ -1,0 +1,154 @@
+"""A discretised mixture of logistics (PixelCNN++, Salimans et al., 2017): a mass on each level of a pixel.
+
+Level k of L stands at v_k = −1 + 2k/(L − 1). A logistic variable is rounded to the nearest level, the outermost ones
+taking all that lies beyond them. The channels of a pixel share the component, and within it the mean of green moves
+linearly with red, that of blue with red and green.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import torch
+from torch.nn.functional import logsigmoid
+
+from jebm.errors import JebmError
+from jebm.models.likelihoods.likelihood import Likelihood, PixelDistribution
+from jebm.types import Count, GreyLevels
+
+LOG_SCALE_LIMIT = 7.0
+"""A log scale stays within ± this, in units where pixels span [−1, 1]: the published floor, a ninth of a level of 256,
+and a ceiling beyond which all levels between the ends are equally unlikely."""
+
+
+class LogisticPixels(PixelDistribution):
+    """The distribution of images for parameters split up by kind, K being the number of components.
+
+    Args:
+        logits: (batch, K, height, width), of the components.
+        means, log_scales: (batch, K, channels, height, width).
+        coupling: (batch, K, pairs of channels, height, width): of a channel's mean on the earlier channels' pixels,
+            the pairs in the order (0, 1), (0, 2), (1, 2).
+        levels: of a pixel.
+    """
+
+    def __init__(
+        self,
+        logits: torch.Tensor,
+        means: torch.Tensor,
+        log_scales: torch.Tensor,
+        coupling: torch.Tensor,
+        levels: int,
+    ):
+        self.logits, self.means, self.log_scales = logits, means, log_scales
+        self.coupling, self.levels = coupling, levels
+        self.pairs = list(combinations(range(means.shape[2]), 2))
+
+    @property
+    def half_width(self) -> float:
+        """Half the distance of two levels."""
+        return 1.0 / (self.levels - 1)
+
+    def _coupled_mean(self, channel: int, earlier: list[torch.Tensor]) -> torch.Tensor:
+        """The mean of a channel's logistic, (batch, K, height, width), given pixels of the earlier channels that
+        broadcast to that shape."""
+        mean = self.means[:, :, channel]
+        for source, pixels in enumerate(earlier):
+            mean = mean + self.coupling[:, :, self.pairs.index((source, channel))] * pixels
+        return mean
+
+    def log_prob(self, x: torch.Tensor) -> torch.Tensor:
+        """The log mass of images whose pixels lie on the levels."""
+        total = torch.log_softmax(self.logits, 1)
+        for channel in range(self.means.shape[2]):
+            earlier = [x[:, None, source] for source in range(channel)]
+            mean = self._coupled_mean(channel, earlier)
+            total = total + self._log_mass(x[:, None, channel], mean, self.log_scales[:, :, channel])
+        return torch.logsumexp(total, 1).flatten(1).sum(1)
+
+    def _log_mass(self, x: torch.Tensor, mean: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:
+        """log(S(a) − S(b)) = log S(a) + log S(−b) + log(1 − exp(b − a)), S the sigmoid and a, b the upper and lower
+        edge of the level in units of the scale: no difference of nearly equal numbers is ever taken."""
+        inverse = torch.exp(-log_scale)
+        upper = (x - mean + self.half_width) * inverse
+        lower = (x - mean - self.half_width) * inverse
+        inside = torch.log(-torch.expm1(-2 * self.half_width * inverse))
+        lowest, highest = x < -1 + self.half_width, x > 1 - self.half_width
+        between = ~(lowest | highest)
+        return (
+            torch.where(highest, 0.0, logsigmoid(upper))
+            + torch.where(lowest, 0.0, logsigmoid(-lower))
+            + torch.where(between, inside, 0.0)
+        )
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """E[x]: exact for grey images and for red.
+
+        For green and blue the expectation within a component is taken at the mean of the earlier channels instead of
+        over their distribution, which is exact as far as rounding and the ends of the range don't bend it.
+        """
+        weights, expected = torch.softmax(self.logits, 1), []
+        for channel in range(self.means.shape[2]):
+            mean = self._coupled_mean(channel, expected)
+            expected.append(self._rounded_mean(mean, self.log_scales[:, :, channel]))
+        return torch.stack([(weights * pixels).sum(1) for pixels in expected], 1).clamp(-1.0, 1.0)
+
+    def _rounded_mean(self, mean: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:
+        """E of one rounded logistic: −1 and a level's width for each threshold times the chance to lie above it."""
+        inverse, above = torch.exp(-log_scale), torch.zeros_like(mean)
+        for level in range(1, self.levels):
+            threshold = -1 + (2 * level - 1) * self.half_width
+            above = above + torch.sigmoid((mean - threshold) * inverse)
+        return -1 + 2 * self.half_width * above
+
+    def sample(self, generator: torch.Generator) -> torch.Tensor:
+        batch, _, channels, height, width = self.means.shape
+        uniform = _open_uniform(self.logits.shape, generator, self.logits)
+        chosen = (self.logits - torch.log(-torch.log(uniform))).argmax(1, keepdim=True)  # the Gumbel-max trick
+        pixels: list[torch.Tensor] = []
+        for channel in range(channels):
+            mean = self._coupled_mean(channel, [p.unsqueeze(1) for p in pixels]).gather(1, chosen).squeeze(1)
+            scale = torch.exp(self.log_scales[:, :, channel].gather(1, chosen).squeeze(1))
+            uniform = _open_uniform((batch, height, width), generator, mean)
+            drawn = (mean + scale * torch.logit(uniform)).clamp(-1.0, 1.0)
+            pixels.append(((drawn + 1) / (2 * self.half_width)).round() * (2 * self.half_width) - 1)
+        return torch.stack(pixels, 1)
+
+
+def _open_uniform(shape: tuple[int, ...], generator: torch.Generator, like: torch.Tensor) -> torch.Tensor:
+    """Uniform in (0, 1), neither end included."""
+    drawn = torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)
+    return drawn.clamp(torch.finfo(like.dtype).tiny, 1 - torch.finfo(like.dtype).eps / 2)
+
+
+class LogisticMixture(Likelihood):
+    """p(x | z) a discretised mixture of logistics for each pixel of a grey or RGB image.
+
+    The couplings are in (−1, 1).
+
+    Args:
+        levels: integer levels of the data.
+        components: of each pixel's mixture.
+
+    Raises:
+        JebmError: the images are neither grey nor RGB.
+    """
+
+    def __init__(self, image_shape: tuple[int, ...], *, levels: GreyLevels, components: Count = 10):
+        super().__init__()
+        if len(image_shape) != 3 or image_shape[0] not in (1, 3):
+            raise JebmError(
+                f"params.yaml: backbone.likelihood.name: 'logistic-mixture' needs grey or RGB images, not data of "
+                f"shape {list(image_shape)}; use 'gaussian'"
+            )
+        self.image_shape, self.levels, self.components = tuple(image_shape), levels, components
+        colours = image_shape[0]
+        self.parts = [1, colours, colours, colours * (colours - 1) // 2]
+        self.channels = components * sum(self.parts)
+
+    def forward(self, parameters: torch.Tensor) -> LogisticPixels:
+        by_component = parameters.unflatten(1, (self.components, sum(self.parts)))
+        logits, means, log_scales, coupling = by_component.split(self.parts, 2)
+        log_scales = log_scales.clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT)
+        return LogisticPixels(logits.squeeze(2), means, log_scales, torch.tanh(coupling), self.levels)
