@@ -108,6 +108,12 @@ def train_features(study: StudyName, id: StageId = "", variant: VariantName = ""
 
 
 @app.command()
+def reference_statistics(study: StudyName, id: StageId = "", variant: VariantName = ""):
+    """Mean and covariance of the features of the images that samples are compared with."""
+    _run(study, "reference", id, variant, None)
+
+
+@app.command()
 def train_backbone(study: StudyName, seed: Seed, id: StageId = "", variant: VariantName = ""):
     """Stage 1: train the hierarchy and its inference network by the ELBO."""
     _run(study, "backbone", id, variant, seed)

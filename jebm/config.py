@@ -136,12 +136,39 @@ class TrainJoint(Optimisation):
 class DrawSamples(Section):
     count: Count
     sampler: schema("sampler")
+    batch_size: Count = 2000
+    """Images decoded at once."""
+    keep_latents: Count | None = None
+    """Of how many samples, the first ones, the latents are written beside the images; null: of all."""
+
+
+class ReferenceStatistics(Section):
+    """What the moments of the reference depend on."""
+
+    reference: Literal["train", "validation", "test"]
+    batch_size: Count | None
+    kept_features: Count
 
 
 class EvaluateSamples(Section):
-    reference: Literal["validation", "test"] = "test"
+    reference: Literal["train", "validation", "test"] = "test"
+    """The split that samples are compared with; published FIDs use the training split."""
     kernel_distance_subsets: Count = 100
     kernel_distance_subset_size: Count = 1000
+    batch_size: Count | None = None
+    """Images at once through the feature space; null: as many as the space is made for."""
+    kept_features: Count = 10_000
+    """``inception``: of so many images of a set, at most, features are kept for KID, precision and recall."""
+    precision_recall_neighbours: Count = 3
+    """``inception``: the k of the nearest neighbours that span the manifolds of precision and recall."""
+    allow_singular: bool = False
+    """``inception``: measure FID even of fewer images than a covariance needs."""
+
+    @property
+    def statistics(self) -> ReferenceStatistics:
+        return ReferenceStatistics(
+            reference=self.reference, batch_size=self.batch_size, kept_features=self.kept_features
+        )
 
 
 class EvaluateDensity(Section):

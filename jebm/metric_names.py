@@ -19,6 +19,10 @@ METRICS = {
         "FD", -1, 2, "Fréchet distance of samples to held-out data in the features of the protocol (not a FID)"
     ),
     "kd": Metric("KD ×10⁻³", -1, 2, "kernel distance (squared MMD, cubic kernel) in the same features", 1e-3),
+    "fid": Metric("FID", -1, 2, "Fréchet Inception distance of samples to real images, in the mode of the protocol"),
+    "kid": Metric("KID ×10³", -1, 2, "kernel Inception distance (squared MMD, cubic kernel), in the same mode", 1e3),
+    "precision": Metric("precision", 1, 3, "share of samples within the manifold of real images"),
+    "recall": Metric("recall", 1, 3, "share of real images within the manifold of samples"),
     "iw_bound": Metric("IW bound", 1, 2, "importance-weighted bound on log p(x), nats an image"),
     "elbo": Metric("ELBO", 1, 2, "evidence lower bound, nats an image"),
     "log_partition": Metric("log Z", 0, 3, "log partition function of the tilt, nats"),
@@ -117,7 +121,7 @@ def tilted(score: str) -> bool:
 FLOOR = "data"
 """The variant name under which real images are compared with real images."""
 
-HEADLINE = ("fd", "kd", "iw_bound", "elbo", "log_partition", "acceptance", "effective_sample_size")
+HEADLINE = ("fd", "kd", "fid", "kid", "iw_bound", "elbo", "log_partition", "acceptance", "effective_sample_size")
 """The metrics that metrics.json, and so ``dvc metrics``, carries."""
 
 

@@ -11,18 +11,22 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from jebm.config import Base, Params, Study, canonical
 from jebm.errors import ParamsError
-from jebm.registry import FIGURES, FITS, SEQUENTIAL_PRIORS
+from jebm.registry import FIGURES, FITS, SEQUENTIAL_PRIORS, STREAMED_FEATURES
 
 IMAGES, MANIFEST = "images.safetensors", "manifest.json"
 WEIGHTS, HISTORY, RECORD = "weights.safetensors", "history.csv", "record.json"
 PROVENANCE = "provenance.json"
 SAMPLES, METRICS, ARRAYS = "samples.safetensors", "metrics.json", "arrays.safetensors"
 PRIOR_WEIGHTS = "prior.safetensors"
+STATISTICS = "statistics.safetensors"
 PUBLISHED: dict[str, tuple[str, ...]] = {
     "dataset": (IMAGES, MANIFEST),
     "features": (WEIGHTS, HISTORY, RECORD),
+    "reference": (STATISTICS,),
     "backbone": (WEIGHTS, HISTORY, RECORD),
     "prior": (WEIGHTS, HISTORY, RECORD),
     "joint": (WEIGHTS, PRIOR_WEIGHTS, HISTORY, RECORD),
@@ -34,8 +38,9 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
     "evaluation": (METRICS, ARRAYS),
 }
 """The files that each kind of stage leaves in its folder, besides its provenance record."""
-SHARED = ("dataset", "features", "floor")
+SHARED = ("dataset", "features", "reference", "floor")
 """Stages that no run's seed enters: all seeds share them."""
+ASSETS = Path("assets")
 DATA, RUNS, RESULTS, STATE = Path("data"), Path("runs"), Path("results"), Path(".jebm/state")
 
 
@@ -43,6 +48,13 @@ def digest(content: object) -> str:
     """Ten hexadecimal digits that identify a JSON value."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def asset_paths(section: BaseModel) -> dict[str, Path]:
+    """Parameter → file, for the parameters of a component that name an asset."""
+    fields = type(section).model_fields
+    named = [key for key, field in fields.items() if "asset" in field.metadata]
+    return {key: ASSETS / getattr(section, key) for key in named}
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,8 @@ class Variant:
     floor: Stage
     pretrained: Stage | None = None
     """The stage-1 backbone that joint training starts from, if it starts from one."""
+    reference: Stage | None = None
+    """The statistics of the images that samples are compared with, for feature spaces that are streamed."""
     sample_metrics: Stage | None = None
     density_metrics: Stage | None = None
     evaluations: dict[str, Stage] = field(hash=False, default_factory=dict)
@@ -117,7 +131,7 @@ class Variant:
     def stages(self, kind: str) -> list[Stage]:
         """All stages of a kind."""
         one = (
-            self.dataset, self.features, self.pretrained, self.backbone, self.prior, self.samples, self.layers,
+            self.dataset, self.features, self.reference, self.pretrained, self.backbone, self.prior, self.samples, self.layers,
             self.floor, self.sample_metrics, self.density_metrics,
         )  # fmt: skip
         found = [stage for stage in (*one, *self.evaluations.values()) if stage is not None and stage.kind == kind]
@@ -175,6 +189,10 @@ class StudyPlan:
             backbone = prior = Stage("joint", {**spec, "compute": compute}, pretrained or dataset)
         samples = Stage("samples", {"draw_samples": parts["draw_samples"]}, prior)
         floor = Stage("floor", {"evaluate_samples": parts["evaluate_samples"], "features": features.id}, dataset)
+        reference = None
+        if params.features.name in STREAMED_FEATURES:
+            spec = {"reference_statistics": canonical(params.evaluate_samples.statistics), "features": features.id}
+            reference = Stage("reference", spec, dataset)
         layers = Stage("layers", {}, samples)
         evaluations = {
             label: Stage("evaluation", {"evaluation": canonical(block), "features": features.id}, prior)
@@ -191,6 +209,7 @@ class StudyPlan:
             layers,
             floor,
             pretrained,
+            reference,
             evaluations=evaluations,
         )
 

@@ -51,6 +51,7 @@ COMPONENTS: dict[str, dict[str, str]] = {
     "features": {
         "classifier": "jebm.models.classifier:Classifier",
         "identity": "jebm.models.identity:Identity",
+        "inception": "jebm.models.inception:Inception",
     },
     "evaluation": {
         "anomaly": "jebm.evaluations.anomaly:Anomaly",
@@ -93,6 +94,11 @@ LAYER_ENERGIES = ("layerwise", "context", "cumulative")
 """Energies with a term for each layer that sees no layer below it: what sequential priors need."""
 JOINT_PRIORS = ("ebm",)
 """Priors that ``train_joint`` can train together with the backbone: those with energies under one normaliser."""
+
+STREAMED_FEATURES = ("inception",)
+"""Feature spaces with so many dimensions that sets are compared by their moments, collected batch by batch, and by a
+bounded number of features; the moments of the reference are a stage of their own. Distances in them are named FID and
+KID, in the others FD and KD."""
 
 FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "samples": ("jebm.report.figures.samples:draw", ("dataset", "samples")),

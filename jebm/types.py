@@ -12,10 +12,11 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PlainValidator
 
 __all__ = [
-    "Activation", "Annotated", "Block", "Blocks", "ChainBlocks", "ChainStart", "Count", "Counts", "Digit",
-    "Dropout", "EnergyBlock", "EnergyStart", "Field", "Fraction", "GreyLevels", "KernelBlock", "LatentSpace",
-    "LayerChoice", "LayerDepth", "LayerDims", "LayerWidth", "LikelihoodBlock", "Literal", "Natural",
-    "NonNegative", "Number", "OodSets", "OptionalLikelihood", "Positive", "Reference", "Resolutions", "Steps",
+    "Activation", "Annotated", "AssetName", "Block", "Blocks", "ChainBlocks", "ChainStart", "Count", "Counts",
+    "Digit", "Dropout", "EnergyBlock", "EnergyStart", "Field", "Fraction", "GreyLevels", "InceptionProtocol",
+    "KernelBlock", "LatentSpace", "LayerChoice", "LayerDepth", "LayerDims", "LayerWidth", "LikelihoodBlock",
+    "Literal", "Natural", "NonNegative", "Number", "OodSets", "OptionalLikelihood", "Positive", "Reference",
+    "Resolutions", "Steps",
 ]  # fmt: skip
 
 
@@ -61,6 +62,10 @@ NonNegative = Annotated[_Float, Field(ge=0)]
 Fraction = Annotated[_Float, Field(ge=0, le=1)]
 Reference = Literal["validation", "test"]
 """The split that is held out and measured: ``validation`` while tuning."""
+AssetName = Annotated[str, Field(min_length=1), "asset"]
+"""A file from outside, below assets/; a component is given its path."""
+InceptionProtocol = Literal["clean", "legacy_pytorch", "legacy_tensorflow"]
+"""clean-fid's modes; distances are comparable within one only."""
 LatentSpace = Literal["whitened", "z"]
 ChainStart = Literal["normal", "generator"]
 """N(0, I) in the space of the chain, or draws of the Gaussian hierarchy, mapped into that space."""

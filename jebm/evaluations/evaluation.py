@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import nn
 
 from jebm.data.dataset import Dataset, quantise
 from jebm.metrics.features import extract
 from jebm.metrics.frechet import frechet
 from jebm.metrics.records import MetricRecord
+from jebm.models.feature_space import FeatureSpace
 from jebm.models.hierarchy import Hierarchy, TopDown
 from jebm.models.priors import Prior
 from jebm.plan import IMAGES
@@ -29,8 +29,8 @@ class Subject:
     data: Dataset
     hierarchy: Hierarchy
     prior: Prior
-    space: nn.Module
-    """The feature space of FD: ``features(pixels) → (batch, dimensions)``."""
+    space: FeatureSpace
+    """What FD looks through."""
     stream: Callable[[str], torch.Generator]
     """A random stream for a purpose."""
     device: str

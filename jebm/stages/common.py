@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from jebm.data.dataset import Dataset, load_dataset
 from jebm.errors import JebmError
 from jebm.files import sha256, write_csv, write_json
+from jebm.models.feature_space import FeatureSpace
 from jebm.models.hierarchy import Hierarchy
 from jebm.models.priors import Prior, build_prior
-from jebm.plan import HISTORY, PRIOR_WEIGHTS, RECORD, WEIGHTS, Stage, StudyPlan, Variant
+from jebm.plan import HISTORY, PRIOR_WEIGHTS, RECORD, WEIGHTS, Stage, StudyPlan, Variant, asset_paths
 from jebm.registry import build
 from jebm.store import Weights, read_snapshots, read_weights, with_snapshots, write_tensors
 from jebm.streams import derive_seed, generator
@@ -91,12 +91,14 @@ def publish_training(
     write_tensors(run.folder / WEIGHTS, with_snapshots(weights, snapshots or {}), header)
 
 
-def build_features(run: Run, data: Dataset) -> nn.Module:
-    """The feature space of the distances, without its weights; offers ``features(x) → (batch, dimensions)``."""
-    return build("features", run.variant.params.features, data.image_shape, data.manifest["classes"])
+def build_features(run: Run, data: Dataset) -> FeatureSpace:
+    """The feature space of the distances, without the weights that were trained for it."""
+    spec = run.variant.params.features
+    spec = spec.model_copy(update={key: str(path) for key, path in asset_paths(spec).items()})
+    return build("features", spec, data.image_shape, data.manifest["classes"])
 
 
-def load_features(run: Run, data: Dataset) -> nn.Module:
+def load_features(run: Run, data: Dataset) -> FeatureSpace:
     """The feature space of the distances."""
     space = build_features(run, data)
     space.load_state_dict(read_weights(run.variant.features.folder / WEIGHTS))
