@@ -26,7 +26,7 @@ from jebm.registry import (
     Section,
     schema,
 )
-from jebm.types import Count, Fraction, Natural, NonNegative, Number, Positive
+from jebm.types import ChainStart, Count, Fraction, LatentSpace, Natural, NonNegative, Number, Positive
 
 PARAMS = Path("params.yaml")
 
@@ -56,6 +56,8 @@ class Optimisation(Section):
     batch_size: Count
     learning_rate: Positive
     weight_decay: NonNegative = 0.0
+    betas: Annotated[list[Annotated[NonNegative, Field(lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    """Of Adam's moving averages of the gradient and its square."""
     warmup_steps: Natural = 0
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     final_learning_rate: Fraction = 0.0
@@ -93,6 +95,11 @@ class TrainBackbone(Optimisation):
 class TrainingChain(Section):
     kernel: schema("kernel")
     steps: Count
+    space: LatentSpace = "whitened"
+    """Where the chain runs: on ε, or on z = T(ε), all layers at once (the paper's joint training). In ``z`` unadjusted
+    Langevin of step s is stable only while every σ_i > s/2: choose the backbone's floor of σ accordingly."""
+    start: ChainStart = "normal"
+    """N(0, I) in that space, every layer on its own, or draws of the Gaussian hierarchy."""
 
 
 class TrainPrior(Optimisation):
@@ -102,6 +109,8 @@ class TrainPrior(Optimisation):
     may_diverge: bool = False
     """Publish the last finite weights and the step of the divergence instead of failing: for a variant that is there
     to show divergence."""
+    energy_l2: NonNegative = 0.0
+    """Weight of E[f(z⁺)²] + E[f(z⁻)²] in the loss, which keeps the energies small (Du and Mordatch, 2019)."""
 
 
 class TrainJoint(Optimisation):
@@ -122,7 +131,11 @@ class TrainJoint(Optimisation):
     posterior_chain: TrainingChain | None = None
     """The chain that draws the positives, for ``mcmc``."""
     posterior_start: Literal["prior", "network"] = "prior"
-    """Where that chain starts: N(0, I) in whitened space (the paper), or a draw of the inference network."""
+    """Where that chain starts: as its ``start`` says, or at a draw of the inference network."""
+    energy_l2: NonNegative = 0.0
+    """As in ``train_prior``; it acts on the energies alone."""
+    may_diverge: bool = False
+    """As in ``train_prior``."""
 
     @model_validator(mode="after")
     def _chain_fits_the_method(self):
@@ -130,6 +143,8 @@ class TrainJoint(Optimisation):
             raise ValueError("@posterior_chain: is needed by the method 'mcmc', and by no other")
         if self.method != "mcmc" and self.posterior_start != "prior":
             raise ValueError("@posterior_start: only the method 'mcmc' has a posterior chain to start")
+        if self.posterior_start == "network" and self.posterior_chain.start != "normal":
+            raise ValueError("@posterior_chain.start: the chain starts at the network, as 'posterior_start' says")
         return self
 
 
@@ -234,12 +249,36 @@ class Base(Section):
             raise ValueError(
                 f"@prior.energy.layers: is {chosen}; allowed are 'all' or different numbers from 1 (bottom) to {layers}"
             )
+        terms = layers if chosen == "all" else len(chosen)
+        for key in ("hidden", "depth"):
+            numbers = getattr(getattr(self.prior, "energy", None), key, 1)
+            if isinstance(numbers, list) and len(numbers) != terms:
+                raise ValueError(
+                    f"@prior.energy.{key}: has {len(numbers)} entries, but {terms} layers have an energy; "
+                    "give one number for all, or one for each of them, bottom first"
+                )
+        for where, chain in self._chains():
+            if getattr(chain, "space", "whitened") == "z" and (chain.kernel.name == "pcnl" or self.prior.name != "ebm"):
+                need = "a 'langevin' kernel" if chain.kernel.name == "pcnl" else "the prior 'ebm'"
+                raise ValueError(f"@{where}.space: 'z' needs {need}")
         for label, block in self.evaluations.items():
             for name, chain in getattr(block, "chains", {}).items() if block.name == "chains" else ():
                 if chain.space == "z" and (chain.kernel.name == "pcnl" or not hasattr(self.prior, "energy")):
                     need = "a 'langevin' kernel" if chain.kernel.name == "pcnl" else "a prior with an energy"
                     raise ValueError(f"@evaluations.{label}.chains.{name}.space: 'z' needs {need}")
         return self
+
+    def _chains(self) -> list[tuple[str, Section]]:
+        """The chains of training and sampling that are used, by their keys."""
+        chains = {
+            "draw_samples.sampler": self.draw_samples.sampler if self.draw_samples.sampler.name == "chain" else None
+        }
+        if self.train_joint:
+            chains["train_joint.chain"] = self.train_joint.chain
+            chains["train_joint.posterior_chain"] = self.train_joint.posterior_chain
+        else:
+            chains["train_prior.chain"] = self.train_prior.chain
+        return [(key, chain) for key, chain in chains.items() if chain is not None]
 
     @model_validator(mode="after")
     def _prior_fits(self):

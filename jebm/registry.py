@@ -36,6 +36,7 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "concatenated": "jebm.models.concatenated:ConcatenatedEnergy",
         "context": "jebm.models.contextual:ContextEnergy",
         "cumulative": "jebm.models.cumulative:CumulativeEnergy",
+        "conv": "jebm.models.map_energy:MapEnergy",
     },
     "prior": {
         "gaussian": "jebm.models.priors:GaussianPrior",
@@ -90,7 +91,7 @@ CHAINLESS_PRIORS = ("ncp",)
 SEQUENTIAL_PRIORS = ("sequential",)
 """Priors that only the sequential sampler can draw from, layer by layer; their density can't be evaluated."""
 
-LAYER_ENERGIES = ("layerwise", "context", "cumulative")
+LAYER_ENERGIES = ("layerwise", "context", "cumulative", "conv")
 """Energies with a term for each layer that sees no layer below it: what sequential priors need."""
 JOINT_PRIORS = ("ebm",)
 """Priors that ``train_joint`` can train together with the backbone: those with energies under one normaliser."""

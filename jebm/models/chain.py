@@ -47,6 +47,7 @@ class ChainHierarchy(MarkovHierarchy):
         self.image_shape = tuple(image_shape)
         self.latent_shapes = tuple((dims,) for dims in latent_dims)
         self.sigma, self.scale_limit, self.mean_gain = sigma, scale_limit, mean_gain
+        self.sigma_floor = math.exp(-2 * scale_limit)
         pixels = math.prod(image_shape)
         above = [sum(latent_dims[i + 1 :]) for i in range(len(latent_dims))]
         self.generator_nets = nn.ModuleList(

@@ -70,6 +70,7 @@ class ConvolutionalHierarchy(MarkovHierarchy):
             mlp(above, 2 * dims, hidden, depth, activation) for dims, above in pairwise(latent_dims)
         )
         self.likelihood = build("likelihood", likelihood, self.image_shape)
+        self.levels = self.likelihood.levels
         self.decoder = decoder(latent_dims[0], channels, coarsest, self.likelihood.channels, activation)
         self.encoder = encoder(image_shape[0], channels[::-1], coarsest, inference_features, activation)
         known = [inference_features + sum(latent_dims[i + 1 :]) for i in range(len(latent_dims))]

@@ -6,14 +6,18 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from jebm.errors import JebmError
 from jebm.models.hierarchy import TopDown
 from jebm.models.nets import initialise, mlp
+from jebm.types import Activation, EnergyStart, LayerChoice, LayerDepth, LayerWidth
 
 
 class Energy(nn.Module, ABC):
     """f(z) = Σ of terms; ``nets`` holds the network of each term under the term's name."""
 
     nets: nn.ModuleDict
+    start: EnergyStart = "zero"
+    """Whether the output layers start at zero: training then starts from f = 0, the Gaussian hierarchy."""
 
     @abstractmethod
     def terms(self, top: TopDown) -> torch.Tensor:
@@ -25,9 +29,9 @@ class Energy(nn.Module, ABC):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Random hidden layers and a zero output layer: training starts from f = 0, the Gaussian hierarchy."""
+        """PyTorch's default for all layers; then, unless ``start`` is ``random``, a zero output layer."""
         initialise(self, generator)
-        for net in self.nets.values():
+        for net in self.nets.values() if self.start == "zero" else ():
             net[-1].weight.zero_()
             net[-1].bias.zero_()
 
@@ -50,7 +54,35 @@ class LayerEnergy(Energy):
         return torch.stack([self.term(int(number), top.upper(int(number) - 1)) for number in self.nets], dim=1)
 
 
-def layer_nets(inputs: Sequence[int], hidden: int, depth: int, layers: str | list[int]) -> nn.ModuleDict:
+def layer_nets(
+    inputs: Sequence[int], hidden: LayerWidth, depth: LayerDepth, layers: LayerChoice, units: Activation = "silu"
+) -> nn.ModuleDict:
     """A perceptron for each chosen layer, ``inputs`` being the sizes of what those of all layers would see."""
-    chosen = range(1, len(inputs) + 1) if layers == "all" else layers
-    return nn.ModuleDict({str(number): mlp(inputs[number - 1], 1, hidden, depth) for number in chosen})
+    chosen = chosen_layers(len(inputs), layers)
+    widths, depths = per_layer("hidden", hidden, len(chosen)), per_layer("depth", depth, len(chosen))
+    return nn.ModuleDict(
+        {
+            str(number): mlp(inputs[number - 1], 1, width, own_depth, units)
+            for number, width, own_depth in zip(chosen, widths, depths, strict=True)
+        }
+    )
+
+
+def chosen_layers(layers: int, choice: LayerChoice) -> list[int]:
+    """The numbers of the layers that have an energy, out of ``layers``."""
+    return list(range(1, layers + 1)) if choice == "all" else choice
+
+
+def per_layer(key: str, setting: int | list[int], layers: int) -> list[int]:
+    """One number for each of the layers that have an energy, in the order in which they were chosen.
+
+    Raises:
+        JebmError: the setting is a list of another length.
+    """
+    numbers = setting if isinstance(setting, list) else [setting] * layers
+    if len(numbers) != layers:
+        raise JebmError(
+            f"params.yaml: prior.energy.{key}: has {len(numbers)} entries, but {layers} layers have an energy; "
+            "give one number for all, or one for each of them"
+        )
+    return numbers

@@ -56,6 +56,10 @@ class Hierarchy(nn.Module, ABC):
     latent_shapes: tuple[tuple[int, ...], ...]
     """Shape of each layer without the batch, bottom first."""
     image_shape: tuple[int, ...]
+    levels: int | None = None
+    """The integer levels on which p(x | z) puts its mass, or None where it is a density."""
+    sigma_floor: float = 0.0
+    """No σ_i(z_{>i}) is below this."""
 
     @property
     def context_shapes(self) -> tuple[tuple[int, ...], ...]:

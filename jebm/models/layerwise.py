@@ -6,7 +6,7 @@ import torch
 
 from jebm.models.energy import LayerEnergy, layer_nets
 from jebm.models.hierarchy import Hierarchy, TopDown
-from jebm.types import Count, LayerChoice, Natural
+from jebm.types import Activation, EnergyStart, LayerChoice, LayerDepth, LayerWidth
 
 
 class LayerwiseEnergy(LayerEnergy):
@@ -14,13 +14,26 @@ class LayerwiseEnergy(LayerEnergy):
 
     Args:
         hierarchy: gives the shape of each layer.
-        hidden, depth: units and number of hidden layers of each perceptron; depth 0 is linear in z_i.
+        hidden, depth: units and number of hidden layers of each perceptron; depth 0 is linear in z_i. A list has one
+            entry for each layer that has an energy.
         layers: ``all``, or the numbers of the layers that have an energy, 1 being the bottom one.
+        activation: of the hidden units.
+        start: ``zero`` for f = 0 at the start, ``random`` for PyTorch's default in the output layer too (the paper).
     """
 
-    def __init__(self, hierarchy: Hierarchy, *, hidden: Count = 128, depth: Natural = 2, layers: LayerChoice = "all"):
+    def __init__(
+        self,
+        hierarchy: Hierarchy,
+        *,
+        hidden: LayerWidth = 128,
+        depth: LayerDepth = 2,
+        layers: LayerChoice = "all",
+        activation: Activation = "silu",
+        start: EnergyStart = "zero",
+    ):
         super().__init__()
-        self.nets = layer_nets(hierarchy.layer_dims, hidden, depth, layers)
+        self.start = start
+        self.nets = layer_nets(hierarchy.layer_dims, hidden, depth, layers, activation)
 
     def term(self, number: int, top: TopDown) -> torch.Tensor:
         return self.nets[str(number)](top.z[0].flatten(1)).squeeze(1)

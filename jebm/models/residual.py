@@ -26,8 +26,10 @@ from jebm.models.hierarchy import (
     normal_log_prob,
     normal_pixels,
 )
+from jebm.models.likelihoods.likelihood import PixelDistribution
 from jebm.models.nets import initialise
-from jebm.types import Count, Counts, Dropout, NonNegative, Positive, Resolutions
+from jebm.registry import build
+from jebm.types import Count, Counts, Dropout, NonNegative, OptionalLikelihood, Positive, Resolutions
 
 Shape = tuple[int, int, int]
 
@@ -116,7 +118,10 @@ class ResidualHierarchy(Hierarchy):
         sigma: standard deviation of a pixel given z, in units where pixels span [−1, 1].
         dropout: probability with which a bottom-up feature is dropped, in training only.
         noise: standard deviation of Gaussian noise on the images that inference sees, in training only.
+        likelihood: p(x | z) for the output of G, in the place of the normal one with ``sigma``.
     """
+
+    sigma_floor = math.exp(-2)
 
     def __init__(
         self,
@@ -131,6 +136,7 @@ class ResidualHierarchy(Hierarchy):
         sigma: Positive = 0.3,
         dropout: Dropout = 0.0,
         noise: NonNegative = 0.0,
+        likelihood: OptionalLikelihood = None,
     ):
         super().__init__()
         _check(tuple(image_shape), resolutions)
@@ -150,7 +156,14 @@ class ResidualHierarchy(Hierarchy):
         image = image_shape if len(image_shape) == 3 else (math.prod(image_shape), 1, 1)
         self.stem = nn.ModuleList(Map(*pair) for pair in zip([image, *scales[:-1]], scales, strict=True))
         self.bottom_up = nn.ModuleList(Block(scale) for scale in scales)
-        self.head = Map(scales[0], image)
+        self.likelihood = None if likelihood is None else build("likelihood", likelihood, self.image_shape)
+        if self.likelihood is not None:
+            self.levels = self.likelihood.levels
+        self.head = Map(scales[0], self._head_shape(image))
+
+    def _head_shape(self, image: Shape) -> Shape:
+        """What G puts out: the image, or the map of parameters of a likelihood."""
+        return image if self.likelihood is None else (self.likelihood.channels, *image[1:])
 
     @property
     def context_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -192,9 +205,11 @@ class ResidualHierarchy(Hierarchy):
             context.append(h)
         return TopDown(z, tuple(context[::-1])), torch.stack(terms[::-1], 1)
 
-    def decode(self, top: TopDown) -> Independent:
-        mean = torch.tanh(self.head(silu(top.context[0]))).reshape(-1, *self.image_shape)
-        return normal_pixels(mean, self.sigma)
+    def decode(self, top: TopDown) -> Independent | PixelDistribution:
+        out = self.head(silu(top.context[0]))
+        if self.likelihood is not None:
+            return self.likelihood(out.reshape(-1, *self.likelihood.parameter_shape))
+        return normal_pixels(torch.tanh(out).reshape(-1, *self.image_shape), self.sigma)
 
     def _features(self, x: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:
         """Bottom-up features of each scale."""

@@ -14,8 +14,9 @@ from jebm.models.priors import Prior
 from jebm.registry import build
 from jebm.sampling.partition import resample
 from jebm.sampling.run import run_chain
+from jebm.sampling.spaces import Latent
 from jebm.sampling.target import Target
-from jebm.types import Count, KernelBlock
+from jebm.types import ChainStart, Count, KernelBlock, LatentSpace
 
 
 class Draws(NamedTuple):
@@ -112,31 +113,49 @@ class Ancestral(Sampler):
 
 
 class Chain(Sampler):
-    """The end points of chains in whitened space that start from the Gaussian prior.
+    """The end points of chains on the prior, all layers at once.
 
     Args:
         kernel: one transition.
         steps: transitions of each chain.
         chains: how many run side by side.
         may_diverge: drop chains that are not finite and report their share, instead of failing.
+        space: ``whitened``, or ``z`` for priors with an energy of z. There unadjusted Langevin of step s is stable
+            only while every σ_i > s/2.
+        start: ``normal`` for N(0, I) in that space, every layer on its own; ``generator`` for draws of the Gaussian
+            hierarchy. In whitened space they are the same.
     """
 
-    def __init__(self, *, kernel: KernelBlock, steps: Count, chains: Count = 2000, may_diverge: bool = False):
+    def __init__(
+        self,
+        *,
+        kernel: KernelBlock,
+        steps: Count,
+        chains: Count = 2000,
+        may_diverge: bool = False,
+        space: LatentSpace = "whitened",
+        start: ChainStart = "normal",
+    ):
         self.kernel, self.steps, self.chains = build("kernel", kernel), steps, chains
-        self.may_diverge = may_diverge
+        self.may_diverge, self.space, self.start = may_diverge, space, start
 
     def chunks(self, prior, dimensions, count, generator, progress):
-        target, acceptance, non_finite, done = Target(prior.tilt), 0.0, 0, 0
+        space = Latent(getattr(prior, "hierarchy", None), prior) if self.space == "z" else None
+        target = space.target() if space else Target(prior.tilt)
+        acceptance, non_finite, done = 0.0, 0, 0
         while done < count:
             size = min(self.chains, count - done)
             start = torch.randn(size, dimensions, generator=generator, device=generator.device)
+            if space and self.start == "generator":
+                start = space.enter(start)
             with frozen(prior):
                 result = run_chain(self.kernel, target, start, self.steps, generator)
             acceptance += float(result.acceptance) * size
             non_finite += int(result.non_finite)
             done += size
             progress("chains", done, count)
-            yield result.x[result.finite]
+            found = result.x[result.finite]
+            yield space.whiten(found) if space else found
         if not (self.may_diverge and non_finite < count):
             refuse_non_finite(non_finite, count, self.steps)
         diagnostics = {"acceptance": acceptance / count, "langevin_steps": self.steps}

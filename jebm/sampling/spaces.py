@@ -11,8 +11,9 @@ from abc import ABC, abstractmethod
 import torch
 
 from jebm.errors import JebmError
-from jebm.models.hierarchy import Hierarchy, TopDown, flatten
+from jebm.models.hierarchy import Hierarchy, Latents, TopDown, flatten
 from jebm.models.priors import JointPrior, Prior
+from jebm.sampling.posterior import posterior_target
 from jebm.sampling.target import Target
 from jebm.types import ChainStart
 
@@ -39,6 +40,23 @@ class Space(ABC):
     def tilt(self, x: torch.Tensor) -> torch.Tensor:
         """f at x, (batch,), nats; a *negative* energy, the same function in every space."""
 
+    @abstractmethod
+    def posterior(self, images: torch.Tensor) -> Target:
+        """The density of x given images (batch, *image_shape), a chain each; its value is the log joint density of
+        images and x, up to the prior's log Z."""
+
+    def latents(self, x: torch.Tensor) -> Latents:
+        """The z that x stands for."""
+        return self.top_down(x).z
+
+    @abstractmethod
+    def enter(self, eps: torch.Tensor) -> torch.Tensor:
+        """The x of flat ε."""
+
+    @abstractmethod
+    def whiten(self, x: torch.Tensor) -> torch.Tensor:
+        """The flat ε of x."""
+
     def _normal(self, count: int, generator: torch.Generator) -> torch.Tensor:
         return torch.randn(count, self.hierarchy.dimensions, generator=generator, device=generator.device)
 
@@ -58,6 +76,15 @@ class Whitened(Space):
     def tilt(self, x: torch.Tensor) -> torch.Tensor:
         return self.prior.tilt(x)
 
+    def posterior(self, images: torch.Tensor) -> Target:
+        return posterior_target(self.hierarchy, self.prior, images)
+
+    def enter(self, eps: torch.Tensor) -> torch.Tensor:
+        return eps
+
+    def whiten(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
 
 class Latent(Space):
     """x = z, all layers side by side, bottom first. Priors whose tilt is an energy of the top-down pass.
@@ -69,7 +96,7 @@ class Latent(Space):
     def __init__(self, hierarchy: Hierarchy, prior: Prior):
         if not isinstance(prior, JointPrior):
             raise JebmError(
-                f"params.yaml: evaluations: a chain in the space 'z' needs a prior with an energy of z; "
+                f"params.yaml: a chain in the space 'z' needs a prior with an energy of z; "
                 f"{type(prior).__name__} is known in whitened space only: give it space: whitened"
             )
         super().__init__(hierarchy, prior)
@@ -83,13 +110,29 @@ class Latent(Space):
 
     def start(self, kind: ChainStart, count: int, generator: torch.Generator) -> torch.Tensor:
         noise = self._normal(count, generator)
-        return flatten(self.hierarchy.top_down_flat(noise).z) if kind == "generator" else noise
+        return self.enter(noise) if kind == "generator" else noise
 
     def top_down(self, x: torch.Tensor) -> TopDown:
         return self.hierarchy.condition(self.hierarchy.split(x))[0]
 
     def tilt(self, x: torch.Tensor) -> torch.Tensor:
         return self.prior.energy(self.top_down(x))
+
+    def posterior(self, images: torch.Tensor) -> Target:
+        def log_joint(x: torch.Tensor) -> torch.Tensor:
+            top, log_p = self.hierarchy.condition(self.hierarchy.split(x))
+            return self.hierarchy.decode(top).log_prob(images) + self.prior.energy(top) + log_p.sum(1)
+
+        return Target(log_joint, gaussian_base=False)
+
+    def latents(self, x: torch.Tensor) -> Latents:
+        return self.hierarchy.split(x)
+
+    def enter(self, eps: torch.Tensor) -> torch.Tensor:
+        return flatten(self.hierarchy.top_down_flat(eps).z)
+
+    def whiten(self, x: torch.Tensor) -> torch.Tensor:
+        return flatten(self.hierarchy.whiten(self.hierarchy.split(x)))
 
 
 SPACES: dict[str, type[Space]] = {"whitened": Whitened, "z": Latent}

@@ -105,6 +105,21 @@ def load_features(run: Run, data: Dataset) -> FeatureSpace:
     return space.requires_grad_(False).to(run.device).eval()
 
 
+def build_backbone(run: Run, data: Dataset) -> Hierarchy:
+    """The backbone of this run's variant without its weights.
+
+    Raises:
+        JebmError: its likelihood puts its mass on other levels than those of the data.
+    """
+    hierarchy = build("backbone", run.variant.params.backbone, data.image_shape)
+    if hierarchy.levels not in (None, data.levels):
+        raise JebmError(
+            f"params.yaml: {run.plan.name}.backbone.likelihood.levels: is {hierarchy.levels}, but the dataset "
+            f"'{run.variant.params.dataset.name}' has {data.levels} levels; set it to {data.levels}"
+        )
+    return hierarchy.to(run.device)
+
+
 def load_backbone(run: Run, image_shape: tuple[int, ...]) -> Hierarchy:
     """The frozen backbone that this run's variant stands on."""
     hierarchy = build("backbone", run.variant.params.backbone, image_shape)

@@ -57,7 +57,8 @@ class Density:
         weights = self._weights(settings.reference, settings.importance_samples, "bound", redraw=False)
         self.arrays["tilt/posterior"] = weights.tilt[:, 0]
         draws, n = settings.importance_samples, len(weights.gaussian)
-        unit = "nats an image, density of pixels in [-1, 1]"
+        levels = self.hierarchy.levels
+        unit = f"nats an image, {f'mass on {levels} levels' if levels else 'density of pixels in [-1, 1]'}"
         log_w = weights.gaussian + weights.tilt - log_z.value
         facts = {**self.facts, "unit": unit, "draws": draws, "log_z_draws": settings.partition_samples}
         bound = record.protocol(f"iw{draws}", facts)

@@ -1,8 +1,7 @@
 """train_backbone: stage 1, the hierarchy and its inference network by the evidence lower bound."""
 
 from jebm.plan import IMAGES
-from jebm.registry import build
-from jebm.stages.common import Run, prepare_compute, publish_training
+from jebm.stages.common import Run, build_backbone, prepare_compute, publish_training
 from jebm.training.elbo import elbo_loss, validation_bound
 from jebm.training.loop import Trainer
 from jebm.training.state import StateFile
@@ -12,7 +11,7 @@ def run(job: Run) -> dict:
     prepare_compute(job)
     params, data, stream = job.variant.params, job.dataset(), job.stream("train")
     settings = params.train_backbone
-    hierarchy = build("backbone", params.backbone, data.image_shape).to(job.device)
+    hierarchy = build_backbone(job, data)
     hierarchy.initialise(stream)
     pixels = {split: data.pixels(split).to(job.device) for split in ("train", "validation")}
     loss = elbo_loss(hierarchy, pixels["train"], settings, stream)

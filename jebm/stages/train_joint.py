@@ -6,12 +6,12 @@ from torch import nn
 
 from jebm.models.priors import build_prior
 from jebm.plan import IMAGES, PRIOR_WEIGHTS, WEIGHTS
-from jebm.registry import build
-from jebm.stages.common import Run, prepare_compute, publish_training
+from jebm.stages.common import Run, build_backbone, prepare_compute, publish_training
 from jebm.store import Weights, read_weights, with_snapshots, write_tensors
+from jebm.training.ebm import LIMIT, stable_scales
 from jebm.training.elbo import validation_bound
 from jebm.training.joint import joint_loss
-from jebm.training.loop import ParameterGroup, Trainer
+from jebm.training.loop import ParameterGroup, Trainer, run_to_the_end
 from jebm.training.state import StateFile
 
 
@@ -19,7 +19,7 @@ def run(job: Run) -> dict:
     prepare_compute(job)
     params, data, stream = job.variant.params, job.dataset(), job.stream("train")
     settings = params.train_joint
-    hierarchy = build("backbone", params.backbone, data.image_shape).to(job.device)
+    hierarchy = build_backbone(job, data)
     hierarchy.initialise(stream)
     inputs = [job.variant.dataset.folder / IMAGES, *pretrained(job)]
     for path in pretrained(job):
@@ -35,17 +35,23 @@ def run(job: Run) -> dict:
         ParameterGroup(list(prior.parameters()), settings.energy_learning_rate, settings.energy_weight_decay),
     ]
     count, every = len(pixels["train"]), job.checkpoint_seconds
-    trainer = Trainer(model, loss, settings, count, stream, state, every, job.title, groups)
-    trainer.run()
+    title = job.title
+    trainer = Trainer(model, loss, settings, count, stream, state, every, title, groups, LIMIT, "energy_gap")
+    scales = stable_scales(hierarchy, {"chain": settings.chain, "posterior_chain": settings.posterior_chain})
+    diverged = run_to_the_end(trainer, settings.may_diverge)
     header = {"kind": job.stage.kind, "spec": job.stage.spec, "seed": job.seed, "stage": job.stage.id}
     snapshots = {part: _part(trainer.snapshots, part) for part in model}
     write_tensors(job.folder / PRIOR_WEIGHTS, with_snapshots(prior.state_dict(), snapshots["prior"]), header)
     facts = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "steps": trainer.step,
         "seconds": round(trainer.seconds, 1),
+        **diverged,
+        **scales,
         **validation_bound(hierarchy, pixels["validation"], job.stream("validation")),
     }
-    publish_training(job, hierarchy.state_dict(), trainer.history, facts, snapshots["hierarchy"])
+    history = trainer.history or [{"step": trainer.step}]
+    publish_training(job, hierarchy.state_dict(), history, facts, snapshots["hierarchy"])
     return {"seconds": trainer.seconds}
 
 

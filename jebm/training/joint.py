@@ -28,9 +28,9 @@ from jebm.models.hierarchy import Hierarchy, Posterior, TopDown, flatten
 from jebm.models.nets import fixed, frozen
 from jebm.models.priors import JointPrior
 from jebm.registry import build
-from jebm.sampling.posterior import posterior_target
 from jebm.sampling.run import ChainResult, run_chain
-from jebm.sampling.target import Target
+from jebm.sampling.spaces import SPACES, Space
+from jebm.training.ebm import energy_penalty
 from jebm.training.loop import Loss
 from jebm.training.schedules import kl_weights, layer_ramps
 
@@ -53,7 +53,9 @@ def mcmc_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainJoint, gen
     ``posterior_start: network``, to give the posterior chain its start).
     """
     hierarchy, kernel = prior.hierarchy, build("kernel", settings.posterior_chain.kernel)
-    draw_negatives = negatives(prior, settings.chain, generator)
+    posterior_space = SPACES[settings.posterior_chain.space](hierarchy, prior)
+    prior_space = SPACES[settings.chain.space](hierarchy, prior)
+    draw_negatives = negatives(prior_space, settings.chain, generator)
     weights = bound_weights(hierarchy, settings)
 
     def loss(step: int, batch: torch.Tensor) -> tuple[torch.Tensor, Scalars]:
@@ -61,18 +63,21 @@ def mcmc_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainJoint, gen
         with fixed(hierarchy.generator_parameters()), frozen(prior):
             posterior = hierarchy.infer(x, generator)
             inference = bound(prior, x, posterior, weights(step))
-        start = flatten(posterior.eps).detach()
-        if settings.posterior_start == "prior":
-            start = torch.randn(start.shape, generator=generator, device=start.device)
         with frozen(hierarchy, prior):
-            target = posterior_target(hierarchy, prior, x)
+            if settings.posterior_start == "prior":
+                start = posterior_space.start(settings.posterior_chain.start, len(x), generator)
+            else:
+                start = posterior_space.enter(flatten(posterior.eps).detach())
+            target = posterior_space.posterior(x)
             positive = run_chain(kernel, target, start, settings.posterior_chain.steps, generator)
-            negative = draw_negatives(start)
-        f_positive, log_p_positive, top = tilted_log_prob(prior, positive.x)
-        f_negative, log_p_negative, _ = tilted_log_prob(prior, negative.x)
+            negative = draw_negatives(len(x))
+        each_positive, log_p_positive, top = tilted_log_prob(posterior_space, positive.x)
+        each_negative, log_p_negative, _ = tilted_log_prob(prior_space, negative.x)
+        f_positive, f_negative = each_positive.mean(), each_negative.mean()
         log_px = hierarchy.decode(top).log_prob(x).mean()
         ascended = log_px + f_positive + log_p_positive - f_negative - log_p_negative
-        return -ascended - inference.value, {
+        penalty = energy_penalty(settings.energy_l2, each_positive, each_negative)
+        return penalty - ascended - inference.value, {
             **contrast(f_positive, f_negative, negative),
             "posterior_acceptance": positive.acceptance,
             "log_px_chain": log_px,
@@ -85,16 +90,19 @@ def mcmc_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainJoint, gen
 def variational_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainJoint, generator: torch.Generator) -> Loss:
     """The bound on log p(x) under the EBM prior, over generator, inference network and energies at once."""
     hierarchy = prior.hierarchy
-    draw_negatives, weights = negatives(prior, settings.chain, generator), bound_weights(hierarchy, settings)
+    space = SPACES[settings.chain.space](hierarchy, prior)
+    draw_negatives, weights = negatives(space, settings.chain, generator), bound_weights(hierarchy, settings)
 
     def loss(step: int, batch: torch.Tensor) -> tuple[torch.Tensor, Scalars]:
         x = pixels[batch]
         posterior = hierarchy.infer(x, generator)
         with frozen(hierarchy, prior):
-            negative = draw_negatives(flatten(posterior.eps))
-        f_negative = prior.tilt(negative.x).mean()  # its gradient is that of log Z: through α, and through T_β
+            negative = draw_negatives(len(x))
+            eps = space.whiten(negative.x)
+        f_negative = prior.tilt(eps).mean()  # its gradient is that of log Z: through α, and through T_β
         positive = bound(prior, x, posterior, weights(step))
-        return weights(step).min() * f_negative - positive.value, {
+        penalty = penalty_at(prior, settings.energy_l2, posterior.top, eps)
+        return penalty + weights(step).min() * f_negative - positive.value, {
             **contrast(positive.f, f_negative, negative),
             **positive.scalars,
         }
@@ -102,13 +110,23 @@ def variational_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainJoi
     return loss
 
 
-def tilted_log_prob(prior: JointPrior, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, TopDown]:
-    """Means of f(z) and of log p_β(z) at the fixed z = T(ε), differentiable in α and β, and the pass through z."""
-    hierarchy = prior.hierarchy
+def tilted_log_prob(space: Space, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, TopDown]:
+    """f(z), (batch,), and the mean of log p_β(z) at the fixed z that x stands for, differentiable in α and β, and the
+    pass through z."""
     with torch.no_grad():
-        z = hierarchy.transform(hierarchy.split(eps))
-    top, log_p = hierarchy.condition(z)
-    return prior.energy(top).mean(), log_p.sum(1).mean(), top
+        z = space.latents(x)
+    top, log_p = space.hierarchy.condition(z)
+    return space.prior.energy(top), log_p.sum(1).mean(), top
+
+
+def penalty_at(prior: JointPrior, weight: float, positive: TopDown, eps: torch.Tensor) -> torch.Tensor | float:
+    """:func:`~jebm.training.ebm.energy_penalty` of the energies alone: the passes are held still."""
+    if not weight:
+        return 0.0
+    with torch.no_grad():
+        negative = prior.hierarchy.top_down_flat(eps)
+    held = TopDown(*(tuple(part.detach() for part in parts) for parts in positive))
+    return energy_penalty(weight, prior.energy(held), prior.energy(negative))
 
 
 class Bound(NamedTuple):
@@ -136,14 +154,12 @@ def bound_weights(hierarchy: Hierarchy, settings: TrainJoint) -> Callable[[int],
     return lambda step: kl_weights(step, settings.steps, ramps)
 
 
-def negatives(
-    prior: JointPrior, settings: TrainingChain, generator: torch.Generator
-) -> Callable[[torch.Tensor], ChainResult]:
-    """Draws as many ε⁻ as its argument has rows, by a chain on the prior that starts from the Gaussian one."""
-    kernel, target = build("kernel", settings.kernel), Target(prior.tilt)
+def negatives(space: Space, settings: TrainingChain, generator: torch.Generator) -> Callable[[int], ChainResult]:
+    """Draws a number of x⁻ by a chain on the prior; what x stands for is the space's affair."""
+    kernel, target = build("kernel", settings.kernel), space.target()
 
-    def draw(like: torch.Tensor) -> ChainResult:
-        start = torch.randn(like.shape, generator=generator, device=like.device)
+    def draw(count: int) -> ChainResult:
+        start = space.start(settings.start, count, generator)
         return run_chain(kernel, target, start, settings.steps, generator)
 
     return draw

@@ -53,7 +53,8 @@ class Trainer:
         checkpoint_seconds: how often.
         title: names the run in progress lines and errors.
         groups: the module's parameters in groups; none makes one of all, with the settings' rate and decay.
-        limit: a loss larger than this, in size, is a divergence even while it is finite.
+        limit: a value of ``watched`` larger than this, in size, is a divergence even while it is finite.
+        watched: ``loss``, or one of the scalars for the history.
     """
 
     def __init__(
@@ -68,15 +69,18 @@ class Trainer:
         title: str,
         groups: Sequence[ParameterGroup] = (),
         limit: float = math.inf,
+        watched: str = "loss",
     ):
         self.module, self.loss, self.settings, self.generator = module, loss, settings, generator
-        self.state, self.checkpoint_seconds, self.title, self.limit = state, checkpoint_seconds, title, limit
+        self.state, self.checkpoint_seconds, self.title = state, checkpoint_seconds, title
+        self.limit, self.watched = limit, watched
         one = ParameterGroup(list(module.parameters()), settings.learning_rate, settings.weight_decay)
         self.groups = list(groups) or [one]
         self.parameters = [parameter for group in self.groups for parameter in group.parameters]
         self.batches = EpochSampler(data_count, settings.batch_size, generator)
         self.optimizer = torch.optim.AdamW(
             [{"params": g.parameters, "lr": g.learning_rate, "weight_decay": g.weight_decay} for g in self.groups],
+            betas=tuple(settings.betas),
             foreach=True,
         )
         self.average = [p.detach().clone() for p in self.parameters] if settings.ema else []
@@ -150,7 +154,8 @@ class Trainer:
     def _check_finite(self, row: dict[str, torch.Tensor], random_before: tuple[Any, dict]) -> None:
         values = torch.stack([value.float() for value in row.values()])
         wrong = ~torch.isfinite(values)
-        wrong[0] |= values[0].abs() > self.limit
+        watched = list(row).index(self.watched)
+        wrong[watched] |= values[watched].abs() > self.limit
         if not wrong.any():
             return
         bad = [f"{name} is {float(values[i]):.4g}" for i, name in enumerate(row) if wrong[i]]
@@ -197,6 +202,24 @@ class Trainer:
         self.batches.load_state_dict(content["batches"])
         self.snapshots = content["snapshots"]
         say(f"{self.title}: going on from step {self.step} of {self.settings.steps}")
+
+
+def run_to_the_end(trainer: Trainer, may_diverge: bool) -> dict:
+    """Train; facts for the record. Where training may diverge, the weights of the last good step are left in the
+    module and ``diverged_at`` says which step it was that failed.
+
+    Raises:
+        DivergedError: training diverged and may not.
+    """
+    try:
+        trainer.run()
+    except DivergedError as error:
+        if not may_diverge:
+            raise
+        say(f"{error}; may_diverge: publishing the weights of step {trainer.step}")
+        trainer.use_average()
+        return {"diverged_at": trainer.step + 1}
+    return {}
 
 
 @contextlib.contextmanager
