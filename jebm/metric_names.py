@@ -65,6 +65,7 @@ METRICS = {
     "parameters_prior": Metric("parameters of f", 0, 0, "of the energies"),
     "parameters_joint": Metric("joint parameters", 0, 0, "of hierarchy, inference network and energies"),
     "diverged_at_prior": Metric("diverged at", 0, 0, "step of stage 2: not finite, or an energy gap beyond 10⁴"),
+    "diverged_at_joint": Metric("diverged at", 0, 0, "step of training: not finite, or an energy gap beyond 10⁴"),
     "non_finite": Metric("non-finite", -1, 4, "share of the sampler's chains that were not finite and were dropped"),
     "left": Metric("left", -1, 3, "share of the chains with a coordinate that is not finite or exceeds 1000"),
     "left_at": Metric("first at step", 0, 0, "step after which the first chain had left"),

@@ -131,8 +131,8 @@ class Variant:
     def stages(self, kind: str) -> list[Stage]:
         """All stages of a kind."""
         one = (
-            self.dataset, self.features, self.reference, self.pretrained, self.backbone, self.prior, self.samples, self.layers,
-            self.floor, self.sample_metrics, self.density_metrics,
+            self.dataset, self.features, self.reference, self.pretrained, self.backbone, self.prior, self.samples,
+            self.layers, self.floor, self.sample_metrics, self.density_metrics,
         )  # fmt: skip
         found = [stage for stage in (*one, *self.evaluations.values()) if stage is not None and stage.kind == kind]
         return list(dict.fromkeys(found))
