@@ -2,6 +2,7 @@
 #   snakemake --cores all                                    everything in default_studies of params.yaml
 #   snakemake --cores all results/digits/tables/main.md      one target and what it needs
 #   snakemake --cores all core                               only core_studies
+#   snakemake --cores all depth                              one study
 #   snakemake --cores all tables                             all tables; `figures`: all figures
 #   snakemake -n                                             what would run
 from snakemake.utils import min_version
@@ -32,6 +33,15 @@ rule all:
 rule core:
     input:
         [path for name in CORE_STUDIES for path in targets(PLANS[name])],
+
+
+for study_name in PLANS:
+
+    rule:
+        name:
+            study_name
+        input:
+            targets(PLANS[study_name]),
 
 
 rule tables:
