@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from jebm.assets import asset_names, data_paths
 from jebm.fingerprint import entry_modules
 from jebm.plan import PROVENANCE, Stage, StudyPlan, Variant
 from jebm.registry import FIGURES, FITS, TABLES
@@ -117,12 +118,18 @@ def stage_job(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None)
         plan.name,
         stage.id if stage.shared else f"{stage.id} seed {seed}",
         tuple(stage.files(seed)),
-        tuple(path for source in sources for path in source.content_files(seed)),
+        (*outside(plan, used.values()), *(path for source in sources for path in source.content_files(seed))),
         str(stage.run_folder(seed) / PROVENANCE),
         {key: section.model_dump(mode="json") for key, section in used.items()} | {"seed": seed},
         entry_modules([*targets, *(t for section in used.values() for t in component_targets(section))]),
         str(stage.state_folder(seed)),
     )
+
+
+def outside(plan: StudyPlan, sections: Iterable[BaseModel]) -> list[str]:
+    """The assets, and the files and folders of the user's own, that blocks of parameters name."""
+    paths = [str(plan.assets[name].path) for section in sections for name in asset_names(section)]
+    return list(dict.fromkeys([*paths, *(path for section in sections for path in data_paths(section))]))
 
 
 def _with_prior(plan: StudyPlan, id: str) -> Variant:

@@ -12,9 +12,10 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PlainValidator
 
 __all__ = [
-    "Annotated", "Block", "Blocks", "ChainBlocks", "ChainStart", "Count", "Counts", "Digit", "Dropout",
-    "EnergyBlock", "Field", "Fraction", "GreyLevels", "KernelBlock", "LatentSpace", "LayerChoice", "LayerDims",
-    "Literal", "Natural", "NonNegative", "OodSets", "Positive", "Reference", "Resolutions", "Steps",
+    "Annotated", "AssetName", "Background", "Bits", "Block", "Blocks", "ChainBlocks", "ChainStart", "Count", "Counts",
+    "DataPath", "Digit", "Dropout", "EnergyBlock", "Field", "Fraction", "GeneratedSets", "GreyLevels", "ImageMode",
+    "KernelBlock", "LabelledBlocks", "LatentSpace", "LayerChoice", "LayerDims", "Literal", "Natural", "NonNegative",
+    "OodSets", "Positive", "Reference", "Resample", "Resolutions", "SourceBlock", "SourceBlocks", "Steps",
 ]  # fmt: skip
 
 
@@ -31,8 +32,24 @@ class Blocks(NamedTuple):
     """``module:class``."""
 
 
+class LabelledBlocks(NamedTuple):
+    """Stands for any number of ``{name: …, …}`` blocks of a kind, under labels of the user's own."""
+
+    kind: str
+
+
+class Marked(NamedTuple):
+    """Says of a string parameter that it names something outside, which the job reads besides the parameters."""
+
+    what: str
+
+
+ASSET, DATA_PATH = "asset", "data path"
+
 EnergyBlock = Block("energy")
 KernelBlock = Block("kernel")
+SourceBlock = Block("source")
+SourceBlocks = LabelledBlocks("source")
 ChainBlocks = Blocks("jebm.evaluations.chains:ChainSetup")
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
@@ -45,6 +62,10 @@ def _yaml_number(value):
 
 _Float = Annotated[float, BeforeValidator(_yaml_number), Field(allow_inf_nan=False)]
 
+AssetName = Annotated[str, Marked(ASSET)]
+"""A key of the block ``assets``."""
+DataPath = Annotated[str, Field(min_length=1), Marked(DATA_PATH)]
+"""A file or a folder of the user's own; a relative path starts at the repository's top folder."""
 Natural = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Counts = Annotated[list[Count], Field(min_length=1)]
@@ -75,6 +96,15 @@ LayerChoice = Annotated[str | list[int], PlainValidator(_layer_choice)]
 Digit = Annotated[int, Field(ge=0, le=9)]
 GreyLevels = Annotated[int, Field(ge=2, le=256)]
 """Integer levels of the stored data, which is uint8."""
+ImageMode = Literal["source", "rgb", "grey"]
+"""Channels of prepared images: those of the source, 3 or 1."""
+Resample = Literal["bilinear", "bicubic", "lanczos", "box"]
+"""Filter of a change of size; all of them average over what a pixel covers when the image gets smaller."""
+Background = Literal["white", "black"]
+"""What stands behind transparent pixels."""
+Bits = Literal[8, 5]
+"""Of a stored channel; 5 keeps the highest five of eight."""
+GeneratedSets = list[Literal["uniform", "constant"]]
 OodSets = list[Literal["patches", "uniform", "constant", "half-mix", "vertical-flip", "overlay"]]
 
 

@@ -2,7 +2,10 @@
 
 from importlib.metadata import version
 
+import torch
+
 from jebm.data.dataset import Dataset
+from jebm.data.pixels import batches
 from jebm.metrics.detection import detection_metrics, outlier_scores
 from jebm.metrics.likelihood import LogWeights, importance_weighted, log_weights
 from jebm.metrics.records import MetricRecord
@@ -91,6 +94,8 @@ class Density:
 
     def _weights(self, split: str, draws: int, purpose: str, redraw: bool) -> LogWeights:
         # The purpose alone names the stream: all priors of a backbone are compared on the same posterior draws.
-        x, stream = self.data.pixels(split).to(self.job.device), self.job.stream(purpose)
+        pixels, stream = self.job.pixels(self.data, split), self.job.stream(purpose)
         progress = Progress(f"{self.title}: {purpose}")
-        return log_weights(self.hierarchy, self.prior, x, draws, stream, redraw, progress)
+        parts = [log_weights(self.hierarchy, self.prior, x, draws, stream, redraw, progress) for x in batches(pixels)]
+        gaussian, tilt, redrawn = zip(*parts, strict=True)
+        return LogWeights(torch.cat(gaussian), torch.cat(tilt), torch.cat(redrawn, 1))
