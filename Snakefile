@@ -4,6 +4,8 @@
 #   snakemake --cores all core                               only core_studies
 #   snakemake --cores all depth                              one study
 #   snakemake --cores all tables                             all tables; `figures`: all figures
+#   snakemake --cores 1 assets                               fetch the files from outside that default_studies need;
+#                                                            `assets_<study>`: those of one study
 #   snakemake -n                                             what would run
 from snakemake.utils import min_version
 
@@ -14,6 +16,7 @@ configfile: "params.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/assets.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/sample.smk"

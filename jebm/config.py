@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from jebm.assets import Asset, asset_names
 from jebm.errors import ParamsError
 from jebm.explain import explain, near
 from jebm.metric_names import DETECTION, FLOOR, LAYER_SCORE, METRICS, SCORES
@@ -38,6 +39,8 @@ class Runtime(Section):
     """Training state is saved this often."""
     keep_aside_hours: NonNegative = 1.0
     """A finished result that took longer is kept in .jebm/aside before an edit of code or data replaces it."""
+    data_on_device: bool | None = None
+    """Whether the training images are kept on the device; null: if they fit. On a CPU they stay on disk, mapped."""
     fork_server: bool = True
     """Whether jobs on this machine are forks of one process that has imported the libraries, and so start at once."""
 
@@ -90,6 +93,8 @@ class TrainBackbone(Optimisation):
     entry serves all layers."""
     kl_balance: bool = False
     """During the warm-up, weigh each layer's KL by how busy the layer is."""
+    horizontal_flips: bool = False
+    """Mirror each training image from left to right with probability 1/2, anew every time."""
 
 
 class TrainingChain(Section):
@@ -130,6 +135,8 @@ class TrainJoint(Optimisation):
     """The chain that draws the negatives from the prior."""
     posterior_chain: TrainingChain | None = None
     """The chain that draws the positives, for ``mcmc``."""
+    horizontal_flips: bool = False
+    """As in ``train_backbone``."""
     posterior_start: Literal["prior", "network"] = "prior"
     """Where that chain starts: as its ``start`` says, or at a draw of the inference network."""
     energy_l2: NonNegative = 0.0
@@ -222,7 +229,7 @@ class Base(Section):
     @model_validator(mode="after")
     def _layers_agree(self):
         scales = [len(getattr(self.backbone, key, [])) for key in ("groups", "channels", "resolutions")]
-        if len(set(scales)) > 1:
+        if hasattr(self.backbone, "resolutions") and len(set(scales)) > 1:
             raise ValueError(
                 f"@backbone.groups: has {scales[0]} entries, channels {scales[1]} and resolutions {scales[2]}; "
                 "give one of each for every scale, the finest first"
@@ -414,6 +421,8 @@ class Params(Section):
     core_studies: list[str] = []
     """What the target ``core`` builds."""
     runtime: Runtime = Runtime()
+    assets: dict[str, Asset] = {}
+    """Files from outside, by the names that parameters use."""
     studies: dict[str, Study]
 
 
@@ -437,11 +446,12 @@ def parse_params(raw: Any, source: str = str(PARAMS)) -> Params:
     if not isinstance(raw, dict):
         raise ParamsError(f"{source}: must be a mapping with the keys default_studies, runtime and one block a study")
     raw = {str(key): value for key, value in raw.items()}
-    top = {key: raw.pop(key) for key in ("default_studies", "core_studies", "runtime") if key in raw}
+    top = {key: raw.pop(key) for key in _TOP if key in raw}
     if not raw:
         raise ParamsError(f"{source}: has no study")
     studies = {name: _study(name, _extended(name, raw, source), source) for name in raw}
     params = _validate(Params, {**top, "studies": studies}, "", source)
+    _assets_exist(params, source)
     for key in ("default_studies", "core_studies"):
         for name in getattr(params, key):
             if name not in studies:
@@ -505,7 +515,16 @@ def canonical(section: BaseModel) -> dict:
     return section.model_dump(mode="json", exclude_defaults=True)
 
 
-_TOP = ("default_studies", "core_studies", "runtime")
+_TOP = ("default_studies", "core_studies", "runtime", "assets")
+
+
+def _assets_exist(params: Params, source: str) -> None:
+    for study_name, study in params.studies.items():
+        for variant_name, variant in study.variants.items():
+            for name in asset_names(variant):
+                if name not in params.assets:
+                    where = f"{study_name}.variants.{variant_name}"
+                    raise ParamsError(f"{source}: {where}: '{name}' is no asset;{near(name, params.assets)}")
 
 
 def _validate(model: type[Section], raw: dict, where: str, source: str) -> Any:

@@ -59,6 +59,17 @@ def variants(study: OptionalStudy = ""):
 
 
 @app.command()
+def assets(study: OptionalStudy = ""):
+    """List the files from outside that a study needs: size, whether they are there and whole, and where they go."""
+    from jebm.assets import inventory
+
+    plans = default_plans(study)
+    digests = DigestCache()
+    print(inventory({name: plan.assets[name] for plan in plans for name in plan.asset_names()}, digests))
+    digests.save()
+
+
+@app.command()
 def plan(study: OptionalStudy = ""):
     """What would run, and what it costs by the run times recorded so far."""
     from jebm.report.pricing import price

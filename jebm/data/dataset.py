@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from jebm.data.rows import Rows, write_rows
+from jebm.digests import digest_of
 from jebm.errors import JebmError
 from jebm.files import read_json, sha256, write_json
 from jebm.plan import IMAGES, MANIFEST
@@ -31,6 +33,10 @@ def batch_rows(image_shape: tuple[int, ...]) -> int:
     """How many images of a shape are worked on at once where memory matters: 2000 small ones, 341 of 3×32×32, 85 of
     3×64×64. A network's activations take some hundred times the memory of its images."""
     return max(1, min(2000, 2**20 // math.prod(image_shape)))
+
+
+Splits = dict[str, torch.Tensor] | dict[str, Rows]
+"""uint8 tensors with ``<split>_labels`` (int64) among them; or streams, which carry their labels along."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +70,22 @@ class Dataset:
         return self.tensors[f"{split}_labels"]
 
 
-def save_dataset(folder: Path, tensors: dict[str, torch.Tensor], levels: int, facts: dict) -> None:
-    """Write the images, then the manifest that vouches for them."""
-    images = {name: tensor for name, tensor in tensors.items() if not name.endswith("_labels")}
-    write_tensors(folder / IMAGES, tensors, {"levels": levels})
+def save_dataset(folder: Path, splits: Splits, levels: int, facts: dict) -> None:
+    """Write the images, then the manifest that vouches for them. Facts are read last: streams may add to them."""
+    if any(isinstance(split, Rows) for split in splits.values()):
+        written = write_rows(folder / IMAGES, splits, {"levels": levels})
+        shapes = {name: split.shape for name, split in written.items()}
+        labels = written["train"].labels
+    else:
+        write_tensors(folder / IMAGES, splits, {"levels": levels})
+        shapes = {name: tuple(tensor.shape) for name, tensor in splits.items() if not name.endswith("_labels")}
+        labels = splits.get("train_labels")
     manifest = {
         **facts,
         "levels": levels,
-        "classes": int(tensors["train_labels"].max()) + 1 if "train_labels" in tensors else 0,
-        "image_shape": list(next(iter(images.values())).shape[1:]),
-        "counts": {name: len(tensor) for name, tensor in images.items()},
+        "classes": 0 if labels is None else int(labels.max()) + 1,
+        "image_shape": list(next(iter(shapes.values()))[1:]),
+        "counts": {name: shape[0] for name, shape in shapes.items()},
         "sha256": {IMAGES: sha256(folder / IMAGES)},
     }
     write_json(folder / MANIFEST, manifest)
@@ -92,7 +104,7 @@ def load_dataset(folder: Path) -> Dataset:
         _ = manifest["levels"], manifest["image_shape"]
     except (KeyError, TypeError):
         raise JebmError(f"{folder / MANIFEST}: not a manifest of jebm; delete {folder} and run again") from None
-    found = sha256(folder / IMAGES)
+    found = digest_of(folder / IMAGES)
     if found != expected:
         raise JebmError(
             f"{folder / IMAGES}: sha256 is {found[:12]}…, the manifest says {expected[:12]}…; "

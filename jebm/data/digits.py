@@ -9,6 +9,7 @@ import sklearn
 import torch
 from sklearn.datasets import load_digits, load_sample_images
 
+from jebm.assets import AssetFiles
 from jebm.errors import JebmError
 from jebm.streams import generator
 from jebm.types import Count, Digit, Natural, OodSets
@@ -42,7 +43,7 @@ class Digits:
         self.ood_count, self.ood_sets = ood_count, ood_sets
         self.held_out_class = held_out_class
 
-    def prepare(self) -> tuple[dict[str, torch.Tensor], int, dict]:
+    def prepare(self, files: AssetFiles | None = None) -> tuple[dict[str, torch.Tensor], int, dict]:
         """The splits (test first, then validation, the rest trains), the grey levels, and facts for the manifest."""
         source = load_digits()
         images = torch.from_numpy(source.images).to(torch.uint8).unsqueeze(1)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 
 from jebm.data.dataset import batch_rows
+from jebm.data.pixels import Pixels, batches
 from jebm.models.hierarchy import Hierarchy, flatten, split, standard_normal_log_prob
 from jebm.models.priors import Prior
 
@@ -27,7 +28,7 @@ class LogWeights(NamedTuple):
 def log_weights(
     hierarchy: Hierarchy,
     prior: Prior,
-    x: torch.Tensor,
+    x: Pixels | torch.Tensor,
     draws: int,
     generator: torch.Generator,
     redraw: bool = False,
@@ -38,10 +39,10 @@ def log_weights(
     A batch of images after the other goes to the generator's device, so that memory stays bounded; the random numbers
     depend on the size of the batches, which :func:`jebm.data.dataset.batch_rows` fixes for a shape of images.
     """
-    batches = x.split(batch_rows(tuple(x.shape[1:])))
-    parts = []
-    for done, batch in enumerate(batches):
-        tell = _progress_of(progress, done, len(batches))
+    rows, parts = batch_rows(hierarchy.image_shape), []
+    count = math.ceil(len(x) / rows)
+    for batch in batches(x, rows):
+        tell = _progress_of(progress, len(parts), count)
         parts.append(_log_weights(hierarchy, prior, batch.to(generator.device), draws, generator, redraw, tell))
     gaussian, tilt, redrawn = zip(*parts, strict=True)
     return LogWeights(torch.cat(gaussian), torch.cat(tilt), torch.cat(redrawn, 1))

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import torch
 
+from jebm.assets import AssetFiles, asset_parameters
 from jebm.data.dataset import Dataset, load_dataset
+from jebm.data.pixels import Pixels
+from jebm.digests import digest_of
 from jebm.errors import JebmError
-from jebm.files import sha256, write_csv, write_json
+from jebm.files import write_csv, write_json
 from jebm.models.feature_space import FeatureSpace
 from jebm.models.hierarchy import Hierarchy
 from jebm.models.priors import Prior, build_prior
-from jebm.plan import HISTORY, PRIOR_WEIGHTS, RECORD, WEIGHTS, Stage, StudyPlan, Variant, asset_paths
+from jebm.plan import HISTORY, PRIOR_WEIGHTS, RECORD, WEIGHTS, Stage, StudyPlan, Variant
 from jebm.registry import build
 from jebm.store import Weights, read_snapshots, read_weights, with_snapshots, write_tensors
 from jebm.streams import derive_seed, generator
@@ -30,6 +33,8 @@ class Run:
     checkpoint_seconds: float = 60.0
     code: str = ""
     """Digest of the code that this job runs."""
+    data_on_device: bool | None = None
+    """Whether training images are kept on the device; None: if they fit."""
 
     @property
     def folder(self) -> Path:
@@ -54,12 +59,16 @@ class Run:
     def dataset(self) -> Dataset:
         return load_dataset(self.variant.dataset.folder)
 
+    def pixels(self, data: Dataset, split: str, flips: torch.Generator | None = None) -> Pixels:
+        """A split as floats on the device, a batch at a time."""
+        return Pixels(data.images(split), data.levels, self.device, flips, self.data_on_device)
+
     def identity(self, *inputs: Path) -> dict:
         """What must agree before an unfinished training state may be resumed."""
         return {
             "parameters": self.stage.id,
             "seed": self.seed,
-            "data": [sha256(path) for path in inputs],
+            "data": [digest_of(path) for path in inputs],
             "code": self.code,
             "torch": str(torch.__version__),  # a plain string: the state is read with code execution off
         }
@@ -93,8 +102,8 @@ def publish_training(
 
 def build_features(run: Run, data: Dataset) -> FeatureSpace:
     """The feature space of the distances, without the weights that were trained for it."""
-    spec = run.variant.params.features
-    spec = spec.model_copy(update={key: str(path) for key, path in asset_paths(spec).items()})
+    spec, files = run.variant.params.features, AssetFiles(run.plan.assets)
+    spec = spec.model_copy(update={key: str(files(name)) for key, name in asset_parameters(spec).items()})
     return build("features", spec, data.image_shape, data.manifest["classes"])
 
 

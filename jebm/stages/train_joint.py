@@ -26,15 +26,15 @@ def run(job: Run) -> dict:
         hierarchy.load_state_dict(read_weights(path))
     prior = build_prior(params.prior, hierarchy).to(job.device)
     prior.initialise(stream)
-    pixels = {split: data.pixels(split).to(job.device) for split in ("train", "validation")}
-    loss = joint_loss(prior, pixels["train"], settings, stream)
+    pixels = job.pixels(data, "train", stream if settings.horizontal_flips else None)
+    loss = joint_loss(prior, pixels, settings, stream)
     state = StateFile(job.stage.state_folder(job.seed), job.identity(*inputs))
     model = nn.ModuleDict({"hierarchy": hierarchy, "prior": prior})
     groups = [
         ParameterGroup(list(hierarchy.parameters()), settings.learning_rate, settings.weight_decay),
         ParameterGroup(list(prior.parameters()), settings.energy_learning_rate, settings.energy_weight_decay),
     ]
-    count, every = len(pixels["train"]), job.checkpoint_seconds
+    count, every = len(pixels), job.checkpoint_seconds
     title = job.title
     trainer = Trainer(model, loss, settings, count, stream, state, every, title, groups, LIMIT, "energy_gap")
     scales = stable_scales(hierarchy, {"chain": settings.chain, "posterior_chain": settings.posterior_chain})
@@ -48,7 +48,7 @@ def run(job: Run) -> dict:
         "seconds": round(trainer.seconds, 1),
         **diverged,
         **scales,
-        **validation_bound(hierarchy, pixels["validation"], job.stream("validation")),
+        **validation_bound(hierarchy, job.pixels(data, "validation"), job.stream("validation")),
     }
     history = trainer.history or [{"step": trainer.step}]
     publish_training(job, hierarchy.state_dict(), history, facts, snapshots["hierarchy"])

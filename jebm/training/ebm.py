@@ -6,6 +6,7 @@ from functools import partial
 import torch
 
 from jebm.config import TrainingChain, TrainPrior
+from jebm.data.pixels import Pixels
 from jebm.models.hierarchy import Hierarchy, flatten
 from jebm.models.nets import frozen
 from jebm.models.priors import EnergyPrior, JointPrior
@@ -21,7 +22,7 @@ LIMIT = 1e4
 the density it grows by orders of magnitude within a few steps, long before anything overflows."""
 
 
-def contrastive_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainPrior, generator: torch.Generator) -> Loss:
+def contrastive_loss(prior: JointPrior, pixels: Pixels, settings: TrainPrior, generator: torch.Generator) -> Loss:
     """Descends E[f(z⁻)] − E[f(z⁺)]: z⁺ from q(z | x), z⁻ from a chain on the prior.
 
     ``energy_gap`` is E[f(z⁺)] − E[f(z⁻)], nats: near 0 at the optimum, large and growing when the chain lags behind.
@@ -79,7 +80,7 @@ def fit_energies(
     objective: Callable[..., Loss],
     hierarchy: Hierarchy,
     prior: EnergyPrior,
-    pixels: dict[str, torch.Tensor],
+    pixels: dict[str, Pixels],
     settings: TrainPrior,
     generator: torch.Generator,
     state: StateFile,

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from sklearn.mixture import GaussianMixture
 
+from jebm.data.pixels import Pixels, batches
 from jebm.models.hierarchy import Hierarchy, flatten
 from jebm.models.mixture import MixturePrior
 from jebm.progress import say
@@ -11,14 +12,15 @@ from jebm.training.loop import Fitted
 
 
 @torch.no_grad()
-def _posterior_draws(hierarchy: Hierarchy, x: torch.Tensor, draws: int, generator: torch.Generator) -> np.ndarray:
-    return torch.cat([flatten(hierarchy.infer(x, generator).eps) for _ in range(draws)]).double().cpu().numpy()
+def _posterior_draws(hierarchy: Hierarchy, pixels: Pixels, draws: int, generator: torch.Generator) -> np.ndarray:
+    rows = [flatten(hierarchy.infer(x, generator).eps) for _ in range(draws) for x in batches(pixels, 2000)]
+    return torch.cat(rows).double().cpu().numpy()
 
 
 def fit(
     hierarchy: Hierarchy,
     prior: MixturePrior,
-    pixels: dict[str, torch.Tensor],
+    pixels: dict[str, Pixels],
     settings: object,
     generator: torch.Generator,
     state: object,

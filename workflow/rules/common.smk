@@ -1,10 +1,12 @@
 # Parameters, checked before any job starts, and the look-ups that the rules share.
 import os
+import re
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
+from jebm.assets import ASSETS, data_paths, inventory
 from jebm.config import PARAMS, parse_params, read_params
 from jebm.digests import DigestCache
 from jebm.errors import JebmError
@@ -48,9 +50,27 @@ def inputs_of(kind):
         plan = study_of(PLANS, kind, wildcards.id)
         variant, stage = plan.owner(kind, wildcards.id)
         seed = int(wildcards.seed) if hasattr(wildcards, "seed") else None
-        return list(stage_job(plan, variant, stage, seed).inputs)
+        # Data of the user's own that are missing are the job's to report: it knows the key that names them.
+        own = {path for path in data_paths(variant.params) if not Path(path).exists()}
+        return [path for path in stage_job(plan, variant, stage, seed).inputs if path not in own] or "params.yaml"
 
     return inputs
+
+
+def asset_files(studies):
+    """The assets that studies need."""
+    return sorted({str(PLANS[name].assets[asset].path) for name in studies for asset in PLANS[name].asset_names()})
+
+
+def show_assets():
+    """Before a target `assets` fetches anything: what it needs, how large that is, and what is there."""
+    for target in workflow.dag_settings.targets:
+        if target == "assets" or target.removeprefix("assets_") in PLANS and target.startswith("assets_"):
+            studies = DEFAULT_STUDIES if target == "assets" else [target.removeprefix("assets_")]
+            needed = {name: PLANS[study].assets[name] for study in studies for name in PLANS[study].asset_names()}
+            digests = DigestCache()
+            print(inventory(needed, digests), file=sys.stderr)
+            digests.save()
 
 
 def targets(plan):
@@ -88,6 +108,9 @@ def start_at_once():
 
 # Jobs on a cluster parse this file again; only the process that plans them may decide.
 STATUSES = settled_statuses() if workflow.is_main_process else []
+if workflow.is_main_process:
+    ASSETS.mkdir(exist_ok=True)  # DVC looks for it, also where no study needs any
+    show_assets()
 
 
 SERVERS = []
