@@ -35,16 +35,19 @@ SMALL: dict[str, Any] = {
     "compute": {"device": "cpu"},
     "batch_size": 10,
     "warmup_steps": 1,
-    "log_every": 2,
+    "learning_rate": 1.0e-2,
+    "energy_learning_rate": 1.0e-2,
     "validation_count": 10,
     "ood_count": 30,
-    "count": 100,
-    "keep_latents": 60,
+    "count": 40,
+    "keep_latents": 30,
     "importance_samples": 3,
     "partition_samples": 200,
     "draws": 2,
 }
 """Key → its value wherever it stands (not null and not 0) in a study of smoke size."""
+STEPS = 24
+"""Of every training."""
 TRAINING = ("train_backbone", "train_prior", "train_joint", "features")
 
 
@@ -66,15 +69,17 @@ def smoke(params: dict, study: str) -> dict:
 
 
 def _small(value: Any, key: str = "", within: str = "") -> Any:
-    if isinstance(value, dict):
-        return {k: _small(v, k, key if key in TRAINING else "") if k not in ("tables", "figures") else v
-                for k, v in value.items()}  # fmt: skip
     if key in SMALL and value:
         return SMALL[key]
+    if isinstance(value, dict):
+        if "batch_size" in value and "steps" in value:
+            value = {**value, "log_every": 2}
+        return {k: _small(v, k, key if key in TRAINING else "") if k not in ("tables", "figures") else v
+                for k, v in value.items()}  # fmt: skip
     if key == "steps":
-        return 6 if within else -(-value // 10)
+        return STEPS if within else -(-value // 10)
     if key in ("snapshots", "snapshot_every"):
-        return 2
+        return 3
     if key == "hidden":
         return [-(-units // 10) for units in value] if isinstance(value, list) else -(-value // 10)
     if key in ("latent_dims", "channels"):

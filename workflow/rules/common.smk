@@ -64,7 +64,7 @@ def asset_files(studies):
 
 def show_assets():
     """Before a target `assets` fetches anything: what it needs, how large that is, and what is there."""
-    for target in workflow.dag_settings.targets:
+    for target in workflow.dag_settings.targets if workflow.dag_settings else ():
         if target == "assets" or target.removeprefix("assets_") in PLANS and target.startswith("assets_"):
             studies = DEFAULT_STUDIES if target == "assets" else [target.removeprefix("assets_")]
             needed = {name: PLANS[study].assets[name] for study in studies for name in PLANS[study].asset_names()}
