@@ -20,7 +20,7 @@ ATTEMPTS = 5
 """Without a new byte, after which there is no network."""
 PAUSE = 1.0
 """Seconds before the second attempt; doubled before each further one."""
-CHUNK = 2**20
+CHUNK = 2**16
 TIMEOUT = (15, 60)
 """Seconds to connect, and between two arrivals of data."""
 PASSING = (408, 425, 429, 500, 502, 503, 504)

@@ -6,6 +6,8 @@ modelled and compared as an image of shape (30,).
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import sklearn
 import torch
@@ -40,7 +42,9 @@ class BreastCancer:
         self.split_seed, self.levels = split_seed, levels
         self.validation_count, self.test_count = validation_count, test_count
 
-    def prepare(self, files: AssetFiles | None = None) -> tuple[dict[str, torch.Tensor], int, dict]:
+    def prepare(
+        self, files: AssetFiles | None = None, scratch: Path | None = None
+    ) -> tuple[dict[str, torch.Tensor], int, dict]:
         """The splits (test first, then validation, the rest trains), the levels, and facts for the manifest."""
         source = load_breast_cancer()
         held_out = self.test_count + self.validation_count

@@ -70,10 +70,13 @@ class Dataset:
         return self.tensors[f"{split}_labels"]
 
 
-def save_dataset(folder: Path, splits: Splits, levels: int, facts: dict) -> None:
-    """Write the images, then the manifest that vouches for them. Facts are read last: streams may add to them."""
+def save_dataset(folder: Path, splits: Splits, levels: int, facts: dict, scratch: Path | None = None) -> None:
+    """Write the images, then the manifest that vouches for them. Facts are read last: streams may add to them.
+
+    ``scratch`` is a folder for unfinished files, which streams need.
+    """
     if any(isinstance(split, Rows) for split in splits.values()):
-        written = write_rows(folder / IMAGES, splits, {"levels": levels})
+        written = write_rows(folder / IMAGES, splits, {"levels": levels}, scratch)
         shapes = {name: split.shape for name, split in written.items()}
         labels = written["train"].labels
     else:

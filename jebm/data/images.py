@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -11,9 +10,9 @@ import numpy as np
 import torch
 
 from jebm.assets import AssetFiles
-from jebm.data.pictures import Conversion
+from jebm.data.pictures import Conversion, refuse_wide
 from jebm.data.rows import Chunk, Rows
-from jebm.data.sources.source import DAMAGE, SourceSplit, joined
+from jebm.data.sources.source import DAMAGE, Source, SourceSplit, joined
 from jebm.errors import JebmError
 from jebm.progress import say
 from jebm.registry import build
@@ -32,8 +31,6 @@ from jebm.types import (
     SourceBlocks,
 )
 
-SCRATCH = Path(".jebm/scratch")
-"""For what has to be extracted: not the system's temporary folder, which may be in memory."""
 CHUNK = 256
 """Images that are in memory at a time."""
 NAMED = 20
@@ -106,14 +103,15 @@ class Images:
         self.skipped: dict[str, str] = {}
         self.planned = 0
 
-    def prepare(self, files: AssetFiles) -> tuple[dict[str, Rows], int, dict]:
-        """The splits as streams, the levels, and facts for the manifest; ``skipped`` fills while they are read."""
-        SCRATCH.mkdir(parents=True, exist_ok=True)
-        self.scratch = tempfile.TemporaryDirectory(dir=SCRATCH)
-        splits = self._splits(self._open(self.source, files, "source"))
+    def prepare(self, files: AssetFiles, scratch: Path) -> tuple[dict[str, Rows], int, dict]:
+        """The splits as streams, the levels, and facts for the manifest; ``skipped`` fills while they are read.
+
+        ``scratch`` is an empty folder that must be there until then.
+        """
+        splits = self._splits(self._open(self.source, files, scratch / "source"))
         rows = {name: (split, order, self.convert) for name, (split, order) in splits.items()}
         for label, source in self.outliers.items():
-            opened = self._open(source, files, label)
+            opened = self._open(source, files, scratch / f"outlier {label}")
             split = opened.get("test", opened["train"])
             rows[f"ood/{label}"] = (split, self._draw(split.count, self.ood_count, label), self.convert_outlier)
         self.planned = sum(len(order) for _, order, _ in rows.values())
@@ -125,10 +123,10 @@ class Images:
             facts["held_out_class"] = self.held_out_class
         return streams, 2**self.convert.bits, facts
 
-    def _open(self, source, files: AssetFiles, label: str) -> dict[str, SourceSplit]:
-        folder = Path(self.scratch.name) / label
-        folder.mkdir()
-        return source.open(files, folder)
+    @staticmethod
+    def _open(source: Source, files: AssetFiles, scratch: Path) -> dict[str, SourceSplit]:
+        scratch.mkdir()
+        return source.open(files, scratch)
 
     def _draw(self, count: int, wanted: int | None, purpose: str) -> np.ndarray:
         """Indices of ``wanted`` of ``count`` images; of all, in their order, where no fewer are wanted."""
@@ -217,6 +215,7 @@ class Images:
         name = split.name(index)
         try:
             image = split.read(index)
+            refuse_wide(image, name)  # before it is decoded
             image.load()
             return convert(image, name)
         except DAMAGE as error:

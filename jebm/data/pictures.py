@@ -35,9 +35,8 @@ class Conversion:
         """uint8 (channels, size, size), values 0 … 2^bits − 1.
 
         Raises:
-            JebmError: the picture is smaller than asked for, or has values that eight bits can't be made of.
+            JebmError: the picture is smaller than asked for.
         """
-        _refuse_wide(image, name)
         image = ImageOps.exif_transpose(image)
         image = self._square(self._channels(image), name)
         array = np.asarray(image, np.uint8).reshape(self.size, self.size, self.channels)
@@ -72,8 +71,13 @@ class Conversion:
         return image if side == self.size else image.resize((self.size, self.size), FILTERS[self.resample])
 
 
-def _refuse_wide(image: Image.Image, name: str) -> None:
-    """Pillow cuts 16-bit colours to 8 bits without a word, and knows no range of 32-bit values."""
+def refuse_wide(image: Image.Image, name: str) -> None:
+    """For an image that is not decoded yet: Pillow cuts 16-bit colours to 8 bits without a word, and knows no range of
+    32-bit values.
+
+    Raises:
+        JebmError: the image has one of them.
+    """
     raw = " ".join(str(part[3]) for part in getattr(image, "tile", ()) if len(part) > 3)
     if ";16" in raw and image.mode not in WIDE:
         raise JebmError(f"{name}: has 16 bits a colour, of which half would be lost unsaid; convert it to 8 bits first")

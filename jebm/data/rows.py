@@ -1,12 +1,11 @@
 """Splits that are made while they are written: images come in chunks, so that no split is ever in memory.
 
 A safetensors file is a header and then the tensors' bytes, one after another. How many rows there are is known only
-after the last unreadable picture, so the rows first go to a file of their own beside the result.
+after the last unreadable picture, so the rows first go to a file of their own.
 """
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,17 +34,15 @@ class Written(NamedTuple):
     labels: np.ndarray | None
 
 
-def write_rows(path: Path, splits: dict[str, Rows], header: dict) -> dict[str, Written]:
+def write_rows(path: Path, splits: dict[str, Rows], header: dict, scratch: Path) -> dict[str, Written]:
     """Write all splits, and ``<split>_labels`` where there are labels, as one safetensors file, whole or not at all.
 
-    Returns the shape and the labels of each split.
+    ``scratch`` is a folder for the rows of each split on their way. Returns the shape and the labels of each split.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
-        files = {name: Path(scratch) / str(number) for number, name in enumerate(splits)}
-        written = {name: _write_split(files[name], name, rows, path) for name, rows in splits.items()}
-        with published(path, "wb") as file:
-            _assemble(file, files, written, header)
+    files = {name: scratch / f"rows-{number}" for number, name in enumerate(splits)}
+    written = {name: _write_split(files[name], name, rows, path) for name, rows in splits.items()}
+    with published(path, "wb") as file:
+        _assemble(file, files, written, header)
     return written
 
 

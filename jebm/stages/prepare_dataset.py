@@ -1,5 +1,7 @@
 """prepare_dataset: raw data → one file of images and its manifest."""
 
+import shutil
+
 from jebm.assets import AssetFiles
 from jebm.data.dataset import save_dataset
 from jebm.files import read_json
@@ -10,8 +12,14 @@ from jebm.stages.common import Run
 
 
 def run(job: Run) -> None:
-    files = AssetFiles(job.plan.assets)
-    splits, levels, facts = build("dataset", job.variant.params.dataset).prepare(files)
-    save_dataset(job.folder, splits, levels, {**facts, "parameters": job.stage.spec["dataset"]})
+    files, scratch = AssetFiles(job.plan.assets), job.stage.state_folder(None)
+    # Not the system's temporary folder, which may be in memory. An earlier run may have been killed.
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        splits, levels, facts = build("dataset", job.variant.params.dataset).prepare(files, scratch)
+        save_dataset(job.folder, splits, levels, {**facts, "parameters": job.stage.spec["dataset"]}, scratch)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     counts = read_json(job.folder / MANIFEST)["counts"]
     say(f"{job.folder}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))

@@ -9,10 +9,10 @@ rule fetch_asset:
         # `update`: Snakemake deletes other outputs before it makes them anew, and this one may have been put in place
         # by hand.
         update("assets/{file}"),
-    wildcard_constraints:
-        file="|".join(re.escape(asset.file) for asset in PARAMETERS.assets.values()) or "none",
     log:
         "logs/fetch_asset/{file}.log",
+    wildcard_constraints:
+        file="|".join(re.escape(asset.file) for asset in PARAMETERS.assets.values()) or "none",
     retries: 2
     conda:
         "../envs/jebm.yaml"
@@ -24,7 +24,7 @@ rule fetch_asset:
 
 rule assets:
     input:
-        asset_files(DEFAULT_STUDIES),
+        needed_assets(DEFAULT_STUDIES),
 
 
 for study_name in PLANS:
@@ -33,4 +33,4 @@ for study_name in PLANS:
         name:
             f"assets_{study_name}"
         input:
-            asset_files([study_name]),
+            needed_assets([study_name]),

@@ -57,20 +57,20 @@ def inputs_of(kind):
     return inputs
 
 
-def asset_files(studies):
-    """The assets that studies need."""
-    return sorted({str(PLANS[name].assets[asset].path) for name in studies for asset in PLANS[name].asset_names()})
+def needed_assets(studies):
+    """An input function: the assets that studies need, after a list of what they are and of what is there."""
+    needed = {name: PLANS[study].assets[name] for study in studies for name in PLANS[study].asset_names()}
+    lists = [] if workflow.is_main_process else ["not asked for"]
 
-
-def show_assets():
-    """Before a target `assets` fetches anything: what it needs, how large that is, and what is there."""
-    for target in workflow.dag_settings.targets if workflow.dag_settings else ():
-        if target == "assets" or target.removeprefix("assets_") in PLANS and target.startswith("assets_"):
-            studies = DEFAULT_STUDIES if target == "assets" else [target.removeprefix("assets_")]
-            needed = {name: PLANS[study].assets[name] for study in studies for name in PLANS[study].asset_names()}
+    def inputs(wildcards):
+        if not lists:
             digests = DigestCache()
-            print(inventory(needed, digests), file=sys.stderr)
+            lists.append(inventory(needed, digests))
             digests.save()
+            print(lists[0], file=sys.stderr)
+        return [str(asset.path) for asset in needed.values()]
+
+    return inputs
 
 
 def targets(plan):
@@ -110,7 +110,6 @@ def start_at_once():
 STATUSES = settled_statuses() if workflow.is_main_process else []
 if workflow.is_main_process:
     ASSETS.mkdir(exist_ok=True)  # DVC looks for it, also where no study needs any
-    show_assets()
 
 
 SERVERS = []
