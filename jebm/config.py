@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from jebm.assets import Asset, asset_names
 from jebm.errors import ParamsError
 from jebm.explain import explain, near
-from jebm.metric_names import DETECTION, FLOOR, LAYER_SCORE, METRICS, SCORES
+from jebm.metric_names import DETECTION, DISTANCES, FLOOR, LAYER_SCORE, METRICS, SCORES, STREAMED_DISTANCES
 from jebm.registry import (
     CHAINLESS_PRIORS,
     EXACT_PRIORS,
@@ -23,6 +23,7 @@ from jebm.registry import (
     JOINT_PRIORS,
     LAYER_ENERGIES,
     SEQUENTIAL_PRIORS,
+    STREAMED_FEATURES,
     TABLES,
     Section,
     schema,
@@ -402,6 +403,9 @@ class Study(Section):
                 part = LAYER_SCORE.fullmatch(column.partition(":")[2]) if table.kind in SCORED else None
                 if part and int(part["layer"]) + (part["of"] == "llr>") > layers:
                     raise ValueError(f"@tables.{name}.columns: '{column}' needs more than {layers} layers")
+        for name, table in self.tables.items():
+            for column in table.columns:
+                self._is_measured(name, column, table.variants)
         named = {f"tables.{name}.variants": table.variants for name, table in self.tables.items()}
         named |= {f"figures.{name}": variants for name, variants in self.figures.items()}
         for where, variants in named.items():
@@ -413,6 +417,17 @@ class Study(Section):
                 if self.variants[variant].prior.name in SEQUENTIAL_PRIORS:
                     raise ValueError(f"@figures.{name}: '{variant}' has no density that can be evaluated, nor shown")
         return self
+
+    def _is_measured(self, table: str, column: str, variants: list[str]) -> None:
+        """Distances of samples have one name in spaces that are streamed, and another in the others."""
+        wrong = {True: DISTANCES, False: STREAMED_DISTANCES}
+        for variant in variants:
+            features = self.variants[variant].features.name if variant in self.variants else ""
+            if features and column in wrong[features in STREAMED_FEATURES]:
+                raise ValueError(
+                    f"@tables.{table}.columns: '{column}' is not measured in the features '{features}' of '{variant}'; "
+                    f"these are: {', '.join(wrong[features not in STREAMED_FEATURES])}"
+                )
 
 
 class Params(Section):

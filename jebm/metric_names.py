@@ -1,6 +1,7 @@
 """What each metric is: its label, which direction is better, and how it is printed."""
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -105,6 +106,11 @@ METRICS = {
     "auprc_gain_high": Metric("AUPRC gain, high", 0, 4, "upper end of its paired 95 % interval over images"),
 }
 
+DISTANCES = ("fd", "kd")
+"""What samples are measured by in most feature spaces."""
+STREAMED_DISTANCES = ("fid", "kid", "precision", "recall")
+"""The same in spaces that are streamed, such as Inception's."""
+
 DETECTION = ("auroc", "auprc", "fpr80")
 """The measures of outlier detection; each comes for every set and score, ``auroc:<set>:<score>``."""
 
@@ -124,6 +130,11 @@ FLOOR = "data"
 
 HEADLINE = ("fd", "kd", "fid", "kid", "iw_bound", "elbo", "log_partition", "acceptance", "effective_sample_size")
 """The metrics that metrics.json, and so ``dvc metrics``, carries."""
+
+
+def frechet_metric(metrics: Iterable[str]) -> str:
+    """The name of the Fréchet distance of samples among some metrics: ``fid`` in Inception's space."""
+    return "fid" if "fid" in set(metrics) else "fd"
 
 
 def describe(metric: str) -> Metric:

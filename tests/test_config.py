@@ -275,7 +275,7 @@ def test_every_mistake_of_a_block_gets_its_line():
     assert sorted(keys) == sorted(f"toy.train_prior.{name}" for name in names)
 
 
-@pytest.mark.parametrize("column", ["fid", "auroc"])
+@pytest.mark.parametrize("column", ["is", "auroc"])
 def test_unknown_column_of_a_table_is_refused_before_anything_runs(column):
     message = complaint({"toy/tables/main/columns": ["fd", column]})
     assert message.startswith("my.yaml: toy.tables.main.columns")
@@ -416,3 +416,23 @@ def test_snapshots_fit_into_training(block, settings, message):
     changes = {f"toy/{block}/{key}": value for key, value in settings.items()}
     assert f"my.yaml: toy.{block}.{message}" in complaint(changes)
     parse_params(params({f"toy/{block}/snapshots": 5, f"toy/{block}/snapshot_every": 2}))
+
+
+@pytest.mark.parametrize(
+    ("features", "column", "others"),
+    [
+        ({"name": "classifier"}, "fid", "fd, kd"),
+        ({"name": "inception", "weights": "a.pt"}, "fd", "fid, kid, precision, recall"),
+    ],
+)
+def test_distance_that_the_features_do_not_have_is_refused(features, column, others):
+    message = complaint({"toy/features": features, "toy/tables/main/columns": [column]})
+    assert message.startswith("my.yaml: toy.tables.main.columns: ")
+    assert f"'{column}' is not measured in the features '{features['name']}'" in message
+    assert others in message
+
+
+def test_unknown_protocol_of_inception_is_refused():
+    message = complaint({"toy/features": {"name": "inception", "weights": "a.pt", "protocol": "pytorch"}})
+    assert "toy.features.protocol" in message
+    assert "'legacy_pytorch'" in message

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn.functional import adaptive_avg_pool2d, interpolate
+from torch.nn.functional import adaptive_avg_pool2d
 
 NAME = "inception-2015-12-05.pt"
 
@@ -28,15 +28,14 @@ class Layers(nn.Module):
 
 
 class Network(nn.Module):
-    """What it calls with pixels in [0, 255] of any size, and resizes itself."""
+    """What it calls with pixels in [0, 255] of any size; the real network resizes them itself."""
 
     def __init__(self, varying: int):
         super().__init__()
         self.layers = Layers(varying)
 
     def forward(self, img: torch.Tensor, return_features: bool = False) -> torch.Tensor:
-        resized = interpolate(img.to(torch.float32), size=(299, 299), mode="bilinear", align_corners=False)
-        return self.layers((resized - 128) / 128)
+        return self.layers((img.to(torch.float32) - 128) / 128)
 
 
 def save_tiny_inception(folder: Path, varying: int = 16) -> Path:

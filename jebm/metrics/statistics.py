@@ -36,7 +36,8 @@ class Moments:
     """Mean and scatter in float64, updated by batches without cancellation (Chan et al., 1983)."""
 
     def __init__(self):
-        self.count, self.mean, self.scatter = 0, 0.0, 0.0
+        self.count = 0
+        self.mean = self.scatter = torch.zeros(())
 
     def add(self, features: torch.Tensor) -> None:
         """Take in a batch (batch, d), on its device.
@@ -49,10 +50,13 @@ class Moments:
             raise JebmError(f"the features of {bad} of {len(features)} images are not finite (from image {self.count})")
         batch = features.double() if features.device.type != "mps" else features.cpu().double()
         mean = batch.mean(0)
-        centred, delta, total = batch - mean, mean - self.mean, self.count + len(batch)
-        between = torch.outer(delta, delta) * (self.count * len(batch) / total)
-        self.scatter = self.scatter + centred.T @ centred + between
-        self.mean = self.mean + delta * (len(batch) / total)
+        if not self.count:
+            self.mean, self.scatter = torch.zeros_like(mean), mean.new_zeros(len(mean), len(mean))
+        delta, total = mean - self.mean, self.count + len(batch)
+        # The batch's own scatter, and what its mean adds to that around the common mean, as one more row.
+        rows = torch.cat([batch - mean, delta[None] * (self.count * len(batch) / total) ** 0.5])
+        self.scatter.addmm_(rows.T, rows)
+        self.mean += delta * (len(batch) / total)
         self.count = total
 
 
@@ -77,14 +81,17 @@ def gather(
     """
     if count < 2:
         raise JebmError(f"{count} images are too few for a covariance")
-    moments, kept, chosen = Moments(), [], chosen_rows(count, keep)
+    moments, chosen, kept, filled = Moments(), chosen_rows(count, keep), torch.empty(0), 0
     for batch in batches:
-        rows = chosen[moments.count : moments.count + len(batch)]
-        kept.append(batch.cpu()[rows])
+        if not moments.count:  # one block: thousands of small pieces would hold on to all memory between them
+            kept = torch.empty(int(chosen.sum()), batch.shape[1], dtype=batch.dtype)
+        rows = batch.cpu()[chosen[moments.count : moments.count + len(batch)]]
+        kept[filled : filled + len(rows)] = rows
+        filled += len(rows)
         moments.add(batch)
         progress("features", moments.count, count)
     covariance = moments.scatter / (moments.count - 1)
-    return Statistics(moments.count, moments.mean.cpu().numpy(), covariance.cpu().numpy(), torch.cat(kept).numpy())
+    return Statistics(moments.count, moments.mean.cpu().numpy(), covariance.cpu().numpy(), kept.numpy())
 
 
 def frechet_of(first: Statistics, second: Statistics, allow_singular: bool = False) -> float:

@@ -63,7 +63,7 @@ def metrics_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered
     for column, metric in enumerate(spec.columns):
         _mark_best([cells[column] for _, cells in rows], describe(metric).better)
     headers = ["prior", *(_header(metric) for metric in spec.columns)]
-    return Rendered(headers, rows, [*_notes(plan, frame, spec), *_floor(frame, spec.columns)])
+    return Rendered(headers, rows, [*_notes(plan, frame, spec), *_floor(plan, frame, spec.columns)])
 
 
 def by_seed_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
@@ -75,7 +75,7 @@ def by_seed_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered
             values = _by_seed(frame, variant, metric)
             headers.append(f"{METRICS[metric].label} {variant}{ARROWS[METRICS[metric].better]}")
             columns.append((values, METRICS[metric].digits))
-            if metric == "fd" and variant != spec.variants[0]:
+            if metric in ("fd", "fid") and variant != spec.variants[0]:
                 headers.append(f"{spec.variants[0]} / {variant}")
                 columns.append(({seed: base[seed] / values[seed] for seed in values if seed in base}, 2))
     rows = []
@@ -307,10 +307,12 @@ def _notes_by_row(plan: StudyPlan, frame: pd.DataFrame, spec: Table, metrics: li
     return notes
 
 
-def _floor(frame: pd.DataFrame, metrics: list[str]) -> list[str]:
+def _floor(plan: StudyPlan, frame: pd.DataFrame, metrics: list[str]) -> list[str]:
     floor = frame[(frame.variant == FLOOR) & frame.metric.isin(metrics)]
+    reference = next(iter(plan.variants.values())).params.evaluate_samples.reference
+    images, against = ("test", "training") if reference == "train" else ("training", "held-out")
     return [
-        f"{METRICS[row.metric].label} of the {row.n} training images themselves against the same held-out images "
+        f"{METRICS[row.metric].label} of the {row.n} {images} images themselves against the same {against} images "
         f"(floor): {row.value * METRICS[row.metric].scale:.{METRICS[row.metric].digits}f}."
         for row in floor.itertuples()
     ]
