@@ -28,7 +28,7 @@ from jebm.registry import (
     Section,
     schema,
 )
-from jebm.types import ChainStart, Count, Fraction, LatentSpace, Natural, NonNegative, Number, Positive
+from jebm.types import ChainStart, Count, Fraction, Gradients, LatentSpace, Natural, NonNegative, Number, Positive
 
 PARAMS = Path("params.yaml")
 
@@ -51,6 +51,12 @@ class Compute(Section):
 
     device: str = "cpu"
     threads: Count = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the networks of the backbone while they learn; chains, energies and log densities are in fp32 always."""
+    tf32: bool = False
+    """Whether a GPU may round the factors of fp32 matrix products and convolutions to 10 bits."""
+    channels_last: bool = False
+    """Whether convolutions keep the channels of a pixel side by side in memory, which GPUs prefer."""
 
 
 class Optimisation(Section):
@@ -87,6 +93,21 @@ class Optimisation(Section):
             )
         return self
 
+    accumulate: Count = 1
+    """Parts into which a batch is cut, one after the other in memory; their mean gradient is the batch's. The noise of
+    each part is drawn in turn, so a run is not that without it to the digit."""
+    fused: bool = False
+    """Whether AdamW is one kernel for all parameters; the same up to rounding."""
+    check_every: Count = 1
+    """Steps after which it is looked whether everything is finite. More than 1 spares a GPU a wait at every step; what
+    comes after a step that was not finite is masked on the device, so nothing is updated then either. Needs fused."""
+
+    @model_validator(mode="after")
+    def _late_looks_need_a_mask(self):
+        if self.check_every > 1 and not self.fused:
+            raise ValueError("@check_every: more than 1 needs fused: true, whose steps can be masked on the device")
+        return self
+
 
 class TrainBackbone(Optimisation):
     kl_warmup: Annotated[list[Annotated[list[Fraction], Field(min_length=2, max_length=2)]], Field(min_length=1)]
@@ -106,6 +127,8 @@ class TrainingChain(Section):
     Langevin of step s is stable only while every σ_i > s/2: choose the backbone's floor of σ accordingly."""
     start: ChainStart = "normal"
     """N(0, I) in that space, every layer on its own, or draws of the Gaussian hierarchy."""
+    gradients: Gradients = "autograd"
+    """By autograd, or in closed form where the networks are known to have one, which is faster."""
 
 
 class TrainPrior(Optimisation):
@@ -230,7 +253,7 @@ class Base(Section):
     @model_validator(mode="after")
     def _layers_agree(self):
         scales = [len(getattr(self.backbone, key, [])) for key in ("groups", "channels", "resolutions")]
-        if hasattr(self.backbone, "resolutions") and len(set(scales)) > 1:
+        if hasattr(self.backbone, "groups") and len(set(scales)) > 1:
             raise ValueError(
                 f"@backbone.groups: has {scales[0]} entries, channels {scales[1]} and resolutions {scales[2]}; "
                 "give one of each for every scale, the finest first"
@@ -307,6 +330,8 @@ class Base(Section):
         if learned and (prior in CHAINLESS_PRIORS) != (self.train_prior.chain is None):
             needs = "is learned without a chain: set it to null" if self.train_prior.chain else "needs one"
             raise ValueError(f"@train_prior.chain: the prior '{prior}' {needs}")
+        if learned and self.train_prior.energy_l2 and prior != "ebm":
+            raise ValueError(f"@train_prior.energy_l2: the prior '{prior}' is learned without it; only 'ebm' has it")
         return self
 
 

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, PlainValidator
 __all__ = [
     "Activation", "Annotated", "AssetName", "Background", "Bits", "Block", "Blocks", "ChainBlocks",
     "ChainStart", "Count", "Counts", "DataPath", "Digit", "Dropout", "EnergyBlock", "EnergyStart", "Field",
-    "Fraction", "GeneratedSets", "GreyLevels", "ImageMode", "InceptionProtocol", "KernelBlock",
+    "Fraction", "GeneratedSets", "Gradients", "GreyLevels", "ImageMode", "InceptionProtocol", "KernelBlock",
     "LabelledBlocks", "LatentSpace", "LayerChoice", "LayerDepth", "LayerDims", "LayerWidth", "LikelihoodBlock",
     "Literal", "Natural", "NonNegative", "Number", "OodSets", "OptionalLikelihood", "Positive", "Reference",
     "Resample", "Resolutions", "SourceBlock", "SourceBlocks", "Steps",
@@ -92,6 +92,10 @@ Activation = Literal["silu", "leaky-relu"]
 """Of hidden units; the leaky one has a slope of 0.2 below zero."""
 EnergyStart = Literal["zero", "random"]
 """Whether an energy starts at f = 0, the Gaussian hierarchy, or with a random output layer as well."""
+Gradients = Literal["autograd", "closed-form"]
+"""How a chain gets its gradients: by one call of autograd a step, or in closed form, which is the same up to rounding,
+where the networks are stacks of linear maps and activations; by autograd where they are not. In closed form the end of
+an unadjusted chain is not evaluated either."""
 Dropout = Annotated[_Float, Field(ge=0, lt=1)]
 LayerDims = Annotated[list[Count], Field(min_length=1)]
 """Latent dimensions of each layer, bottom first."""

@@ -65,6 +65,13 @@ class LinearGaussian(Hierarchy):
             z.insert(0, z[0] @ weight.T + offset + log_scale.exp() * eps[i])
         return TopDown(tuple(z), tuple(z))
 
+    def whiten(self, z):
+        eps = [z[-1]]
+        for i in reversed(range(self.layers - 1)):
+            mean = z[i + 1] @ self.maps[i].T + self.offsets[i]
+            eps.insert(0, (z[i] - mean) * torch.exp(-self.log_scales[i]))
+        return tuple(eps)
+
     def condition(self, z):
         terms = [normal_log_prob(z[-1], torch.zeros_like(z[-1]), torch.zeros_like(z[-1]))]
         for i in reversed(range(self.layers - 1)):

@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parents[1]
 BACKBONE_KEYS = "name, latent_dims, hidden, depth, sigma, scale_limit, mean_gain"
 ENERGY_KEYS = "name, hidden, depth, layers, activation, start"
 KERNEL_KEYS = "name, step_size, adjusted"
-CHAIN_KEYS = "name, kernel, steps, chains, may_diverge, space, start"
+CHAIN_KEYS = "name, kernel, steps, chains, may_diverge, space, start, gradients"
 STUDY_KEYS = (
     "extends, seeds, variants, tables, figures, compute, dataset, features, backbone, train_backbone, prior, "
     "train_prior, train_joint, draw_samples, evaluate_samples, evaluate_density, evaluations"
@@ -117,7 +117,7 @@ def test_parsing_does_not_change_what_it_is_given():
         ("toy/prior/energy/hiden", 3, "toy.prior.energy.hiden: unknown key; did you mean 'hidden'? "
                                        f"allowed: {ENERGY_KEYS}"),
         ("toy/train_prior/chain/stps", 3, "toy.train_prior.chain.stps: unknown key; did you mean 'steps'? allowed: "
-                                          "kernel, steps, space, start"),
+                                          "kernel, steps, space, start, gradients"),
         ("toy/train_prior/chain/kernel/step_sise", 3, "toy.train_prior.chain.kernel.step_sise: unknown key; did you "
                                                       f"mean 'step_size'? allowed: {KERNEL_KEYS}"),
         ("toy/draw_samples/sampler/stpes", 3, "toy.draw_samples.sampler.stpes: unknown key; did you mean 'steps'? "

@@ -42,6 +42,11 @@ class BreastCancer:
         self.split_seed, self.levels = split_seed, levels
         self.validation_count, self.test_count = validation_count, test_count
 
+    @staticmethod
+    def shape_of(block) -> tuple[int, ...]:
+        """The shape of one row, known before anything is prepared."""
+        return (30,)
+
     def prepare(
         self, files: AssetFiles | None = None, scratch: Path | None = None
     ) -> tuple[dict[str, torch.Tensor], int, dict]:

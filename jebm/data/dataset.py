@@ -5,7 +5,6 @@
 named ``ood/<set>``.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +26,6 @@ def to_pixels(images: torch.Tensor, levels: int) -> torch.Tensor:
 def quantise(pixels: torch.Tensor, levels: int) -> torch.Tensor:
     """Floats in [−1, 1] (clamped to it) as the nearest of the integer levels that the data has, uint8."""
     return ((pixels.clamp(-1.0, 1.0) + 1.0) * ((levels - 1) / 2.0)).round().to(torch.uint8)
-
-
-def batch_rows(image_shape: tuple[int, ...]) -> int:
-    """How many images of a shape are worked on at once where memory matters: 2000 small ones, 341 of 3×32×32, 85 of
-    3×64×64. A network's activations take some hundred times the memory of its images."""
-    return max(1, min(2000, 2**20 // math.prod(image_shape)))
 
 
 Splits = dict[str, torch.Tensor] | dict[str, Rows]

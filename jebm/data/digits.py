@@ -46,6 +46,11 @@ class Digits:
         self.ood_count, self.ood_sets = ood_count, ood_sets
         self.held_out_class = held_out_class
 
+    @staticmethod
+    def shape_of(block) -> tuple[int, ...]:
+        """The shape of one image, which the block of parameters decides; known before anything is prepared."""
+        return (1, 8, 8)
+
     def prepare(
         self, files: AssetFiles | None = None, scratch: Path | None = None
     ) -> tuple[dict[str, torch.Tensor], int, dict]:

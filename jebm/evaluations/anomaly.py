@@ -9,7 +9,6 @@ from itertools import chain
 import numpy as np
 import torch
 
-from jebm.data.dataset import batch_rows
 from jebm.errors import JebmError
 from jebm.evaluations.evaluation import Evaluation, Subject
 from jebm.metrics.detection import detection_metrics
@@ -108,7 +107,7 @@ class Anomaly(Evaluation):
         for name in (self.reference, *subject.data.ood_sets):
             split = name if name == self.reference else f"ood/{name}"
             stream, progress = subject.stream(f"anomaly {split}"), Progress(f"{model}: {name}")
-            batches, parts = subject.data.pixels(split).split(batch_rows(subject.data.image_shape)), []
+            batches, parts = subject.data.pixels(split).split(hierarchy.rows_at_once), []
             for batch in batches:
                 parts.append(self._batch_scores(hierarchy, prior, batch.to(subject.device), stream))
                 progress("batches", len(parts), len(batches))

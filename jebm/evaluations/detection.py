@@ -8,7 +8,6 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from jebm.data.dataset import batch_rows
 from jebm.errors import JebmError
 from jebm.evaluations.evaluation import Evaluation, Subject
 from jebm.metrics.baselines import Forest, Mahalanobis
@@ -84,7 +83,7 @@ class Detection(Evaluation):
         x, hierarchy, prior = subject.data.pixels(split), subject.hierarchy, subject.prior
         weights = log_weights(hierarchy, prior, x, self.draws, subject.stream(f"bound {split}"), redraw=True)
         scores, stream = outlier_scores(weights), subject.stream(f"layers {split}")
-        batches = [batch.to(subject.device) for batch in x.split(batch_rows(subject.data.image_shape))]
+        batches = [batch.to(subject.device) for batch in x.split(hierarchy.rows_at_once)]
         parts = [self._draw_scores(hierarchy, prior, batch, stream) for batch in batches]
         scores |= {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return {name: values.double().cpu().numpy() for name, values in scores.items()}

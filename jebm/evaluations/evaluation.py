@@ -56,9 +56,11 @@ class Subject:
         }
 
     @torch.no_grad()
-    def features(self, eps: torch.Tensor, batch_size: int = 2000) -> np.ndarray:
+    def features(self, eps: torch.Tensor) -> np.ndarray:
         """Features of the quantised means of p(x | z) for flat ε, as FD sees them."""
-        return np.concatenate([self._features(self.hierarchy.top_down_flat(e)) for e in eps.split(batch_size)])
+        return np.concatenate(
+            [self._features(self.hierarchy.top_down_flat(e)) for e in eps.split(self.hierarchy.rows_at_once)]
+        )
 
     def frechet(self, eps: torch.Tensor, reference: str) -> float:
         """FD of the images of flat ε to a split of the data."""

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import torch
 
-from jebm.data.dataset import batch_rows
 from jebm.data.pixels import Pixels, batches
 from jebm.models.hierarchy import Hierarchy, flatten, split, standard_normal_log_prob
 from jebm.models.priors import Prior
@@ -36,10 +35,10 @@ def log_weights(
 ) -> LogWeights:
     """Draw ``draws`` posterior samples for each image (images, *image_shape) and weigh them.
 
-    A batch of images after the other goes to the generator's device, so that memory stays bounded; the random numbers
-    depend on the size of the batches, which :func:`jebm.data.dataset.batch_rows` fixes for a shape of images.
+    So many images at a time as the hierarchy says go to the generator's device, so that memory stays bounded; the
+    random numbers depend on that number.
     """
-    rows, parts = batch_rows(hierarchy.image_shape), []
+    rows, parts = hierarchy.rows_at_once, []
     count = math.ceil(len(x) / rows)
     for batch in batches(x, rows):
         tell = _progress_of(progress, len(parts), count)
@@ -54,20 +53,23 @@ def _progress_of(progress: Callable, batch: int, batches: int) -> Callable[[str,
 
 
 def _log_weights(hierarchy, prior, x, draws, generator, redraw, progress) -> LogWeights:
-    gaussian, tilt, redrawn = [], [], []
+    found = []
     for draw in range(draws):
-        posterior = hierarchy.infer(x, generator)
-        eps = flatten(posterior.eps)
-        log_p = torch.stack([standard_normal_log_prob(layer) for layer in posterior.eps], 1)
-        log_px = hierarchy.decode(posterior.top).log_prob(x)
-        ratio = log_p - posterior.log_q
-        gaussian.append(log_px + ratio.sum(1))
-        tilt.append(prior.tilt(eps))
-        if redraw:
-            redrawn.append(_redrawn(hierarchy, eps, ratio, x, generator))
+        found.append(_weigh(hierarchy, prior, x, generator, redraw))
         progress("posterior draws", draw + 1, draws)
-    none = x.new_zeros(0, len(x), draws)
-    return LogWeights(torch.stack(gaussian, 1), torch.stack(tilt, 1), torch.stack(redrawn, 2) if redraw else none)
+    return LogWeights(*(torch.stack(kind, -1) for kind in zip(*found, strict=True)))
+
+
+def _weigh(hierarchy, prior, x, generator, redraw):
+    """The three kinds of weight for one draw an image, images last."""
+    posterior = hierarchy.infer(x, generator)
+    eps = flatten(posterior.eps)
+    log_p = torch.stack([standard_normal_log_prob(layer) for layer in posterior.eps], 1)
+    log_px = hierarchy.decode(posterior.top).log_prob(x)
+    ratio = log_p - posterior.log_q
+    tilt = prior.tilt(eps)
+    redrawn = _redrawn(hierarchy, eps, ratio, x, generator) if redraw else x.new_zeros(0, len(x))
+    return log_px + ratio.sum(1), tilt, redrawn
 
 
 def _redrawn(hierarchy, eps, ratio, x, generator):

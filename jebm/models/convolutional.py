@@ -15,6 +15,7 @@ from torch.nn.utils import skip_init
 
 from jebm.errors import JebmError
 from jebm.models.hierarchy import Posterior, TopDown
+from jebm.models.likelihoods.gaussian import GaussianLikelihood
 from jebm.models.likelihoods.likelihood import PixelDistribution
 from jebm.models.markov import MarkovHierarchy
 from jebm.models.nets import activation, initialise, mlp
@@ -96,16 +97,37 @@ class ConvolutionalHierarchy(MarkovHierarchy):
             return mean, raw
         return mean, torch.logaddexp(raw, raw.new_full((), math.log(self.sigma_floor)))
 
+    def scale(self, raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.sigma_floor:
+            return raw, torch.ones_like(raw)
+        log_sd = torch.logaddexp(raw, raw.new_full((), math.log(self.sigma_floor)))
+        return log_sd, torch.exp(raw - log_sd)
+
+    def pixel_means(self) -> tuple[list[nn.Module], float | torch.Tensor] | None:
+        if not isinstance(self.likelihood, GaussianLikelihood):
+            return None
+        return [self.decoder, nn.Tanh()], self.likelihood.sigma
+
     def decode(self, top: TopDown) -> PixelDistribution:
-        return self.likelihood(self.decoder(top.z[0][:, :, None, None]))
+        return self.likelihood(self.decoder(top.z[0]))
 
     def infer(self, x: torch.Tensor, generator: torch.Generator) -> Posterior:
         return self.infer_from(self.encoder(x), generator)
 
 
+class FromVector(nn.ConvTranspose2d):
+    """A transposed convolution of one pixel, (batch, channels) → (batch, channels, kernel, kernel).
+
+    It is the matrix product that it comes down to, which takes a third of the time of the general code.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:]) + self.bias[:, None, None]
+
+
 def decoder(latent: int, channels: list[int], coarsest: int, outputs: int, units: str) -> nn.Sequential:
-    """(batch, latent, 1, 1) → (batch, outputs, size, size), with size = coarsest · 2^(maps − 1)."""
-    layers = [skip_init(nn.ConvTranspose2d, latent, channels[0], coarsest), activation(units)]
+    """(batch, latent) → (batch, outputs, size, size), with size = coarsest · 2^(maps − 1)."""
+    layers = [skip_init(FromVector, latent, channels[0], coarsest), activation(units)]
     for before, after in pairwise(channels):
         layers += [skip_init(nn.ConvTranspose2d, before, after, 4, stride=2, padding=1), activation(units)]
     return nn.Sequential(*layers, skip_init(nn.ConvTranspose2d, channels[-1], outputs, 3, stride=1, padding=1))

@@ -126,6 +126,12 @@ class Hierarchy(nn.Module, ABC):
         """Latent dimensions of all layers together."""
         return sum(self.layer_dims)
 
+    @property
+    def rows_at_once(self) -> int:
+        """How many images are inferred or decoded at once outside training, for memory's sake: 2,000, or fewer large
+        ones. The feature maps of a convolutional backbone take hundreds of numbers for each pixel."""
+        return max(1, min(2000, 2**21 // math.prod(self.image_shape)))
+
     def split(self, flat: torch.Tensor) -> Latents:
         """(batch, dimensions) → a tensor a layer."""
         return split(flat, self.latent_shapes)

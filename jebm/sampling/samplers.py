@@ -9,14 +9,15 @@ from typing import NamedTuple
 import torch
 
 from jebm.errors import DivergedError, JebmError
+from jebm.memory import memory_hint
 from jebm.models.nets import frozen
 from jebm.models.priors import Prior
 from jebm.registry import build
+from jebm.sampling.closed_form import prior_target
 from jebm.sampling.partition import resample
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import Latent
-from jebm.sampling.target import Target
-from jebm.types import ChainStart, Count, KernelBlock, LatentSpace
+from jebm.types import ChainStart, Count, Gradients, KernelBlock, LatentSpace
 
 
 class Draws(NamedTuple):
@@ -124,6 +125,7 @@ class Chain(Sampler):
             only while every σ_i > s/2.
         start: ``normal`` for N(0, I) in that space, every layer on its own; ``generator`` for draws of the Gaussian
             hierarchy. In whitened space they are the same.
+        gradients: by autograd, or in closed form where the networks are known to have one.
     """
 
     def __init__(
@@ -135,27 +137,30 @@ class Chain(Sampler):
         may_diverge: bool = False,
         space: LatentSpace = "whitened",
         start: ChainStart = "normal",
+        gradients: Gradients = "autograd",
     ):
         self.kernel, self.steps, self.chains = build("kernel", kernel), steps, chains
-        self.may_diverge, self.space, self.start = may_diverge, space, start
+        self.may_diverge, self.space, self.start, self.gradients = may_diverge, space, start, gradients
 
     def chunks(self, prior, dimensions, count, generator, progress):
         space = Latent(getattr(prior, "hierarchy", None), prior) if self.space == "z" else None
-        target = space.target() if space else Target(prior.tilt)
+        target = space.target(self.gradients) if space else prior_target(prior, self.gradients)
         acceptance, non_finite, done = 0.0, 0, 0
+        advice = f"lower draw_samples.sampler.chains (now {self.chains}) in params.yaml"
         while done < count:
             size = min(self.chains, count - done)
             start = torch.randn(size, dimensions, generator=generator, device=generator.device)
             if space and self.start == "generator":
                 start = space.enter(start)
-            with frozen(prior):
+            with frozen(prior), memory_hint(f"{size} chains", advice):
                 result = run_chain(self.kernel, target, start, self.steps, generator)
+            eps = space.whiten(result.x) if space else result.x
+            finite = result.finite & torch.isfinite(eps).all(1)
             acceptance += float(result.acceptance) * size
-            non_finite += int(result.non_finite)
+            non_finite += int((~finite).sum())
             done += size
             progress("chains", done, count)
-            found = result.x[result.finite]
-            yield space.whiten(found) if space else found
+            yield eps[finite]
         if not (self.may_diverge and non_finite < count):
             refuse_non_finite(non_finite, count, self.steps)
         diagnostics = {"acceptance": acceptance / count, "langevin_steps": self.steps}

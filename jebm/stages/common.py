@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from jebm.assets import AssetFiles, asset_parameters
+from jebm.config import Compute
 from jebm.data.dataset import Dataset, load_dataset
 from jebm.data.pixels import Pixels
 from jebm.digests import digest_of
@@ -15,6 +17,7 @@ from jebm.errors import JebmError
 from jebm.files import write_csv, write_json
 from jebm.models.feature_space import FeatureSpace
 from jebm.models.hierarchy import Hierarchy
+from jebm.models.precision import in_bfloat16
 from jebm.models.priors import Prior, build_prior
 from jebm.plan import HISTORY, PRIOR_WEIGHTS, RECORD, WEIGHTS, Stage, StudyPlan, Variant
 from jebm.registry import build
@@ -78,6 +81,7 @@ def prepare_compute(run: Run) -> None:
     """Fix the number of threads, on which rounding depends, and see that the device exists."""
     torch.set_num_threads(run.variant.params.compute.threads)
     torch.use_deterministic_algorithms(True)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = run.variant.params.compute.tf32
     try:
         torch.zeros(1, device=run.device)
     except (RuntimeError, AssertionError) as error:
@@ -126,14 +130,29 @@ def build_backbone(run: Run, data: Dataset) -> Hierarchy:
             f"params.yaml: {run.plan.name}.backbone.likelihood.levels: is {hierarchy.levels}, but the dataset "
             f"'{run.variant.params.dataset.name}' has {data.levels} levels; set it to {data.levels}"
         )
-    return hierarchy.to(run.device)
+    return placed(run, hierarchy)
+
+
+def placed(run: Run, hierarchy: Hierarchy) -> Hierarchy:
+    """The hierarchy on the run's device, in the layout and precision that ``compute`` asks for."""
+    return laid_out(hierarchy.to(run.device), run.variant.params.compute)
+
+
+def laid_out(hierarchy: Hierarchy, compute: Compute) -> Hierarchy:
+    """The hierarchy in the layout and precision that ``compute`` asks for."""
+    for layer in hierarchy.modules() if compute.channels_last else ():
+        if type(layer) in (nn.Conv2d, nn.ConvTranspose2d):
+            layer.to(memory_format=torch.channels_last)
+    if compute.precision == "bf16":
+        in_bfloat16(hierarchy)
+    return hierarchy
 
 
 def load_backbone(run: Run, image_shape: tuple[int, ...]) -> Hierarchy:
     """The frozen backbone that this run's variant stands on."""
     hierarchy = build("backbone", run.variant.params.backbone, image_shape)
     hierarchy.load_state_dict(read_weights(run.variant.backbone.run_folder(run.seed) / WEIGHTS))
-    return hierarchy.requires_grad_(False).to(run.device).eval()
+    return placed(run, hierarchy.requires_grad_(False)).eval()
 
 
 def load_prior(run: Run, hierarchy: Hierarchy, variant: Variant | None = None) -> Prior:

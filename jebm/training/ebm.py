@@ -29,7 +29,7 @@ def contrastive_loss(prior: JointPrior, pixels: Pixels, settings: TrainPrior, ge
     """
     kernel, hierarchy = build("kernel", settings.chain.kernel), prior.hierarchy
     space = SPACES[settings.chain.space](hierarchy, prior)
-    target = space.target()
+    target = space.target(settings.chain.gradients)
 
     def loss(step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         with torch.no_grad():

@@ -3,7 +3,6 @@
 import torch
 
 from jebm.config import TrainBackbone
-from jebm.data.dataset import batch_rows
 from jebm.data.pixels import Pixels, batches
 from jebm.models.hierarchy import Hierarchy
 from jebm.training.loop import Loss
@@ -40,7 +39,7 @@ def validation_bound(hierarchy: Hierarchy, pixels: Pixels, generator: torch.Gene
     """For the record: the bound of the Gaussian hierarchy and each layer's KL on held-out images, nats."""
     hierarchy.eval()
     bounds, divergences = [], []
-    for x in batches(pixels, batch_rows(hierarchy.image_shape)):
+    for x in batches(pixels, hierarchy.rows_at_once):
         posterior = hierarchy.infer(x, generator)
         bounds.append(hierarchy.decode(posterior.top).log_prob(x) - posterior.kl.sum(1))
         divergences.append(posterior.kl)

@@ -69,7 +69,7 @@ def mcmc_loss(prior: JointPrior, pixels: Pixels, settings: TrainJoint, generator
                 start = posterior_space.start(settings.posterior_chain.start, len(x), generator)
             else:
                 start = posterior_space.enter(flatten(posterior.eps).detach())
-            target = posterior_space.posterior(x)
+            target = posterior_space.posterior(x, settings.posterior_chain.gradients)
             positive = run_chain(kernel, target, start, settings.posterior_chain.steps, generator)
             negative = draw_negatives(len(x))
         each_positive, log_p_positive, top = tilted_log_prob(posterior_space, positive.x)
@@ -157,7 +157,7 @@ def bound_weights(hierarchy: Hierarchy, settings: TrainJoint) -> Callable[[int],
 
 def negatives(space: Space, settings: TrainingChain, generator: torch.Generator) -> Callable[[int], ChainResult]:
     """Draws a number of x⁻ by a chain on the prior; what x stands for is the space's affair."""
-    kernel, target = build("kernel", settings.kernel), space.target()
+    kernel, target = build("kernel", settings.kernel), space.target(settings.gradients)
 
     def draw(count: int) -> ChainResult:
         start = space.start(settings.start, count, generator)

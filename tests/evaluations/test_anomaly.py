@@ -11,6 +11,7 @@ from jebm.evaluations.anomaly import Anomaly
 from jebm.evaluations.evaluation import Subject
 from jebm.metrics import likelihood
 from jebm.metrics.records import MetricRecord
+from jebm.models.chain import ChainHierarchy
 from jebm.models.hierarchy import flatten, standard_normal_log_prob
 from jebm.models.identity import Identity
 from jebm.models.priors import GaussianPrior
@@ -102,7 +103,7 @@ def test_small_batches_give_the_scores_of_one_batch_where_q_is_a_point(monkeypat
     hierarchy = make_hierarchy(spread=-9.0)
     prior = make_energy(hierarchy)
     whole = measure(hierarchy, prior)[1]
-    monkeypatch.setattr("jebm.evaluations.anomaly.batch_rows", lambda shape: 7)
+    monkeypatch.setattr(ChainHierarchy, "rows_at_once", property(lambda self: 7))
     parts = measure(hierarchy, prior)[1]
     for name in ("f", "log-joint"):
         torch.testing.assert_close(parts[f"score/high/{name}"], whole[f"score/high/{name}"], rtol=2e-3, atol=2e-2)
@@ -113,7 +114,7 @@ def test_importance_weights_in_small_batches_are_those_of_one(monkeypatch):
     hierarchy, x = make_hierarchy(spread=-9.0), make_data().pixels("ood/high")
     prior, seen = make_energy(hierarchy), []
     whole = likelihood.log_weights(hierarchy, prior, x, 3, generator("weights"), redraw=True)
-    monkeypatch.setattr("jebm.metrics.likelihood.batch_rows", lambda shape: 7)
+    monkeypatch.setattr(ChainHierarchy, "rows_at_once", property(lambda self: 7))
     tell = lambda what, done, total: seen.append((done, total))  # noqa: E731
     parts = likelihood.log_weights(hierarchy, prior, x, 3, generator("weights"), redraw=True, progress=tell)
     assert [tuple(of.shape) for of in parts] == [tuple(of.shape) for of in whole] == [(40, 3), (40, 3), (1, 40, 3)]

@@ -89,3 +89,16 @@ def test_progress_counts_the_draws():
     hierarchy, seen = LinearHierarchy(), []
     log_weights(hierarchy, GaussianPrior(hierarchy), X, 3, generator(0), progress=lambda *at: seen.append(at[1:]))
     assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_images_beyond_what_fits_at_once_are_weighed_in_parts(monkeypatch):
+    """Exact weights do not depend on the draws, so that parts must give what the whole gives, in the same order."""
+    hierarchy = LinearHierarchy()
+    x = torch.randn(7, 1, 1, 4, generator=generator("parts"))
+    whole = log_weights(hierarchy, GaussianPrior(hierarchy), x, 2, generator("parts draws"))
+    monkeypatch.setattr(type(hierarchy), "rows_at_once", 3)
+    parts = log_weights(hierarchy, GaussianPrior(hierarchy), x, 2, generator("parts draws"), redraw=True)
+    torch.testing.assert_close(parts.gaussian, whole.gaussian, rtol=0, atol=1e-4)
+    assert whole.gaussian.std() > 0.1
+    assert parts.redrawn.shape == (1, 7, 2)
+    assert whole.redrawn.shape == (0, 7, 2)

@@ -50,7 +50,9 @@ def test_initialisation_is_pytorch_s_default_from_the_stream():
         if isinstance(layer, nn.Linear):
             default = nn.Linear(layer.in_features, layer.out_features)
         else:
-            default = type(layer)(layer.in_channels, layer.out_channels, layer.kernel_size)
+            default = (nn.Conv2d if isinstance(layer, nn.Conv2d) else nn.ConvTranspose2d)(
+                layer.in_channels, layer.out_channels, layer.kernel_size
+            )
         for ours, theirs in ((layer.weight, default.weight), (layer.bias, default.bias)):
             if ours.numel() > 200:
                 assert ours.abs().max().item() == pytest.approx(theirs.abs().max().item(), rel=0.05)
@@ -77,6 +79,13 @@ def test_image_sizes(shape, channels, coarsest):
 def test_data_that_the_maps_do_not_end_at_are_refused(shape):
     with pytest.raises(JebmError, match=r"backbone\.channels: 3 maps, each twice the size"):
         tiny(shape, channels=[4, 4, 4])
+
+
+def test_first_stage_is_the_transposed_convolution_of_one_pixel():
+    first = tiny().double().decoder[0]
+    x = torch.randn(3, 3, generator=generator("x"), dtype=torch.float64)
+    expected = nn.functional.conv_transpose2d(x[:, :, None, None], first.weight, first.bias)
+    torch.testing.assert_close(first(x), expected)
 
 
 @pytest.mark.parametrize("dims", [[3, 2], [2, 3, 1]])

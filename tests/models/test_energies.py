@@ -3,7 +3,11 @@
 import pytest
 import torch
 from oracles import spec
+from torch import nn
 
+from jebm.errors import JebmError
+from jebm.models.map_energy import map_net
+from jebm.models.nets import initialise
 from jebm.models.residual import ResidualHierarchy
 from jebm.registry import build
 from jebm.streams import generator
@@ -57,7 +61,77 @@ def test_restricted_energy_is_the_same_term_alone(hierarchy, name):
     torch.testing.assert_close(part(top), full.terms(top)[:, 1])
 
 
-@pytest.mark.parametrize("name", ["context", "concatenated", "layerwise"])
+@pytest.fixture
+def maps():
+    """A hierarchy that has maps of 16 and 8 pixels and a vector, of which energies see the shapes alone."""
+    made = ResidualHierarchy(
+        (1, 16, 16), groups=[1, 1, 1], resolutions=[16, 8, 1], channels=[3, 3, 6], latent_channels=2, inference_hidden=2
+    )
+    made.initialise(generator("maps"))
+    return made.requires_grad_(False)
+
+
+def layers_of(net):
+    """(kind, inputs, outputs) of what holds the weights."""
+    return [
+        ("conv", m.in_channels, m.out_channels)
+        if isinstance(m, nn.Conv2d)
+        else ("linear", m.in_features, m.out_features)
+        for m in net
+        if hasattr(m, "weight")
+    ]
+
+
+def test_energy_of_maps_halves_them_down_to_four_pixels(maps):
+    energy = build("energy", spec("energy", name="conv"), maps)
+    assert layers_of(energy.nets["1"]) == [
+        ("conv", 2, 64), ("conv", 64, 64), ("linear", 1024, 200), ("linear", 200, 200), ("linear", 200, 1)
+    ]  # fmt: skip
+    assert layers_of(energy.nets["2"]) == [("conv", 2, 64), ("linear", 1024, 200), ("linear", 200, 1)]
+    assert layers_of(energy.nets["3"]) == [("linear", 2, 200), ("linear", 200, 1)]
+    energy.initialise(generator("conv energy"))
+    top = maps.top_down_flat(torch.randn(5, maps.dimensions, generator=generator("eps")))
+    assert torch.equal(energy.terms(top), torch.zeros(5, 3))
+    energy = random_energy(maps, name="conv", channels=4, hidden=5)
+    moved = top.z[0].clone()
+    moved[:, 1, 15, 15] += 1  # the furthest corner counts
+    changed = energy.terms(top._replace(z=(moved, *top.z[1:]))) != energy.terms(top)
+    assert changed.tolist() == [[True, False, False]] * 5
+
+
+@pytest.mark.parametrize(
+    ("size", "convolutions"), [(4, 0), (7, 1), (8, 1), (14, 2), (16, 2), (32, 3), (64, 4), (128, 5)]
+)
+def test_published_number_of_convolutions_by_map_size(size, convolutions):
+    net = map_net((2, size, size), 3, 4, "leaky-relu")
+    initialise(net, generator("map net"))
+    kinds = [kind for kind, *_ in layers_of(net)]
+    assert kinds == ["conv"] * convolutions + ["linear"] * (max(convolutions, 1) + 1)
+    assert net(torch.zeros(1, 2, size, size)).shape == (1, 1)
+
+
+def test_each_layer_may_have_a_size_of_its_own(hierarchy):
+    energy = build("energy", spec("energy", name="layerwise", hidden=[7, 5], depth=[3, 0], layers=[1, 3]), hierarchy)
+    assert layers_of(energy.nets["1"]) == [("linear", 2, 7), ("linear", 7, 7), ("linear", 7, 7), ("linear", 7, 1)]
+    assert layers_of(energy.nets["3"]) == [("linear", 2, 1)]
+    with pytest.raises(JebmError, match=r"prior\.energy\.hidden: has 2 entries, but 3 layers have an energy"):
+        build("energy", spec("energy", name="layerwise", hidden=[7, 5]), hierarchy)
+
+
+def test_published_start_and_activation_are_chosen_by_parameters(hierarchy):
+    block = {"name": "layerwise", "hidden": 40, "depth": 1, "activation": "leaky-relu", "start": "random"}
+    energy = build("energy", spec("energy", **block), hierarchy)
+    energy.initialise(generator("random start"))
+    assert {type(m) for net in energy.nets.values() for m in net} == {nn.Linear, nn.LeakyReLU}
+    for net in energy.nets.values():
+        assert 0.5 * 40**-0.5 < net[-1].weight.abs().max() <= 40**-0.5  # PyTorch's default
+    plain = build("energy", spec("energy", name="layerwise", hidden=40, depth=1), hierarchy)
+    plain.initialise(generator("random start"))
+    assert {type(m) for m in plain.nets["1"]} == {nn.Linear, nn.SiLU}
+    assert torch.equal(plain.nets["1"][0].weight, energy.nets["1"][0].weight)
+
+
+@pytest.mark.parametrize("name", ["context", "concatenated", "layerwise", "conv"])
 def test_every_energy_starts_at_zero_and_learns(hierarchy, name):
     energy = build("energy", spec("energy", name=name), hierarchy)
     energy.initialise(generator("fresh"))

@@ -5,6 +5,7 @@ import torch
 from oracles import spec
 from torch.distributions import Normal, kl_divergence
 
+from jebm.data.dataset import to_pixels
 from jebm.errors import JebmError
 from jebm.models.classifier import Classifier
 from jebm.models.hierarchy import flatten, normal_log_prob, standard_normal_log_prob
@@ -150,6 +151,53 @@ def test_all_parameters_are_set_and_all_learn():
 def test_registered_under_its_name():
     block = spec("backbone", name="residual", groups=[2], latent_channels=3)
     assert build("backbone", block, (1, 8, 8)).latent_shapes == ((3,), (3,))
+
+
+LOGISTIC = {"name": "logistic-mixture", "levels": 256, "components": 3}
+IMAGES = {
+    "28": ((1, 28, 28), {"groups": [1, 2], "resolutions": [14, 7], "channels": [6, 8]}),
+    "32": ((3, 32, 32), {"groups": [1, 1, 1], "resolutions": [16, 8, 4], "channels": [6, 8, 8]}),
+    "64": ((3, 64, 64), {"groups": [1, 1, 1], "resolutions": [32, 16, 1], "channels": [4, 6, 8]}),
+}
+
+
+@pytest.mark.parametrize(
+    "likelihood", [None, LOGISTIC, {"name": "gaussian", "learned": True}], ids=["fixed", "logistic", "learned"]
+)
+@pytest.mark.parametrize("size", IMAGES)
+def test_images_of_the_studies(size, likelihood):
+    """Several scales at 28 to 64 pixels: shapes, inverse, and gradients of the bound that are neither 0 nor wild."""
+    shape, block = IMAGES[size]
+    own = spec("backbone", name="residual", **block, latent_channels=2, inference_hidden=4, likelihood=likelihood)
+    hierarchy = build("backbone", own, shape)
+    hierarchy.initialise(generator("images", size))
+    x = to_pixels(torch.randint(256, (2, *shape), generator=generator("x")), 256)
+    posterior = hierarchy.infer(x, generator("q"))
+    distribution = hierarchy.decode(posterior.top)
+    loss = (posterior.kl.sum(1) - distribution.log_prob(x)).mean()
+    loss.backward()
+    assert distribution.mean.shape == (2, *shape)
+    assert distribution.mean.abs().max() <= 1
+    sizes = torch.stack([p.grad.square().mean().sqrt() for p in hierarchy.parameters()])
+    assert (sizes > 0).all()
+    assert sizes.max() < 10 * x[0].numel()  # a few nats a pixel at most, as a learned σ has it, which moves them all
+    z = posterior.top.z
+    torch.testing.assert_close(flatten(hierarchy.whiten(z)), flatten(posterior.eps), rtol=0, atol=1e-4)
+    terms = hierarchy.condition(z)[1]
+    assert terms.shape == (2, hierarchy.layers)
+    assert hierarchy.levels == (256 if likelihood == LOGISTIC else None)
+
+
+def test_gaussian_likelihood_block_says_what_sigma_said():
+    """The same weights and σ give the same density, by either way of asking for it."""
+    block = {"name": "residual", "groups": [2], "latent_channels": 2, "channels": [6], "inference_hidden": 4}
+    plain = build("backbone", spec("backbone", **block, sigma=0.2), (1, 4, 4))
+    other = build("backbone", spec("backbone", **block, likelihood={"name": "gaussian", "sigma": 0.2}), (1, 4, 4))
+    for hierarchy in (plain, other):
+        hierarchy.initialise(generator("same"))
+    x = torch.rand(3, 1, 4, 4, generator=generator("x")) * 2 - 1
+    found = [h.decode(h.infer(x, generator("q")).top).log_prob(x) for h in (plain, other)]
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize(("shape", "resolutions"), [((1, 8, 8), [3]), ((1, 8, 6), [2]), ((30,), [2]), ((1, 4, 4), [8])])

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from oracles import SIGMAS, TiltPrior, grid, mild_prior
+from oracles import SIGMAS, TiltPrior, grid, mild_prior, spec
 
 from jebm.errors import JebmError
 from jebm.models.hierarchy import flatten
+from jebm.registry import build
 from jebm.sampling.langevin import Langevin
 from jebm.sampling.partition import resample
 from jebm.sampling.run import run_chain
@@ -57,6 +58,60 @@ def test_generator_start_is_one_population_seen_from_two_spaces():
     torch.testing.assert_close(z, flatten(whitened.top_down(eps).z))
     assert torch.equal(latent.start("normal", 30, generator("start")), eps)
     assert torch.equal(whitened.start("normal", 30, generator("start")), eps)
+
+
+def test_posteriors_differ_by_the_jacobian_of_the_transform():
+    """log p(x, ε) − log p(x, z) = log |det ∂T/∂ε|, and log p(x, z) is the sum of its three parts."""
+    whitened, latent = pair()
+    hierarchy, prior = mild_prior()
+    eps, z = points()
+    x = torch.rand(20, 1, 2, 2, generator=generator("images")) * 2 - 1
+    in_eps, in_z = (space.posterior(x).log_prob_and_gradient(at)[0] for space, at in ((whitened, eps), (latent, z)))
+    prior_eps, prior_z = (space.target().log_prob_and_gradient(at)[0] for space, at in ((whitened, eps), (latent, z)))
+    torch.testing.assert_close(in_eps - in_z, prior_eps - prior_z, rtol=0, atol=1e-4)
+    top, log_p = hierarchy.condition(hierarchy.split(z))
+    parts = hierarchy.decode(top).log_prob(x) + prior.energy(top) + log_p.sum(1)
+    torch.testing.assert_close(in_z, parts, rtol=0, atol=1e-4)
+
+
+def test_gradient_of_the_posterior_in_z_by_finite_differences():
+    _, latent = pair()
+    x = torch.rand(20, 1, 2, 2, generator=generator("images")) * 2 - 1
+    _, z = points()
+    target = latent.posterior(x)
+    _, gradient = target.log_prob_and_gradient(z)
+    for column in range(2):
+        step = torch.zeros(2).index_fill(0, torch.tensor(column), 1e-2)
+        with torch.no_grad():
+            slope = (target.log_prob(z + step) - target.log_prob(z - step)) / 2e-2
+        torch.testing.assert_close(gradient[:, column], slope, rtol=0.02, atol=0.02)
+
+
+def test_entering_and_whitening_undo_each_other():
+    for space, (eps, z) in zip(pair(), [(points()[0],) * 2, points()], strict=True):
+        torch.testing.assert_close(space.enter(eps), z)
+        torch.testing.assert_close(space.whiten(z), eps, rtol=0, atol=1e-5)
+        torch.testing.assert_close(flatten(space.latents(z)), points()[1])
+
+
+@pytest.mark.parametrize("start", ["normal", "generator"])
+def test_sampler_in_z_gives_whitened_draws_of_the_same_density(start):
+    """Chains that run on z and are handed on as ε: f, E[ε] and E[ε²] against quadrature."""
+    _, prior = mild_prior()
+    block = {"kernel": {"name": "langevin", "step_size": 0.25, "adjusted": True}, "steps": 150, "space": "z"}
+    sampler = build("sampler", spec("sampler", name="chain", chains=1000, start=start, **block))
+    draws = sampler.draw(prior, 2, 2000, generator("sampler"), lambda *_: None)
+    assert 0.3 < draws.diagnostics["acceptance"] < 0.99
+    quadrature = grid()
+
+    def statistics(eps):
+        return torch.cat([prior.tilt(eps).unsqueeze(1), eps, eps.square()], 1).double()
+
+    exact = quadrature.mean(prior.log_prob(quadrature.points), statistics(quadrature.points))
+    found = statistics(draws.eps)
+    assert ((found.mean(0) - exact).abs() / (found.std(0) / len(found) ** 0.5)).max() < SIGMAS
+    z = flatten(prior.hierarchy.top_down_flat(draws.eps).z)
+    assert not torch.allclose(z, draws.eps, atol=0.05)
 
 
 def test_adjusted_chain_in_z_keeps_the_density_of_whitened_space():

@@ -12,7 +12,9 @@ from torch import nn
 from jebm.config import TrainJoint
 from jebm.errors import DivergedError, InterruptedRunError
 from jebm.models.chain import ChainHierarchy
+from jebm.models.hierarchy import flatten
 from jebm.models.residual import ResidualHierarchy
+from jebm.sampling.run import ChainResult
 from jebm.streams import generator
 from jebm.training import joint
 from jebm.training.loop import ParameterGroup, Trainer
@@ -161,6 +163,81 @@ def test_variational_gradient_without_the_prior_term_is_wrong(monkeypatch):
     exact = exact_gradients(evidence_bound(prior, IMAGE)[0], model)
     assert worst(found, exact, PARTS["inter-layer"]) > 3 * SIGMAS
     assert worst(found, exact, PARTS["energy"]) < SIGMAS
+
+
+# In the space of z ----------------------------------------------------------------------------------------------------
+
+IN_Z = {"kernel": {"name": "langevin", "step_size": 0.4, "adjusted": True}, "steps": 80, "space": "z"}
+"""The published space and start of both chains, and the published step of the prior chain, with a Metropolis test."""
+
+
+@pytest.fixture(scope="module")
+def mcmc_in_z():
+    """As the paper trains: both chains on z, every layer from its own N(0, I)."""
+    model = both(*linear_model())
+    own = settings("mcmc", chain=IN_Z, posterior_chain=IN_Z)
+    return gradients(lambda stream: joint.mcmc_loss(model["prior"], IMAGE, own, stream), model, repeats=8), model
+
+
+@pytest.mark.parametrize("part", ["decoder", "inter-layer", "energy"])
+def test_chains_in_z_give_the_gradient_of_the_log_evidence_too(mcmc_in_z, mcmc, part):
+    found, model = mcmc_in_z
+    exact = exact_gradients(log_evidence(model["prior"], IMAGE)[0], model)
+    assert worst(found, exact, PARTS[part]) < SIGMAS
+    whitened, _ = mcmc
+    for name in PARTS[part]:
+        (a, a_error), (b, b_error) = found[name], whitened[name]
+        assert ((a - b).abs() / (a_error**2 + b_error**2).sqrt()).max() < SIGMAS
+
+
+def test_variational_gradient_is_the_same_with_negatives_from_z(variational):
+    """The negatives are drawn as z and used as ε = T⁻¹(z): held fast, they move with β in neither space."""
+    _, exact = variational
+    model = both(*linear_model())
+    own = settings("variational", chain=IN_Z)
+    found = gradients(lambda stream: joint.variational_loss(model["prior"], IMAGE, own, stream), model, repeats=8)
+    assert max(worst(found, exact, names) for names in PARTS.values()) < SIGMAS
+
+
+def test_generator_start_and_network_start_are_images_under_the_transform(monkeypatch):
+    """Where the chains begin, with no step that could hide it."""
+    hierarchy, prior = linear_model()
+    starts = []
+    monkeypatch.setattr(
+        joint, "run_chain", lambda kernel, target, start, steps, stream: starts.append(start) or _still(start)
+    )
+    own = {"chain": IN_Z | {"start": "generator"}, "posterior_chain": IN_Z, "posterior_start": "network"}
+    loss = joint.mcmc_loss(prior, IMAGE, settings("mcmc", **own), generator("starts"))
+    loss(5, ROWS[:6])
+    stream = generator("starts")
+    eps = hierarchy.infer(IMAGE[ROWS[:6]], stream).eps
+    assert torch.equal(starts[0], flatten(hierarchy.transform(eps)).detach())
+    noise = torch.randn(6, 3, generator=stream)
+    assert torch.equal(starts[1], flatten(hierarchy.top_down_flat(noise).z).detach())
+
+
+def _still(start):
+    return ChainResult(start, torch.ones(()), torch.ones(len(start), dtype=torch.bool))
+
+
+@pytest.mark.parametrize(("method", "space"), [("mcmc", "whitened"), ("mcmc", "z"), ("variational", "whitened")])
+def test_regulariser_acts_on_the_energies_alone(method, space):
+    """Same noise with and without: the energies' gradients differ by that of its definition, the others not at all."""
+    short = {**(IN_Z if space == "z" else EXACT), "steps": 3}
+    found = {}
+    for weight in (0.0, 0.3):
+        model = both(*linear_model())
+        posterior = {"posterior_chain": short} if method == "mcmc" else {}
+        own = settings(method, chain=short, energy_l2=weight, **posterior)
+        value, scalars = joint.joint_loss(model["prior"], IMAGE, own, generator("penalty"))(5, ROWS[:50])
+        value.backward()
+        found[weight] = value, {name: p.grad.clone() for name, p in model.named_parameters()}, scalars
+    difference = found[0.3][0] - found[0.0][0]
+    assert difference > 0.01
+    assert difference >= 0.3 * (found[0.0][2]["f_posterior"] ** 2 + found[0.0][2]["f_prior"] ** 2) - 1e-5  # Jensen
+    for name, gradient in found[0.0][1].items():
+        same = torch.allclose(found[0.3][1][name], gradient, rtol=1e-5, atol=1e-6)
+        assert same != name.startswith("prior.energy"), name
 
 
 # What belongs to the inference network -------------------------------------------------------------------------------

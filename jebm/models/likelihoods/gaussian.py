@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -23,7 +25,8 @@ class NormalPixels(PixelDistribution):
 
     def log_prob(self, x: torch.Tensor) -> torch.Tensor:
         squares = ((x - self._mean) / self.sigma).square().flatten(1).sum(1)
-        return -0.5 * squares - self._mean[0].numel() * (torch.log(self.sigma) + 0.5 * LOG_2PI)
+        pixels = math.prod(self._mean.shape[1:])
+        return -0.5 * squares - pixels * (torch.log(self.sigma) + 0.5 * LOG_2PI)
 
     def sample(self, generator: torch.Generator) -> torch.Tensor:
         noise = torch.randn(self._mean.shape, generator=generator, device=self._mean.device, dtype=self._mean.dtype)
@@ -66,4 +69,6 @@ class GaussianLikelihood(Likelihood):
         return self.floor + (self.first - self.floor) * torch.exp(self.log_excess)
 
     def forward(self, parameters: torch.Tensor) -> NormalPixels:
-        return NormalPixels(torch.tanh(parameters), torch.as_tensor(self.sigma).to(parameters))
+        # A number is filled in on the device: copying it there would make the host wait at every step of a chain.
+        sigma = self.sigma if self.log_excess is not None else parameters.new_full((), self.first)
+        return NormalPixels(torch.tanh(parameters), sigma)
