@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from jebm.assets import AssetFiles, resolved
 from jebm.data.dataset import Dataset, load_dataset
 from jebm.data.pixels import Pixels
 from jebm.digests import digest_of
@@ -98,7 +99,8 @@ def publish_training(run: Run, weights: dict[str, torch.Tensor], history: list[d
 
 def build_features(run: Run, data: Dataset) -> nn.Module:
     """The feature space of the distances, without its weights; offers ``features(x) → (batch, dimensions)``."""
-    return build("features", run.variant.params.features, data.image_shape, data.manifest["classes"])
+    block = resolved(run.variant.params.features, AssetFiles(run.plan.assets))
+    return build("features", block, data.image_shape, data.manifest["classes"])
 
 
 def load_features(run: Run, data: Dataset) -> nn.Module:
