@@ -19,6 +19,7 @@ from jebm.registry import Section
 from jebm.types import ASSET, DATA_PATH, Count, Marked
 
 ASSETS = Path("assets")
+_ASSET, _DATA_PATH = Marked(ASSET), Marked(DATA_PATH)
 
 
 def _below_assets(value: str) -> str:
@@ -147,9 +148,16 @@ class AssetFiles:
         return asset.path
 
 
+def resolved(section: BaseModel, files: AssetFiles) -> BaseModel:
+    """A component's block with the names of its own assets replaced by the paths of the checked files."""
+    fields = type(section).model_fields.items()
+    named = {key: getattr(section, key) for key, f in fields if _is_marked(f.annotation, f.metadata, _ASSET)}
+    return section.model_copy(update={key: str(files(name)) for key, name in named.items() if name is not None})
+
+
 def asset_names(section: BaseModel) -> list[str]:
     """The assets that a block of parameters names, nested blocks too."""
-    return list(dict.fromkeys(_values(section, Marked(ASSET))))
+    return list(dict.fromkeys(_values(section, _ASSET)))
 
 
 def asset_parameters(section: BaseModel) -> dict[str, str]:
@@ -161,7 +169,7 @@ def asset_parameters(section: BaseModel) -> dict[str, str]:
 
 def data_paths(section: BaseModel) -> list[str]:
     """The files and folders of the user's own that a block of parameters names."""
-    return list(dict.fromkeys(_values(section, Marked(DATA_PATH))))
+    return list(dict.fromkeys(_values(section, _DATA_PATH)))
 
 
 def _values(section: BaseModel, mark: Marked) -> Iterator[Any]:

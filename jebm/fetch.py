@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import requests
+from filelock import FileLock, Timeout
 
 from jebm.assets import Asset, by_hand, remember, verify
 from jebm.digests import DigestCache
 from jebm.errors import JebmError
+from jebm.freshness import LOCKS
 from jebm.progress import Progress, say
 
 ATTEMPTS = 5
@@ -48,7 +50,11 @@ def fetch(name: str, asset: Asset, pause: float = PAUSE) -> Path:
             raise JebmError(f"the asset '{name}' can't be fetched: {by_hand(asset)}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _fetch_checked(name, asset, digests, pause)
+            LOCKS.mkdir(parents=True, exist_ok=True)
+            with FileLock(LOCKS / f"asset-{name}.lock", timeout=0):  # two would write to one partial file
+                _fetch_checked(name, asset, digests, pause)
+        except Timeout:
+            raise JebmError(f"{path}: another process is already fetching this; let it finish") from None
         except OSError as error:
             if isinstance(error, requests.RequestException):
                 raise

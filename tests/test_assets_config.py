@@ -4,7 +4,9 @@ from copy import deepcopy
 
 import pytest
 import toy
+import yaml
 
+from jebm.assets import Asset, AssetFiles, resolved
 from jebm.config import parse_params
 from jebm.errors import ParamsError
 from jebm.jobs import study_jobs
@@ -60,6 +62,26 @@ def test_outlier_sources_are_inputs_too():
     job = dataset_job(plan(**{"toy/dataset/outliers": outliers}))
     assert job.inputs == ("assets/cifar10/raw.tar.gz", "pictures")
     assert "jebm.data.sources.folder" in job.entries
+
+
+def test_component_may_be_given_paths_instead_of_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "assets/cifar10/raw.tar.gz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"content")
+    source = plan().variants["joint"].params.dataset.source
+    files = AssetFiles({"cifar10": Asset(**ENTRY | {"digest": None})})
+    assert resolved(source, files).archive == "assets/cifar10/raw.tar.gz"
+    assert source.archive == "cifar10"
+
+
+def test_example_of_the_documentation_is_a_study(request):
+    root = request.config.rootpath
+    block = (root / "docs/new-data.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+    params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")) | yaml.safe_load(block)
+    study = make_plan(parse_params(params))["pictures"]
+    assert dataset_job(study).inputs == ("/data/cats",)
+    assert str(study.variants["joint"].dataset.folder).startswith("data/folder-")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 import requests
+from filelock import FileLock
 from torchvision.datasets import CIFAR10, MNIST, SVHN, CelebA, FashionMNIST
 
 from jebm.assets import Asset, AssetFiles, inventory, verify
@@ -186,9 +187,10 @@ def test_wrong_file_in_place_is_refused_and_left_alone(server, content):
 def test_folder_that_cannot_be_written_to_is_named(server):
     os.makedirs("assets/set")
     os.chmod("assets/set", 0o555)
+    os.makedirs(".jebm/locks")
     root = os.geteuid() == 0  # whom no permission stops
     if root:
-        os.chmod(".", 0o777)
+        os.chmod(".jebm/locks", 0o777)
         os.seteuid(65534)
     try:
         with pytest.raises(JebmError, match=r"assets/set.*: can't be written to \(Permission denied\); .*raw.tar.gz"):
@@ -267,3 +269,10 @@ def test_urls_are_those_of_torchvision_and_sizes_are_given(request):
     assert assets["celeba-images"].url.endswith(CelebA.file_list[0][0])
     assert all(asset.bytes for asset in assets.values())
     assert all(requests.utils.urlparse(asset.url).scheme in ("http", "https") for asset in assets.values())
+
+
+def test_two_processes_do_not_fetch_the_same(server):
+    os.makedirs(".jebm/locks")
+    with FileLock(".jebm/locks/asset-raw.lock"), pytest.raises(JebmError, match="another process is already fetching"):
+        fetch("raw", asset(server))
+    assert server.ranges == []

@@ -66,7 +66,7 @@ class Images:
         ood_sets: generated sets: ``uniform`` noise in every channel of every pixel, ``constant`` images of one random
             colour.
         outliers: label → another source, whose test images (all images, where it has no test split) become the set of
-            that label, converted alike.
+            that label, converted alike; but of each the largest central square is taken, and enlarged if need be.
         ood_count: images of each generated set, and at most so many of each outlier source.
     """
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from jebm.assets import AssetFiles, asset_parameters
+from jebm.assets import AssetFiles, resolved
 from jebm.config import Compute
 from jebm.data.dataset import Dataset, load_dataset
 from jebm.data.pixels import Pixels
@@ -106,9 +106,8 @@ def publish_training(
 
 def build_features(run: Run, data: Dataset) -> FeatureSpace:
     """The feature space of the distances, without the weights that were trained for it."""
-    spec, files = run.variant.params.features, AssetFiles(run.plan.assets)
-    spec = spec.model_copy(update={key: str(files(name)) for key, name in asset_parameters(spec).items()})
-    return build("features", spec, data.image_shape, data.manifest["classes"])
+    block = resolved(run.variant.params.features, AssetFiles(run.plan.assets))
+    return build("features", block, data.image_shape, data.manifest["classes"])
 
 
 def load_features(run: Run, data: Dataset) -> FeatureSpace:

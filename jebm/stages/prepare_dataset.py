@@ -1,9 +1,11 @@
 """prepare_dataset: raw data → one file of images and its manifest."""
 
+import os
 import shutil
 
 from jebm.assets import AssetFiles
 from jebm.data.dataset import save_dataset
+from jebm.errors import JebmError
 from jebm.files import read_json
 from jebm.plan import MANIFEST
 from jebm.progress import say
@@ -13,6 +15,9 @@ from jebm.stages.common import Run
 
 def run(job: Run) -> None:
     files, scratch = AssetFiles(job.plan.assets), job.stage.state_folder(None)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(job.folder, os.W_OK):  # better said before the work than after it
+        raise JebmError(f"{job.folder}: can't be written to (permission denied, or a read-only disk)")
     # Not the system's temporary folder, which may be in memory. An earlier run may have been killed.
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
