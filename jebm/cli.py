@@ -78,7 +78,20 @@ def _run(study: str, kind: str, id: str, variant: str, seed: int | None) -> None
         from jebm.stages.common import Run
 
         run = load(stage_target(kind))
-        facts |= run(Run(plan, found, stages[0], seed, params.runtime.checkpoint_seconds, facts["code"])) or {}
+        facts |= (
+            run(
+                Run(
+                    plan,
+                    found,
+                    stages[0],
+                    seed,
+                    params.runtime.checkpoint_seconds,
+                    facts["code"],
+                    params.runtime.data_on_device,
+                )
+            )
+            or {}
+        )
     keep(job)
 
 
@@ -96,6 +109,17 @@ def _report(study: str, rule: str, name: str, target: str, *arguments: str) -> N
 
 
 @app.command()
+def fetch_asset(name: Annotated[str, typer.Argument(help="A key of the block assets of params.yaml.")]):
+    """Fetch a file from outside, or see that the one in its place is the right one."""
+    from jebm.fetch import fetch
+
+    assets = read_params(PARAMS).assets
+    if name not in assets:
+        raise JebmError(f"{PARAMS}: there is no asset '{name}'; it has: {', '.join(assets)}")
+    fetch(name, assets[name])
+
+
+@app.command()
 def prepare_dataset(study: StudyName, id: StageId = "", variant: VariantName = ""):
     """Write a dataset's images and manifest."""
     _run(study, "dataset", id, variant, None)
@@ -105,6 +129,12 @@ def prepare_dataset(study: StudyName, id: StageId = "", variant: VariantName = "
 def train_features(study: StudyName, id: StageId = "", variant: VariantName = ""):
     """Train the classifier that the Fréchet and kernel distances look through."""
     _run(study, "features", id, variant, None)
+
+
+@app.command()
+def reference_statistics(study: StudyName, id: StageId = "", variant: VariantName = ""):
+    """Mean and covariance of the features of the images that samples are compared with."""
+    _run(study, "reference", id, variant, None)
 
 
 @app.command()

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from jebm.assets import Asset, asset_names
 from jebm.errors import ParamsError
 from jebm.explain import explain, near
-from jebm.metric_names import DETECTION, FLOOR, LAYER_SCORE, METRICS, SCORES
+from jebm.metric_names import DETECTION, DISTANCES, FLOOR, LAYER_SCORE, METRICS, SCORES, STREAMED_DISTANCES
 from jebm.registry import (
     CHAINLESS_PRIORS,
     EXACT_PRIORS,
@@ -23,11 +24,24 @@ from jebm.registry import (
     JOINT_PRIORS,
     LAYER_ENERGIES,
     SEQUENTIAL_PRIORS,
+    STREAMED_FEATURES,
     TABLES,
     Section,
     schema,
 )
-from jebm.types import ChainStart, Count, Fraction, LatentSpace, Natural, NonNegative, Positive
+from jebm.types import (
+    AssetName,
+    ChainStart,
+    Count,
+    DataPath,
+    Fraction,
+    Gradients,
+    LatentSpace,
+    Natural,
+    NonNegative,
+    Number,
+    Positive,
+)
 
 PARAMS = Path("params.yaml")
 
@@ -39,6 +53,8 @@ class Runtime(Section):
     """Training state is saved this often."""
     keep_aside_hours: NonNegative = 1.0
     """A finished result that took longer is kept in .jebm/aside before an edit of code or data replaces it."""
+    data_on_device: bool | None = None
+    """Whether the training images are kept on the device; null: if they fit. On a CPU they stay on disk, mapped."""
     fork_server: bool = True
     """Whether jobs on this machine are forks of one process that has imported the libraries, and so start at once."""
 
@@ -48,6 +64,12 @@ class Compute(Section):
 
     device: str = "cpu"
     threads: Count = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the networks of the backbone while they learn; chains, energies and log densities are in fp32 always."""
+    tf32: bool = False
+    """Whether a GPU may round the factors of fp32 matrix products and convolutions to 10 bits."""
+    channels_last: bool = False
+    """Whether convolutions keep the channels of a pixel side by side in memory, which GPUs prefer."""
 
 
 class Optimisation(Section):
@@ -68,6 +90,36 @@ class Optimisation(Section):
     ema: Annotated[NonNegative, Field(lt=1)] = 0.0
     """Decay per step of the exponential moving average that is published; 0 publishes the last weights."""
     log_every: Count = 50
+    snapshots: Natural = 0
+    """How many models of the end of training are published besides the last one, for evaluations that are means over
+    models: those of the last step, of ``snapshot_every`` steps before, and so on."""
+    snapshot_every: Natural = 0
+
+    @model_validator(mode="after")
+    def _snapshots_fit(self):
+        if bool(self.snapshots) != bool(self.snapshot_every):
+            raise ValueError("@snapshots: and snapshot_every come together: how many, and how many steps apart")
+        if self.snapshots and (self.snapshots - 1) * self.snapshot_every >= self.steps:
+            raise ValueError(
+                f"@snapshots: {self.snapshots} models, {self.snapshot_every} steps apart, need more than the "
+                f"{self.steps} steps of training"
+            )
+        return self
+
+    accumulate: Count = 1
+    """Parts into which a batch is cut, one after the other in memory; their mean gradient is the batch's. The noise of
+    each part is drawn in turn, so a run is not that without it to the digit."""
+    fused: bool = False
+    """Whether AdamW is one kernel for all parameters; the same up to rounding."""
+    check_every: Count = 1
+    """Steps after which it is looked whether everything is finite. More than 1 spares a GPU a wait at every step; what
+    comes after a step that was not finite is masked on the device, so nothing is updated then either. Needs fused."""
+
+    @model_validator(mode="after")
+    def _late_looks_need_a_mask(self):
+        if self.check_every > 1 and not self.fused:
+            raise ValueError("@check_every: more than 1 needs fused: true, whose steps can be masked on the device")
+        return self
 
 
 class TrainBackbone(Optimisation):
@@ -76,6 +128,8 @@ class TrainBackbone(Optimisation):
     entry serves all layers."""
     kl_balance: bool = False
     """During the warm-up, weigh each layer's KL by how busy the layer is."""
+    horizontal_flips: bool = False
+    """Mirror each training image from left to right with probability 1/2, anew every time."""
 
 
 class Recalibration(Section):
@@ -91,10 +145,18 @@ class ImportBackbone(Section):
     """Weights of a backbone that was trained elsewhere, instead of ``train_backbone``."""
 
     format: Literal[tuple(IMPORTERS)]
-    checkpoint: Annotated[str, Field(min_length=1)]
+    checkpoint: DataPath | None = None
     """The file, relative to this one."""
+    asset: AssetName | None = None
+    """The same as one of ``assets``."""
     recalibrate: Recalibration | None = None
     """null leaves the statistics as they are in the file."""
+
+    @model_validator(mode="after")
+    def _one_file(self):
+        if (self.checkpoint is None) == (self.asset is None):
+            raise ValueError("@checkpoint: name the file either by its path here or by its name in assets as 'asset'")
+        return self
 
 
 class TrainingChain(Section):
@@ -105,6 +167,8 @@ class TrainingChain(Section):
     Langevin of step s is stable only while every σ_i > s/2: choose the backbone's floor of σ accordingly."""
     start: ChainStart = "normal"
     """N(0, I) in that space, every layer on its own, or draws of the Gaussian hierarchy."""
+    gradients: Gradients = "autograd"
+    """By autograd, or in closed form where the networks are known to have one, which is faster."""
 
 
 class TrainPrior(Optimisation):
@@ -135,6 +199,8 @@ class TrainJoint(Optimisation):
     """The chain that draws the negatives from the prior."""
     posterior_chain: TrainingChain | None = None
     """The chain that draws the positives, for ``mcmc``."""
+    horizontal_flips: bool = False
+    """As in ``train_backbone``."""
     posterior_start: Literal["prior", "network"] = "prior"
     """Where that chain starts: as its ``start`` says, or at a draw of the inference network."""
     energy_l2: NonNegative = 0.0
@@ -156,12 +222,39 @@ class TrainJoint(Optimisation):
 class DrawSamples(Section):
     count: Count
     sampler: schema("sampler")
+    batch_size: Count = 2000
+    """Images decoded at once."""
+    keep_latents: Count | None = None
+    """Of how many samples, the first ones, the latents are written beside the images; null: of all."""
+
+
+class ReferenceStatistics(Section):
+    """What the moments of the reference depend on."""
+
+    reference: Literal["train", "validation", "test"]
+    batch_size: Count | None
+    kept_features: Count
 
 
 class EvaluateSamples(Section):
-    reference: Literal["validation", "test"] = "test"
+    reference: Literal["train", "validation", "test"] = "test"
+    """The split that samples are compared with; published FIDs use the training split."""
     kernel_distance_subsets: Count = 100
     kernel_distance_subset_size: Count = 1000
+    batch_size: Count | None = None
+    """Images at once through the feature space; null: as many as the space is made for."""
+    kept_features: Count = 10_000
+    """``inception``: of so many images of a set, at most, features are kept for KID, precision and recall."""
+    precision_recall_neighbours: Count = 3
+    """``inception``: the k of the nearest neighbours that span the manifolds of precision and recall."""
+    allow_singular: bool = False
+    """``inception``: measure FID even of fewer images than a covariance needs."""
+
+    @property
+    def statistics(self) -> ReferenceStatistics:
+        return ReferenceStatistics(
+            reference=self.reference, batch_size=self.batch_size, kept_features=self.kept_features
+        )
 
 
 class EvaluateDensity(Section):
@@ -290,8 +383,25 @@ class Base(Section):
 
 KEYED = ("keyed", "matrix", "rows", "grid")
 """Kinds of table that spread out a metric that comes under several keys, ``metric:key`` (``grid``: ``row/column``)."""
-SCORED = ("detection", "scores")
+SCORED = ("detection", "scores", "crossed")
 """Kinds of table whose columns are outlier scores under one measure, ``measure:score``."""
+
+
+PUBLISHABLE = ("metrics", "crossed")
+"""Kinds of table that print published values beside ours."""
+
+
+class Published(Section):
+    """A row of values that others published; printed beside ours and marked as theirs."""
+
+    method: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)]
+    """Where the values stand; without it they are not printed."""
+    values: Annotated[dict[str, Number], Field(min_length=1)]
+    """Column → value, in the unit in which the column is printed: a metric, or the second part of the variants' names
+    (kind ``crossed``)."""
+    variant: str | None = None
+    """The row of ours that it stands under; at the end of the table when left out."""
 
 
 class Table(Section):
@@ -300,6 +410,9 @@ class Table(Section):
     columns: Annotated[list[str], Field(min_length=1)]
     """Metrics, or ``measure:score`` with one measure for all (kinds ``detection``, ``scores``)."""
     caption: str = ""
+    published: list[Published] = []
+    notes: list[str] = []
+    """What else a reader must know, for instance how a published value was measured."""
 
     @model_validator(mode="after")
     def _columns_exist(self):
@@ -320,6 +433,24 @@ class Table(Section):
                 )
             if self.kind in SCORED and score not in SCORES and not LAYER_SCORE.fullmatch(score):
                 raise ValueError(f"@columns: '{score}' is no score;{near(score, (*SCORES, 'kl_1', 'f_1', 'llr>1'))} …")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_fit(self):
+        crossed = self.kind == "crossed"
+        for name in self.variants if crossed else ():
+            if not all(name.rpartition("-")):
+                raise ValueError(f"@variants: '{name}' must be <row>-<column>, as the kind 'crossed' reads names")
+        if self.published and self.kind not in PUBLISHABLE:
+            raise ValueError(f"@published: a table of the kind '{self.kind}' has none; kinds: {', '.join(PUBLISHABLE)}")
+        columns = [name.rpartition("-")[2] for name in self.variants] if crossed else self.columns
+        rows = [] if crossed else self.variants
+        for place, entry in enumerate(self.published):
+            for column in entry.values:
+                if column not in columns:
+                    raise ValueError(f"@published.{place}.values.{column}: is no column;{near(column, columns)}")
+            if entry.variant is not None and entry.variant not in rows:
+                raise ValueError(f"@published.{place}.variant: '{entry.variant}' is no row;{near(entry.variant, rows)}")
         return self
 
 
@@ -343,6 +474,9 @@ class Study(Section):
                 part = LAYER_SCORE.fullmatch(column.partition(":")[2]) if table.kind in SCORED else None
                 if part and int(part["layer"]) + (part["of"] == "llr>") > layers:
                     raise ValueError(f"@tables.{name}.columns: '{column}' needs more than {layers} layers")
+        for name, table in self.tables.items():
+            for column in table.columns:
+                self._is_measured(name, column, table.variants)
         named = {f"tables.{name}.variants": table.variants for name, table in self.tables.items()}
         named |= {f"figures.{name}": variants for name, variants in self.figures.items()}
         for where, variants in named.items():
@@ -355,6 +489,17 @@ class Study(Section):
                     raise ValueError(f"@figures.{name}: '{variant}' has no density that can be evaluated, nor shown")
         return self
 
+    def _is_measured(self, table: str, column: str, variants: list[str]) -> None:
+        """Distances of samples have one name in spaces that are streamed, and another in the others."""
+        wrong = {True: DISTANCES, False: STREAMED_DISTANCES}
+        for variant in variants:
+            features = self.variants[variant].features.name if variant in self.variants else ""
+            if features and column in wrong[features in STREAMED_FEATURES]:
+                raise ValueError(
+                    f"@tables.{table}.columns: '{column}' is not measured in the features '{features}' of '{variant}'; "
+                    f"these are: {', '.join(wrong[features not in STREAMED_FEATURES])}"
+                )
+
 
 class Params(Section):
     default_studies: list[str]
@@ -362,6 +507,8 @@ class Params(Section):
     core_studies: list[str] = []
     """What the target ``core`` builds."""
     runtime: Runtime = Runtime()
+    assets: dict[str, Asset] = {}
+    """Files from outside, by the names that parameters use."""
     studies: dict[str, Study]
 
 
@@ -385,11 +532,12 @@ def parse_params(raw: Any, source: str = str(PARAMS)) -> Params:
     if not isinstance(raw, dict):
         raise ParamsError(f"{source}: must be a mapping with the keys default_studies, runtime and one block a study")
     raw = {str(key): value for key, value in raw.items()}
-    top = {key: raw.pop(key) for key in ("default_studies", "core_studies", "runtime") if key in raw}
+    top = {key: raw.pop(key) for key in _TOP if key in raw}
     if not raw:
         raise ParamsError(f"{source}: has no study")
     studies = {name: _study(name, _extended(name, raw, source), source) for name in raw}
     params = _validate(Params, {**top, "studies": studies}, "", source)
+    _assets_exist(params, source)
     for key in ("default_studies", "core_studies"):
         for name in getattr(params, key):
             if name not in studies:
@@ -453,7 +601,16 @@ def canonical(section: BaseModel) -> dict:
     return section.model_dump(mode="json", exclude_defaults=True)
 
 
-_TOP = ("default_studies", "core_studies", "runtime")
+_TOP = ("default_studies", "core_studies", "runtime", "assets")
+
+
+def _assets_exist(params: Params, source: str) -> None:
+    for study_name, study in params.studies.items():
+        for variant_name, variant in study.variants.items():
+            for name in asset_names(variant):
+                if name not in params.assets:
+                    where = f"{study_name}.variants.{variant_name}"
+                    raise ParamsError(f"{source}: {where}: '{name}' is no asset;{near(name, params.assets)}")
 
 
 def _validate(model: type[Section], raw: dict, where: str, source: str) -> Any:

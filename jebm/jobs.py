@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from jebm.assets import asset_names, data_paths
 from jebm.fingerprint import entry_modules
 from jebm.plan import PROVENANCE, Stage, StudyPlan, Variant
 from jebm.registry import FIGURES, FITS, IMPORTERS, TABLES
@@ -17,14 +18,19 @@ from jebm.registry import FIGURES, FITS, IMPORTERS, TABLES
 RULES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "dataset": ("prepare_dataset", ("dataset",), ()),
     "features": ("train_features", ("features", "compute"), ("dataset",)),
+    "reference": ("reference_statistics", ("features", "compute"), ("dataset", "features")),
     "imported": ("import_backbone", ("backbone", "import_backbone", "compute"), ("dataset",)),
     "backbone": ("train_backbone", ("backbone", "train_backbone", "compute"), ("dataset",)),
     "prior": ("train_prior", ("backbone", "prior", "compute"), ("dataset", "backbone")),
     "joint": ("train_joint", ("backbone", "prior", "train_joint", "compute"), ("dataset", "pretrained")),
     "samples": ("draw_samples", ("backbone", "prior", "draw_samples", "compute"), ("dataset", "backbone", "prior")),
     "layers": ("resample_layers", ("backbone", "compute"), ("dataset", "backbone", "samples")),
-    "sample-metrics": ("evaluate_samples", ("evaluate_samples", "features", "compute"), ("dataset", "features")),
-    "floor": ("evaluate_floor", ("evaluate_samples", "features", "compute"), ("dataset", "features")),
+    "sample-metrics": (
+        "evaluate_samples",
+        ("evaluate_samples", "features", "compute"),
+        ("dataset", "features", "reference"),
+    ),
+    "floor": ("evaluate_floor", ("evaluate_samples", "features", "compute"), ("dataset", "features", "reference")),
     "density-metrics": ("evaluate_density", ("backbone", "evaluate_density", "compute"), ("dataset", "backbone")),
     "evaluation": (
         "evaluate",
@@ -103,10 +109,8 @@ def stage_job(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None)
         fit, extra = FITS[params.prior.name]
         targets.append(fit)
         used |= {key: getattr(params, key) for key in extra}
-    checkpoint = []
     if stage.kind == "imported":
         targets.append(IMPORTERS[params.import_backbone.format])
-        checkpoint = [params.import_backbone.checkpoint]
     sources = [getattr(variant, of) for of in reads if of != "prior" or (variant.learned and not variant.joint)]
     sources = [source for source in sources if source is not None]
     if stage.kind == "sample-metrics":
@@ -115,6 +119,8 @@ def stage_job(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None)
         measured = [_with_prior(plan, id) for id in stage.spec["priors"]]
         sources += [other.prior for other in measured if other.learned and not other.joint]
         used |= {f"prior {other.prior.id}": other.params.prior for other in measured}
+    if stage.kind == "reference":
+        used["reference_statistics"] = params.evaluate_samples.statistics
     if stage.kind == "evaluation":
         used["evaluation"] = _evaluation_block(variant, stage)
     return Job(
@@ -122,12 +128,18 @@ def stage_job(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None)
         plan.name,
         stage.id if stage.shared else f"{stage.id} seed {seed}",
         tuple(stage.files(seed)),
-        (*(path for source in sources for path in source.content_files(seed)), *checkpoint),
+        (*outside(plan, used.values()), *(path for source in sources for path in source.content_files(seed))),
         str(stage.run_folder(seed) / PROVENANCE),
         {key: section.model_dump(mode="json") for key, section in used.items()} | {"seed": seed},
         entry_modules([*targets, *(t for section in used.values() for t in component_targets(section))]),
         str(stage.state_folder(seed)),
     )
+
+
+def outside(plan: StudyPlan, sections: Iterable[BaseModel]) -> list[str]:
+    """The assets, and the files and folders of the user's own, that blocks of parameters name."""
+    paths = [str(plan.assets[name].path) for section in sections for name in asset_names(section)]
+    return list(dict.fromkeys([*paths, *(path for section in sections for path in data_paths(section))]))
 
 
 def _with_prior(plan: StudyPlan, id: str) -> Variant:

@@ -1,6 +1,7 @@
 """What each metric is: its label, which direction is better, and how it is printed."""
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -19,6 +20,10 @@ METRICS = {
         "FD", -1, 2, "Fréchet distance of samples to held-out data in the features of the protocol (not a FID)"
     ),
     "kd": Metric("KD ×10⁻³", -1, 2, "kernel distance (squared MMD, cubic kernel) in the same features", 1e-3),
+    "fid": Metric("FID", -1, 2, "Fréchet Inception distance of samples to real images, in the mode of the protocol"),
+    "kid": Metric("KID ×10³", -1, 2, "kernel Inception distance (squared MMD, cubic kernel), in the same mode", 1e3),
+    "precision": Metric("precision", 1, 3, "share of samples within the manifold of real images"),
+    "recall": Metric("recall", 1, 3, "share of real images within the manifold of samples"),
     "iw_bound": Metric("IW bound", 1, 2, "importance-weighted bound on log p(x), nats an image"),
     "elbo": Metric("ELBO", 1, 2, "evidence lower bound, nats an image"),
     "log_partition": Metric("log Z", 0, 3, "log partition function of the tilt, nats"),
@@ -61,6 +66,7 @@ METRICS = {
     "parameters_prior": Metric("parameters of f", 0, 0, "of the energies"),
     "parameters_joint": Metric("joint parameters", 0, 0, "of hierarchy, inference network and energies"),
     "diverged_at_prior": Metric("diverged at", 0, 0, "step of stage 2: not finite, or an energy gap beyond 10⁴"),
+    "diverged_at_joint": Metric("diverged at", 0, 0, "step of training: not finite, or an energy gap beyond 10⁴"),
     "non_finite": Metric("non-finite", -1, 4, "share of the sampler's chains that were not finite and were dropped"),
     "left": Metric("left", -1, 3, "share of the chains with a coordinate that is not finite or exceeds 1000"),
     "left_at": Metric("first at step", 0, 0, "step after which the first chain had left"),
@@ -86,6 +92,8 @@ METRICS = {
     "auroc": Metric("AUROC", 1, 3, "area under the ROC curve"),
     "auprc": Metric("AUPRC", 1, 3, "area under the precision–recall curve (average precision)"),
     "fpr80": Metric("FPR at 80 % TPR", -1, 3, "false-positive rate where 80 % of the outliers are found"),
+    "auroc_snapshot": Metric("AUROC", 1, 3, "AUROC of the model after each of the last epochs"),
+    "auprc_snapshot": Metric("AUPRC", 1, 3, "AUPRC of the model after each of the last epochs"),
     "auroc_gain": Metric("AUROC gain", 1, 4, "AUROC of the score elbo+f less that of elbo"),
     "auprc_gain": Metric("AUPRC gain", 1, 4, "AUPRC of the score elbo+f less that of elbo"),
     "auroc_low": Metric("AUROC, low", 0, 3, "lower end of its 95 % interval over images"),
@@ -98,10 +106,15 @@ METRICS = {
     "auprc_gain_high": Metric("AUPRC gain, high", 0, 4, "upper end of its paired 95 % interval over images"),
 }
 
+DISTANCES = ("fd", "kd")
+"""What samples are measured by in most feature spaces."""
+STREAMED_DISTANCES = ("fid", "kid", "precision", "recall")
+"""The same in spaces that are streamed, such as Inception's."""
+
 DETECTION = ("auroc", "auprc", "fpr80")
 """The measures of outlier detection; each comes for every set and score, ``auroc:<set>:<score>``."""
 
-SCORES = ("elbo", "elbo+f", "f", "reconstruction", "mahalanobis", "isolation-forest")
+SCORES = ("elbo", "elbo+f", "f", "log-joint", "iw", "iw+f", "reconstruction", "mahalanobis", "isolation-forest")
 """Outlier scores that any backbone has, or that have nothing to do with it."""
 LAYER_SCORE = re.compile(r"(?P<of>llr>|kl_|f_)(?P<layer>[1-9]\d*)")
 """Outlier scores that belong to a layer: ``llr>1``, ``kl_1``, ``f_1``."""
@@ -109,14 +122,19 @@ LAYER_SCORE = re.compile(r"(?P<of>llr>|kl_|f_)(?P<layer>[1-9]\d*)")
 
 def tilted(score: str) -> bool:
     """Whether an outlier score depends on the prior's tilt; the others are the same for all priors of a backbone."""
-    return score in ("f", "elbo+f") or score.startswith("f_")
+    return score in ("f", "elbo+f", "iw+f", "log-joint") or score.startswith("f_")
 
 
 FLOOR = "data"
 """The variant name under which real images are compared with real images."""
 
-HEADLINE = ("fd", "kd", "iw_bound", "elbo", "log_partition", "acceptance", "effective_sample_size")
+HEADLINE = ("fd", "kd", "fid", "kid", "iw_bound", "elbo", "log_partition", "acceptance", "effective_sample_size")
 """The metrics that metrics.json, and so ``dvc metrics``, carries."""
+
+
+def frechet_metric(metrics: Iterable[str]) -> str:
+    """The name of the Fréchet distance of samples among some metrics: ``fid`` in Inception's space."""
+    return "fid" if "fid" in set(metrics) else "fd"
 
 
 def describe(metric: str) -> Metric:

@@ -11,18 +11,23 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from pydantic import BaseModel
+
+from jebm.assets import Asset, asset_names
 from jebm.config import Base, Params, Study, canonical
 from jebm.errors import ParamsError
-from jebm.registry import FIGURES, FITS, SEQUENTIAL_PRIORS
+from jebm.registry import FIGURES, FITS, SEQUENTIAL_PRIORS, STREAMED_FEATURES
 
 IMAGES, MANIFEST = "images.safetensors", "manifest.json"
 WEIGHTS, HISTORY, RECORD = "weights.safetensors", "history.csv", "record.json"
 PROVENANCE = "provenance.json"
 SAMPLES, METRICS, ARRAYS = "samples.safetensors", "metrics.json", "arrays.safetensors"
 PRIOR_WEIGHTS = "prior.safetensors"
+STATISTICS = "statistics.safetensors"
 PUBLISHED: dict[str, tuple[str, ...]] = {
     "dataset": (IMAGES, MANIFEST),
     "features": (WEIGHTS, HISTORY, RECORD),
+    "reference": (STATISTICS,),
     "imported": (WEIGHTS, RECORD),
     "backbone": (WEIGHTS, HISTORY, RECORD),
     "prior": (WEIGHTS, HISTORY, RECORD),
@@ -35,7 +40,7 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
     "evaluation": (METRICS, ARRAYS),
 }
 """The files that each kind of stage leaves in its folder, besides its provenance record."""
-SHARED = ("dataset", "features", "imported", "floor")
+SHARED = ("dataset", "features", "reference", "imported", "floor")
 """Stages that no run's seed enters: all seeds share them."""
 DATA, RUNS, RESULTS, STATE = Path("data"), Path("runs"), Path("results"), Path(".jebm/state")
 
@@ -68,7 +73,8 @@ class Stage:
     @property
     def folder(self) -> Path:
         if self.kind == "dataset":
-            return DATA / f"{self.spec['dataset']['name']}-{self.id}"
+            block = self.spec["dataset"]
+            return DATA / f"{block.get('source', block)['name']}-{self.id}"
         return RUNS / self.name
 
     def run_folder(self, seed: int | str | None) -> Path:
@@ -111,6 +117,8 @@ class Variant:
     floor: Stage
     pretrained: Stage | None = None
     """The stage-1 backbone that joint training starts from, if it starts from one."""
+    reference: Stage | None = None
+    """The statistics of the images that samples are compared with, for feature spaces that are streamed."""
     sample_metrics: Stage | None = None
     density_metrics: Stage | None = None
     evaluations: dict[str, Stage] = field(hash=False, default_factory=dict)
@@ -119,8 +127,8 @@ class Variant:
     def stages(self, kind: str) -> list[Stage]:
         """All stages of a kind."""
         one = (
-            self.dataset, self.features, self.pretrained, self.backbone, self.prior, self.samples, self.layers,
-            self.floor, self.sample_metrics, self.density_metrics,
+            self.dataset, self.features, self.reference, self.pretrained, self.backbone, self.prior, self.samples,
+            self.layers, self.floor, self.sample_metrics, self.density_metrics,
         )  # fmt: skip
         found = [stage for stage in (*one, *self.evaluations.values()) if stage is not None and stage.kind == kind]
         return list(dict.fromkeys(found))
@@ -143,8 +151,8 @@ class Variant:
 class StudyPlan:
     """The variants of one study, and look-ups from stage identities back to them."""
 
-    def __init__(self, name: str, study: Study):
-        self.name, self.study = name, study
+    def __init__(self, name: str, study: Study, assets: dict[str, Asset] | None = None):
+        self.name, self.study, self.assets = name, study, assets or {}
         self.seeds = list(study.seeds)
         self.variants = {key: self._variant(key, params) for key, params in study.variants.items()}
         self.variants = {key: self._with_evaluation(variant) for key, variant in self.variants.items()}
@@ -156,10 +164,12 @@ class StudyPlan:
             if key not in ("train_joint", "evaluations") and getattr(params, key) is not None
         }
         compute = parts["compute"]
-        dataset = Stage("dataset", {"dataset": parts["dataset"]})
-        features = Stage("features", {"features": parts["features"], "compute": compute}, dataset)
+        dataset = Stage("dataset", {"dataset": parts["dataset"], **self._read_from(params.dataset)})
+        features = {"features": parts["features"], "compute": compute, **self._read_from(params.features)}
+        features = Stage("features", features, dataset)
         kind, block = ("imported", "import_backbone") if params.import_backbone else ("backbone", "train_backbone")
-        backbone = Stage(kind, {"backbone": parts["backbone"], block: parts[block], "compute": compute}, dataset)
+        backbone = {"backbone": parts["backbone"], block: parts[block], "compute": compute}
+        backbone = Stage(kind, backbone | self._read_from(getattr(params, block)), dataset)
         pretrained = None
         if params.train_joint is None:
             _, uses = FITS.get(params.prior.name, ("", ()))
@@ -174,6 +184,10 @@ class StudyPlan:
             backbone = prior = Stage("joint", {**spec, "compute": compute}, pretrained or dataset)
         samples = Stage("samples", {"draw_samples": parts["draw_samples"]}, prior)
         floor = Stage("floor", {"evaluate_samples": parts["evaluate_samples"], "features": features.id}, dataset)
+        reference = None
+        if params.features.name in STREAMED_FEATURES:
+            spec = {"reference_statistics": canonical(params.evaluate_samples.statistics), "features": features.id}
+            reference = Stage("reference", spec, dataset)
         layers = Stage("layers", {}, samples)
         evaluations = {
             label: Stage("evaluation", {"evaluation": canonical(block), "features": features.id}, prior)
@@ -190,8 +204,18 @@ class StudyPlan:
             layers,
             floor,
             pretrained,
+            reference,
             evaluations=evaluations,
         )
+
+    def _read_from(self, block: BaseModel) -> dict:
+        """What the assets that a block names add to the identity of the stage that reads them."""
+        digests = {name: self.assets[name].digest for name in asset_names(block)}
+        return {"assets": digests} if digests else {}
+
+    def asset_names(self) -> list[str]:
+        """The assets that the study needs."""
+        return list(dict.fromkeys(name for v in self.variants.values() for name in asset_names(v.params)))
 
     def _with_evaluation(self, variant: Variant) -> Variant:
         """One evaluation a seed serves all variants that are measured alike: a process costs more than a distance."""
@@ -298,7 +322,7 @@ def _read_by_figure(variant: Variant, kind: str) -> list[Stage]:
 
 def make_plan(params: Params) -> dict[str, StudyPlan]:
     """The plan of every study in the file."""
-    return {name: StudyPlan(name, study) for name, study in params.studies.items()}
+    return {name: StudyPlan(name, study, params.assets) for name, study in params.studies.items()}
 
 
 def study_of(plans: dict[str, StudyPlan], kind: str, id: str) -> StudyPlan:

@@ -21,6 +21,16 @@ COMPONENTS: dict[str, dict[str, str]] = {
     "dataset": {
         "breast-cancer": "jebm.data.breast_cancer:BreastCancer",
         "digits": "jebm.data.digits:Digits",
+        "images": "jebm.data.images:Images",
+    },
+    "source": {
+        "celeba": "jebm.data.sources.celeba:CelebA",
+        "cifar10": "jebm.data.sources.cifar10:Cifar10",
+        "fashion-mnist": "jebm.data.sources.mnist:FashionMnist",
+        "folder": "jebm.data.sources.folder:Folder",
+        "lsun": "jebm.data.sources.lsun:Lsun",
+        "mnist": "jebm.data.sources.mnist:Mnist",
+        "svhn": "jebm.data.sources.svhn:Svhn",
     },
     "backbone": {
         "chain": "jebm.models.chain:ChainHierarchy",
@@ -53,8 +63,10 @@ COMPONENTS: dict[str, dict[str, str]] = {
     "features": {
         "classifier": "jebm.models.classifier:Classifier",
         "identity": "jebm.models.identity:Identity",
+        "inception": "jebm.models.inception:Inception",
     },
     "evaluation": {
+        "anomaly": "jebm.evaluations.anomaly:Anomaly",
         "detection": "jebm.evaluations.detection:Detection",
         "layers": "jebm.evaluations.layers:Layers",
         "terms": "jebm.evaluations.terms:Terms",
@@ -101,6 +113,11 @@ LAYER_ENERGIES = ("layerwise", "context", "cumulative", "conv")
 JOINT_PRIORS = ("ebm",)
 """Priors that ``train_joint`` can train together with the backbone: those with energies under one normaliser."""
 
+STREAMED_FEATURES = ("inception",)
+"""Feature spaces with so many dimensions that sets are compared by their moments, collected batch by batch, and by a
+bounded number of features; the moments of the reference are a stage of their own. Distances in them are named FID and
+KID, in the others FD and KD."""
+
 FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "samples": ("jebm.report.figures.samples:draw", ("dataset", "samples")),
     "langevin-steps": ("jebm.report.figures.langevin_steps:draw", ("metrics",)),
@@ -128,6 +145,7 @@ TABLES: dict[str, str] = {
     "rows": "jebm.report.tables:rows_table",
     "scores": "jebm.report.tables:scores_table",
     "grid": "jebm.report.tables:grid_table",
+    "crossed": "jebm.report.tables:crossed_table",
 }
 """How a table of each kind is built from the study's collected metrics."""
 
@@ -203,6 +221,8 @@ def _annotation(text: str) -> Any:
     annotation = eval(text, names)  # our own annotations; nothing from outside reaches this
     if isinstance(annotation, types.Blocks):
         return _labelled(annotation.target)
+    if isinstance(annotation, types.LabelledBlocks):
+        return dict[str, schema(annotation.kind)]
     if isinstance(annotation, types.Block):
         return schema(annotation.kind) | None if annotation.optional else schema(annotation.kind)
     return annotation

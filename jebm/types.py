@@ -12,10 +12,12 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PlainValidator
 
 __all__ = [
-    "Activation", "Annotated", "Block", "Blocks", "CellArchitecture", "ChainBlocks", "ChainStart", "Count", "Counts",
-    "Digit", "Dropout", "EnergyBlock", "EnergyStart", "Field", "Fraction", "GreyLevels", "KernelBlock", "LatentSpace",
-    "LayerChoice", "LayerDepth", "LayerDims", "LayerWidth", "LikelihoodBlock", "Literal", "LogSigma", "Natural",
-    "NonNegative", "OodSets", "OptionalLikelihood", "PixelHead", "Positive", "Reference", "Resolutions", "Steps",
+    "Activation", "Annotated", "AssetName", "Background", "Bits", "Block", "Blocks", "CellArchitecture",
+    "ChainBlocks", "ChainStart", "Count", "Counts", "DataPath", "Digit", "Dropout", "EnergyBlock", "EnergyStart",
+    "Field", "Fraction", "GeneratedSets", "Gradients", "GreyLevels", "ImageMode", "InceptionProtocol", "KernelBlock",
+    "LabelledBlocks", "LatentSpace", "LayerChoice", "LayerDepth", "LayerDims", "LayerWidth", "LikelihoodBlock",
+    "Literal", "LogSigma", "Natural", "NonNegative", "Number", "OodSets", "OptionalLikelihood", "PixelHead",
+    "Positive", "Reference", "Resample", "Resolutions", "SourceBlock", "SourceBlocks", "Steps",
 ]  # fmt: skip
 
 
@@ -34,10 +36,26 @@ class Blocks(NamedTuple):
     """``module:class``."""
 
 
+class LabelledBlocks(NamedTuple):
+    """Stands for any number of ``{name: …, …}`` blocks of a kind, under labels of the user's own."""
+
+    kind: str
+
+
+class Marked(NamedTuple):
+    """Says of a string parameter that it names something outside, which the job reads besides the parameters."""
+
+    what: str
+
+
+ASSET, DATA_PATH = "asset", "data path"
+
 EnergyBlock = Block("energy")
 KernelBlock = Block("kernel")
 LikelihoodBlock = Block("likelihood")
 OptionalLikelihood = Block("likelihood", optional=True)
+SourceBlock = Block("source")
+SourceBlocks = LabelledBlocks("source")
 ChainBlocks = Blocks("jebm.evaluations.chains:ChainSetup")
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
@@ -50,6 +68,11 @@ def _yaml_number(value):
 
 _Float = Annotated[float, BeforeValidator(_yaml_number), Field(allow_inf_nan=False)]
 
+Number = _Float
+AssetName = Annotated[str, Marked(ASSET)]
+"""A key of the block ``assets``."""
+DataPath = Annotated[str, Field(min_length=1), Marked(DATA_PATH)]
+"""A file or a folder of the user's own; a relative path starts at the repository's top folder."""
 Natural = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Counts = Annotated[list[Count], Field(min_length=1)]
@@ -60,6 +83,8 @@ NonNegative = Annotated[_Float, Field(ge=0)]
 Fraction = Annotated[_Float, Field(ge=0, le=1)]
 Reference = Literal["validation", "test"]
 """The split that is held out and measured: ``validation`` while tuning."""
+InceptionProtocol = Literal["clean", "legacy_pytorch", "legacy_tensorflow"]
+"""clean-fid's modes; distances are comparable within one only."""
 LatentSpace = Literal["whitened", "z"]
 ChainStart = Literal["normal", "generator"]
 """N(0, I) in the space of the chain, or draws of the Gaussian hierarchy, mapped into that space."""
@@ -67,6 +92,10 @@ Activation = Literal["silu", "leaky-relu"]
 """Of hidden units; the leaky one has a slope of 0.2 below zero."""
 EnergyStart = Literal["zero", "random"]
 """Whether an energy starts at f = 0, the Gaussian hierarchy, or with a random output layer as well."""
+Gradients = Literal["autograd", "closed-form"]
+"""How a chain gets its gradients: by one call of autograd a step, or in closed form, which is the same up to rounding,
+where the networks are stacks of linear maps and activations; by autograd where they are not. In closed form the end of
+an unadjusted chain is not evaluated either."""
 Dropout = Annotated[_Float, Field(ge=0, lt=1)]
 LayerDims = Annotated[list[Count], Field(min_length=1)]
 """Latent dimensions of each layer, bottom first."""
@@ -84,6 +113,15 @@ LayerChoice = Annotated[str | list[int], PlainValidator(_layer_choice)]
 Digit = Annotated[int, Field(ge=0, le=9)]
 GreyLevels = Annotated[int, Field(ge=2, le=256)]
 """Integer levels of the stored data, which is uint8."""
+ImageMode = Literal["source", "rgb", "grey"]
+"""Channels of prepared images: those of the source, 3 or 1."""
+Resample = Literal["bilinear", "bicubic", "lanczos", "box"]
+"""Filter of a change of size; all of them average over what a pixel covers when the image gets smaller."""
+Background = Literal["white", "black"]
+"""What stands behind transparent pixels."""
+Bits = Literal[8, 5]
+"""Of a stored channel; 5 keeps the highest five of eight."""
+GeneratedSets = list[Literal["uniform", "constant"]]
 OodSets = list[Literal["patches", "uniform", "constant", "half-mix", "vertical-flip", "overlay"]]
 
 

@@ -59,6 +59,17 @@ def variants(study: OptionalStudy = ""):
 
 
 @app.command()
+def assets(study: OptionalStudy = ""):
+    """List the files from outside that a study needs: size, whether they are there and whole, and where they go."""
+    from jebm.assets import inventory
+
+    plans = default_plans(study)
+    digests = DigestCache()
+    print(inventory({name: plan.assets[name] for plan in plans for name in plan.asset_names()}, digests))
+    digests.save()
+
+
+@app.command()
 def plan(study: OptionalStudy = ""):
     """What would run, and what it costs by the run times recorded so far."""
     from jebm.report.pricing import price
@@ -186,6 +197,16 @@ def import_checkpoint(
 
 
 @app.command()
+def preview(study: Annotated[str, typer.Argument(help="A study of params.yaml.")]):
+    """Print a study's tables as far as its runs are finished; cells of the others are empty. Writes nothing."""
+    from jebm.report.tables import preview as table_preview
+
+    for plan in default_plans(study):
+        for name in plan.study.tables:
+            print(f"{plan.results / 'tables' / name}\n\n{table_preview(plan, name)}")
+
+
+@app.command()
 def diff(
     a: Annotated[str, typer.Argument(help="Before: a git revision, a DVC experiment or a folder of results.")],
     b: Annotated[str, typer.Argument(help="After; the working tree when left out.")] = "",
@@ -241,3 +262,51 @@ def embed(documents: Annotated[list[Path], typer.Argument(help="Markdown files w
 
     for document in documents:
         print(f"{document}: {update(document)} tables")
+
+
+@app.command()
+def bench(
+    study: Annotated[str, typer.Argument(help="A study of params.yaml.")],
+    variant: Annotated[list[str], typer.Option(help="Only this variant (repeatable); all when left out.")] = [],  # noqa: B006
+    seconds: Annotated[float, typer.Option(help="About how long to measure, all together.", min=0)] = 60.0,
+    device: Annotated[str, typer.Option(help="cpu, cuda …; the study's own, or the CPU, when left out.")] = "",
+    shape: Annotated[str, typer.Option(help="Shape of an image, for data not prepared yet: 3,32,32.")] = "",
+    sweep: Annotated[bool, typer.Option(help="How cost grows with batch, chain steps, layers and image size.")] = False,
+):
+    """Measure what a study costs on this machine: steps of training, chains and samples a second, and peak memory.
+
+    The networks are the study's own at their real sizes, with random weights; the pixels are noise, so no data is
+    needed. Chains and joint steps that are unadjusted Langevin are timed in turn with a plain transcription of the
+    same (two calls of autograd a step, all weights requiring gradients). A row that would take longer than its part
+    of --seconds is measured on as much of a batch as fits, and says so.
+
+    Writes results/STUDY/bench.md and .csv, or with --sweep scaling.md and .csv for one variant.
+
+    \b
+    jebm bench digits                                   all variants, a minute
+    jebm bench digits --variant joint-k20 --seconds 10  one of them
+    jebm bench digits --variant joint-k20 --sweep       batch, chain, layers and size, one at a time
+    snakemake --cores all benchmark                     all default studies
+    """
+    import os
+
+    plans = make_plan(read_params(PARAMS))
+    if study not in plans:
+        raise JebmError(f"{PARAMS}: there is no study '{study}'; it has: {', '.join(plans)}")
+    plan = plans[study]
+    for name in variant:
+        if name not in plan.variants:
+            raise JebmError(f"{PARAMS}: study '{study}' has no variant '{name}'; it has: {', '.join(plan.variants)}")
+    if shape and not all(part.isdigit() and int(part) for part in shape.split(",")):
+        raise JebmError(f"--shape: '{shape}' must be whole numbers from 1 with commas between them, such as 3,32,32")
+    threads = max(plan.variants[name].params.compute.threads for name in variant or plan.variants)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)  # before torch is imported: it sizes its pools then
+    from jebm.bench import study as benchmark
+    from jebm.bench import sweeps
+
+    size = [int(part) for part in shape.split(",")] if shape else None
+    run = sweeps.run if sweep else benchmark.run
+    path = run(plan, variant or list(plan.variants), seconds, device, size)
+    print(path.read_text(encoding="utf-8"))
+    print(path)

@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parents[1]
 BACKBONE_KEYS = "name, latent_dims, hidden, depth, sigma, scale_limit, mean_gain"
 ENERGY_KEYS = "name, hidden, depth, layers, activation, start"
 KERNEL_KEYS = "name, step_size, adjusted"
-CHAIN_KEYS = "name, kernel, steps, chains, may_diverge, space, start"
+CHAIN_KEYS = "name, kernel, steps, chains, may_diverge, space, start, gradients"
 STUDY_KEYS = (
     "extends, seeds, variants, tables, figures, compute, dataset, features, backbone, train_backbone, "
     "import_backbone, prior, train_prior, train_joint, draw_samples, evaluate_samples, evaluate_density, evaluations"
@@ -117,7 +117,7 @@ def test_parsing_does_not_change_what_it_is_given():
         ("toy/prior/energy/hiden", 3, "toy.prior.energy.hiden: unknown key; did you mean 'hidden'? "
                                        f"allowed: {ENERGY_KEYS}"),
         ("toy/train_prior/chain/stps", 3, "toy.train_prior.chain.stps: unknown key; did you mean 'steps'? allowed: "
-                                          "kernel, steps, space, start"),
+                                          "kernel, steps, space, start, gradients"),
         ("toy/train_prior/chain/kernel/step_sise", 3, "toy.train_prior.chain.kernel.step_sise: unknown key; did you "
                                                       f"mean 'step_size'? allowed: {KERNEL_KEYS}"),
         ("toy/draw_samples/sampler/stpes", 3, "toy.draw_samples.sampler.stpes: unknown key; did you mean 'steps'? "
@@ -134,9 +134,9 @@ def test_parsing_does_not_change_what_it_is_given():
                                                                             "unknown key; allowed: name"),
         ("toy/variants/joint/seeds", [1], f"toy.variants.joint.seeds: unknown key; allowed: {BASE_KEYS}"),
         ("toy/tables/main/colums", [], "toy.tables.main.colums: unknown key; did you mean 'columns'? allowed: "
-                                       "kind, variants, columns, caption"),
+                                       "kind, variants, columns, caption, published, notes"),
         ("runtime/checkpoint_second", 3, "runtime.checkpoint_second: unknown key; did you mean 'checkpoint_seconds'? "
-                                         "allowed: checkpoint_seconds, keep_aside_hours, fork_server"),
+                                         "allowed: checkpoint_seconds, keep_aside_hours, data_on_device, fork_server"),
     ],
     ids=lambda value: value.replace("/", ".") if isinstance(value, str) and " " not in value else "",
 )  # fmt: skip
@@ -275,7 +275,7 @@ def test_every_mistake_of_a_block_gets_its_line():
     assert sorted(keys) == sorted(f"toy.train_prior.{name}" for name in names)
 
 
-@pytest.mark.parametrize("column", ["fid", "auroc"])
+@pytest.mark.parametrize("column", ["is", "auroc"])
 def test_unknown_column_of_a_table_is_refused_before_anything_runs(column):
     message = complaint({"toy/tables/main/columns": ["fd", column]})
     assert message.startswith("my.yaml: toy.tables.main.columns")
@@ -401,3 +401,38 @@ def test_study_may_extend_one_that_extends():
 def test_study_extends_another_one_that_exists(other, expected):
     with pytest.raises(ParamsError, match=re.escape(expected)):
         parse_params(params({"longer": {"extends": other, "variants": {"joint": {}}}}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"snapshots": 3}, "snapshots: and snapshot_every come together"),
+        ({"snapshot_every": 3}, "snapshots: and snapshot_every come together"),
+        ({"snapshots": 6, "snapshot_every": 2}, "snapshots: 6 models, 2 steps apart, need more than the 10 steps"),
+    ],
+)
+@pytest.mark.parametrize("block", ["train_backbone", "train_prior"])
+def test_snapshots_fit_into_training(block, settings, message):
+    changes = {f"toy/{block}/{key}": value for key, value in settings.items()}
+    assert f"my.yaml: toy.{block}.{message}" in complaint(changes)
+    parse_params(params({f"toy/{block}/snapshots": 5, f"toy/{block}/snapshot_every": 2}))
+
+
+@pytest.mark.parametrize(
+    ("features", "column", "others"),
+    [
+        ({"name": "classifier"}, "fid", "fd, kd"),
+        ({"name": "inception", "weights": "a.pt"}, "fd", "fid, kid, precision, recall"),
+    ],
+)
+def test_distance_that_the_features_do_not_have_is_refused(features, column, others):
+    message = complaint({"toy/features": features, "toy/tables/main/columns": [column]})
+    assert message.startswith("my.yaml: toy.tables.main.columns: ")
+    assert f"'{column}' is not measured in the features '{features['name']}'" in message
+    assert others in message
+
+
+def test_unknown_protocol_of_inception_is_refused():
+    message = complaint({"toy/features": {"name": "inception", "weights": "a.pt", "protocol": "pytorch"}})
+    assert "toy.features.protocol" in message
+    assert "'legacy_pytorch'" in message

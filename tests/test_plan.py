@@ -6,6 +6,7 @@ from toy import TEXT, params
 
 from jebm.config import TrainBackbone, canonical, parse_params
 from jebm.errors import ParamsError
+from jebm.jobs import study_jobs
 from jebm.plan import Stage, digest, make_plan
 
 BLOCK = {"steps": 7, "batch_size": 8, "learning_rate": 0.1, "kl_warmup": [[0.0, 0.5]]}
@@ -157,3 +158,38 @@ def test_identity_depends_on_the_parent_and_not_on_the_study():
 def test_digest_is_stable():
     """Recorded results carry these: a change of the function would orphan them all."""
     assert digest({"b": [1, 2.5, "x"], "a": None}) == digest({"a": None, "b": [1, 2.5, "x"]}) == "cacedc786a"
+
+
+INCEPTION = {
+    "assets": {"inception": {"file": "inception/inception-2015-12-05.pt"}},
+    "toy/features": {"name": "inception", "weights": "inception"},
+    "toy/tables/main/columns": ["fid"],
+}
+
+
+def test_only_streamed_features_have_reference_statistics_of_their_own():
+    assert plan().ids("reference") == []
+    found = plan(INCEPTION)
+    assert len(found.ids("reference")) == 1
+    (job,) = [job for job in study_jobs(found) if job.rule == "reference_statistics"]
+    assert "assets/inception/inception-2015-12-05.pt" in job.inputs
+    reads = {job.rule for job in study_jobs(found) if "reference" in " ".join(job.inputs)}
+    assert reads == {"evaluate_samples", "evaluate_floor"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({"kernel_distance_subsets": 7, "precision_recall_neighbours": 5, "allow_singular": True}, True),
+        ({"reference": "train"}, False),
+        ({"kept_features": 70}, False),
+    ],
+)
+def test_reference_statistics_depend_on_what_they_are_made_from(changes, same):
+    def job(change):
+        found = plan({**INCEPTION, **change})
+        (one,) = [job for job in study_jobs(found) if job.rule == "reference_statistics"]
+        return one.outputs, one.parameters
+
+    before, after = job({}), job({"toy/evaluate_samples": changes})
+    assert (before == after) == same

@@ -5,17 +5,17 @@ under several keys) and what figures need into arrays. What the clock measures g
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import nn
 
 from jebm.data.dataset import Dataset, quantise
 from jebm.metrics.features import extract
 from jebm.metrics.frechet import frechet
 from jebm.metrics.records import MetricRecord
+from jebm.models.feature_space import FeatureSpace
 from jebm.models.hierarchy import Hierarchy, TopDown
 from jebm.models.priors import Prior
 from jebm.plan import IMAGES
@@ -29,12 +29,14 @@ class Subject:
     data: Dataset
     hierarchy: Hierarchy
     prior: Prior
-    space: nn.Module
-    """The feature space of FD: ``features(pixels) → (batch, dimensions)``."""
+    space: FeatureSpace
+    """What FD looks through."""
     stream: Callable[[str], torch.Generator]
     """A random stream for a purpose."""
     device: str
     title: str
+    snapshots: Callable[[], Iterable[tuple[int, Hierarchy, Prior]]] = tuple
+    """(step, hierarchy, prior) of each model of the end of training that was kept, in order; loaded when asked for."""
     _known: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
     """Features of the splits that were compared with."""
 

@@ -1,14 +1,24 @@
 """Features of images for the distances between distributions, in batches."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
-from torch import nn
 
-from jebm.data.dataset import to_pixels
+from jebm.models.feature_space import FeatureSpace
 
 
 @torch.no_grad()
-def extract(space: nn.Module, images: torch.Tensor, levels: int, device: str, batch_size: int = 2000) -> np.ndarray:
-    """``space.features`` of uint8 images in ``levels`` grey levels, (count, dimensions), float64."""
-    batches = [space.features(to_pixels(batch.to(device), levels)) for batch in images.split(batch_size)]
-    return torch.cat(batches).double().cpu().numpy()
+def batches(
+    space: FeatureSpace, images: torch.Tensor, levels: int, device: str, batch_size: int | None = None
+) -> Iterator[torch.Tensor]:
+    """Features of uint8 images in ``levels`` grey levels, a batch (≤ batch_size, dimensions) after the other."""
+    for batch in images.split(batch_size or space.images_at_once):
+        yield space.features(batch.to(device), levels)
+
+
+def extract(
+    space: FeatureSpace, images: torch.Tensor, levels: int, device: str, batch_size: int | None = None
+) -> np.ndarray:
+    """The features of all images at once, (count, dimensions), float64."""
+    return torch.cat(list(batches(space, images, levels, device, batch_size))).double().cpu().numpy()

@@ -72,6 +72,13 @@ class ChainHierarchy(MarkovHierarchy):
         mean, raw = self.generator_nets[layer](above).chunk(2, dim=1)
         return mean, self.scale_limit * (torch.tanh(raw / self.scale_limit) - 1)
 
+    def scale(self, raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        bent = torch.tanh(raw / self.scale_limit)
+        return self.scale_limit * (bent - 1), 1 - bent.square()
+
+    def pixel_means(self) -> tuple[list[nn.Module], float]:
+        return [self.decoder, nn.Tanh(), nn.Unflatten(1, self.image_shape)], self.sigma
+
     def decode(self, top: TopDown) -> Independent:
         mean = torch.tanh(self.decoder(top.z[0])).reshape(-1, *self.image_shape)
         return normal_pixels(mean, self.sigma)

@@ -7,11 +7,12 @@ from torch import nn
 from torch.nn.utils import skip_init
 
 from jebm.errors import JebmError
+from jebm.models.feature_space import PixelSpace
 from jebm.models.nets import initialise
 from jebm.types import Count, NonNegative, Positive
 
 
-class Classifier(nn.Module):
+class Classifier(PixelSpace):
     """Two 3×3 convolutions, 2×2 max-pooling, a linear layer to the features, and the class logits.
 
     Args:
@@ -59,10 +60,10 @@ class Classifier(nn.Module):
     def initialise(self, generator: torch.Generator) -> None:
         initialise(self, generator)
 
-    def features(self, x: torch.Tensor) -> torch.Tensor:
+    def of_pixels(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, dimensions): the penultimate layer, after its ReLU."""
         return torch.relu(self.body(x))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Class logits, (batch, classes)."""
-        return self.head(self.features(x))
+        return self.head(self.of_pixels(x))

@@ -25,3 +25,6 @@ class ConcatenatedEnergy(Energy):
 
     def terms(self, top: TopDown) -> torch.Tensor:
         return self.nets["all"](flatten(top.z))
+
+    def reads(self, layers: int) -> dict[str, tuple[int, ...]]:
+        return {"all": tuple(range(layers))}

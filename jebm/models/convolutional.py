@@ -15,6 +15,7 @@ from torch.nn.utils import skip_init
 
 from jebm.errors import JebmError
 from jebm.models.hierarchy import Posterior, TopDown
+from jebm.models.likelihoods.gaussian import GaussianLikelihood
 from jebm.models.likelihoods.likelihood import PixelDistribution
 from jebm.models.markov import MarkovHierarchy
 from jebm.models.nets import activation, initialise, mlp
@@ -95,6 +96,17 @@ class ConvolutionalHierarchy(MarkovHierarchy):
         if not self.sigma_floor:
             return mean, raw
         return mean, torch.logaddexp(raw, raw.new_full((), math.log(self.sigma_floor)))
+
+    def scale(self, raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.sigma_floor:
+            return raw, torch.ones_like(raw)
+        log_sd = torch.logaddexp(raw, raw.new_full((), math.log(self.sigma_floor)))
+        return log_sd, torch.exp(raw - log_sd)
+
+    def pixel_means(self) -> tuple[list[nn.Module], float | torch.Tensor] | None:
+        if not isinstance(self.likelihood, GaussianLikelihood):
+            return None
+        return [self.decoder, nn.Tanh()], self.likelihood.sigma
 
     def decode(self, top: TopDown) -> PixelDistribution:
         return self.likelihood(self.decoder(top.z[0]))

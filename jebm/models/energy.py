@@ -23,6 +23,11 @@ class Energy(nn.Module, ABC):
     def terms(self, top: TopDown) -> torch.Tensor:
         """The terms of f, (batch, terms), nats, in the order of ``nets``."""
 
+    def reads(self, layers: int) -> dict[str, tuple[int, ...]] | None:
+        """For each term the latents (0 is the bottom one, of ``layers``) that its network reads, side by side as
+        vectors; None where it reads anything else. For gradients in closed form."""
+        return None
+
     def forward(self, top: TopDown) -> torch.Tensor:
         """f(z), (batch,), nats."""
         return self.terms(top).sum(1)

@@ -22,12 +22,28 @@ from jebm.models.hierarchy import (
 class MarkovHierarchy(Hierarchy):
     """p(z_i | z_{i+1}) = N(μ(z_{i+1}), σ(z_{i+1})²) and q(ε_i | ε_{>i}, x) = N(m, s²), by a network each."""
 
+    generator_nets: nn.ModuleList
+    """For each layer but the top one, bottom first, z_{i+1} → μ and what σ is made of."""
     inference_nets: nn.ModuleList
     """For each layer, bottom first, (features of x, ε_L, …, ε_{i+1}) → m and log s."""
 
     @abstractmethod
     def _conditional(self, layer: int, above: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and log standard deviation of p(z_layer | z_{layer+1}); ``layer`` counts from 0."""
+
+    def scale(self, raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """log σ for what a network of p(z_i | z_{i+1}) puts out beside the mean, and its derivative: all that
+        :mod:`jebm.sampling.closed_form` has to know of the bounds on σ.
+
+        Raises:
+            NotImplementedError: this hierarchy has none to tell; its chains are left to autograd.
+        """
+        raise NotImplementedError
+
+    def pixel_means(self) -> tuple[list[nn.Module], float | torch.Tensor] | None:
+        """Modules that lead from z_1 to the mean of p(x | z), one after the other, and its standard deviation, where
+        pixels are independent and normal."""
+        return None
 
     def descend(self, above: TopDown, eps: torch.Tensor) -> TopDown:
         if not above.z:

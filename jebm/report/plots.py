@@ -3,6 +3,7 @@
 import pandas as pd
 
 from jebm.files import write_csv
+from jebm.metric_names import frechet_metric
 from jebm.plan import HISTORY, StudyPlan
 from jebm.report.tables import load_metrics
 
@@ -11,13 +12,13 @@ def collect_plots(plan: StudyPlan) -> None:
     """Write ``plots/langevin-steps.csv`` and ``plots/training.csv``."""
     folder = plan.results / "plots"
     frame = load_metrics(plan)
-    rows = []
+    rows, metric = [], frechet_metric(frame.metric)
     for name, variant in plan.variants.items():
         sampler = variant.params.draw_samples.sampler
         if sampler.name == "chain":
-            fd = frame[(frame.variant == name) & (frame.metric == "fd")].value.mean()
-            rows.append({"variant": name, "langevin_steps": sampler.steps, "fd": f"{fd:.6g}"})
-    write_csv(folder / "langevin-steps.csv", ["variant", "langevin_steps", "fd"], rows)
+            mean = frame[(frame.variant == name) & (frame.metric == metric)].value.mean()
+            rows.append({"variant": name, "langevin_steps": sampler.steps, metric: f"{mean:.6g}"})
+    write_csv(folder / "langevin-steps.csv", ["variant", "langevin_steps", metric], rows)
     write_csv(folder / "training.csv", ["variant", "step", "energy_gap", "acceptance"], _training(plan))
 
 

@@ -28,6 +28,11 @@ class Kernel(ABC):
     def log_ratio(self, old: State, new: State) -> torch.Tensor:
         """log π(new) q(new → old) − log π(old) q(old → new), (batch,)."""
 
+    def move(self, target: Target, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Where an unadjusted step leads from x; like :meth:`step` without the evaluation there."""
+        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        return self.propose_mean(self.evaluate(target, x)).add_(noise, alpha=self.step_size)
+
     def step(self, target: Target, state: State, generator: torch.Generator) -> tuple[State, torch.Tensor]:
         """The next state and which proposals were accepted, (batch,) bool.
 

@@ -4,10 +4,12 @@ import torch
 
 from jebm.models.hierarchy import Hierarchy
 from jebm.models.priors import Prior
+from jebm.sampling.closed_form import posterior_gradient
 from jebm.sampling.target import Target
+from jebm.types import Gradients
 
 
-def posterior_target(hierarchy: Hierarchy, prior: Prior, x: torch.Tensor) -> Target:
+def posterior_target(hierarchy: Hierarchy, prior: Prior, x: torch.Tensor, gradients: Gradients = "autograd") -> Target:
     """log p(ε | x) = log p(x | T(ε)) + tilt(ε) + log N(ε; 0, I) + const, for images x (batch, *image_shape), a chain
     each: nats. Its value is log p(x, ε) up to the prior's log Z."""
 
@@ -15,4 +17,6 @@ def posterior_target(hierarchy: Hierarchy, prior: Prior, x: torch.Tensor) -> Tar
         top = hierarchy.top_down_flat(eps)
         return hierarchy.decode(top).log_prob(x) + prior.tilt_after(eps, top)
 
-    return Target(tilt)
+    if gradients == "autograd":
+        return Target(tilt)
+    return Target(tilt, closed_form=posterior_gradient(hierarchy, prior, x), lean=True)

@@ -1,22 +1,23 @@
-"""Samplers: how draws of a prior are made. Each takes its parameters by keyword and offers ``draw``."""
+"""Samplers: how draws of a prior are made. Each takes its parameters by keyword and offers ``chunks``."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 
 from jebm.errors import DivergedError, JebmError
+from jebm.memory import memory_hint
 from jebm.models.nets import frozen
 from jebm.models.priors import Prior
 from jebm.registry import build
+from jebm.sampling.closed_form import prior_target
 from jebm.sampling.partition import resample
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import Latent
-from jebm.sampling.target import Target
-from jebm.types import ChainStart, Count, KernelBlock, LatentSpace
+from jebm.types import ChainStart, Count, Gradients, KernelBlock, LatentSpace
 
 
 class Draws(NamedTuple):
@@ -30,10 +31,53 @@ Progress = Callable[[str, int, int], None]
 """Told what is being done, how far it is, and out of how much."""
 
 
+Chunks = Generator[torch.Tensor, None, dict[str, float]]
+"""Flat ε (chunk, dimensions), one chunk after the other, and at the end, as the generator's value, the diagnostics."""
+
+
 class Sampler(ABC):
     @abstractmethod
+    def chunks(
+        self, prior: Prior, dimensions: int, count: int, generator: torch.Generator, progress: Progress
+    ) -> Chunks:
+        """``count`` draws from the prior, or as many of them as are finite, as they come."""
+
+    def stream(
+        self, prior: Prior, dimensions: int, count: int, generator: torch.Generator, progress: Progress
+    ) -> Stream:
+        """The same, with the diagnostics at hand once all chunks were taken."""
+        return Stream(self.chunks(prior, dimensions, count, generator, progress))
+
     def draw(self, prior: Prior, dimensions: int, count: int, generator: torch.Generator, progress: Progress) -> Draws:
-        """``count`` draws from the prior."""
+        """All draws at once."""
+        stream = self.stream(prior, dimensions, count, generator, progress)
+        return Draws(torch.cat(list(stream)), stream.diagnostics)
+
+
+class Stream:
+    """Chunks of draws to iterate over once."""
+
+    def __init__(self, chunks: Chunks):
+        self._chunks = chunks
+        self.diagnostics: dict[str, float] = {}
+        """See :class:`Draws`; complete after the last chunk."""
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        self.diagnostics = yield from self._chunks
+
+
+def in_batches(chunks: Iterable[torch.Tensor], size: int) -> Iterator[torch.Tensor]:
+    """Chunks of any sizes as batches of one size, the last one excepted, as if all had been split at once."""
+    rest: list[torch.Tensor] = []
+    for chunk in chunks:
+        *whole, last = torch.cat([*rest, chunk]).split(size)
+        yield from whole
+        rest = [last]
+        if len(last) == size:
+            yield last
+            rest = []
+    if rest and len(rest[0]):
+        yield rest[0]
 
 
 def refuse_non_finite(non_finite: int, count: int, steps: int) -> None:
@@ -46,16 +90,27 @@ def refuse_non_finite(non_finite: int, count: int, steps: int) -> None:
 
 
 class Ancestral(Sampler):
-    """Exact draws, for priors that have them: the Gaussian prior and mixtures."""
+    """Exact draws, for priors that have them: the Gaussian prior and mixtures.
 
-    def draw(self, prior, dimensions, count, generator, progress):
+    Args:
+        chunk: how many are drawn at once; null draws all of them, which memory must hold.
+    """
+
+    def __init__(self, *, chunk: Count | None = None):
+        self.chunk = chunk
+
+    def chunks(self, prior, dimensions, count, generator, progress):
+        size = self.chunk or count
         try:
-            return Draws(prior.sample(count, generator), {})
+            for done in range(0, count, size):
+                yield prior.sample(min(size, count - done), generator)
+                progress("draws", min(done + size, count), count)
         except NotImplementedError:
             raise JebmError(
                 "params.yaml: draw_samples.sampler: 'ancestral' can't draw from a learned energy; "
                 "use 'chain' or 'resampling'"
             ) from None
+        return {}
 
 
 class Chain(Sampler):
@@ -70,6 +125,7 @@ class Chain(Sampler):
             only while every σ_i > s/2.
         start: ``normal`` for N(0, I) in that space, every layer on its own; ``generator`` for draws of the Gaussian
             hierarchy. In whitened space they are the same.
+        gradients: by autograd, or in closed form where the networks are known to have one.
     """
 
     def __init__(
@@ -81,35 +137,36 @@ class Chain(Sampler):
         may_diverge: bool = False,
         space: LatentSpace = "whitened",
         start: ChainStart = "normal",
+        gradients: Gradients = "autograd",
     ):
         self.kernel, self.steps, self.chains = build("kernel", kernel), steps, chains
-        self.may_diverge, self.space, self.start = may_diverge, space, start
+        self.may_diverge, self.space, self.start, self.gradients = may_diverge, space, start, gradients
 
-    def draw(self, prior, dimensions, count, generator, progress):
+    def chunks(self, prior, dimensions, count, generator, progress):
         space = Latent(getattr(prior, "hierarchy", None), prior) if self.space == "z" else None
-        target, ends, acceptance, non_finite, done = Target(prior.tilt), [], 0.0, 0, 0
-        if space:
-            target = space.target()
-        with frozen(prior):
-            while done < count:
-                size = min(self.chains, count - done)
-                start = torch.randn(size, dimensions, generator=generator, device=generator.device)
-                if space and self.start == "generator":
-                    start = space.enter(start)
+        target = space.target(self.gradients) if space else prior_target(prior, self.gradients)
+        acceptance, non_finite, done = 0.0, 0, 0
+        advice = f"lower draw_samples.sampler.chains (now {self.chains}) in params.yaml"
+        while done < count:
+            size = min(self.chains, count - done)
+            start = torch.randn(size, dimensions, generator=generator, device=generator.device)
+            if space and self.start == "generator":
+                start = space.enter(start)
+            with frozen(prior), memory_hint(f"{size} chains", advice):
                 result = run_chain(self.kernel, target, start, self.steps, generator)
-                eps = space.whiten(result.x) if space else result.x
-                finite = result.finite & torch.isfinite(eps).all(1)
-                ends.append(eps[finite])
-                acceptance += float(result.acceptance) * size
-                non_finite += int((~finite).sum())
-                done += size
-                progress("chains", done, count)
+            eps = space.whiten(result.x) if space else result.x
+            finite = result.finite & torch.isfinite(eps).all(1)
+            acceptance += float(result.acceptance) * size
+            non_finite += int((~finite).sum())
+            done += size
+            progress("chains", done, count)
+            yield eps[finite]
         if not (self.may_diverge and non_finite < count):
             refuse_non_finite(non_finite, count, self.steps)
         diagnostics = {"acceptance": acceptance / count, "langevin_steps": self.steps}
         if self.may_diverge:
             diagnostics["non_finite"] = non_finite / count
-        return Draws(torch.cat(ends), diagnostics)
+        return diagnostics
 
 
 class Resampling(Sampler):
@@ -122,6 +179,7 @@ class Resampling(Sampler):
     def __init__(self, *, pool: Count):
         self.pool = pool
 
-    def draw(self, prior, dimensions, count, generator, progress):
+    def chunks(self, prior, dimensions, count, generator, progress):
         eps, fraction = resample(prior, dimensions, count, self.pool, generator)
-        return Draws(eps, {"effective_sample_size": fraction * self.pool, "pool": self.pool})
+        yield eps
+        return {"effective_sample_size": fraction * self.pool, "pool": self.pool}

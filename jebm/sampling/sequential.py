@@ -12,7 +12,7 @@ from jebm.models.sequential import SequentialPrior
 from jebm.registry import build
 from jebm.sampling.kernel import Kernel
 from jebm.sampling.run import run_chain
-from jebm.sampling.samplers import Draws, Sampler, refuse_non_finite
+from jebm.sampling.samplers import Sampler, refuse_non_finite
 from jebm.sampling.target import Target
 from jebm.types import Count, KernelBlock
 
@@ -29,18 +29,18 @@ class Sequential(Sampler):
     def __init__(self, *, kernel: KernelBlock, steps: Count, chains: Count = 2000):
         self.kernel, self.steps, self.chains = build("kernel", kernel), steps, chains
 
-    def draw(self, prior, dimensions, count, generator, progress):
-        ends, acceptance, non_finite, done = [], 0.0, 0, 0
+    def chunks(self, prior, dimensions, count, generator, progress):
+        acceptance, non_finite, done = 0.0, 0, 0
         while done < count:
             size = min(self.chains, count - done)
             eps, accepted, bad = descend(prior, self.kernel, self.steps, size, generator)
-            ends.append(eps)
             acceptance += accepted * size
             non_finite += bad
             done += size
             progress("chains", done, count)
+            yield eps
         refuse_non_finite(non_finite, count, self.steps)
-        return Draws(torch.cat(ends), {"acceptance": acceptance / count, "langevin_steps": self.steps})
+        return {"acceptance": acceptance / count, "langevin_steps": self.steps}
 
 
 @torch.no_grad()

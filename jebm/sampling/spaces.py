@@ -13,9 +13,10 @@ import torch
 from jebm.errors import JebmError
 from jebm.models.hierarchy import Hierarchy, Latents, TopDown, flatten
 from jebm.models.priors import JointPrior, Prior
+from jebm.sampling.closed_form import posterior_gradient, prior_gradient, prior_target
 from jebm.sampling.posterior import posterior_target
 from jebm.sampling.target import Target
-from jebm.types import ChainStart
+from jebm.types import ChainStart, Gradients
 
 
 class Space(ABC):
@@ -25,7 +26,7 @@ class Space(ABC):
         self.hierarchy, self.prior = hierarchy, prior
 
     @abstractmethod
-    def target(self) -> Target:
+    def target(self, gradients: Gradients = "autograd") -> Target:
         """The density of x under the prior."""
 
     @abstractmethod
@@ -41,7 +42,7 @@ class Space(ABC):
         """f at x, (batch,), nats; a *negative* energy, the same function in every space."""
 
     @abstractmethod
-    def posterior(self, images: torch.Tensor) -> Target:
+    def posterior(self, images: torch.Tensor, gradients: Gradients = "autograd") -> Target:
         """The density of x given images (batch, *image_shape), a chain each; its value is the log joint density of
         images and x, up to the prior's log Z."""
 
@@ -64,8 +65,8 @@ class Space(ABC):
 class Whitened(Space):
     """x = ε. Both starts are N(0, I), which is the Gaussian hierarchy here. Any prior."""
 
-    def target(self) -> Target:
-        return Target(self.prior.tilt)
+    def target(self, gradients: Gradients = "autograd") -> Target:
+        return prior_target(self.prior, gradients)
 
     def start(self, kind: ChainStart, count: int, generator: torch.Generator) -> torch.Tensor:
         return self._normal(count, generator)
@@ -76,8 +77,8 @@ class Whitened(Space):
     def tilt(self, x: torch.Tensor) -> torch.Tensor:
         return self.prior.tilt(x)
 
-    def posterior(self, images: torch.Tensor) -> Target:
-        return posterior_target(self.hierarchy, self.prior, images)
+    def posterior(self, images: torch.Tensor, gradients: Gradients = "autograd") -> Target:
+        return posterior_target(self.hierarchy, self.prior, images, gradients)
 
     def enter(self, eps: torch.Tensor) -> torch.Tensor:
         return eps
@@ -101,8 +102,10 @@ class Latent(Space):
             )
         super().__init__(hierarchy, prior)
 
-    def target(self) -> Target:
-        return Target(self._log_prob, gaussian_base=False)
+    def target(self, gradients: Gradients = "autograd") -> Target:
+        if gradients == "autograd":
+            return Target(self._log_prob, gaussian_base=False)
+        return Target(self._log_prob, False, prior_gradient(self.prior, "z"), lean=True)
 
     def _log_prob(self, x: torch.Tensor) -> torch.Tensor:
         top, log_p = self.hierarchy.condition(self.hierarchy.split(x))
@@ -118,12 +121,14 @@ class Latent(Space):
     def tilt(self, x: torch.Tensor) -> torch.Tensor:
         return self.prior.energy(self.top_down(x))
 
-    def posterior(self, images: torch.Tensor) -> Target:
+    def posterior(self, images: torch.Tensor, gradients: Gradients = "autograd") -> Target:
         def log_joint(x: torch.Tensor) -> torch.Tensor:
             top, log_p = self.hierarchy.condition(self.hierarchy.split(x))
             return self.hierarchy.decode(top).log_prob(images) + self.prior.energy(top) + log_p.sum(1)
 
-        return Target(log_joint, gaussian_base=False)
+        if gradients == "autograd":
+            return Target(log_joint, gaussian_base=False)
+        return Target(log_joint, False, posterior_gradient(self.hierarchy, self.prior, images, "z"), lean=True)
 
     def latents(self, x: torch.Tensor) -> Latents:
         return self.hierarchy.split(x)

@@ -1,4 +1,4 @@
-"""What a chain samples: an unnormalised log density and its gradient, in one call of autograd a step."""
+"""What a chain samples: an unnormalised log density and its gradient, by one call of autograd or in closed form."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,16 +15,23 @@ class Target:
     Attributes:
         tilt: the part that needs autograd, (batch,), nats.
         gaussian_base: whether the base is N(0, I) (whitened space) or flat (the tilt is the whole log density).
+        closed_form: the tilt and its gradient without autograd, where they are known; equal up to rounding.
+        lean: do no more than the chain's next states need: the end of an unadjusted chain is not evaluated.
     """
 
     tilt: Callable[[torch.Tensor], torch.Tensor]
     gaussian_base: bool = True
+    closed_form: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None
+    lean: bool = False
 
     def log_prob(self, x: torch.Tensor) -> torch.Tensor:
         """log p(x) up to its constant, (batch,), nats."""
         return self.tilt(x) + standard_normal_log_prob(x) if self.gaussian_base else self.tilt(x)
 
     def tilt_and_gradient(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.closed_form is not None:
+            with torch.no_grad():
+                return self.closed_form(x)
         x = x.detach().requires_grad_(True)
         with torch.enable_grad():
             tilt = self.tilt(x)

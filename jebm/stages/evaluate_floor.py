@@ -2,11 +2,13 @@
 
 from jebm.plan import METRICS
 from jebm.stages.common import Run, prepare_compute
-from jebm.stages.evaluate_samples import Distances
+from jebm.stages.evaluate_samples import distances_of
 
 
 def run(job: Run) -> None:
+    """Measure the training images; the test images where those are the reference."""
     prepare_compute(job)
-    distances = Distances(job)
-    distances.add(distances.data.images("train"), job.stage.id)
+    distances = distances_of(job)
+    split = "train" if distances.settings.reference != "train" else "test"
+    distances.add(distances.data.images(split), job.stage.id)
     distances.record.save(job.folder / METRICS)

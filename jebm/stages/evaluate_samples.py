@@ -1,24 +1,29 @@
 """evaluate_samples: distances between samples and held-out images, for all variants that are measured alike."""
 
+from abc import ABC, abstractmethod
 from importlib.metadata import version
 
 import numpy as np
-from torch import nn
+import torch
 
 from jebm.data.dataset import Dataset
-from jebm.metrics.features import extract
+from jebm.metrics.features import batches, extract
 from jebm.metrics.frechet import frechet
 from jebm.metrics.kernel_distance import kernel_distance
+from jebm.metrics.precision_recall import precision_recall
 from jebm.metrics.records import MetricRecord
+from jebm.metrics.statistics import Statistics, frechet_of, gather
+from jebm.models.feature_space import FeatureSpace
 from jebm.plan import IMAGES, METRICS, SAMPLES
 from jebm.progress import Progress
 from jebm.stages.common import Run, load_features, prepare_compute
+from jebm.stages.reference_statistics import load_reference
 from jebm.store import read_tensors
 
 
 def run(job: Run) -> None:
     prepare_compute(job)
-    distances = Distances(job)
+    distances = distances_of(job)
     progress, ids = Progress(job.title), job.stage.spec["samples"]
     for done, samples_id in enumerate(ids, 1):
         variant = job.plan.find("samples", samples_id)
@@ -31,23 +36,39 @@ def run(job: Run) -> None:
     distances.record.save(job.folder / METRICS)
 
 
-class Distances:
-    """FD and KD against the reference split of the study, with their protocols."""
+def distances_of(job: Run) -> "Distances":
+    """FID and its companions where the feature space is streamed, FD and KD in the others."""
+    return InceptionDistances(job) if job.variant.reference else FeatureDistances(job)
+
+
+class Distances(ABC):
+    """Distances to the reference split of the study, with their protocols."""
 
     def __init__(self, job: Run):
         self.settings, self.data = job.variant.params.evaluate_samples, job.dataset()
         self.record = MetricRecord(job.seed)
         self.space, self.device = load_features(job, self.data), job.device
-        self.reference = self._extract(self.data.images(self.settings.reference))
         self.subset_seed = job.derived_seed("kernel distance")
         self.facts, self.name = _facts(job, self.data, self.space), job.variant.params.dataset.name
+        self.record.protocols["sampler"] = {"about": "how the samples were drawn, as the sampler reports it"}
+
+    @abstractmethod
+    def add(self, images: torch.Tensor, samples: str) -> None:
+        """Measure a set of uint8 images (count, channels, height, width) that the record calls ``samples``."""
+
+
+class FeatureDistances(Distances):
+    """FD and KD, from the features of all images at once."""
+
+    def __init__(self, job: Run):
+        super().__init__(job)
+        self.reference = self._extract(self.data.images(self.settings.reference))
         self.subsets = {
             "subsets": self.settings.kernel_distance_subsets,
             "subset_size": min(self.settings.kernel_distance_subset_size, len(self.reference)),
         }
-        self.record.protocols["sampler"] = {"about": "how the samples were drawn, as the sampler reports it"}
 
-    def add(self, images, samples: str) -> None:
+    def add(self, images, samples):
         features, n = self._extract(images), len(images)
         # Both distances are biased by the number of samples: another number is another protocol.
         facts = {**self.facts, "sample_count": n}
@@ -64,10 +85,48 @@ class Distances:
         self.record.add("kd", value, n, kd, samples=samples)
 
     def _extract(self, images) -> np.ndarray:
-        return extract(self.space, images, self.data.levels, self.device)
+        return extract(self.space, images, self.data.levels, self.device, self.settings.batch_size)
 
 
-def _facts(job: Run, data: Dataset, space: nn.Module) -> dict:
+class InceptionDistances(Distances):
+    """FID, KID, precision and recall, from statistics that are collected batch by batch."""
+
+    def __init__(self, job: Run):
+        super().__init__(job)
+        self.title, self.reference = job.title, load_reference(job)
+        code = [f"{name} {version(name).split('+')[0]}" for name in ("clean-fid", "numpy", "torch")]
+        self.facts |= {"code": code, **self.space.facts()}
+
+    def add(self, images, samples):
+        settings = self.settings
+        features = batches(self.space, images, self.data.levels, self.device, settings.batch_size)
+        found = gather(features, len(images), settings.kept_features, Progress(self.title))
+        self._add_frechet(found, samples)
+        counts = {"kept": len(found.kept), "reference_kept": len(self.reference.kept)}
+        generated, real = found.kept.astype(np.float64), self.reference.kept.astype(np.float64)
+        subsets = settings.kernel_distance_subsets, settings.kernel_distance_subset_size
+        smallest = min(subsets[1], len(generated), len(real))
+        facts = {"distance": "kernel", "subsets": subsets[0], "subset_size": smallest, **counts}
+        kid = kernel_distance(generated, real, *subsets, self.subset_seed)
+        self._record({"kid": kid}, found.count, samples, "kid", facts)
+        k = settings.precision_recall_neighbours
+        precision, recall = precision_recall(generated, real, k, self.device)
+        facts = {"manifolds": "nearest neighbours", "neighbours": k, **counts}
+        self._record({"precision": precision, "recall": recall}, found.count, samples, "pr", facts)
+
+    def _add_frechet(self, found: Statistics, samples: str) -> None:
+        singular = {"covariance": "singular, too few images"} if found.singular or self.reference.singular else {}
+        value = frechet_of(found, self.reference, self.settings.allow_singular)
+        self._record({"fid": value}, found.count, samples, "fid", {"distance": "Fréchet", **singular})
+
+    def _record(self, values: dict[str, float], count: int, samples: str, name: str, facts: dict) -> None:
+        # All of them depend on the number of samples: another number is another protocol.
+        protocol = self.record.protocol(f"{name}-{self.name}", {**facts, **self.facts, "sample_count": count})
+        for metric, value in values.items():
+            self.record.add(metric, value, count, protocol, samples=samples)
+
+
+def _facts(job: Run, data: Dataset, space: FeatureSpace) -> dict:
     return {
         "code": [f"{name} {version(name).split('+')[0]}" for name in ("clean-fid", "scipy", "torch")],
         "features": f"{space.about} ({job.variant.features.id})",

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from jebm.assets import AssetFiles, resolved
 from jebm.models.imported import check_agreement
 from jebm.models.nvae.recalibration import recalibrate
 from jebm.progress import say
@@ -12,8 +13,8 @@ from jebm.stages.common import Run, build_backbone, prepare_compute, publish_wei
 def run(job: Run) -> None:
     prepare_compute(job)
     params, data = job.variant.params, job.dataset()
-    settings = params.import_backbone
-    imported = load(IMPORTERS[settings.format])(Path(settings.checkpoint))
+    settings = resolved(params.import_backbone, AssetFiles(job.plan.assets))
+    imported = load(IMPORTERS[settings.format])(Path(settings.asset or settings.checkpoint))
     check_agreement(imported, params.backbone, data.image_shape, data.levels, f"params.yaml: {job.plan.name}")
     hierarchy = build_backbone(job, data)
     hierarchy.load_state_dict(imported.weights)

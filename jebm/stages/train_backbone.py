@@ -13,12 +13,12 @@ def run(job: Run) -> dict:
     settings = params.train_backbone
     hierarchy = build_backbone(job, data)
     hierarchy.initialise(stream)
-    pixels = {split: data.pixels(split).to(job.device) for split in ("train", "validation")}
-    loss = elbo_loss(hierarchy, pixels["train"], settings, stream)
+    pixels = job.pixels(data, "train", stream if settings.horizontal_flips else None)
+    loss = elbo_loss(hierarchy, pixels, settings, stream)
     state = StateFile(job.stage.state_folder(job.seed), job.identity(job.variant.dataset.folder / IMAGES))
-    trainer = Trainer(hierarchy, loss, settings, len(pixels["train"]), stream, state, job.checkpoint_seconds, job.title)
+    trainer = Trainer(hierarchy, loss, settings, len(pixels), stream, state, job.checkpoint_seconds, job.title)
     trainer.run()
-    bound = validation_bound(hierarchy, pixels["validation"], job.stream("validation"))
+    bound = validation_bound(hierarchy, job.pixels(data, "validation"), job.stream("validation"))
     facts = {"seconds": round(trainer.seconds, 1), **bound}
-    publish_training(job, hierarchy.state_dict(), trainer.history, facts)
+    publish_training(job, hierarchy.state_dict(), trainer.history, facts, trainer.snapshots)
     return {"seconds": trainer.seconds}

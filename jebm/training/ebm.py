@@ -6,6 +6,7 @@ from functools import partial
 import torch
 
 from jebm.config import TrainingChain, TrainPrior
+from jebm.data.pixels import Pixels
 from jebm.models.hierarchy import Hierarchy, flatten
 from jebm.models.nets import frozen
 from jebm.models.priors import EnergyPrior, JointPrior
@@ -13,7 +14,7 @@ from jebm.progress import say
 from jebm.registry import build
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
-from jebm.training.loop import Loss, Trainer, run_to_the_end
+from jebm.training.loop import Fitted, Loss, Trainer, run_to_the_end
 from jebm.training.state import StateFile
 
 LIMIT = 1e4
@@ -21,14 +22,14 @@ LIMIT = 1e4
 the density it grows by orders of magnitude within a few steps, long before anything overflows."""
 
 
-def contrastive_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainPrior, generator: torch.Generator) -> Loss:
+def contrastive_loss(prior: JointPrior, pixels: Pixels, settings: TrainPrior, generator: torch.Generator) -> Loss:
     """Descends E[f(z⁻)] − E[f(z⁺)]: z⁺ from q(z | x), z⁻ from a chain on the prior.
 
     ``energy_gap`` is E[f(z⁺)] − E[f(z⁻)], nats: near 0 at the optimum, large and growing when the chain lags behind.
     """
     kernel, hierarchy = build("kernel", settings.chain.kernel), prior.hierarchy
     space = SPACES[settings.chain.space](hierarchy, prior)
-    target = space.target()
+    target = space.target(settings.chain.gradients)
 
     def loss(step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         with torch.no_grad():
@@ -79,14 +80,14 @@ def fit_energies(
     objective: Callable[..., Loss],
     hierarchy: Hierarchy,
     prior: EnergyPrior,
-    pixels: dict[str, torch.Tensor],
+    pixels: dict[str, Pixels],
     settings: TrainPrior,
     generator: torch.Generator,
     state: StateFile,
     checkpoint_seconds: float,
     title: str,
-) -> tuple[list[dict], dict]:
-    """Learn the energies by ``objective(prior, images, settings, generator)``; history, and facts for the record.
+) -> Fitted:
+    """Learn the energies by ``objective(prior, images, settings, generator)``.
 
     Raises:
         DivergedError: training diverged, and the settings don't say that it may.
@@ -100,7 +101,7 @@ def fit_energies(
     scales = stable_scales(hierarchy, {"chain": settings.chain})
     diverged = run_to_the_end(trainer, settings.may_diverge)
     facts = {"steps": trainer.step, "seconds": round(trainer.seconds, 1), **diverged, **scales}
-    return trainer.history or [{"step": trainer.step}], facts
+    return Fitted(trainer.history or [{"step": trainer.step}], facts, trainer.snapshots)
 
 
 fit = partial(fit_energies, contrastive_loss)

@@ -2,23 +2,37 @@
 
 import contextlib
 import math
+import re
 import signal
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from jebm.config import Optimisation
 from jebm.errors import DivergedError, InterruptedRunError
+from jebm.memory import memory_hint
 from jebm.progress import Progress, say
+from jebm.store import Weights
 from jebm.training.batches import EpochSampler
+from jebm.training.finite import Finiteness
 from jebm.training.schedules import learning_rate
 from jebm.training.state import StateFile
 
 Loss = Callable[[int, torch.Tensor], tuple[torch.Tensor, dict[str, torch.Tensor]]]
 """(step, indices of a batch) → the loss to descend, and scalars for the history."""
+
+
+class Fitted(NamedTuple):
+    """What training leaves besides the weights in the module."""
+
+    history: list[dict]
+    facts: dict
+    """For the record."""
+    snapshots: dict[int, Weights] = {}
+    """Step → the module as it would have been published after that step."""
 
 
 class ParameterGroup(NamedTuple):
@@ -62,7 +76,7 @@ class Trainer:
     ):
         self.module, self.loss, self.settings, self.generator = module, loss, settings, generator
         self.state, self.checkpoint_seconds, self.title = state, checkpoint_seconds, title
-        self.limit, self.watched = limit, watched
+        self.finite = Finiteness(watched, limit)
         one = ParameterGroup(list(module.parameters()), settings.learning_rate, settings.weight_decay)
         self.groups = list(groups) or [one]
         self.parameters = [parameter for group in self.groups for parameter in group.parameters]
@@ -70,10 +84,12 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             [{"params": g.parameters, "lr": g.learning_rate, "weight_decay": g.weight_decay} for g in self.groups],
             betas=tuple(settings.betas),
-            foreach=True,
+            **{"fused" if settings.fused else "foreach": True},
         )
         self.average = [p.detach().clone() for p in self.parameters] if settings.ema else []
         self.step, self.history, self.seconds = 0, [], 0.0
+        self.snapshots: dict[int, Weights] = {}
+        """Step → what would be published after it, for the last ones that the settings ask for."""
 
     def run(self) -> None:
         """Train to the last step and leave the published weights (the average, if there is one) in the module.
@@ -89,11 +105,12 @@ class Trainer:
             saved = started = time.monotonic()
             before = self.seconds
             while self.step < self.settings.steps:
-                self._advance()
+                self.advance()
                 now = time.monotonic()
                 self.seconds = before + now - started
                 progress(self._describe(), self.step, self.settings.steps)
                 if stop or now - saved >= self.checkpoint_seconds:
+                    self._look()
                     self._save()
                     saved = now
                 if stop:
@@ -110,38 +127,83 @@ class Trainer:
         for parameter, average in zip(self.parameters if self.average else [], self.average, strict=True):
             parameter.copy_(average)
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
+        """One step of the optimiser, and what belongs to it; see :meth:`run`."""
         for group, own in zip(self.optimizer.param_groups, self.groups, strict=True):
             group["lr"] = learning_rate(self.step, self.settings, own.learning_rate)
         random_before = self.generator.get_state(), self.batches.state_dict()
-        loss, scalars = self.loss(self.step, self.batches.next())
-        self.optimizer.zero_grad()
-        loss.backward()
+        row = self._gradients(self.batches.next())
         limit = self.settings.clip_gradient_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(self.parameters, limit)
-        row = {key: value.detach() for key, value in {"loss": loss, **scalars, "gradient_norm": norm}.items()}
-        self._check_finite(row, random_before)
+        row["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, limit)
+        self.finite.note(self.step, row, random_before)
+        if self.settings.check_every == 1:
+            self._look()
+        else:
+            self.optimizer.found_inf = self.finite.halted.float()
         self.optimizer.step()
-        if self.average:
-            torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - self.settings.ema)
+        self._update_average()
         self.step += 1
-        if self.step % self.settings.log_every == 0 or self.step == self.settings.steps:
+        self._take_snapshot()
+        logged = self.step % self.settings.log_every == 0 or self.step == self.settings.steps
+        if logged or len(self.finite.looks) >= self.settings.check_every:
+            self._look()
+        if logged:
             self.history.append({"step": self.step, **{key: float(value) for key, value in row.items()}})
 
-    def _check_finite(self, row: dict[str, torch.Tensor], random_before: tuple[Any, dict]) -> None:
-        values = torch.stack([value.float() for value in row.values()])
-        wrong = ~torch.isfinite(values)
-        watched = list(row).index(self.watched)
-        wrong[watched] |= values[watched].abs() > self.limit
-        if not wrong.any():
+    def _take_snapshot(self) -> None:
+        """Keep the weights, averaged if there is an average, of the last step and of those that precede it evenly."""
+        before, every = self.settings.steps - self.step, self.settings.snapshot_every
+        if every and before % every == 0 and before // every < self.settings.snapshots:
+            self._look()
+            averages = {id(p): average for p, average in zip(self.parameters, self.average, strict=False)}
+            state = self.module.state_dict(keep_vars=True)
+            chosen = {name: averages.get(id(tensor), tensor) for name, tensor in state.items()}
+            self.snapshots[self.step] = {n: t.detach().to("cpu", copy=True) for n, t in chosen.items()}
+
+    def _gradients(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Leave the gradient of the batch's mean loss in the parameters; the loss and the scalars for the history."""
+        self.optimizer.zero_grad()
+        row: dict[str, torch.Tensor] = {}
+        for part in batch.tensor_split(min(self.settings.accumulate, len(batch))):
+            share = len(part) / len(batch)
+            with memory_hint(f"{self.title}: a step on {len(part)} examples", self._advice(len(part))):
+                loss, scalars = self.loss(self.step, part)
+                (loss * share).backward()
+            for key, value in {"loss": loss, **scalars}.items():
+                own = value.detach() * share
+                row[key] = row[key] + own if key in row else own
+        return row
+
+    def _advice(self, examples: int) -> str:
+        block = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self.settings).__name__).lower()
+        whole = self.batches.batch_size
+        return (
+            f"lower {block}.batch_size (now {whole}) in params.yaml, or raise {block}.accumulate (now "
+            f"{self.settings.accumulate}), which keeps the batch and computes it in smaller parts than {examples}"
+        )
+
+    def _update_average(self) -> None:
+        if not self.average:
             return
-        bad = [f"{name} is {float(values[i]):.4g}" for i, name in enumerate(row) if wrong[i]]
-        # The optimiser has not stepped: what is in memory is still the last good state.
-        self.generator.set_state(random_before[0])
-        self.batches.load_state_dict(random_before[1])
+        weights = [p.detach() for p in self.parameters]
+        if self.settings.check_every == 1:
+            torch._foreach_lerp_(self.average, weights, 1 - self.settings.ema)
+        else:
+            share = (1 - self.settings.ema) * (~self.finite.halted).to(weights[0])
+            torch._foreach_lerp_(self.average, weights, [share] * len(weights))
+
+    def _look(self) -> None:
+        """Stop if a step since the last look was not finite."""
+        wrong = self.finite.first_wrong()
+        if wrong is None:
+            return
+        # The optimiser has not stepped since: what is in memory is still the last good state.
+        self.step = wrong.step
+        self.generator.set_state(wrong.before[0])
+        self.batches.load_state_dict(wrong.before[1])
         self._save()
         raise DivergedError(
-            f"{self.title}: {', '.join(bad)} at step {self.step + 1} of {self.settings.steps}; stopped before the "
+            f"{self.title}: {wrong.complaint()} at step {self.step + 1} of {self.settings.steps}; stopped before the "
             f"optimiser stepped. Last good checkpoint: {self.state.path} (step {self.step}). "
             "Lower the learning rate or the step size of the chain in params.yaml"
         )
@@ -163,6 +225,7 @@ class Trainer:
                 "average": self.average,
                 "generator": self.generator.get_state(),
                 "batches": self.batches.state_dict(),
+                "snapshots": self.snapshots,
             }
         )
 
@@ -176,6 +239,7 @@ class Trainer:
         self.average = content["average"]
         self.generator.set_state(content["generator"])
         self.batches.load_state_dict(content["batches"])
+        self.snapshots = content["snapshots"]
         say(f"{self.title}: going on from step {self.step} of {self.settings.steps}")
 
 

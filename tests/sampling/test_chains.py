@@ -11,6 +11,7 @@ from jebm.registry import build
 from jebm.sampling.langevin import Langevin
 from jebm.sampling.pcnl import CrankNicolsonLangevin
 from jebm.sampling.run import run_chain
+from jebm.sampling.samplers import in_batches
 from jebm.sampling.target import Target
 from jebm.streams import generator
 
@@ -159,3 +160,34 @@ def test_ancestral_sampler_refuses_an_energy():
     _, prior = mild_prior()
     with pytest.raises(JebmError, match=r"draw_samples\.sampler.*'chain' or 'resampling'"):
         build("sampler", spec("sampler", name="ancestral")).draw(prior, 2, 5, generator("a"), quiet)
+
+
+@pytest.mark.parametrize("sizes", [[4, 4, 2], [1] * 10, [10], [3, 0, 6, 1]])
+def test_chunks_become_batches_as_if_all_had_been_split_at_once(sizes):
+    rows = torch.arange(20.0).reshape(10, 2)
+    found = list(in_batches(iter(rows.split(sizes)), 4))
+    assert [len(batch) for batch in found] == [4, 4, 2]
+    assert torch.equal(torch.cat(found), rows)
+
+
+def test_nothing_becomes_no_batch():
+    assert list(in_batches(iter([torch.zeros(0, 2)]), 4)) == []
+
+
+def test_stream_yields_the_draws_chunk_by_chunk_with_the_diagnostics_at_the_end():
+    _, prior, _ = quadratic_prior()
+    sampler = chain(MALA, chains=150)
+    stream = sampler.stream(prior, 5, 400, generator("stream"), quiet)
+    chunks = list(stream)
+    whole = sampler.draw(prior, 5, 400, generator("stream"), quiet)
+    assert [len(chunk) for chunk in chunks] == [150, 150, 100]
+    assert torch.equal(torch.cat(chunks), whole.eps)
+    assert stream.diagnostics == whole.diagnostics
+
+
+def test_ancestral_draws_in_chunks_go_on_in_one_stream():
+    prior = GaussianPrior(quadratic_prior()[0])
+    sampler, stream = build("sampler", spec("sampler", name="ancestral", chunk=4)), generator("chunks")
+    chunks = list(sampler.stream(prior, 5, 10, generator("chunks"), quiet))
+    assert [len(chunk) for chunk in chunks] == [4, 4, 2]
+    assert torch.equal(torch.cat(chunks), torch.cat([torch.randn(n, 5, generator=stream) for n in (4, 4, 2)]))

@@ -1,3 +1,20 @@
+rule reference_statistics:
+    """Mean and covariance of the features of the images that samples are compared with, once for all of them."""
+    input:
+        inputs_of("reference"),
+    output:
+        statistics="runs/reference-{id}/statistics.safetensors",
+        provenance="runs/reference-{id}/provenance.json",
+    log:
+        "logs/reference_statistics/{id}.log",
+    conda:
+        "../envs/jebm.yaml"
+    params:
+        study=named("reference"),
+    shell:
+        "jebm reference-statistics {params.study} --id {wildcards.id} > {log} 2>&1"
+
+
 rule evaluate_samples:
     """Fréchet and kernel distance to held-out images, for all variants of a seed."""
     input:

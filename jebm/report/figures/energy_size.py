@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from jebm.metric_names import FLOOR
+from jebm.metric_names import FLOOR, METRICS, frechet_metric
 from jebm.plan import StudyPlan
 from jebm.report.figures.style import COLOURS
 from jebm.report.tables import load_metrics
@@ -18,7 +18,8 @@ SIZES = {"hidden": "hidden units", "depth": "hidden layers"}
 def draw(plan: StudyPlan, variants: list[str]):
     """A panel the width and a panel the depth, the other as in the study's base. Thin lines are seeds."""
     frame = load_metrics(plan)
-    frame = frame[frame.metric == "fd"]
+    metric = frechet_metric(frame.metric)
+    frame = frame[frame.metric == metric]
     floor = frame[frame.variant == FLOOR].value
     figure, axes = plt.subplots(1, 2, figsize=(7.4, 3.0), sharey=True, layout="constrained")
     for ax, size, fixed in zip(axes, SIZES, reversed(SIZES), strict=True):
@@ -26,7 +27,7 @@ def draw(plan: StudyPlan, variants: list[str]):
         _panel(ax, frame, _points(plan, variants, size, fixed))
         if len(floor):
             ax.axhline(floor.iloc[0], color=COLOURS["data"], linestyle=":", label="real images (floor)")
-    axes[0].set_ylabel("FD")
+    axes[0].set_ylabel(METRICS[metric].label)
     axes[0].set_ylim(bottom=0)
     axes[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from jebm.metric_names import FLOOR
+from jebm.metric_names import FLOOR, METRICS, frechet_metric
 from jebm.plan import StudyPlan
 from jebm.report.figures.style import COLOURS
 from jebm.report.tables import load_metrics
@@ -12,7 +12,8 @@ from jebm.report.tables import load_metrics
 def draw(plan: StudyPlan, variants: list[str]):
     """Each seed as a thin line, their mean ± sd as a thick one; the start, the density and the floor as bands."""
     frame = load_metrics(plan)
-    frame = frame[frame.metric == "fd"]
+    metric = frechet_metric(frame.metric)
+    frame = frame[frame.metric == metric]
     figure, ax = plt.subplots(figsize=(5.2, 3.4))
     chains = {name: plan.variants[name].params.draw_samples.sampler for name in variants}
     chains = sorted((sampler.steps, name) for name, sampler in chains.items() if sampler.name == "chain")
@@ -31,7 +32,7 @@ def draw(plan: StudyPlan, variants: list[str]):
     floor = frame[frame.variant == FLOOR].value
     if len(floor):
         ax.axhline(floor.iloc[0], color=COLOURS["data"], linestyle=":", label="real images (floor)")
-    ax.set(xscale="log", xlabel="Langevin steps k at test time", ylabel="FD", xticks=steps)
+    ax.set(xscale="log", xlabel="Langevin steps k at test time", ylabel=METRICS[metric].label, xticks=steps)
     ax.set_xticks(steps, map(str, steps))
     ax.minorticks_off()
     ax.set_ylim(bottom=0)

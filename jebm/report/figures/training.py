@@ -1,5 +1,7 @@
 """Training curves of both stages, or of joint training, all seeds."""
 
+import math
+
 import matplotlib.pyplot as plt
 import pandas as pd
 
@@ -39,15 +41,17 @@ def _row(plan: StudyPlan, name: str, axes, label: str) -> None:
 
 def _backbone(plan: StudyPlan, variant: Variant, axes, title: str, first: str) -> None:
     settled = 0.0  # the largest KL at the end; the first steps go far above it
+    lowest = math.inf  # the lowest ELBO of the second half; the first steps go far below it
     for seed in plan.seeds:
         lower = pd.read_csv(variant.backbone.run_folder(seed) / HISTORY)
         axes[0].plot(lower.step, lower.elbo, color=CYCLE[0], alpha=0.6)
+        lowest = min(lowest, lower.elbo[lower.step >= lower.step.max() / 2].min())
         for i, layer in enumerate(c for c in lower.columns if c.startswith("kl_")):
             settled = max(settled, lower[layer].iloc[-1])
             legend = f"KL of {layer.removeprefix('kl_')}" if seed == plan.seeds[0] else None
             axes[1].plot(lower.step, lower[layer], color=CYCLE[i % len(CYCLE)], alpha=0.6, label=legend)
     axes[0].set(title=f"{title}ELBO of a batch", ylabel="nats an image")
     if not variant.joint:
-        axes[0].set_ylim(bottom=-30)
+        axes[0].set_ylim(bottom=min(-30.0, lowest))
     axes[1].set(title=f"{first}KL of each layer", ylabel="nats an image", ylim=(0, 2.5 * settled))
     axes[1].legend()

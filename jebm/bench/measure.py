@@ -1,0 +1,75 @@
+"""How long calls take and how much memory they need, on whatever device there is."""
+
+import re
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+Call = Callable[[], object]
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+class Timing(NamedTuple):
+    seconds: float
+    """Median of a call."""
+    fastest: float
+    calls: int
+    """Timed ones, without the warm-up."""
+    peak: float
+    """MiB: on a GPU what torch had allocated at most in a call, else the largest resident size of the process."""
+
+
+def compare(calls: dict[str, Call], seconds: float, device: torch.device) -> dict[str, Timing]:
+    """Time some calls in turn, so that what else the machine does falls on all of them alike.
+
+    Each is called once to warm up, then at least once; more often while ``seconds`` last.
+    """
+    peaks = {name: _peak(call, device) for name, call in calls.items()}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    end = time.monotonic() + seconds
+    while True:
+        for name, call in calls.items():
+            times[name].append(timed(call, device))
+        if time.monotonic() >= end:
+            break
+    return {name: Timing(statistics.median(t), min(t), len(t), peaks[name]) for name, t in times.items()}
+
+
+def timed(call: Call, device: torch.device) -> float:
+    """Seconds of one call, until the device has finished."""
+    _wait(device)
+    start = time.perf_counter()
+    call()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak(call: Call, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        timed(call, device)
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    with suppress(OSError):
+        CLEAR.write_text("5")  # Linux: forget the largest resident size so far
+    timed(call, device)
+    return resident_peak()
+
+
+def resident_peak() -> float:
+    """MiB: the largest resident size of this process, since it was last reset where that is possible."""
+    if STATUS.exists():
+        found = re.search(r"^VmHWM:\s*(\d+) kB", STATUS.read_text(), re.MULTILINE)
+        if found:
+            return int(found[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

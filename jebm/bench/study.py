@@ -1,0 +1,227 @@
+"""The benchmark of a study: the workloads of its variants at their real shapes, in turn with a plain transcription."""
+
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tabulate import tabulate
+
+from jebm.bench.measure import Timing, compare, timed
+from jebm.bench.workloads import Workload, prepared
+from jebm.config import Base, Compute
+from jebm.data.dataset import MANIFEST
+from jebm.errors import JebmError
+from jebm.files import published, read_json, write_csv
+from jebm.memory import memory_hint
+from jebm.plan import StudyPlan, Variant
+from jebm.progress import say
+from jebm.registry import component_class
+
+COLUMNS = [
+    "study", "variant", "what", "batch", "batch_of_study", "seconds_each", "per_second", "plain_seconds_each",
+    "speed_up", "peak_mib", "needed", "hours", "calls", "device", "threads", "precision", "torch",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Where:
+    """The device that is measured on."""
+
+    device: torch.device
+    compute: Compute
+
+    @property
+    def name(self) -> str:
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return f"{processor()}, {os.cpu_count()} CPUs, {self.compute.threads} used"
+
+    @property
+    def facts(self) -> dict:
+        precision = self.compute.precision + (" tf32" if self.compute.tf32 and self.device.type == "cuda" else "")
+        threads = self.compute.threads
+        return {"device": self.name, "threads": threads, "precision": precision, "torch": torch.__version__}
+
+
+def processor() -> str:
+    """The model of this machine's processor."""
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.exists() else ():
+        if line.startswith("model name"):
+            return " ".join(line.partition(":")[2].split())
+    return platform.processor() or platform.machine()
+
+
+def where(compute: Compute, device: str = "") -> Where:
+    """The device asked for; without a wish the study's own, or the CPU where that can't be used.
+
+    Raises:
+        JebmError: the device that was asked for can't be used.
+    """
+    wanted = device or compute.device
+    try:
+        torch.zeros(1, device=wanted)
+    except (RuntimeError, AssertionError) as error:
+        if device:
+            raise JebmError(f"--device: '{device}' can't be used: {str(error).splitlines()[0]}") from None
+        say(f"note: this study asks for the device '{wanted}', which is not here; measuring on the CPU")
+        wanted = "cpu"
+    compute = compute.model_copy(update={"device": wanted})
+    torch.set_num_threads(compute.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = compute.tf32
+    return Where(torch.device(wanted), compute)
+
+
+def image_shape(variant: Variant, shape: list[int] | None = None) -> tuple[int, ...]:
+    """The shape of one image of a variant's dataset, which need not be there.
+
+    Raises:
+        JebmError: neither the option, nor a prepared dataset, nor the component tells.
+    """
+    manifest, block = variant.dataset.folder / MANIFEST, variant.params.dataset
+    if shape:
+        return tuple(shape)
+    if manifest.exists():
+        return tuple(read_json(manifest)["image_shape"])
+    known = getattr(component_class("dataset", block.name), "shape_of", None)
+    if known is None:
+        raise JebmError(
+            f"params.yaml: dataset '{block.name}' does not tell the shape of its images before it is prepared; "
+            "name it, for instance --shape 3,32,32"
+        )
+    return tuple(known(block))
+
+
+def rows_of(name: str, params: Base, shape: tuple[int, ...], place: Where, seconds: float, seen: set) -> Iterator[dict]:
+    """A row for each workload of a variant that was not measured before; ``seconds`` for all of them together."""
+    params = params.model_copy(update={"compute": place.compute})
+    with prepared(params, shape, place.device) as bench:
+        todo = [work for work in bench.workloads() if _key(params, shape, work) not in seen]
+        seen |= {_key(params, shape, work) for work in todo}
+        for work in todo:
+            say(f"{name}: {work.what} …")
+            with memory_hint(
+                f"{name}: {work.what} with a batch of {work.batch}", "lower the batch size in params.yaml"
+            ):
+                yield {"variant": name, **_measured(work, place, seconds / len(todo))}
+
+
+def _measured(work: Workload, place: Where, seconds: float) -> dict:
+    batch, calls = fit_batch(work, seconds, place.device)
+    timings = compare(calls, seconds / 2, place.device)
+    ours, plain = timings["ours"], timings.get("plain")
+    each = ours.seconds / _each(work, batch)
+    # With a smaller batch than the study's: what the whole batch would take, in proportion.
+    whole = each if work.what == "samples" else each * work.batch / batch
+    return {
+        "what": work.what,
+        "batch": batch,
+        "batch_of_study": work.batch,
+        "seconds_each": each,
+        "per_second": 1 / each,
+        "plain_seconds_each": plain.seconds / _each(work, batch) if plain else None,
+        "speed_up": speed_up(timings),
+        "peak_mib": ours.peak,
+        "needed": work.needed or None,
+        "hours": whole * work.needed / 3600 or None,
+        "calls": ours.calls,
+        **place.facts,
+    }
+
+
+def _each(work: Workload, batch: int) -> int:
+    return batch if work.what == "samples" else work.each
+
+
+def speed_up(timings: dict[str, Timing]) -> float | None:
+    """How many times as long the plain transcription takes, by the fastest call of each: what disturbs a call on a busy
+    machine only ever adds to it."""
+    return timings["plain"].fastest / timings["ours"].fastest if "plain" in timings else None
+
+
+def fit_batch(work: Workload, seconds: float, device: torch.device) -> tuple[int, dict]:
+    """The study's batch, or as much of it as can be measured in the time: it is doubled while that is likely."""
+    batch = min(2, work.batch)
+    while True:
+        calls = work.make(batch)
+        used = sum(timed(call, device) for call in calls.values())
+        if batch == work.batch or 3 * 2 * used > seconds:
+            return batch, calls
+        batch = min(2 * batch, work.batch)
+
+
+def _key(params: Base, shape: tuple[int, ...], work: Workload) -> str:
+    """What tells two measurements apart: workloads of two variants that agree in this are measured once."""
+    uses = {
+        "stage 1 step": ("train_backbone",),
+        "stage 2 step": ("prior", "train_prior"),
+        "joint step": ("prior", "train_joint"),
+        "samples": ("prior", "draw_samples"),
+    }.get(work.what, ("prior", "train_prior", "train_joint"))
+    blocks = [getattr(params, key) for key in ("backbone", *uses)]
+    return repr((work.what, shape, [block.model_dump() if block else None for block in blocks]))
+
+
+def run(plan: StudyPlan, variants: list[str], seconds: float, device: str, shape: list[int] | None) -> Path:
+    """Measure some variants and write ``bench.csv`` and ``bench.md`` into the study's results; the table's path."""
+    rows, seen = [], set()
+    for name in variants:
+        variant = plan.variants[name]
+        place = where(variant.params.compute, device)
+        own = rows_of(name, variant.params, image_shape(variant, shape), place, seconds / len(variants), seen)
+        rows += [{"study": plan.name, **row} for row in own]
+    write(plan.results / "bench", rows, "What a study costs, by `jebm bench`, on synthetic pixels of its real shape.")
+    return plan.results / "bench.md"
+
+
+def write(path: Path, rows: list[dict], caption: str) -> None:
+    """The rows as ``.csv``, with all columns, and as a table in Markdown."""
+    if not rows:
+        raise JebmError(f"{path}: there was nothing to measure")
+    extra = [key for key in rows[0] if key not in COLUMNS]
+    write_csv(path.with_suffix(".csv"), [*extra, *COLUMNS], [{"study": "", **row} for row in rows])
+    table = [_cells(row, extra) for row in rows]
+    headers = [*extra, "variant", "what", "batch", "ms", "per second", "plain, ms", "speed-up", "peak MiB", "hours"]
+    with published(path.with_suffix(".md")) as file:
+        file.write(f"{caption}\n\n{tabulate(table, headers, 'pipe', disable_numparse=True)}\n\n")
+        file.writelines(f"- {note}\n" for note in _notes(rows))
+
+
+def _cells(row: dict, extra: list[str]) -> list[str]:
+    part = row["batch"] < row["batch_of_study"]
+    batch = f"{row['batch']} of {row['batch_of_study']}" if part else str(row["batch"])
+
+    def number(value: float | None, scale: float = 1.0) -> str:
+        return "–" if value is None else f"{value * scale:.3g}" if value * scale < 1000 else f"{value * scale:,.0f}"
+
+    hours = number(row["hours"])
+    return [
+        *(str(row[key]) for key in extra),
+        row["variant"],
+        row["what"],
+        batch,
+        number(row["seconds_each"], 1000),
+        number(row["per_second"]),
+        number(row["plain_seconds_each"], 1000),
+        number(row["speed_up"]),
+        f"{row['peak_mib']:,.0f}",
+        f"≈ {hours}" if part and row["hours"] else hours,
+    ]
+
+
+def _notes(rows: list[dict]) -> Iterator[str]:
+    facts = dict.fromkeys((r["device"], r["threads"], r["precision"], r["torch"]) for r in rows)
+    for device, _, precision, version in facts:
+        yield f"{device}; {precision}; torch {version}."
+    yield "ms: of one step of training, of one step of all chains, or of one sample, a median over calls."
+    yield (
+        "plain: the same with two calls of autograd a step of the chain while all weights require gradients, and "
+        "without an inference network, timed in turn; speed-up by the fastest call of each."
+    )
+    yield "peak: on a GPU what torch allocated; on the CPU the process, libraries and data included."
+    yield "hours: of all such steps, or samples, of one seed; those of the chains are part of those of training."
+    if any(row["batch"] < row["batch_of_study"] for row in rows):
+        yield "A batch *n of m* was all that could be measured in the time given; hours are in proportion (≈)."

@@ -1,0 +1,120 @@
+"""How cost grows: one variant, with one thing at a time halved and doubled."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from jebm.bench.study import image_shape, rows_of, where, write
+from jebm.config import Base
+from jebm.errors import JebmError
+from jebm.plan import StudyPlan
+from jebm.progress import say
+
+FACTORS = (0.5, 1, 2)
+
+
+def run(plan: StudyPlan, variants: list[str], seconds: float, device: str, shape: list[int] | None) -> Path:
+    """Measure a variant with other batches, chains, layers and image sizes; the path of the table.
+
+    Raises:
+        JebmError: more than one variant is named.
+    """
+    if len(variants) != 1:
+        raise JebmError("--sweep is of one variant: name it by --variant")
+    variant = plan.variants[variants[0]]
+    place, size = where(variant.params.compute, device), image_shape(variant, shape)
+    points = list(_points(variant.params, size))
+    rows = []
+    for axis, value, params, own in points:
+        say(f"{axis} {value}")
+        try:
+            found = list(rows_of(variants[0], params, own, place, seconds / len(points), set()))
+        except JebmError as error:
+            say(f"note: {axis} {value} can't be measured: {error}")
+            continue
+        rows += [{"axis": axis, "value": value, "study": plan.name, **row} for row in found if row["needed"]]
+    write(plan.results / "scaling", rows, "How cost grows, by `jebm bench --sweep`: one thing at a time.")
+    return plan.results / "scaling.md"
+
+
+def _points(params: Base, shape: tuple[int, ...]) -> Iterator[tuple[str, object, Base, tuple[int, ...]]]:
+    """(axis, value, parameters, image shape) of every measurement."""
+    for factor in FACTORS:
+        yield "batch", int(_settings(params).batch_size * factor), _with_batch(params, factor), shape
+    if _chain_steps(params):
+        for factor in FACTORS:
+            yield "chain steps", int(_chain_steps(params) * factor), _with_chain(params, factor), shape
+    for layers, changed in _with_layers(params):
+        yield "layers", layers, changed, shape
+    if len(shape) == 3 and shape[1] == shape[2]:
+        for factor in FACTORS:
+            side = int(shape[1] * factor)
+            yield "image size", side, _with_size(params, factor), (shape[0], side, side)
+
+
+def _settings(params: Base):
+    return params.train_joint or params.train_prior
+
+
+def _chain_steps(params: Base) -> int:
+    chain = _settings(params).chain
+    return chain.steps if chain else 0
+
+
+def _changed(block, **update):
+    return block.model_copy(update=update)
+
+
+def _with_batch(params: Base, factor: float) -> Base:
+    blocks = {key: getattr(params, key) for key in ("train_backbone", "train_prior", "train_joint")}
+    scaled = {k: _changed(b, batch_size=max(1, int(b.batch_size * factor))) for k, b in blocks.items() if b}
+    return _changed(params, **scaled)
+
+
+def _with_chain(params: Base, factor: float) -> Base:
+    scaled = {}
+    for key in ("train_prior", "train_joint"):
+        block = getattr(params, key)
+        chains = {name: getattr(block, name, None) for name in ("chain", "posterior_chain")}
+        own = {name: _changed(c, steps=max(1, int(c.steps * factor))) for name, c in chains.items() if c}
+        if own:
+            scaled[key] = _changed(block, **own)
+    return _changed(params, **scaled)
+
+
+def _with_layers(params: Base) -> Iterator[tuple[int, Base]]:
+    """Fewer and more layers, the topmost one repeated; of a residual backbone, groups at every scale."""
+    backbone = params.backbone
+    if hasattr(backbone, "latent_dims"):
+        dims = backbone.latent_dims
+        sizes = [dims[:1], dims, [*dims, *dims[-1:] * len(dims)]] if len(dims) > 1 else [dims, dims * 2, dims * 4]
+        for latent_dims in sizes:
+            yield len(latent_dims), _fitted(params, _changed(backbone, latent_dims=latent_dims), len(latent_dims))
+    else:
+        for factor in FACTORS:
+            groups = [max(1, int(count * factor)) for count in backbone.groups]
+            yield sum(groups), _fitted(params, _changed(backbone, groups=groups), sum(groups))
+
+
+def _fitted(params: Base, backbone, layers: int) -> Base:
+    """The parameters for a backbone of another depth: what was given layer by layer is given for all."""
+    once = {"kl_warmup": [[0.0, 0.0]]}
+    update = {"backbone": backbone, "train_backbone": _changed(params.train_backbone, **once)}
+    if params.train_joint:
+        update["train_joint"] = _changed(params.train_joint, **once)
+    energy = getattr(params.prior, "energy", None)
+    if energy is not None:
+        lists = {k: getattr(energy, k, None) for k in ("hidden", "depth")}
+        own = {k: (v + v[-1:] * layers)[:layers] for k, v in lists.items() if isinstance(v, list)}
+        if getattr(energy, "layers", "all") != "all":
+            own["layers"] = "all"
+        update["prior"] = _changed(params.prior, energy=_changed(energy, **own))
+    return _changed(params, **update)
+
+
+def _with_size(params: Base, factor: float) -> Base:
+    """Maps of a residual backbone grow with the image; the others do by themselves."""
+    resolutions = getattr(params.backbone, "resolutions", None)
+    if not resolutions:
+        return params
+    scaled = [max(1, int(size * factor)) if size > 1 else 1 for size in resolutions]
+    return _changed(params, backbone=_changed(params.backbone, resolutions=scaled))

@@ -1,0 +1,186 @@
+"""What a variant of a study spends its time on, on synthetic pixels of the real shape."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from jebm.bench import plain
+from jebm.config import Base, Optimisation, TrainingChain
+from jebm.models.hierarchy import Hierarchy
+from jebm.models.nets import frozen
+from jebm.models.priors import JointPrior, Prior, build_prior
+from jebm.registry import CHAINLESS_PRIORS, FITS, build
+from jebm.sampling.run import run_chain
+from jebm.sampling.spaces import SPACES
+from jebm.stages.common import laid_out
+from jebm.streams import generator
+from jebm.training.ebm import contrastive_loss
+from jebm.training.elbo import elbo_loss
+from jebm.training.joint import joint_loss
+from jebm.training.loop import Loss, ParameterGroup, Trainer
+from jebm.training.state import StateFile
+
+CLOSED = "closed form"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Something that a study does many times.
+
+    Attributes:
+        what: its name in the table.
+        batch: images or chains at once, as the study has it.
+        each: what a call counts: 1 step of training, the steps of a chain, or the samples.
+        needed: how often the study does it for one seed, in the same unit.
+        make: from a batch size to the call, and the plain transcription of the same if there is one.
+    """
+
+    what: str
+    batch: int
+    each: int
+    needed: int
+    make: Callable[[int], dict[str, Callable[[], object]]]
+
+
+class Bench:
+    """The networks of a variant with random weights on a device, and the workloads on them.
+
+    Args:
+        params: the variant.
+        image_shape: of one image, without the batch.
+        folder: for training state, of which nothing is kept.
+    """
+
+    def __init__(self, params: Base, image_shape: tuple[int, ...], device: torch.device, folder: Path):
+        self.params, self.device, self.folder = params, device, folder
+        self.stream = generator("bench", device=str(device))
+        hierarchy = build("backbone", params.backbone, image_shape).to(device)
+        hierarchy.initialise(self.stream)
+        self.hierarchy: Hierarchy = laid_out(hierarchy, params.compute)
+        self.prior: Prior = build_prior(params.prior, self.hierarchy).to(device)
+        if isinstance(self.prior, JointPrior):
+            self.prior.initialise(self.stream)
+        self.image_shape = image_shape
+
+    def pixels(self, count: int) -> torch.Tensor:
+        return torch.rand(count, *self.image_shape, generator=self.stream, device=self.device) * 2 - 1
+
+    def workloads(self) -> Iterator[Workload]:
+        """In the order in which the study does them."""
+        params = self.params
+        learned = params.prior.name in FITS and "train_prior" in FITS[params.prior.name][1]
+        if params.train_joint is None or params.train_joint.start == "backbone":
+            yield self._training("stage 1 step", params.train_backbone, self._backbone_trainer)
+        if params.train_joint is not None:
+            yield self._training("joint step", params.train_joint, self._joint_trainer)
+        elif learned and params.prior.name not in CHAINLESS_PRIORS and isinstance(self.prior, JointPrior):
+            yield self._training("stage 2 step", params.train_prior, self._prior_trainer)
+        if isinstance(self.prior, JointPrior):
+            yield from self._chains()
+        sampler = params.draw_samples.sampler
+        if sampler.name in ("chain", "ancestral") and (sampler.name == "chain" or self.prior.normalised):
+            batch = min(params.draw_samples.count, getattr(sampler, "chains", 1000))
+            yield Workload("samples", batch, batch, params.draw_samples.count, self._samples)
+
+    def _training(self, what: str, settings: Optimisation, trainer: Callable[[int], dict]) -> Workload:
+        return Workload(what, settings.batch_size, 1, settings.steps, trainer)
+
+    def _trainer(
+        self, module: nn.Module, settings: Optimisation, loss: Loss, count: int, groups: tuple = ()
+    ) -> Callable[[], None]:
+        state = StateFile(self.folder, {})
+        return Trainer(module, loss, settings, count, self.stream, state, 1e9, "bench", groups).advance
+
+    def _backbone_trainer(self, batch: int) -> dict:
+        settings, pixels = _with_batch(self.params.train_backbone, batch), self.pixels(batch)
+        self.hierarchy.train().requires_grad_(True)
+        loss = elbo_loss(self.hierarchy, pixels, settings, self.stream)
+        return {"ours": self._trainer(self.hierarchy, settings, loss, batch)}
+
+    def _prior_trainer(self, batch: int) -> dict:
+        settings, pixels = _with_batch(self.params.train_prior, batch), self.pixels(batch)
+        self.hierarchy.eval().requires_grad_(False)
+        self.prior.requires_grad_(True)
+        loss = contrastive_loss(self.prior, pixels, settings, self.stream)
+        return {"ours": self._trainer(self.prior, settings, loss, batch)}
+
+    def _joint_trainer(self, batch: int) -> dict:
+        settings, pixels = _with_batch(self.params.train_joint, batch), self.pixels(batch)
+        both = nn.ModuleDict({"hierarchy": self.hierarchy, "prior": self.prior}).train().requires_grad_(True)
+        groups = (
+            ParameterGroup(list(self.hierarchy.parameters()), settings.learning_rate, settings.weight_decay),
+            ParameterGroup(list(self.prior.parameters()), settings.energy_learning_rate, 0.0),
+        )
+        loss = joint_loss(self.prior, pixels, settings, self.stream)
+        calls = {"ours": self._trainer(both, settings, loss, batch, groups)}
+        if settings.method == "mcmc" and plain.comparable(self.prior, settings.chain, settings.posterior_chain):
+            calls["plain"] = plain.joint_step(self.hierarchy, self.prior, settings, pixels, self.stream)
+        return calls
+
+    def _chains(self) -> Iterator[Workload]:
+        """The chains of training on their own, as the study has them and with gradients in closed form."""
+        joint, alone = self.params.train_joint, self.params.train_prior
+        chains = {"prior chain": joint.chain if joint else alone.chain}
+        if joint and joint.posterior_chain:
+            chains["posterior chain"] = joint.posterior_chain
+        settings = joint or alone
+        for what, chain in chains.items():
+            if chain is None:
+                continue
+            kinds = [chain]
+            if chain.gradients == "autograd":
+                kinds.append(chain.model_copy(update={"gradients": "closed-form"}))
+            for kind in kinds:
+                label = f"{what} step" + (f", {CLOSED}" if kind.gradients != "autograd" else "")
+                needed = settings.steps * chain.steps if kind is chain else 0
+                yield Workload(label, settings.batch_size, chain.steps, needed, partial(self._chain, what, kind))
+
+    def _chain(self, what: str, chain: TrainingChain, batch: int) -> dict:
+        hierarchy, prior = self.hierarchy.eval().requires_grad_(True), self.prior.requires_grad_(True)
+        space, kernel = SPACES[chain.space](hierarchy, prior), build("kernel", chain.kernel)
+        start = torch.randn(batch, hierarchy.dimensions, generator=self.stream, device=self.device)
+        images = self.pixels(batch) if what == "posterior chain" else None
+
+        def ours() -> torch.Tensor:
+            with frozen(hierarchy, prior):
+                target = space.target(chain.gradients) if images is None else space.posterior(images, chain.gradients)
+                return run_chain(kernel, target, start, chain.steps, self.stream).x
+
+        if not plain.comparable(prior, chain):
+            return {"ours": ours}
+        if images is None:
+            parts = plain.prior_parts(hierarchy, prior, chain.space)
+        else:
+            parts = plain.posterior_parts(hierarchy, prior, images, chain.space)
+        length = chain.kernel.step_size
+        return {"ours": ours, "plain": lambda: plain.langevin(parts, start, chain.steps, length, self.stream)}
+
+    def _samples(self, batch: int) -> dict:
+        sampler = build("sampler", self.params.draw_samples.sampler)
+        hierarchy, prior = self.hierarchy.eval().requires_grad_(False), self.prior.requires_grad_(False)
+
+        @torch.no_grad()
+        def draw() -> torch.Tensor:
+            drawn = sampler.draw(prior, hierarchy.dimensions, batch, self.stream, lambda *_: None)
+            parts = drawn.eps.split(hierarchy.rows_at_once())
+            return torch.cat([hierarchy.decode(hierarchy.top_down_flat(part)).mean for part in parts])
+
+        return {"ours": draw}
+
+
+def _with_batch(settings: Optimisation, batch: int) -> Optimisation:
+    """The same for another batch, and for any number of steps; nothing is looked at but the time."""
+    return settings.model_copy(update={"batch_size": batch, "log_every": 10**9})
+
+
+@contextmanager
+def prepared(params: Base, image_shape: tuple[int, ...], device: torch.device) -> Iterator[Bench]:
+    """A bench whose files are removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="jebm-bench-") as folder:
+        yield Bench(params, image_shape, device, Path(folder))

@@ -1,0 +1,134 @@
+"""What is kept of the features of many images, seen batch by batch: count, mean, covariance, and some of them."""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from jebm.errors import JebmError
+from jebm.streams import generator
+
+
+class Statistics(NamedTuple):
+    """Of one set of images; d is the number of features."""
+
+    count: int
+    mean: np.ndarray
+    """(d,), float64."""
+    covariance: np.ndarray
+    """(d, d), float64, unbiased."""
+    kept: np.ndarray
+    """(≤ count, d): features of images chosen by :func:`chosen_rows`, in their order."""
+
+    @property
+    def varying(self) -> int:
+        """How many features are not the same on all images: so many dimensions the covariance has at most."""
+        return int((np.diag(self.covariance) > 0).sum())
+
+    @property
+    def singular(self) -> bool:
+        """Whether the images are too few for a covariance of full rank in the features that vary."""
+        return self.count <= self.varying
+
+
+class Moments:
+    """Mean and scatter in float64, updated by batches without cancellation (Chan et al., 1983)."""
+
+    def __init__(self):
+        self.count = 0
+        self.mean = self.scatter = torch.zeros(())
+
+    def add(self, features: torch.Tensor) -> None:
+        """Take in a batch (batch, d), on its device.
+
+        Raises:
+            JebmError: a feature is not finite.
+        """
+        if not torch.isfinite(features).all():
+            bad = int((~torch.isfinite(features)).any(1).sum())
+            raise JebmError(f"the features of {bad} of {len(features)} images are not finite (from image {self.count})")
+        batch = features.double() if features.device.type != "mps" else features.cpu().double()
+        mean = batch.mean(0)
+        if not self.count:
+            self.mean, self.scatter = torch.zeros_like(mean), mean.new_zeros(len(mean), len(mean))
+        delta, total = mean - self.mean, self.count + len(batch)
+        # The batch's own scatter, and what its mean adds to that around the common mean, as one more row.
+        rows = torch.cat([batch - mean, delta[None] * (self.count * len(batch) / total) ** 0.5])
+        self.scatter.addmm_(rows.T, rows)
+        self.mean += delta * (len(batch) / total)
+        self.count = total
+
+
+def chosen_rows(count: int, keep: int) -> torch.Tensor:
+    """(count,) bool: which images' features are kept. A random choice that depends on the two numbers alone, since
+    images may be sorted by what they show."""
+    chosen = torch.zeros(count, dtype=torch.bool)
+    chosen[torch.randperm(count, generator=generator("kept features", count, keep))[:keep]] = True
+    return chosen
+
+
+def gather(
+    batches: Iterable[torch.Tensor],
+    count: int,
+    keep: int,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Statistics:
+    """The statistics of ``count`` images from batches of their features, of which ``keep`` at most are kept.
+
+    Raises:
+        JebmError: fewer than two images, or a feature is not finite.
+    """
+    if count < 2:
+        raise JebmError(f"{count} images are too few for a covariance")
+    moments, chosen, kept, filled = Moments(), chosen_rows(count, keep), torch.empty(0), 0
+    for batch in batches:
+        if not moments.count:  # one block: thousands of small pieces would hold on to all memory between them
+            kept = torch.empty(int(chosen.sum()), batch.shape[1], dtype=batch.dtype)
+        rows = batch.cpu()[chosen[moments.count : moments.count + len(batch)]]
+        kept[filled : filled + len(rows)] = rows
+        filled += len(rows)
+        moments.add(batch)
+        progress("features", moments.count, count)
+    covariance = moments.scatter / (moments.count - 1)
+    return Statistics(moments.count, moments.mean.cpu().numpy(), covariance.cpu().numpy(), kept.numpy())
+
+
+def frechet_of(first: Statistics, second: Statistics, allow_singular: bool = False) -> float:
+    """|μ₁ − μ₂|² + tr(C₁ + C₂ − 2 (C₁ C₂)^½); lower is better (Heusel et al., 2017).
+
+    Raises:
+        JebmError: a set has no more images than features that vary, so that its covariance is singular and the value
+            says more about the number of images than about them; unless that is allowed.
+    """
+    for one in (first, second):
+        if one.singular and not allow_singular:
+            raise JebmError(
+                f"Fréchet distance: {one.count} images are too few for a covariance of {one.varying} features; "
+                "evaluate_samples.allow_singular: true measures them all the same"
+            )
+    difference = first.mean - second.mean
+    traces = np.trace(first.covariance) + np.trace(second.covariance)
+    return float(difference @ difference + traces - 2 * trace_of_root(first.covariance, second.covariance))
+
+
+def trace_of_root(first: np.ndarray, second: np.ndarray) -> float:
+    """tr (C₁ C₂)^½ of two covariances, also of singular ones.
+
+    C₁ C₂ has the eigenvalues of the symmetric Rᵀ C₂ R with R Rᵀ = C₁, which are real and not negative; the root of the
+    product itself, which is not symmetric, need not even exist where it is singular. A feature that is constant in one
+    of the sets adds nothing.
+    """
+    vary = (np.diag(first) > 0) & (np.diag(second) > 0)
+    first, second = first[np.ix_(vary, vary)], second[np.ix_(vary, vary)]
+    if not vary.any():
+        return 0.0
+    values, vectors = np.linalg.eigh(first)
+    root = vectors * np.sqrt(_positive(values))
+    return float(np.sqrt(_positive(np.linalg.eigvalsh(root.T @ second @ root))).sum())
+
+
+def _positive(eigenvalues: np.ndarray) -> np.ndarray:
+    """Eigenvalues without those that are rounding errors of 0."""
+    smallest = eigenvalues.max() * len(eigenvalues) * np.finfo(np.float64).eps
+    return np.where(eigenvalues > smallest, eigenvalues, 0.0)

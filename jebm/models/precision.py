@@ -1,0 +1,40 @@
+"""Half precision for networks that learn: matrix products and convolutions in bfloat16, everything around them in fp32.
+
+Only the networks of a hierarchy are touched, and only while their weights require gradients. So chains, which run on
+frozen weights, energies and log densities are computed in fp32, and so is every evaluation.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+
+from jebm.models.likelihoods.likelihood import Likelihood
+
+
+def in_bfloat16(module: nn.Module) -> None:
+    """Let the networks inside a module compute in bfloat16 wherever their weights learn; they put out fp32."""
+    for network in networks(module):
+        network.forward = _autocast(network, network.forward)
+
+
+def networks(module: nn.Module) -> Iterator[nn.Module]:
+    """The outermost modules inside that can be called and turn tensors into tensors."""
+    for child in module.children():
+        if isinstance(child, Likelihood):
+            continue
+        if isinstance(child, nn.ModuleList | nn.ModuleDict) or type(child).forward is nn.Module.forward:
+            yield from networks(child)
+        else:
+            yield child
+
+
+def _autocast(network: nn.Module, forward: Callable) -> Callable:
+    def wrapped(x: torch.Tensor) -> torch.Tensor:
+        learns = torch.is_grad_enabled() and any(p.requires_grad for p in network.parameters())
+        if not learns:
+            return forward(x)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return forward(x).float()
+
+    return wrapped
