@@ -3,6 +3,7 @@
 #   snakemake --cores all results/digits/tables/main.md      one target and what it needs
 #   snakemake --cores all core                               only core_studies
 #   snakemake --cores all tables                             all tables; `figures`: all figures
+#   snakemake --cores all benchmark                          what all studies cost on this machine, by the clock
 #   snakemake -n                                             what would run
 from snakemake.utils import min_version
 
@@ -18,6 +19,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/sample.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/bench.smk"
 
 
 report: "workflow/report/study.rst"
@@ -32,6 +34,11 @@ rule all:
 rule core:
     input:
         [path for name in CORE_STUDIES for path in targets(PLANS[name])],
+
+
+rule benchmark:
+    input:
+        [PLANS[name].results / "bench.md" for name in PLANS],
 
 
 rule tables:
