@@ -6,6 +6,7 @@
 #   snakemake --cores all tables                             all tables; `figures`: all figures
 #   snakemake --cores 1 assets                               fetch the files from outside that default_studies need;
 #                                                            `assets_<study>`: those of one study
+#   snakemake --cores all benchmark                          what all studies cost on this machine, by the clock
 #   snakemake -n                                             what would run
 from snakemake.utils import min_version
 
@@ -22,6 +23,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/sample.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/bench.smk"
 
 
 report: "workflow/report/study.rst"
@@ -45,6 +47,11 @@ for study_name in PLANS:
             study_name
         input:
             targets(PLANS[study_name]),
+
+
+rule benchmark:
+    input:
+        [PLANS[name].results / "bench.md" for name in PLANS],
 
 
 rule tables:

@@ -290,6 +290,10 @@ def bench(
     """
     import os
 
+    from jebm import cli
+
+    if cli.forked:
+        raise cli.NeedsOwnProcess  # for its own number of threads, or a GPU
     plans = make_plan(read_params(PARAMS))
     if study not in plans:
         raise JebmError(f"{PARAMS}: there is no study '{study}'; it has: {', '.join(plans)}")
