@@ -190,6 +190,7 @@ def test_folder_that_cannot_be_written_to_is_named(server):
     os.makedirs(".jebm/locks")
     root = os.geteuid() == 0  # whom no permission stops
     if root:
+        os.chmod(".", 0o755)
         os.chmod(".jebm/locks", 0o777)
         os.seteuid(65534)
     try:
