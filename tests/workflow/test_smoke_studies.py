@@ -15,7 +15,7 @@ from matplotlib.image import imread
 from smoke import NEEDS, prepare
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SECONDS = float(os.environ.get("JEBM_SMOKE_SECONDS", "60"))
 """What a study may take on two idle cores; more where others compute besides."""
