@@ -27,6 +27,8 @@ def _row(plan: StudyPlan, name: str, axes, label: str) -> None:
     for seed in plan.seeds:
         lower = pd.read_csv(variant.backbone.run_folder(seed) / HISTORY)
         upper = pd.read_csv(variant.prior.run_folder(seed) / HISTORY)
+        if "elbo" not in lower or "energy_gap" not in upper:
+            continue  # it diverged before anything was logged
         axes[0].plot(lower.step, lower.elbo, color=CYCLE[0], alpha=0.6)
         lowest = min(lowest, lower.elbo[lower.step >= lower.step.max() / 2].min())
         for i, layer in enumerate(c for c in lower.columns if c.startswith("kl_")):
@@ -38,7 +40,7 @@ def _row(plan: StudyPlan, name: str, axes, label: str) -> None:
     axes[0].set(title=f"{label}{first}ELBO of a batch", ylabel="nats an image")
     if not variant.joint:
         axes[0].set_ylim(bottom=min(-30.0, lowest))
-    axes[1].set(title=f"{first}KL of each layer", ylabel="nats an image", ylim=(0, 2.5 * settled))
+    axes[1].set(title=f"{first}KL of each layer", ylabel="nats an image", ylim=(0, 2.5 * settled or None))
     axes[1].legend()
     axes[2].set(title=f"{second}energy gap of a batch", ylabel="nats")
     axes[2].axhline(0, color="black", linewidth=0.5)
