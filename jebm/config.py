@@ -387,7 +387,7 @@ SCORED = ("detection", "scores", "crossed")
 """Kinds of table whose columns are outlier scores under one measure, ``measure:score``."""
 
 
-PUBLISHABLE = ("metrics", "crossed")
+PUBLISHABLE = ("metrics", "rows", "crossed")
 """Kinds of table that print published values beside ours."""
 
 

@@ -4,6 +4,8 @@ import hashlib
 import http.server
 import os
 import re
+import shutil
+import tempfile
 import threading
 
 import pytest
@@ -184,13 +186,16 @@ def test_wrong_file_in_place_is_refused_and_left_alone(server, content):
     assert server.ranges == []
 
 
-def test_folder_that_cannot_be_written_to_is_named(server):
+def test_folder_that_cannot_be_written_to_is_named(server, monkeypatch):
+    place = tempfile.mkdtemp()  # below folders that anybody may enter
+    monkeypatch.chdir(place)
     os.makedirs("assets/set")
     os.chmod("assets/set", 0o555)
     os.makedirs(".jebm/locks")
     root = os.geteuid() == 0  # whom no permission stops
     if root:
-        os.chmod(".jebm/locks", 0o777)
+        for folder in (".", ".jebm", ".jebm/locks", "assets"):
+            os.chmod(folder, 0o777)
         os.seteuid(65534)
     try:
         with pytest.raises(JebmError, match=r"assets/set.*: can't be written to \(Permission denied\); .*raw.tar.gz"):
@@ -200,6 +205,7 @@ def test_folder_that_cannot_be_written_to_is_named(server):
             os.seteuid(0)
         os.chmod("assets/set", 0o755)
     assert left_behind() == []
+    shutil.rmtree(place)
 
 
 def test_digest_that_nobody_published_is_remembered(server):

@@ -66,6 +66,12 @@ def test_table_says_that_published_values_were_not_measured_and_prints_its_own_n
     assert not any("published" in note for note in built(FD).notes)
 
 
+def test_rows_of_protocols_of_their_own_have_published_ones_beside_them():
+    rows = [("gaussian", 0, "fd", 4.0, 50, "p@1"), ("joint", 0, "fd", 1.0, 49, "p@2")]
+    found = built(rows, kind="rows", columns=["fd"], published=[{**LEBM, "variant": "gaussian"}])
+    assert [*cells(found).values()] == [["4.00"], ["0.50"], ["1.00"]]
+
+
 def test_csv_counts_no_seeds_of_a_published_value():
     columns, rows = flat(built(FD, published=[LEBM]))
     assert columns[:4] == ["prior", "FD mean", "FD sd", "FD n"]

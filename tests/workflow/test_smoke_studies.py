@@ -15,7 +15,7 @@ from matplotlib.image import imread
 from smoke import NEEDS, prepare
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SECONDS = float(os.environ.get("JEBM_SMOKE_SECONDS", "60"))
 """What a study may take on two idle cores; more where others compute besides."""
@@ -27,6 +27,7 @@ def finished(request, tmp_path_factory, new_copy):
     space = new_copy(tmp_path_factory.mktemp(request.param))
     space.study = request.param
     prepare(space, request.param)
+    space.before = space.run("jebm", "preview", request.param).stdout
     started = time.monotonic()
     space.run("snakemake", "--cores", "2", request.param)
     space.seconds = time.monotonic() - started
@@ -36,7 +37,11 @@ def finished(request, tmp_path_factory, new_copy):
 
 def table(space, name):
     """Label → cells of a rendered table, and its headers."""
-    lines = [line for line in space.read(f"results/{space.study}/tables/{name}.md").splitlines() if line[:1] == "|"]
+    return parsed(space.read(f"results/{space.study}/tables/{name}.md"))
+
+
+def parsed(text):
+    lines = [line for line in text.splitlines() if line[:1] == "|"]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return rows[0], {row[0]: row[1:] for row in rows[2:]}
 
@@ -62,6 +67,17 @@ def test_every_row_of_ours_was_measured_and_no_published_row_was(finished):
             keys = headers[1:] if spec["kind"] == "crossed" else spec["columns"]
             for key, cell in zip(keys, cells, strict=True):
                 assert cell == "–" if key not in published[label] else float(cell) == published[label][key]
+
+
+def test_before_any_run_a_preview_has_published_values_and_empty_cells(finished):
+    tables = finished.before.split(f"results/{finished.study}/tables/")[1:]
+    assert len(tables) == len(finished.block["tables"])
+    for text, spec in zip(tables, finished.block["tables"].values(), strict=True):
+        assert "A preview: 0 of " in text
+        for label, cells in parsed(text)[1].items():
+            published = label.endswith("]")
+            assert any(cell != "–" for cell in cells) == published, (label, cells)
+        assert text.count(" — published [") == len(spec.get("published", []))
 
 
 def test_tables_come_in_three_formats_that_agree(finished):
