@@ -5,18 +5,27 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install reproduce reproduce-all report adopt test test-slow lint lock clean
+.PHONY: help install reproduce reproduce-all report adopt smoke test test-slow lint lock clean
 
 help:
 	@echo "make reproduce       the core study: data, training, samples, metrics, tables, figures, report"
 	@echo "make reproduce-all   the same and all further studies: depth, priors, chains, posterior, detection …"
 	@echo "make install     only the environment, in .venv"
 	@echo "make test        the tests           make test-slow   kills, clones and experiments through the real tools"
+	@echo "make smoke STUDY=cifar10   an image study from synthetic archives to tables, in about a minute (docs/image-studies.md)"
 	@echo "make lint        ruff, snakefmt, snakemake --lint"
 	@echo "make lock        resolve requirements.lock anew from pyproject.toml"
 	@echo "make clean       delete results of runs, not data, not the environment"
 
 install: $(VENV)/.installed
+
+# An image study in smoke size, with synthetic archives, in a copy of the project: make smoke STUDY=svhn
+STUDY ?= cifar10
+smoke: $(VENV)/.installed
+	rm -rf smoke/$(STUDY)
+	python tests/smoke.py smoke/$(STUDY) $(STUDY)
+	cd smoke/$(STUDY) && PYTHONPATH=$$PWD snakemake --cores 2 $(STUDY)
+	@cat smoke/$(STUDY)/results/$(STUDY)/tables/main.md; echo "Tables and figures: smoke/$(STUDY)/results/$(STUDY)"
 
 # The environment: exact versions from the lock file, made once, and again when the lock changes.
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -71,4 +80,4 @@ lock:
 	  --no-emit-index-url --output-file requirements.lock pyproject.toml
 
 clean:
-	rm -rf runs logs .snakemake .jebm results/report.html
+	rm -rf runs logs .snakemake .jebm smoke results/report.html

@@ -2,7 +2,11 @@
 #   snakemake --cores all                                    everything in default_studies of params.yaml
 #   snakemake --cores all results/digits/tables/main.md      one target and what it needs
 #   snakemake --cores all core                               only core_studies
+#   snakemake --cores all depth                              one study
 #   snakemake --cores all tables                             all tables; `figures`: all figures
+#   snakemake --cores 1 assets                               fetch the files from outside that default_studies need;
+#                                                            `assets_<study>`: those of one study
+#   snakemake --cores all benchmark                          what all studies cost on this machine, by the clock
 #   snakemake -n                                             what would run
 from snakemake.utils import min_version
 
@@ -13,11 +17,13 @@ configfile: "params.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/assets.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/sample.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/bench.smk"
 
 
 report: "workflow/report/study.rst"
@@ -32,6 +38,20 @@ rule all:
 rule core:
     input:
         [path for name in CORE_STUDIES for path in targets(PLANS[name])],
+
+
+for study_name in PLANS:
+
+    rule:
+        name:
+            study_name
+        input:
+            targets(PLANS[study_name]),
+
+
+rule benchmark:
+    input:
+        [PLANS[name].results / "bench.md" for name in PLANS],
 
 
 rule tables:

@@ -82,8 +82,9 @@ def _run(study: str, kind: str, id: str, variant: str, seed: int | None) -> None
         from jebm.stages.common import Run
 
         run = load(stage_target(kind))
+        seconds, on_device = params.runtime.checkpoint_seconds, params.runtime.data_on_device
         with joined(devices, found.params.compute.device):
-            facts |= run(Run(plan, found, stages[0], seed, params.runtime.checkpoint_seconds, facts["code"])) or {}
+            facts |= run(Run(plan, found, stages[0], seed, seconds, facts["code"], on_device)) or {}
     if launch.leads():
         keep(job)
 
@@ -109,6 +110,17 @@ def _report(study: str, rule: str, name: str, target: str, *arguments: str) -> N
     with recorded(jobs[name]):
         load(target)(plan, *arguments)
     keep(jobs[name])
+
+
+@app.command()
+def fetch_asset(name: Annotated[str, typer.Argument(help="A key of the block assets of params.yaml.")]):
+    """Fetch a file from outside, or see that the one in its place is the right one."""
+    from jebm.fetch import fetch
+
+    assets = read_params(PARAMS).assets
+    if name not in assets:
+        raise JebmError(f"{PARAMS}: there is no asset '{name}'; it has: {', '.join(assets)}")
+    fetch(name, assets[name])
 
 
 @app.command()

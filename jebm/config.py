@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from jebm.assets import Asset, asset_names
 from jebm.errors import ParamsError
 from jebm.explain import explain, near
 from jebm.metric_names import DETECTION, DISTANCES, FLOOR, LAYER_SCORE, METRICS, SCORES, STREAMED_DISTANCES
@@ -29,7 +30,20 @@ from jebm.registry import (
     Section,
     schema,
 )
-from jebm.types import Betas, ChainStart, Count, Fraction, Gradients, LatentSpace, Natural, NonNegative, Positive
+from jebm.types import (
+    AssetName,
+    Betas,
+    ChainStart,
+    Count,
+    DataPath,
+    Fraction,
+    Gradients,
+    LatentSpace,
+    Natural,
+    NonNegative,
+    Number,
+    Positive,
+)
 
 PARAMS = Path("params.yaml")
 
@@ -41,6 +55,8 @@ class Runtime(Section):
     """Training state is saved this often."""
     keep_aside_hours: NonNegative = 1.0
     """A finished result that took longer is kept in .jebm/aside before an edit of code or data replaces it."""
+    data_on_device: bool | None = None
+    """Whether the training images are kept on the device; null: if they fit. On a CPU they stay on disk, mapped."""
     fork_server: bool = True
     """Whether jobs on this machine are forks of one process that has imported the libraries, and so start at once."""
 
@@ -92,6 +108,22 @@ class Optimisation(Section):
     ema: Annotated[NonNegative, Field(lt=1)] = 0.0
     """Decay per step of the exponential moving average that is published; 0 publishes the last weights."""
     log_every: Count = 50
+    snapshots: Natural = 0
+    """How many models of the end of training are published besides the last one, for evaluations that are means over
+    models: those of the last step, of ``snapshot_every`` steps before, and so on."""
+    snapshot_every: Natural = 0
+
+    @model_validator(mode="after")
+    def _snapshots_fit(self):
+        if bool(self.snapshots) != bool(self.snapshot_every):
+            raise ValueError("@snapshots: and snapshot_every come together: how many, and how many steps apart")
+        if self.snapshots and (self.snapshots - 1) * self.snapshot_every >= self.steps:
+            raise ValueError(
+                f"@snapshots: {self.snapshots} models, {self.snapshot_every} steps apart, need more than the "
+                f"{self.steps} steps of training"
+            )
+        return self
+
     accumulate: Count = 1
     """Parts into which a batch is cut, one after the other in memory; their mean gradient is the batch's. The noise of
     each part is drawn in turn, so a run is not that without it to the digit."""
@@ -134,6 +166,8 @@ class TrainBackbone(Optimisation):
     kl_warmup: Annotated[list[Annotated[list[Fraction], Field(min_length=2, max_length=2)]], Field(min_length=1)]
     """For each layer, bottom first: [start, end] of the ramp of its KL weight from 0 to 1, as fractions of steps. One
     entry serves all layers."""
+    horizontal_flips: bool = False
+    """Mirror each training image from left to right with probability 1/2, anew every time."""
     kl_floor: Fraction = 0.0
     """The least KL weight during the warm-up."""
     kl_balance: bool | Literal["scale"] = False
@@ -163,10 +197,18 @@ class ImportBackbone(Section):
     """Weights of a backbone that was trained elsewhere, instead of ``train_backbone``."""
 
     format: Literal[tuple(IMPORTERS)]
-    checkpoint: Annotated[str, Field(min_length=1)]
+    checkpoint: DataPath | None = None
     """The file, relative to this one."""
+    asset: AssetName | None = None
+    """The same as one of ``assets``."""
     recalibrate: Recalibration | None = None
     """null leaves the statistics as they are in the file."""
+
+    @model_validator(mode="after")
+    def _one_file(self):
+        if (self.checkpoint is None) == (self.asset is None):
+            raise ValueError("@checkpoint: name the file either by its path here or by its name in assets as 'asset'")
+        return self
 
 
 class TrainingChain(Section):
@@ -227,6 +269,8 @@ class TrainJoint(Optimisation):
     """The chain that draws the negatives from the prior."""
     posterior_chain: TrainingChain | None = None
     """The chain that draws the positives, for ``mcmc``."""
+    horizontal_flips: bool = False
+    """As in ``train_backbone``."""
     posterior_start: Literal["prior", "network"] = "prior"
     """Where that chain starts: as its ``start`` says, or at a draw of the inference network."""
     energy_l2: NonNegative = 0.0
@@ -335,8 +379,8 @@ class Base(Section):
                 raise ValueError("@train_backbone: is required, but missing; or give import_backbone instead")
             raise ValueError("@import_backbone: the weights come from there or from train_backbone; set one to null")
         keys = ("groups", "channels", "resolutions")
-        scales = [len(getattr(self.backbone, key)) for key in keys if hasattr(self.backbone, key)]
-        if hasattr(self.backbone, "groups") and len(set(scales)) > 1:
+        scales = [len(getattr(self.backbone, key, [])) for key in keys]
+        if all(hasattr(self.backbone, key) for key in ("groups", "resolutions")) and len(set(scales)) > 1:
             raise ValueError(
                 f"@backbone.groups: has {scales[0]} entries, channels {scales[1]} and resolutions {scales[2]}; "
                 "give one of each for every scale, the finest first"
@@ -401,7 +445,7 @@ class Base(Section):
         if self.train_joint:
             chains["train_joint.chain"] = self.train_joint.chain
             chains["train_joint.posterior_chain"] = self.train_joint.posterior_chain
-        else:
+        elif "train_prior" in FITS.get(self.prior.name, ("", ()))[1]:
             chains["train_prior.chain"] = self.train_prior.chain
         return [(key, chain) for key, chain in chains.items() if chain is not None]
 
@@ -469,8 +513,25 @@ class Base(Section):
 
 KEYED = ("keyed", "matrix", "rows", "grid")
 """Kinds of table that spread out a metric that comes under several keys, ``metric:key`` (``grid``: ``row/column``)."""
-SCORED = ("detection", "scores")
+SCORED = ("detection", "scores", "crossed")
 """Kinds of table whose columns are outlier scores under one measure, ``measure:score``."""
+
+
+PUBLISHABLE = ("metrics", "rows", "crossed")
+"""Kinds of table that print published values beside ours."""
+
+
+class Published(Section):
+    """A row of values that others published; printed beside ours and marked as theirs."""
+
+    method: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)]
+    """Where the values stand; without it they are not printed."""
+    values: Annotated[dict[str, Number], Field(min_length=1)]
+    """Column → value, in the unit in which the column is printed: a metric, or the second part of the variants' names
+    (kind ``crossed``)."""
+    variant: str | None = None
+    """The row of ours that it stands under; at the end of the table when left out."""
 
 
 class Table(Section):
@@ -479,6 +540,9 @@ class Table(Section):
     columns: Annotated[list[str], Field(min_length=1)]
     """Metrics, or ``measure:score`` with one measure for all (kinds ``detection``, ``scores``)."""
     caption: str = ""
+    published: list[Published] = []
+    notes: list[str] = []
+    """What else a reader must know, for instance how a published value was measured."""
 
     @model_validator(mode="after")
     def _columns_exist(self):
@@ -499,6 +563,24 @@ class Table(Section):
                 )
             if self.kind in SCORED and score not in SCORES and not LAYER_SCORE.fullmatch(score):
                 raise ValueError(f"@columns: '{score}' is no score;{near(score, (*SCORES, 'kl_1', 'f_1', 'llr>1'))} …")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_fit(self):
+        crossed = self.kind == "crossed"
+        for name in self.variants if crossed else ():
+            if not all(name.rpartition("-")):
+                raise ValueError(f"@variants: '{name}' must be <row>-<column>, as the kind 'crossed' reads names")
+        if self.published and self.kind not in PUBLISHABLE:
+            raise ValueError(f"@published: a table of the kind '{self.kind}' has none; kinds: {', '.join(PUBLISHABLE)}")
+        columns = [name.rpartition("-")[2] for name in self.variants] if crossed else self.columns
+        rows = [] if crossed else self.variants
+        for place, entry in enumerate(self.published):
+            for column in entry.values:
+                if column not in columns:
+                    raise ValueError(f"@published.{place}.values.{column}: is no column;{near(column, columns)}")
+            if entry.variant is not None and entry.variant not in rows:
+                raise ValueError(f"@published.{place}.variant: '{entry.variant}' is no row;{near(entry.variant, rows)}")
         return self
 
 
@@ -560,6 +642,8 @@ class Params(Section):
     core_studies: list[str] = []
     """What the target ``core`` builds."""
     runtime: Runtime = Runtime()
+    assets: dict[str, Asset] = {}
+    """Files from outside, by the names that parameters use."""
     studies: dict[str, Study]
 
 
@@ -583,11 +667,12 @@ def parse_params(raw: Any, source: str = str(PARAMS)) -> Params:
     if not isinstance(raw, dict):
         raise ParamsError(f"{source}: must be a mapping with the keys default_studies, runtime and one block a study")
     raw = {str(key): value for key, value in raw.items()}
-    top = {key: raw.pop(key) for key in ("default_studies", "core_studies", "runtime") if key in raw}
+    top = {key: raw.pop(key) for key in _TOP if key in raw}
     if not raw:
         raise ParamsError(f"{source}: has no study")
     studies = {name: _study(name, _extended(name, raw, source), source) for name in raw}
     params = _validate(Params, {**top, "studies": studies}, "", source)
+    _assets_exist(params, source)
     for key in ("default_studies", "core_studies"):
         for name in getattr(params, key):
             if name not in studies:
@@ -651,7 +736,16 @@ def canonical(section: BaseModel) -> dict:
     return section.model_dump(mode="json", exclude_defaults=True)
 
 
-_TOP = ("default_studies", "core_studies", "runtime")
+_TOP = ("default_studies", "core_studies", "runtime", "assets")
+
+
+def _assets_exist(params: Params, source: str) -> None:
+    for study_name, study in params.studies.items():
+        for variant_name, variant in study.variants.items():
+            for name in asset_names(variant):
+                if name not in params.assets:
+                    where = f"{study_name}.variants.{variant_name}"
+                    raise ParamsError(f"{source}: {where}: '{name}' is no asset;{near(name, params.assets)}")
 
 
 def _validate(model: type[Section], raw: dict, where: str, source: str) -> Any:

@@ -197,6 +197,8 @@ def recorded(job: Job):
     facts: dict[str, Any] = {"code": digest(code)}
     with _alone(job):
         yield facts
+    outputs = {path: digests(path) for path in job.outputs if path != job.provenance}
+    digests.save_large()
     write_json(
         Path(job.provenance),
         {
@@ -205,7 +207,7 @@ def recorded(job: Job):
             "context": job.context,
             "code": code,
             "inputs": inputs,
-            "outputs": {path: digests(path) for path in job.outputs if path != job.provenance},
+            "outputs": outputs,
             "seconds": round(facts.get("seconds", time.monotonic() - started), 2),
         },
     )

@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from jebm.assets import asset_names, data_paths
 from jebm.fingerprint import entry_modules
-from jebm.plan import PROVENANCE, Stage, StudyPlan, Variant, asset_paths
+from jebm.plan import PROVENANCE, Stage, StudyPlan, Variant
 from jebm.registry import FIGURES, FITS, IMPORTERS, TABLES
 
 RULES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
@@ -122,10 +123,8 @@ def stage_job(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None)
         fit, extra = FITS[params.prior.name]
         targets.append(fit)
         used |= {key: getattr(params, key) for key in extra}
-    checkpoint = []
     if stage.kind == "imported":
         targets.append(IMPORTERS[params.import_backbone.format])
-        checkpoint = [params.import_backbone.checkpoint]
     sources = [getattr(variant, of) for of in reads if of != "prior" or (variant.learned and not variant.joint)]
     sources = [source for source in sources if source is not None]
     if stage.kind == "sample-metrics":
@@ -143,7 +142,7 @@ def stage_job(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None)
         plan.name,
         stage.id if stage.shared else f"{stage.id} seed {seed}",
         tuple(stage.files(seed)),
-        (*(path for source in sources for path in source.content_files(seed)), *_assets(used), *checkpoint),
+        (*outside(plan, used.values()), *(path for source in sources for path in source.content_files(seed))),
         str(stage.run_folder(seed) / PROVENANCE),
         {key: section.model_dump(mode="json") for key, section in used.items()} | {"seed": seed},
         entry_modules([*targets, *(t for section in used.values() for t in component_targets(section))]),
@@ -151,9 +150,10 @@ def stage_job(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None)
     )
 
 
-def _assets(used: dict[str, BaseModel]) -> list[str]:
-    """The files of the assets that the components of some blocks of parameters name."""
-    return [str(path) for section in used.values() for path in asset_paths(section).values()]
+def outside(plan: StudyPlan, sections: Iterable[BaseModel]) -> list[str]:
+    """The assets, and the files and folders of the user's own, that blocks of parameters name."""
+    paths = [str(plan.assets[name].path) for section in sections for name in asset_names(section)]
+    return list(dict.fromkeys([*paths, *(path for section in sections for path in data_paths(section))]))
 
 
 def _with_prior(plan: StudyPlan, id: str) -> Variant:

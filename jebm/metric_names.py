@@ -69,6 +69,7 @@ METRICS = {
     "skipped_backbone": Metric("skipped", -1, 0, "steps of stage 1 that were not finite and were skipped"),
     "skipped_prior": Metric("skipped", -1, 0, "steps of stage 2 that were not finite and were skipped"),
     "skipped_joint": Metric("skipped", -1, 0, "steps of joint training that were not finite and were skipped"),
+    "diverged_at_joint": Metric("diverged at", 0, 0, "step of training: not finite, or an energy gap beyond 10⁴"),
     "non_finite": Metric("non-finite", -1, 4, "share of the sampler's chains that were not finite and were dropped"),
     "left": Metric("left", -1, 3, "share of the chains with a coordinate that is not finite or exceeds 1000"),
     "left_at": Metric("first at step", 0, 0, "step after which the first chain had left"),
@@ -99,6 +100,8 @@ METRICS = {
     "auroc": Metric("AUROC", 1, 3, "area under the ROC curve"),
     "auprc": Metric("AUPRC", 1, 3, "area under the precision–recall curve (average precision)"),
     "fpr80": Metric("FPR at 80 % TPR", -1, 3, "false-positive rate where 80 % of the outliers are found"),
+    "auroc_snapshot": Metric("AUROC", 1, 3, "AUROC of the model after each of the last epochs"),
+    "auprc_snapshot": Metric("AUPRC", 1, 3, "AUPRC of the model after each of the last epochs"),
     "auroc_gain": Metric("AUROC gain", 1, 4, "AUROC of the score elbo+f less that of elbo"),
     "auprc_gain": Metric("AUPRC gain", 1, 4, "AUPRC of the score elbo+f less that of elbo"),
     "auroc_low": Metric("AUROC, low", 0, 3, "lower end of its 95 % interval over images"),
@@ -119,7 +122,7 @@ STREAMED_DISTANCES = ("fid", "kid", "precision", "recall")
 DETECTION = ("auroc", "auprc", "fpr80")
 """The measures of outlier detection; each comes for every set and score, ``auroc:<set>:<score>``."""
 
-SCORES = ("elbo", "elbo+f", "f", "reconstruction", "mahalanobis", "isolation-forest")
+SCORES = ("elbo", "elbo+f", "f", "log-joint", "iw", "iw+f", "reconstruction", "mahalanobis", "isolation-forest")
 """Outlier scores that any backbone has, or that have nothing to do with it."""
 LAYER_SCORE = re.compile(r"(?P<of>llr>|kl_|f_)(?P<layer>[1-9]\d*)")
 """Outlier scores that belong to a layer: ``llr>1``, ``kl_1``, ``f_1``."""
@@ -127,7 +130,7 @@ LAYER_SCORE = re.compile(r"(?P<of>llr>|kl_|f_)(?P<layer>[1-9]\d*)")
 
 def tilted(score: str) -> bool:
     """Whether an outlier score depends on the prior's tilt; the others are the same for all priors of a backbone."""
-    return score in ("f", "elbo+f") or score.startswith("f_")
+    return score in ("f", "elbo+f", "iw+f", "log-joint") or score.startswith("f_")
 
 
 FLOOR = "data"

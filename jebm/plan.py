@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from jebm.assets import Asset, asset_names
 from jebm.config import Base, Params, Study, canonical
 from jebm.errors import ParamsError
 from jebm.registry import FIGURES, FITS, SEQUENTIAL_PRIORS, STREAMED_FEATURES
@@ -41,7 +42,6 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
 """The files that each kind of stage leaves in its folder, besides its provenance record."""
 SHARED = ("dataset", "features", "reference", "imported", "floor")
 """Stages that no run's seed enters: all seeds share them."""
-ASSETS = Path("assets")
 DATA, RUNS, RESULTS, STATE = Path("data"), Path("runs"), Path("results"), Path(".jebm/state")
 
 
@@ -49,13 +49,6 @@ def digest(content: object) -> str:
     """Ten hexadecimal digits that identify a JSON value."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-def asset_paths(section: BaseModel) -> dict[str, Path]:
-    """Parameter → file, for the parameters of a component that name an asset."""
-    fields = type(section).model_fields
-    named = [key for key, field in fields.items() if "asset" in field.metadata]
-    return {key: ASSETS / getattr(section, key) for key in named}
 
 
 @dataclass(frozen=True)
@@ -80,7 +73,8 @@ class Stage:
     @property
     def folder(self) -> Path:
         if self.kind == "dataset":
-            return DATA / f"{self.spec['dataset']['name']}-{self.id}"
+            block = self.spec["dataset"]
+            return DATA / f"{block.get('source', block)['name']}-{self.id}"
         return RUNS / self.name
 
     def run_folder(self, seed: int | str | None) -> Path:
@@ -157,8 +151,8 @@ class Variant:
 class StudyPlan:
     """The variants of one study, and look-ups from stage identities back to them."""
 
-    def __init__(self, name: str, study: Study):
-        self.name, self.study = name, study
+    def __init__(self, name: str, study: Study, assets: dict[str, Asset] | None = None):
+        self.name, self.study, self.assets = name, study, assets or {}
         self.seeds = list(study.seeds)
         self.variants = {key: self._variant(key, params) for key, params in study.variants.items()}
         self.variants = {key: self._with_evaluation(variant) for key, variant in self.variants.items()}
@@ -170,12 +164,14 @@ class StudyPlan:
             if key not in ("train_joint", "evaluations") and getattr(params, key) is not None
         }
         compute = parts["compute"]
-        dataset = Stage("dataset", {"dataset": parts["dataset"]})
+        dataset = Stage("dataset", {"dataset": parts["dataset"], **self._read_from(params.dataset)})
         # One device trains them, however many the rest has: one feature space measures all.
         alone = {key: value for key, value in compute.items() if key != "devices"}
-        features = Stage("features", {"features": parts["features"], "compute": alone}, dataset)
+        features = {"features": parts["features"], "compute": alone, **self._read_from(params.features)}
+        features = Stage("features", features, dataset)
         kind, block = ("imported", "import_backbone") if params.import_backbone else ("backbone", "train_backbone")
-        backbone = Stage(kind, {"backbone": parts["backbone"], block: parts[block], "compute": compute}, dataset)
+        backbone = {"backbone": parts["backbone"], block: parts[block], "compute": compute}
+        backbone = Stage(kind, backbone | self._read_from(getattr(params, block)), dataset)
         pretrained = None
         if params.train_joint is None:
             _, uses = FITS.get(params.prior.name, ("", ()))
@@ -213,6 +209,15 @@ class StudyPlan:
             reference,
             evaluations=evaluations,
         )
+
+    def _read_from(self, block: BaseModel) -> dict:
+        """What the assets that a block names add to the identity of the stage that reads them."""
+        digests = {name: self.assets[name].digest for name in asset_names(block)}
+        return {"assets": digests} if digests else {}
+
+    def asset_names(self) -> list[str]:
+        """The assets that the study needs."""
+        return list(dict.fromkeys(name for v in self.variants.values() for name in asset_names(v.params)))
 
     def _with_evaluation(self, variant: Variant) -> Variant:
         """One evaluation a seed serves all variants that are measured alike: a process costs more than a distance."""
@@ -319,7 +324,7 @@ def _read_by_figure(variant: Variant, kind: str) -> list[Stage]:
 
 def make_plan(params: Params) -> dict[str, StudyPlan]:
     """The plan of every study in the file."""
-    return {name: StudyPlan(name, study) for name, study in params.studies.items()}
+    return {name: StudyPlan(name, study, params.assets) for name, study in params.studies.items()}
 
 
 def study_of(plans: dict[str, StudyPlan], kind: str, id: str) -> StudyPlan:

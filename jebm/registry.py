@@ -21,6 +21,16 @@ COMPONENTS: dict[str, dict[str, str]] = {
     "dataset": {
         "breast-cancer": "jebm.data.breast_cancer:BreastCancer",
         "digits": "jebm.data.digits:Digits",
+        "images": "jebm.data.images:Images",
+    },
+    "source": {
+        "celeba": "jebm.data.sources.celeba:CelebA",
+        "cifar10": "jebm.data.sources.cifar10:Cifar10",
+        "fashion-mnist": "jebm.data.sources.mnist:FashionMnist",
+        "folder": "jebm.data.sources.folder:Folder",
+        "lsun": "jebm.data.sources.lsun:Lsun",
+        "mnist": "jebm.data.sources.mnist:Mnist",
+        "svhn": "jebm.data.sources.svhn:Svhn",
     },
     "backbone": {
         "chain": "jebm.models.chain:ChainHierarchy",
@@ -56,6 +66,7 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "inception": "jebm.models.inception:Inception",
     },
     "evaluation": {
+        "anomaly": "jebm.evaluations.anomaly:Anomaly",
         "detection": "jebm.evaluations.detection:Detection",
         "layers": "jebm.evaluations.layers:Layers",
         "terms": "jebm.evaluations.terms:Terms",
@@ -139,6 +150,7 @@ TABLES: dict[str, str] = {
     "rows": "jebm.report.tables:rows_table",
     "scores": "jebm.report.tables:scores_table",
     "grid": "jebm.report.tables:grid_table",
+    "crossed": "jebm.report.tables:crossed_table",
 }
 """How a table of each kind is built from the study's collected metrics."""
 
@@ -214,6 +226,8 @@ def _annotation(text: str) -> Any:
     annotation = eval(text, names)  # our own annotations; nothing from outside reaches this
     if isinstance(annotation, types.Blocks):
         return _labelled(annotation.target)
+    if isinstance(annotation, types.LabelledBlocks):
+        return dict[str, schema(annotation.kind)]
     if isinstance(annotation, types.Block):
         return schema(annotation.kind) | None if annotation.optional else schema(annotation.kind)
     return annotation

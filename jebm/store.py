@@ -15,6 +15,8 @@ from safetensors.torch import save
 from jebm.errors import JebmError
 from jebm.files import published
 
+Weights = dict[str, torch.Tensor]
+
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], header: dict | None = None) -> None:
     """Write named tensors and a JSON header (any JSON value that says what they are)."""
@@ -24,6 +26,30 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], header: dict | N
     )
     with published(path, "wb") as file:
         file.write(payload)
+
+
+SNAPSHOT = "snapshot/"
+"""Before the names of the weights of an earlier step, ``snapshot/<step>/<name>``, beside those that are published."""
+
+
+def with_snapshots(weights: Weights, snapshots: dict[int, Weights]) -> Weights:
+    """Published weights, and those of earlier steps, as one file holds them."""
+    more = {f"{SNAPSHOT}{step}/{name}": t for step, own in snapshots.items() for name, t in own.items()}
+    return weights | more
+
+
+def read_weights(path: Path) -> Weights:
+    """The published weights of a file, without snapshots; see :func:`read_tensors`."""
+    return read_tensors(path, lambda name: not name.startswith(SNAPSHOT))[0]
+
+
+def read_snapshots(path: Path) -> dict[int, Weights]:
+    """Step → weights, of the snapshots of a file, in the order of the steps; see :func:`read_tensors`."""
+    found: dict[int, Weights] = {}
+    for name, tensor in read_tensors(path, lambda name: name.startswith(SNAPSHOT))[0].items():
+        step, _, own = name.removeprefix(SNAPSHOT).partition("/")
+        found.setdefault(int(step), {})[own] = tensor
+    return dict(sorted(found.items()))
 
 
 DTYPES = {torch.uint8: "U8", torch.float32: "F32", torch.int64: "I64", torch.float64: "F64"}

@@ -12,11 +12,12 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PlainValidator
 
 __all__ = [
-    "Activation", "Annotated", "AssetName", "Betas", "Block", "Blocks", "CellArchitecture", "ChainBlocks", "ChainStart",
-    "Count", "Counts", "Digit", "Dropout", "EnergyBlock", "EnergyStart", "Field", "Fraction", "Gradients", "GreyLevels",
-    "InceptionProtocol", "KernelBlock", "LatentSpace", "LayerChoice", "LayerDepth", "LayerDims", "LayerWidth",
-    "LikelihoodBlock", "Literal", "LogSigma", "Natural", "NonNegative", "OodSets", "OptionalLikelihood", "PixelHead",
-    "Positive", "Reference", "Resolutions", "StepSizeSource", "Steps",
+    "Activation", "Annotated", "AssetName", "Background", "Betas", "Bits", "Block", "Blocks", "CellArchitecture",
+    "ChainBlocks", "ChainStart", "Count", "Counts", "DataPath", "Digit", "Dropout", "EnergyBlock", "EnergyStart",
+    "Field", "Fraction", "GeneratedSets", "Gradients", "GreyLevels", "ImageMode", "InceptionProtocol", "KernelBlock",
+    "LabelledBlocks", "LatentSpace", "LayerChoice", "LayerDepth", "LayerDims", "LayerWidth", "LikelihoodBlock",
+    "Literal", "LogSigma", "Natural", "NonNegative", "Number", "OodSets", "OptionalLikelihood", "PixelHead",
+    "Positive", "Reference", "Resample", "Resolutions", "SourceBlock", "SourceBlocks", "StepSizeSource", "Steps",
 ]  # fmt: skip
 
 
@@ -35,10 +36,26 @@ class Blocks(NamedTuple):
     """``module:class``."""
 
 
+class LabelledBlocks(NamedTuple):
+    """Stands for any number of ``{name: …, …}`` blocks of a kind, under labels of the user's own."""
+
+    kind: str
+
+
+class Marked(NamedTuple):
+    """Says of a string parameter that it names something outside, which the job reads besides the parameters."""
+
+    what: str
+
+
+ASSET, DATA_PATH = "asset", "data path"
+
 EnergyBlock = Block("energy")
 KernelBlock = Block("kernel")
 LikelihoodBlock = Block("likelihood")
 OptionalLikelihood = Block("likelihood", optional=True)
+SourceBlock = Block("source")
+SourceBlocks = LabelledBlocks("source")
 ChainBlocks = Blocks("jebm.evaluations.chains:ChainSetup")
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
@@ -51,6 +68,11 @@ def _yaml_number(value):
 
 _Float = Annotated[float, BeforeValidator(_yaml_number), Field(allow_inf_nan=False)]
 
+Number = _Float
+AssetName = Annotated[str, Marked(ASSET)]
+"""A key of the block ``assets``."""
+DataPath = Annotated[str, Field(min_length=1), Marked(DATA_PATH)]
+"""A file or a folder of the user's own; a relative path starts at the repository's top folder."""
 Natural = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Counts = Annotated[list[Count], Field(min_length=1)]
@@ -63,8 +85,6 @@ Betas = Annotated[list[Annotated[_Float, Field(ge=0, lt=1)]], Field(min_length=2
 """Decays per step of two running averages."""
 Reference = Literal["validation", "test"]
 """The split that is held out and measured: ``validation`` while tuning."""
-AssetName = Annotated[str, Field(min_length=1), "asset"]
-"""A file from outside, below assets/; a component is given its path."""
 InceptionProtocol = Literal["clean", "legacy_pytorch", "legacy_tensorflow"]
 """clean-fid's modes; distances are comparable within one only."""
 LatentSpace = Literal["whitened", "z", "whitened-biased"]
@@ -100,6 +120,15 @@ scales."""
 Digit = Annotated[int, Field(ge=0, le=9)]
 GreyLevels = Annotated[int, Field(ge=2, le=256)]
 """Integer levels of the stored data, which is uint8."""
+ImageMode = Literal["source", "rgb", "grey"]
+"""Channels of prepared images: those of the source, 3 or 1."""
+Resample = Literal["bilinear", "bicubic", "lanczos", "box"]
+"""Filter of a change of size; all of them average over what a pixel covers when the image gets smaller."""
+Background = Literal["white", "black"]
+"""What stands behind transparent pixels."""
+Bits = Literal[8, 5]
+"""Of a stored channel; 5 keeps the highest five of eight."""
+GeneratedSets = list[Literal["uniform", "constant"]]
 OodSets = list[Literal["patches", "uniform", "constant", "half-mix", "vertical-flip", "overlay"]]
 
 

@@ -59,6 +59,17 @@ def variants(study: OptionalStudy = ""):
 
 
 @app.command()
+def assets(study: OptionalStudy = ""):
+    """List the files from outside that a study needs: size, whether they are there and whole, and where they go."""
+    from jebm.assets import inventory
+
+    plans = default_plans(study)
+    digests = DigestCache()
+    print(inventory({name: plan.assets[name] for plan in plans for name in plan.asset_names()}, digests))
+    digests.save()
+
+
+@app.command()
 def plan(study: OptionalStudy = ""):
     """What would run, and what it costs by the run times recorded so far."""
     from jebm.report.pricing import price
@@ -186,6 +197,16 @@ def import_checkpoint(
 
 
 @app.command()
+def preview(study: Annotated[str, typer.Argument(help="A study of params.yaml.")]):
+    """Print a study's tables as far as its runs are finished; cells of the others are empty. Writes nothing."""
+    from jebm.report.tables import preview as table_preview
+
+    for plan in default_plans(study):
+        for name in plan.study.tables:
+            print(f"{plan.results / 'tables' / name}\n\n{table_preview(plan, name)}")
+
+
+@app.command()
 def diff(
     a: Annotated[str, typer.Argument(help="Before: a git revision, a DVC experiment or a folder of results.")],
     b: Annotated[str, typer.Argument(help="After; the working tree when left out.")] = "",
@@ -269,6 +290,10 @@ def bench(
     """
     import os
 
+    from jebm import cli
+
+    if cli.forked:
+        raise cli.NeedsOwnProcess  # for its own number of threads, or a GPU
     plans = make_plan(read_params(PARAMS))
     if study not in plans:
         raise JebmError(f"{PARAMS}: there is no study '{study}'; it has: {', '.join(plans)}")

@@ -154,9 +154,9 @@ def test_parsing_does_not_change_what_it_is_given():
                                                                             "unknown key; allowed: name"),
         ("toy/variants/joint/seeds", [1], f"toy.variants.joint.seeds: unknown key; allowed: {BASE_KEYS}"),
         ("toy/tables/main/colums", [], "toy.tables.main.colums: unknown key; did you mean 'columns'? allowed: "
-                                       "kind, variants, columns, caption"),
+                                       "kind, variants, columns, caption, published, notes"),
         ("runtime/checkpoint_second", 3, "runtime.checkpoint_second: unknown key; did you mean 'checkpoint_seconds'? "
-                                         "allowed: checkpoint_seconds, keep_aside_hours, fork_server"),
+                                         "allowed: checkpoint_seconds, keep_aside_hours, data_on_device, fork_server"),
     ],
     ids=lambda value: value.replace("/", ".") if isinstance(value, str) and " " not in value else "",
 )  # fmt: skip
@@ -424,6 +424,21 @@ def test_study_may_extend_one_that_extends():
 def test_study_extends_another_one_that_exists(other, expected):
     with pytest.raises(ParamsError, match=re.escape(expected)):
         parse_params(params({"longer": {"extends": other, "variants": {"joint": {}}}}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"snapshots": 3}, "snapshots: and snapshot_every come together"),
+        ({"snapshot_every": 3}, "snapshots: and snapshot_every come together"),
+        ({"snapshots": 6, "snapshot_every": 2}, "snapshots: 6 models, 2 steps apart, need more than the 10 steps"),
+    ],
+)
+@pytest.mark.parametrize("block", ["train_backbone", "train_prior"])
+def test_snapshots_fit_into_training(block, settings, message):
+    changes = {f"toy/{block}/{key}": value for key, value in settings.items()}
+    assert f"my.yaml: toy.{block}.{message}" in complaint(changes)
+    parse_params(params({f"toy/{block}/snapshots": 5, f"toy/{block}/snapshot_every": 2}))
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,19 @@ def test_the_file_and_what_is_done_to_it_are_part_of_its_identity():
     assert len(ids) == 3
 
 
+def test_it_may_be_an_asset_whose_digest_is_part_of_its_identity():
+    def planned(digest):
+        weights = {"file": "weights.safetensors", "digest": f"md5:{digest * 32}"}
+        content = params(source={"format": "jebm", "asset": "weights"}) | {"assets": {"weights": weights}}
+        return make_plan(parse_params(content))["toy"]
+
+    first, other = planned("0"), planned("1")
+    variant = first.variants["joint"]
+    assert "assets/weights.safetensors" in stage_job(first, variant, variant.backbone, None).inputs
+    assert first.asset_names() == ["weights"]
+    assert variant.backbone.id != other.variants["joint"].backbone.id
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -74,7 +87,9 @@ def test_the_file_and_what_is_done_to_it_are_part_of_its_identity():
         ({"toy/train_backbone": toy.params()["toy"]["train_backbone"]}, r"toy\.import_backbone: .* set one to null"),
         ({"toy/import_backbone": SOURCE | {"format": "pickle"}}, r"import_backbone\.format: 'pickle' is unknown"),
         ({"toy/import_backbone": SOURCE | {"chekpoint": "x"}}, r"import_backbone\.chekpoint: unknown key"),
-        ({"toy/import_backbone": {"format": "nvae"}}, r"import_backbone\.checkpoint: is required, but missing"),
+        ({"toy/import_backbone": {"format": "nvae"}}, r"import_backbone\.checkpoint: name the file either by its path"),
+        ({"toy/import_backbone": SOURCE | {"asset": "weights"}}, r"import_backbone\.checkpoint: name the file either"),
+        ({"toy/import_backbone": {"format": "nvae", "asset": "weights"}}, r"'weights' is no asset"),
         ({"toy/backbone/architecture": "res_mbcon"}, r"backbone\.architecture: 'res_mbcon' is unknown; did you mean"),
     ],
 )
@@ -177,6 +192,17 @@ def test_data_of_another_size_or_depth_are_refused(project):
         done = project.jebm("import-backbone", "toy", "--variant", "joint")
         assert isinstance(done.exception, JebmError)
         assert message in str(done.exception)
+
+
+def test_training_a_mixture_for_other_levels_is_refused(project):
+    train = toy.params()["toy"]["train_backbone"] | {"kl_warmup": [[0.0, 0.5]]}
+    project.write(
+        params(backbone=BACKBONE | {"levels": 256}, **{"toy/train_backbone": train, "toy/import_backbone": None})
+    )
+    done = project.jebm("train-backbone", "toy", "--variant", "joint", "--seed", "1")
+    assert str(done.exception) == (
+        "params.yaml: toy.backbone.levels: is 256, but the dataset 'digits' has 17 levels; set it to 17"
+    )
 
 
 def test_import_verb_writes_weights_and_prints_the_block(tmp_path):

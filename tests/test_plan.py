@@ -185,7 +185,8 @@ def test_digest_is_stable():
 
 
 INCEPTION = {
-    "toy/features": {"name": "inception", "weights": "inception/inception-2015-12-05.pt"},
+    "assets": {"inception": {"file": "inception/inception-2015-12-05.pt"}},
+    "toy/features": {"name": "inception", "weights": "inception"},
     "toy/tables/main/columns": ["fid"],
 }
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from jebm.errors import JebmError
-from jebm.store import read_tensors, stream_tensors, write_tensors
+from jebm.store import read_snapshots, read_tensors, read_weights, stream_tensors, with_snapshots, write_tensors
 
 
 def test_tensors_and_header_come_back(tmp_path):
@@ -82,6 +82,17 @@ def test_file_that_is_not_whole_or_not_ours_is_an_error_of_one_line(tmp_path, sp
 def test_missing_tensors_say_what_makes_them(tmp_path):
     with pytest.raises(JebmError, match=r"no such file; `snakemake .*weights` makes it"):
         read_tensors(tmp_path / "weights")
+
+
+def test_snapshots_stand_beside_the_weights_and_are_read_apart(tmp_path):
+    weights = {"net.weight": torch.ones(2, 2)}
+    snapshots = {step: {"net.weight": torch.full((2, 2), float(step))} for step in (20, 100, 3)}
+    write_tensors(tmp_path / "file", with_snapshots(weights, snapshots))
+    assert set(read_weights(tmp_path / "file")) == {"net.weight"}
+    assert read_weights(tmp_path / "file")["net.weight"][0, 0] == 1
+    found = read_snapshots(tmp_path / "file")
+    assert list(found) == [3, 20, 100]
+    assert all(own["net.weight"][0, 0] == step for step, own in found.items())
 
 
 def test_tensors_that_came_row_by_row_are_the_same_bytes_as_at_once(tmp_path):

@@ -72,7 +72,7 @@ def joint_step(
     decoder = [parameter for parameter in hierarchy.parameters() if id(parameter) not in known]
     rates = [settings.learning_rate] * 2 + [settings.energy_learning_rate] * len(prior.energy.nets)
     parts = [decoder, conditionals, *(list(net.parameters()) for net in prior.energy.nets.values())]
-    optimisers = [torch.optim.Adam(part, lr=rate) for part, rate in zip(parts, rates, strict=True)]
+    optimisers = [torch.optim.Adam(part, lr=rate) if part else None for part, rate in zip(parts, rates, strict=True)]
     images, space, chain, printed = pixels[: settings.batch_size], settings.chain.space, settings.chain, []
 
     def descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
@@ -98,7 +98,8 @@ def joint_step(
             ]
         top, log_p = hierarchy.condition(z[0])
         descend(optimisers[0], -hierarchy.decode(top).log_prob(images).mean())
-        descend(optimisers[1], hierarchy.log_prob(z[1]).mean() - log_p.sum(1).mean())
+        if optimisers[1] is not None:  # a single layer has no networks between layers
+            descend(optimisers[1], hierarchy.log_prob(z[1]).mean() - log_p.sum(1).mean())
         for optimiser, (name, net) in zip(optimisers[2:], prior.energy.nets.items(), strict=True):
             layer = int(name) - 1
             descend(optimiser, net(z[1][layer]).mean() - net(z[0][layer]).mean())

@@ -148,7 +148,7 @@ def fit_batch(work: Workload, seconds: float, device: torch.device) -> tuple[int
     while True:
         calls = work.make(batch)
         used = sum(timed(call, device) for call in calls.values())
-        if batch == work.batch or 3 * 2 * used > seconds:
+        if batch == work.batch or 8 * used > seconds:
             return batch, calls
         batch = min(2 * batch, work.batch)
 

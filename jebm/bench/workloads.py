@@ -168,7 +168,7 @@ class Bench:
         @torch.no_grad()
         def draw() -> torch.Tensor:
             drawn = sampler.draw(prior, hierarchy.dimensions, batch, self.stream, lambda *_: None)
-            parts = drawn.eps.split(hierarchy.rows_at_once)
+            parts = drawn.eps.split(hierarchy.rows_at_once())
             return torch.cat([hierarchy.decode(hierarchy.top_down_flat(part)).mean for part in parts])
 
         return {"ours": draw}

@@ -6,11 +6,14 @@ modelled and compared as an image of shape (30,).
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import sklearn
 import torch
 from sklearn.datasets import load_breast_cancer
 
+from jebm.assets import AssetFiles
 from jebm.errors import JebmError
 from jebm.streams import generator
 from jebm.types import Count, GreyLevels, Natural
@@ -44,7 +47,9 @@ class BreastCancer:
         """The shape of one row, known before anything is prepared."""
         return (30,)
 
-    def prepare(self) -> tuple[dict[str, torch.Tensor], int, dict]:
+    def prepare(
+        self, files: AssetFiles | None = None, scratch: Path | None = None
+    ) -> tuple[dict[str, torch.Tensor], int, dict]:
         """The splits (test first, then validation, the rest trains), the levels, and facts for the manifest."""
         source = load_breast_cancer()
         held_out = self.test_count + self.validation_count

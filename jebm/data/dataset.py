@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from jebm.data.rows import Rows, write_rows
+from jebm.digests import digest_of
 from jebm.errors import JebmError
 from jebm.files import read_json, sha256, write_json
 from jebm.plan import IMAGES, MANIFEST
@@ -24,6 +26,10 @@ def to_pixels(images: torch.Tensor, levels: int) -> torch.Tensor:
 def quantise(pixels: torch.Tensor, levels: int) -> torch.Tensor:
     """Floats in [−1, 1] (clamped to it) as the nearest of the integer levels that the data has, uint8."""
     return ((pixels.clamp(-1.0, 1.0) + 1.0) * ((levels - 1) / 2.0)).round().to(torch.uint8)
+
+
+Splits = dict[str, torch.Tensor] | dict[str, Rows]
+"""uint8 tensors with ``<split>_labels`` (int64) among them; or streams, which carry their labels along."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +63,25 @@ class Dataset:
         return self.tensors[f"{split}_labels"]
 
 
-def save_dataset(folder: Path, tensors: dict[str, torch.Tensor], levels: int, facts: dict) -> None:
-    """Write the images, then the manifest that vouches for them."""
-    images = {name: tensor for name, tensor in tensors.items() if not name.endswith("_labels")}
-    write_tensors(folder / IMAGES, tensors, {"levels": levels})
+def save_dataset(folder: Path, splits: Splits, levels: int, facts: dict, scratch: Path | None = None) -> None:
+    """Write the images, then the manifest that vouches for them. Facts are read last: streams may add to them.
+
+    ``scratch`` is a folder for unfinished files, which streams need.
+    """
+    if any(isinstance(split, Rows) for split in splits.values()):
+        written = write_rows(folder / IMAGES, splits, {"levels": levels}, scratch)
+        shapes = {name: split.shape for name, split in written.items()}
+        labels = written["train"].labels
+    else:
+        write_tensors(folder / IMAGES, splits, {"levels": levels})
+        shapes = {name: tuple(tensor.shape) for name, tensor in splits.items() if not name.endswith("_labels")}
+        labels = splits.get("train_labels")
     manifest = {
         **facts,
         "levels": levels,
-        "classes": int(tensors["train_labels"].max()) + 1 if "train_labels" in tensors else 0,
-        "image_shape": list(next(iter(images.values())).shape[1:]),
-        "counts": {name: len(tensor) for name, tensor in images.items()},
+        "classes": 0 if labels is None else int(labels.max()) + 1,
+        "image_shape": list(next(iter(shapes.values()))[1:]),
+        "counts": {name: shape[0] for name, shape in shapes.items()},
         "sha256": {IMAGES: sha256(folder / IMAGES)},
     }
     write_json(folder / MANIFEST, manifest)
@@ -85,7 +100,7 @@ def load_dataset(folder: Path) -> Dataset:
         _ = manifest["levels"], manifest["image_shape"]
     except (KeyError, TypeError):
         raise JebmError(f"{folder / MANIFEST}: not a manifest of jebm; delete {folder} and run again") from None
-    found = sha256(folder / IMAGES)
+    found = digest_of(folder / IMAGES)
     if found != expected:
         raise JebmError(
             f"{folder / IMAGES}: sha256 is {found[:12]}…, the manifest says {expected[:12]}…; "

@@ -1,14 +1,18 @@
 """scikit-learn's bundled handwritten digits (UCI optical digits, 8×8, 17 grey levels) and sets that are not digits.
 
-A dataset class takes its parameters by keyword and offers ``prepare() → (tensors, levels, facts)``.
+A dataset class takes its parameters by keyword and offers ``prepare(files, scratch) → (tensors, levels, facts)``; this
+one needs no files from outside.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import sklearn
 import torch
 from sklearn.datasets import load_digits, load_sample_images
 
+from jebm.assets import AssetFiles
 from jebm.errors import JebmError
 from jebm.streams import generator
 from jebm.types import Count, Digit, Natural, OodSets
@@ -47,7 +51,9 @@ class Digits:
         """The shape of one image, which the block of parameters decides; known before anything is prepared."""
         return (1, 8, 8)
 
-    def prepare(self) -> tuple[dict[str, torch.Tensor], int, dict]:
+    def prepare(
+        self, files: AssetFiles | None = None, scratch: Path | None = None
+    ) -> tuple[dict[str, torch.Tensor], int, dict]:
         """The splits (test first, then validation, the rest trains), the grey levels, and facts for the manifest."""
         source = load_digits()
         images = torch.from_numpy(source.images).to(torch.uint8).unsqueeze(1)

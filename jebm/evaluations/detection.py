@@ -15,7 +15,8 @@ from jebm.metrics.detection import detection_metrics, interval, outlier_scores, 
 from jebm.metrics.features import extract
 from jebm.metrics.likelihood import log_weights
 from jebm.metrics.records import MetricRecord
-from jebm.models.priors import JointPrior
+from jebm.models.hierarchy import Hierarchy
+from jebm.models.priors import JointPrior, Prior
 from jebm.types import Count, Reference
 
 Scores = dict[str, np.ndarray]
@@ -79,10 +80,19 @@ class Detection(Evaluation):
 
     def _model_scores(self, subject: Subject, split: str) -> Scores:
         """The scores that depend on the backbone or the prior, means over draws of q."""
-        x, hierarchy, prior = subject.pixels(split), subject.hierarchy, subject.prior
-        stream = subject.stream(f"bound {split}")
-        scores = outlier_scores(log_weights(hierarchy, prior, x, self.draws, stream, redraw=True))
-        stream, rows = subject.stream(f"layers {split}"), []
+        x, hierarchy, prior = subject.data.pixels(split), subject.hierarchy, subject.prior
+        weights = log_weights(hierarchy, prior, x, self.draws, subject.stream(f"bound {split}"), redraw=True)
+        scores, stream = outlier_scores(weights), subject.stream(f"layers {split}")
+        batches = [batch.to(subject.device) for batch in x.split(hierarchy.rows_at_once())]
+        parts = [self._draw_scores(hierarchy, prior, batch, stream) for batch in batches]
+        scores |= {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return {name: values.double().cpu().numpy() for name, values in scores.items()}
+
+    def _draw_scores(
+        self, hierarchy: Hierarchy, prior: Prior, x: torch.Tensor, stream: torch.Generator
+    ) -> dict[str, torch.Tensor]:
+        """Scores by layer and of the reconstruction, (images,), means over draws."""
+        rows = []
         for _ in range(self.draws):
             posterior = hierarchy.infer(x, stream)
             error = (hierarchy.decode(posterior.top).mean - x).flatten(1).square().sum(1)
@@ -90,8 +100,7 @@ class Detection(Evaluation):
             if isinstance(prior, JointPrior):
                 row |= _columns("f", prior.energy.nets, -prior.energy.terms(posterior.top))
             rows.append(row)
-        scores |= {name: torch.stack([row[name] for row in rows]).mean(0) for name in rows[0]}
-        return {name: values.double().cpu().numpy() for name, values in scores.items()}
+        return {name: torch.stack([row[name] for row in rows]).mean(0) for name in rows[0]}
 
     def _baselines(self, subject: Subject) -> dict[str, Callable[[str], np.ndarray]]:
         """Name → the score of a split, fitted on the training split."""

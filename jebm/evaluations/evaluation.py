@@ -5,7 +5,7 @@ under several keys) and what figures need into arrays. What the clock measures g
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,6 +35,8 @@ class Subject:
     """A random stream for a purpose."""
     device: str
     title: str
+    snapshots: Callable[[], Iterable[tuple[int, Hierarchy, Prior]]] = tuple
+    """(step, hierarchy, prior) of each model of the end of training that was kept, in order; loaded when asked for."""
     _known: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
     """Features of the splits that were compared with."""
 
@@ -57,7 +59,7 @@ class Subject:
     def features(self, eps: torch.Tensor) -> np.ndarray:
         """Features of the quantised means of p(x | z) for flat ε, as FD sees them."""
         return np.concatenate(
-            [self._features(self.hierarchy.top_down_flat(e)) for e in eps.split(self.hierarchy.rows_at_once)]
+            [self._features(self.hierarchy.top_down_flat(e)) for e in eps.split(self.hierarchy.rows_at_once())]
         )
 
     def frechet(self, eps: torch.Tensor, reference: str) -> float:

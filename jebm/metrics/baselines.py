@@ -22,6 +22,10 @@ class Mahalanobis:
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """High for outliers, (count,)."""
+        rows = max(1, 2_000_000 // self.means.size)  # images at once, to bound the memory
+        return np.concatenate([self._nearest(features[i : i + rows]) for i in range(0, len(features), rows)])
+
+    def _nearest(self, features: np.ndarray) -> np.ndarray:
         difference = features[:, None] - self.means
         return np.einsum("nci,ij,ncj->nc", difference, self.precision, difference).min(1)
 

@@ -9,6 +9,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from jebm.errors import JebmError
 from jebm.metrics.likelihood import LogWeights, importance_weighted
 
+COUNTED = 2_000_000
+"""Counts of images in resamples that are worked on at once."""
+
 
 def detection_metrics(normal: np.ndarray, outliers: np.ndarray) -> dict[str, float]:
     """Metrics of an outlier score (high means outlier), by scikit-learn; the outliers are the positive class.
@@ -54,9 +57,14 @@ def resampled(
     """
     counts = [_counts(len(next(iter(of.values()))), resamples, stream) for of in (normal, outliers)]
     found: dict[str, dict[str, np.ndarray]] = {"auroc": {}, "auprc": {}}
+    rows = max(1, COUNTED // (counts[0].shape[1] + counts[1].shape[1]))
     for score in normal:
-        for measure, values in zip(found, _areas(normal[score], outliers[score], *counts), strict=True):
-            found[measure][score] = values
+        parts = [
+            _areas(normal[score], outliers[score], *(count[start : start + rows] for count in counts))
+            for start in range(0, resamples, rows)
+        ]
+        for measure, values in zip(found, zip(*parts, strict=True), strict=True):
+            found[measure][score] = np.concatenate(values)
     return found
 
 

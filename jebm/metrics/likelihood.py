@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 
+from jebm.data.pixels import Pixels, batches
 from jebm.models.hierarchy import Hierarchy, flatten, split, standard_normal_log_prob
 from jebm.models.priors import Prior
 
@@ -26,17 +27,35 @@ class LogWeights(NamedTuple):
 def log_weights(
     hierarchy: Hierarchy,
     prior: Prior,
-    x: torch.Tensor,
+    x: Pixels | torch.Tensor,
     draws: int,
     generator: torch.Generator,
     redraw: bool = False,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> LogWeights:
-    """Draw ``draws`` posterior samples for each image (images, *image_shape) and weigh them."""
+    """Draw ``draws`` posterior samples for each image (images, *image_shape) and weigh them.
+
+    So many images at a time as the hierarchy says go to the generator's device, so that memory stays bounded; the
+    random numbers depend on that number.
+    """
+    rows, parts = hierarchy.rows_at_once(), []
+    count = math.ceil(len(x) / rows)
+    for batch in batches(x, rows):
+        tell = _progress_of(progress, len(parts), count)
+        parts.append(_log_weights(hierarchy, prior, batch.to(generator.device), draws, generator, redraw, tell))
+    gaussian, tilt, redrawn = zip(*parts, strict=True)
+    return LogWeights(torch.cat(gaussian), torch.cat(tilt), torch.cat(redrawn, 1))
+
+
+def _progress_of(progress: Callable, batch: int, batches: int) -> Callable[[str, int, int], None]:
+    """Progress within one of several batches."""
+    return lambda what, done, total: progress(what, batch * total + done, batches * total)
+
+
+def _log_weights(hierarchy, prior, x, draws, generator, redraw, progress) -> LogWeights:
     found = []
     for draw in range(draws):
-        parts = [_weigh(hierarchy, prior, part, generator, redraw) for part in x.split(hierarchy.rows_at_once)]
-        found.append([torch.cat(kind, -1) for kind in zip(*parts, strict=True)])
+        found.append(_weigh(hierarchy, prior, x, generator, redraw))
         progress("posterior draws", draw + 1, draws)
     return LogWeights(*(torch.stack(kind, -1) for kind in zip(*found, strict=True)))
 

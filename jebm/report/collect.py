@@ -1,6 +1,7 @@
 """Gathers the metrics of all runs of a study into one table, and summarises them for DVC."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pandas as pd
 
@@ -16,15 +17,7 @@ COLUMNS = ["study", "variant", "seed", "metric", "value", "n", "protocol"]
 def collect(plan: StudyPlan) -> None:
     """Write ``metrics.csv`` (a row a value), ``metrics.json`` (means and deviations), ``protocols.json``, and
     ``timings.csv``, which is no part of what two runs must agree on."""
-    rows, protocols = [], {}
-    for variant, record in _records(plan):
-        protocols |= record.protocols
-        for value in record.values:
-            if variant != FLOOR and not _belongs(value, plan.variants[variant]):
-                continue
-            seed = "" if record.seed is None else record.seed
-            row = {"study": plan.name, "variant": variant, "seed": seed, **value}
-            rows.append({key: row[key] for key in COLUMNS} | {"value": f"{value['value']:.9g}"})
+    rows, protocols = _values(plan, _records(plan))
     write_json(plan.results / "protocols.json", protocols)
     write_json(plan.results / "metrics.json", _summary(pd.DataFrame(rows)))
     write_csv(plan.results / "timings.csv", ["variant", "seed", "metric", "value"], _timings(plan))
@@ -32,11 +25,37 @@ def collect(plan: StudyPlan) -> None:
     say(f"{plan.results / 'metrics.csv'}: {len(rows)} values")
 
 
-def _records(plan: StudyPlan) -> Iterator[tuple[str, MetricRecord]]:
+def finished(plan: StudyPlan) -> tuple[pd.DataFrame, int, int]:
+    """The values of the runs that are finished so far, and how many of the study's records that is, of how many."""
+    files = [*plan.floor_files(), *dict.fromkeys(path for _, path in plan.metric_files())]
+    rows, _ = _values(plan, _records(plan, only_finished=True))
+    frame = pd.DataFrame(rows, columns=COLUMNS).astype({"value": float})
+    frame["seed"] = pd.to_numeric(frame.seed).astype("Int64")
+    return frame, sum(Path(path).exists() for path in files), len(files)
+
+
+def _values(plan: StudyPlan, records: Iterable[tuple[str, MetricRecord]]) -> tuple[list[dict], dict]:
+    """A row a value, and all protocols."""
+    rows, protocols = [], {}
+    for variant, record in records:
+        protocols |= record.protocols
+        for value in record.values:
+            if variant != FLOOR and not _belongs(value, plan.variants[variant]):
+                continue
+            seed = "" if record.seed is None else record.seed
+            row = {"study": plan.name, "variant": variant, "seed": seed, **value}
+            rows.append({key: row[key] for key in COLUMNS} | {"value": f"{value['value']:.9g}"})
+    return rows, protocols
+
+
+def _records(plan: StudyPlan, only_finished: bool = False) -> Iterator[tuple[str, MetricRecord]]:
     for path in plan.floor_files():
-        yield FLOOR, load_record(path)
+        if Path(path).exists() or not only_finished:
+            yield FLOOR, load_record(path)
     loaded: dict[str, MetricRecord] = {}
     for variant, path in plan.metric_files():
+        if only_finished and not Path(path).exists():
+            continue
         if path not in loaded:
             loaded[path] = load_record(path)
         yield variant, loaded[path]

@@ -1,7 +1,5 @@
 """Tables: mean ± standard deviation over seeds, with n, protocol and floor, as Markdown, CSV and LaTeX."""
 
-from dataclasses import dataclass, field
-
 import pandas as pd
 
 from jebm.config import Table
@@ -11,52 +9,10 @@ from jebm.metric_names import FLOOR, METRICS, describe, tilted
 from jebm.plan import StudyPlan
 from jebm.progress import say
 from jebm.registry import TABLES, load
+from jebm.report.published import quote
+from jebm.report.rendered import Cell, Rendered, fixed, flat, latex, markdown
 
 ARROWS = {-1: " ↓", 0: "", 1: " ↑"}
-
-
-def _fixed(value: float, digits: int) -> str:
-    """A number with so many decimals, and no sign before a zero."""
-    text = f"{value:.{digits}f}"
-    return text.removeprefix("-") if not text.strip("-0.") else text
-
-
-@dataclass
-class Cell:
-    """A number of a table: values over seeds, how to print them, and whether it is the best of its column."""
-
-    values: list[float] = field(default_factory=list)
-    digits: int = 2
-    best: bool = False
-    interval: tuple[float, float] | None = None
-    """Ends of an interval over images, each a mean over seeds."""
-
-    @property
-    def mean(self) -> float:
-        return sum(self.values) / len(self.values)
-
-    @property
-    def sd(self) -> float | None:
-        return float(pd.Series(self.values).std(ddof=1)) if len(self.values) > 1 else None
-
-    def text(self, bold: str = "{}") -> str:
-        if not self.values:
-            return "–"
-        sd = f" ± {_fixed(self.sd, self.digits)}" if self.sd is not None else ""
-        interval = ""
-        if self.interval is not None:
-            interval = " [{}, {}]".format(*(_fixed(end, self.digits) for end in self.interval))
-        text = f"{_fixed(self.mean, self.digits)}{sd}{interval}"
-        return bold.format(text) if self.best else text
-
-
-@dataclass
-class Rendered:
-    """A table before it is written: headers, rows of (label, cells), and lines of notes."""
-
-    headers: list[str]
-    rows: list[tuple[str, list[Cell]]]
-    notes: list[str]
 
 
 def load_metrics(plan: StudyPlan) -> pd.DataFrame:
@@ -72,14 +28,31 @@ def render(plan: StudyPlan, name: str) -> None:
     if name not in plan.study.tables:
         raise JebmError(f"params.yaml: {plan.name}.tables: no table '{name}'; it has: {', '.join(plan.study.tables)}")
     spec = plan.study.tables[name]
-    table = load(TABLES[spec.kind])(plan, spec, load_metrics(plan))
+    table = build_table(plan, spec, load_metrics(plan))
     path = plan.results / "tables" / name
     with published(path.with_suffix(".md")) as file:
         file.write(markdown(table, spec.caption))
     with published(path.with_suffix(".tex")) as file:
         file.write(latex(table, spec.caption))
-    write_csv(path.with_suffix(".csv"), *_flat(table))
+    write_csv(path.with_suffix(".csv"), *flat(table))
     say(f"{path}.md")
+
+
+def preview(plan: StudyPlan, name: str) -> str:
+    """A table as far as runs are finished, as Markdown: an empty cell where there is nothing yet."""
+    from jebm.report.collect import finished
+
+    spec, (frame, done, total) = plan.study.tables[name], finished(plan)
+    table = build_table(plan, spec, frame)
+    table.notes.insert(0, f"A preview: {done} of {total} evaluations are finished, and the others' cells are empty.")
+    return markdown(table, spec.caption)
+
+
+def build_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
+    """A table of the study from its metrics, with the published values that it asks for."""
+    table = load(TABLES[spec.kind])(plan, spec, frame)
+    quote(table, spec)
+    return table
 
 
 def metrics_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
@@ -184,6 +157,40 @@ def rows_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
     return Rendered(["of", *(_header(m) for m in spec.columns)], rows, _notes_by_row(plan, frame, spec, metrics))
 
 
+def crossed_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
+    """Variants named ``<row>-<column>``: a row a first part of the name (and a score), a column a second part.
+
+    Columns may be of different data, each variant with the one set of outliers of its own: compared within a column.
+    """
+    measure, scores = spec.columns[0].split(":")[0], [column.split(":")[1] for column in spec.columns]
+    parts = {name: (name.rpartition("-")[0], name.rpartition("-")[2]) for name in spec.variants}
+    names = {cross: name for name, cross in parts.items()}
+    columns = list(dict.fromkeys(column for _, column in parts.values()))
+    rows, metrics = [], []
+    for row in dict.fromkeys(row for row, _ in parts.values()):
+        for score in scores:
+            own = {column: _scored(frame, names.get((row, column)), measure, score) for column in columns}
+            cells = [_cell(frame, names[row, c], metric) if metric else Cell() for c, metric in own.items()]
+            rows.append((row if len(scores) == 1 else f"{row}: {score}", cells))
+            metrics += [metric for metric in own.values() if metric]
+    for column in range(len(columns)):
+        _mark_best([cells[column] for _, cells in rows], METRICS[measure].better)
+    return Rendered(["of", *columns], rows, _notes_by_row(plan, frame, spec, metrics))
+
+
+def _scored(frame: pd.DataFrame, variant: str | None, measure: str, score: str) -> str | None:
+    """The metric of a variant's outliers under a score, ``measure:set:score``, if it was measured.
+
+    Raises:
+        JebmError: the variant has several sets of outliers, and one cell has room for one.
+    """
+    own = frame[frame.variant == variant].metric
+    found = list(dict.fromkeys(m for m in own if m.startswith(f"{measure}:") and m.split(":", 2)[2] == score))
+    if len(found) > 1:
+        raise JebmError(f"{measure} of {variant}: {', '.join(found)} can't stand in one cell; use the kind 'scores'")
+    return found[0] if found else None
+
+
 def _sets(variants: list[str], frame: pd.DataFrame, measure: str) -> list[tuple[str, str, str]]:
     """(variant, outlier set, label of the row): the label says only as much as tells the rows apart."""
     found = {v: _keys(frame[frame.variant == v], [measure]) for v in variants}
@@ -228,36 +235,6 @@ def _keys(frame: pd.DataFrame, metrics: list[str]) -> list[str]:
     return list(dict.fromkeys(part[1] for part in parts if part[0] in metrics))
 
 
-def markdown(table: Rendered, caption: str) -> str:
-    body = [[label, *(cell.text("**{}**") for cell in cells)] for label, cells in table.rows]
-    text = pd.DataFrame(body, columns=table.headers).to_markdown(index=False, disable_numparse=True)
-    return f"{caption}\n\n{text}\n\n" + "\n".join(f"- {note}" for note in table.notes) + "\n"
-
-
-def latex(table: Rendered, caption: str) -> str:
-    """A booktabs table; needs no package but booktabs."""
-    lines = [" & ".join(map(_tex, table.headers)) + r" \\", r"\midrule"]
-    for label, cells in table.rows:
-        lines.append(" & ".join([_tex(label), *(_tex(cell.text(r"\textbf{{{}}}")) for cell in cells)]) + r" \\")
-    columns = "l" + "r" * (len(table.headers) - 1)
-    notes = "".join(f"% {note}\n" for note in table.notes)
-    body = "\n".join(lines)
-    return (
-        f"{notes}\\begin{{table}}\n\\centering\n\\caption{{{_tex(caption)}}}\n\\begin{{tabular}}{{{columns}}}\n"
-        f"\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}\n\\end{{table}}\n"
-    )
-
-
-def _tex(text: str) -> str:
-    for plain, tex in (
-        ("&", r"\&"), ("#", r"\#"), ("$", r"\$"), ("%", r"\%"), ("_", r"\_"),
-        ("±", r"$\pm$"), ("↓", r"$\downarrow$"), ("↑", r"$\uparrow$"),
-        (">", r"$>$"), ("–", "--"), ("−", "$-$"), ("×10⁻³", r"$\times 10^{-3}$"),
-    ):  # fmt: skip
-        text = text.replace(plain, tex)
-    return text
-
-
 def _cell(frame: pd.DataFrame, variant: str, metric: str) -> Cell:
     chosen = frame[(frame.variant == variant) & (frame.metric == metric)]
     if chosen.protocol.nunique() > 1:
@@ -281,7 +258,7 @@ def _mark_best(cells: list[Cell], better: int) -> None:
         return
     best = max(means) if better > 0 else min(means)
     for cell in cells:
-        cell.best = bool(cell.values) and _fixed(cell.mean, cell.digits) == _fixed(best, cell.digits)
+        cell.best = bool(cell.values) and fixed(cell.mean, cell.digits) == fixed(best, cell.digits)
 
 
 def _header(metric: str) -> str:
@@ -339,21 +316,3 @@ def _floor(plan: StudyPlan, frame: pd.DataFrame, metrics: list[str]) -> list[str
         f"(floor): {row.value * METRICS[row.metric].scale:.{METRICS[row.metric].digits}f}."
         for row in floor.itertuples()
     ]
-
-
-def _flat(table: Rendered) -> tuple[list[str], list[dict]]:
-    """Columns and rows of the CSV: numbers without formatting."""
-    columns, rows = [table.headers[0]], []
-    bounded = [any(cells[i].interval for _, cells in table.rows) for i in range(len(table.headers) - 1)]
-    for header, has_interval in zip(table.headers[1:], bounded, strict=True):
-        name = header.translate(str.maketrans("", "", "↓↑")).strip()
-        columns += [f"{name} mean", f"{name} sd", f"{name} n"]
-        columns += [f"{name} low", f"{name} high"] if has_interval else []
-    for label, cells in table.rows:
-        numbers = []
-        for cell, has_interval in zip(cells, bounded, strict=True):
-            sd = "" if cell.sd is None else f"{cell.sd:.6g}"
-            numbers += [f"{cell.mean:.6g}", sd, len(cell.values)] if cell.values else ["", "", 0]
-            numbers += [f"{end:.6g}" for end in cell.interval or ()] or [""] * (2 * has_interval)
-        rows.append(dict(zip(columns, [label, *numbers], strict=True)))
-    return columns, rows

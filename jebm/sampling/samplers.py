@@ -166,17 +166,16 @@ class Chain(Sampler):
         space = SPACES[self.space](getattr(prior, "hierarchy", None), prior) if self.space != "whitened" else None
         target = space.target(self.gradients) if space else prior_target(prior, self.gradients)
         acceptance, non_finite, done = 0.0, 0, 0
+        advice = f"lower draw_samples.sampler.chains (now {self.chains}) in params.yaml"
         while done < count:
             size = min(self.chains, count - done)
             start = torch.randn(size, dimensions, generator=generator, device=generator.device)
-            with frozen(prior):
-                if space and self.start == "generator":
-                    start = space.enter(start)
-                advice = f"lower draw_samples.sampler.chains (now {self.chains}) in params.yaml"
-                with memory_hint(f"{size} chains", advice):
-                    result = run_chain(kernel, target, start, self.steps, generator)
-                eps = space.whiten(result.x) if space else result.x
-                finite = result.finite & torch.isfinite(eps).all(1)
+            if space and self.start == "generator":
+                start = space.enter(start)
+            with frozen(prior), memory_hint(f"{size} chains", advice):
+                result = run_chain(kernel, target, start, self.steps, generator)
+            eps = space.whiten(result.x) if space else result.x
+            finite = result.finite & torch.isfinite(eps).all(1)
             acceptance += float(result.acceptance) * size
             non_finite += int((~finite).sum())
             done += size

@@ -1,26 +1,30 @@
 """What the stages share: the paths and streams of a run, and loading what an earlier stage published."""
 
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from jebm.assets import AssetFiles, resolved
 from jebm.config import Compute, Recalibration
 from jebm.data.dataset import Dataset, load_dataset
+from jebm.data.pixels import Pixels
+from jebm.digests import digest_of
 from jebm.errors import DivergedError, JebmError
-from jebm.files import sha256, write_csv, write_json
+from jebm.files import write_csv, write_json
 from jebm.models.feature_space import FeatureSpace
 from jebm.models.hierarchy import Hierarchy
 from jebm.models.nvae.recalibration import recalibrate
 from jebm.models.precision import in_bfloat16
 from jebm.models.priors import Prior, build_prior
-from jebm.plan import HISTORY, PRIOR_WEIGHTS, RECORD, WEIGHTS, Stage, StudyPlan, Variant, asset_paths
+from jebm.plan import HISTORY, PRIOR_WEIGHTS, RECORD, WEIGHTS, Stage, StudyPlan, Variant
 from jebm.progress import say
 from jebm.ranks import own_device
 from jebm.registry import build
-from jebm.store import read_tensors, write_tensors
+from jebm.store import Weights, read_snapshots, read_tensors, read_weights, with_snapshots, write_tensors
 from jebm.streams import derive_seed, generator
 
 
@@ -35,6 +39,8 @@ class Run:
     checkpoint_seconds: float = 60.0
     code: str = ""
     """Digest of the code that this job runs."""
+    data_on_device: bool | None = None
+    """Whether training images are kept on the device; None: if they fit."""
 
     @property
     def folder(self) -> Path:
@@ -59,12 +65,16 @@ class Run:
     def dataset(self) -> Dataset:
         return load_dataset(self.variant.dataset.folder)
 
+    def pixels(self, data: Dataset, split: str, flips: torch.Generator | None = None) -> Pixels:
+        """A split as floats on the device, a batch at a time."""
+        return Pixels(data.images(split), data.levels, self.device, flips, self.data_on_device)
+
     def identity(self, *inputs: Path) -> dict:
         """What must agree before an unfinished training state may be resumed."""
         return {
             "parameters": self.stage.id,
             "seed": self.seed,
-            "data": [sha256(path) for path in inputs],
+            "data": [digest_of(path) for path in inputs],
             "code": self.code,
             "torch": str(torch.__version__),  # a plain string: the state is read with code execution off
         }
@@ -84,14 +94,16 @@ def prepare_compute(run: Run) -> None:
         ) from None
 
 
-def publish_training(run: Run, weights: dict[str, torch.Tensor], history: list[dict], facts: dict) -> None:
+def publish_training(
+    run: Run, weights: Weights, history: list[dict], facts: dict, snapshots: dict[int, Weights] | None = None
+) -> None:
     """Write weights (with the arguments that rebuild the module), history and record; the weights last."""
     columns = list(dict.fromkeys(key for row in history for key in row))
     write_csv(run.folder / HISTORY, columns, history)
-    publish_weights(run, weights, facts)
+    publish_weights(run, weights, facts, snapshots)
 
 
-def publish_weights(run: Run, weights: dict[str, torch.Tensor], facts: dict) -> None:
+def publish_weights(run: Run, weights: Weights, facts: dict, snapshots: dict[int, Weights] | None = None) -> None:
     """Write weights (with the arguments that rebuild the module) and record; the weights last."""
     header = {"kind": run.stage.kind, "spec": run.stage.spec, "seed": run.seed, "stage": run.stage.id}
     # With the weights, since samples may depend on it; records hold times, and so are nobody's input.
@@ -99,21 +111,19 @@ def publish_weights(run: Run, weights: dict[str, torch.Tensor], facts: dict) -> 
     facts = {"parameters": sum(tensor.numel() for tensor in weights.values()), **facts}
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     write_json(run.folder / RECORD, {**header, **facts, "versions": versions})
-    write_tensors(run.folder / WEIGHTS, weights, header)
+    write_tensors(run.folder / WEIGHTS, with_snapshots(weights, snapshots or {}), header)
 
 
 def build_features(run: Run, data: Dataset) -> FeatureSpace:
     """The feature space of the distances, without the weights that were trained for it."""
-    spec = run.variant.params.features
-    spec = spec.model_copy(update={key: str(path) for key, path in asset_paths(spec).items()})
-    return build("features", spec, data.image_shape, data.manifest["classes"])
+    block = resolved(run.variant.params.features, AssetFiles(run.plan.assets))
+    return build("features", block, data.image_shape, data.manifest["classes"])
 
 
 def load_features(run: Run, data: Dataset) -> FeatureSpace:
     """The feature space of the distances."""
     space = build_features(run, data)
-    weights, _ = read_tensors(run.variant.features.folder / WEIGHTS)
-    space.load_state_dict(weights)
+    space.load_state_dict(read_weights(run.variant.features.folder / WEIGHTS))
     return space.requires_grad_(False).to(run.device).eval()
 
 
@@ -123,10 +133,12 @@ def build_backbone(run: Run, data: Dataset) -> Hierarchy:
     Raises:
         JebmError: its likelihood puts its mass on other levels than those of the data.
     """
-    hierarchy = build("backbone", run.variant.params.backbone, data.image_shape)
+    block = run.variant.params.backbone
+    hierarchy = build("backbone", block, data.image_shape)
     if hierarchy.levels not in (None, data.levels):
+        key = "levels" if hasattr(block, "levels") else "likelihood.levels"
         raise JebmError(
-            f"params.yaml: {run.plan.name}.backbone.likelihood.levels: is {hierarchy.levels}, but the dataset "
+            f"params.yaml: {run.plan.name}.backbone.{key}: is {hierarchy.levels}, but the dataset "
             f"'{run.variant.params.dataset.name}' has {data.levels} levels; set it to {data.levels}"
         )
     return placed(run, hierarchy)
@@ -150,8 +162,7 @@ def laid_out(hierarchy: Hierarchy, compute: Compute) -> Hierarchy:
 def load_backbone(run: Run, image_shape: tuple[int, ...]) -> Hierarchy:
     """The frozen backbone that this run's variant stands on."""
     hierarchy = build("backbone", run.variant.params.backbone, image_shape)
-    weights, _ = read_tensors(run.variant.backbone.run_folder(run.seed) / WEIGHTS)
-    hierarchy.load_state_dict(weights)
+    hierarchy.load_state_dict(read_weights(run.variant.backbone.run_folder(run.seed) / WEIGHTS))
     return placed(run, hierarchy.requires_grad_(False)).eval()
 
 
@@ -160,10 +171,9 @@ def load_prior(run: Run, hierarchy: Hierarchy, variant: Variant | None = None) -
     variant = variant or run.variant
     prior = build_prior(variant.params.prior, hierarchy)
     if variant.learned:
-        name = PRIOR_WEIGHTS if variant.joint else WEIGHTS
-        weights, header = read_tensors(variant.prior.run_folder(run.seed) / name)
-        prior.load_state_dict(weights)
-        prior.adapted_step_size = header.get("step_size")
+        path = _prior_file(run, variant)
+        prior.load_state_dict(read_weights(path))
+        prior.adapted_step_size = read_tensors(path, lambda name: False)[1].get("step_size")
     return prior.requires_grad_(False).to(run.device).eval()
 
 
@@ -183,3 +193,26 @@ def recalibrate_as(settings: Recalibration | None, hierarchy: Hierarchy, stream:
         )
     say(f"batch norm recalibrated: {settings.passes} passes of {settings.batch_size} at T = {settings.temperature}")
     return {"recalibrated": settings.model_dump(mode="json")}
+
+
+def _prior_file(run: Run, variant: Variant) -> Path:
+    return variant.prior.run_folder(run.seed) / (PRIOR_WEIGHTS if variant.joint else WEIGHTS)
+
+
+def load_snapshots(run: Run, image_shape: tuple[int, ...]) -> Iterator[tuple[int, Hierarchy, Prior]]:
+    """(step, hierarchy, prior) of each snapshot of what was trained last for the run's variant, in order.
+
+    Of a prior that was learned on a frozen backbone these are its snapshots on the published backbone; of one that has
+    nothing to learn, those of the backbone; of joint training, both at the same steps.
+    """
+    variant = run.variant
+    priors = read_snapshots(_prior_file(run, variant)) if variant.learned else {}
+    moving = variant.joint or not variant.learned
+    backbones = read_snapshots(variant.backbone.run_folder(run.seed) / WEIGHTS) if moving else {}
+    for step in backbones or priors:
+        hierarchy = load_backbone(run, image_shape)
+        prior = load_prior(run, hierarchy)
+        for module, snapshots in ((hierarchy, backbones), (prior, priors)):
+            if snapshots:
+                module.load_state_dict(snapshots[step])
+        yield step, hierarchy, prior

@@ -1,10 +1,12 @@
 """evaluate: one of the evaluations that a variant asks for."""
 
+from functools import partial
+
 from jebm.evaluations.evaluation import Subject
 from jebm.metrics.records import MetricRecord
 from jebm.plan import ARRAYS, METRICS
 from jebm.registry import build
-from jebm.stages.common import Run, load_backbone, load_features, load_prior, prepare_compute
+from jebm.stages.common import Run, load_backbone, load_features, load_prior, load_snapshots, prepare_compute
 from jebm.store import write_tensors
 
 
@@ -17,7 +19,8 @@ def run(job: Run) -> None:
         b for label, b in job.variant.params.evaluations.items() if job.variant.evaluations[label] == job.stage
     )
     title = f"{job.title} ({block.name})"
-    subject = Subject(data, hierarchy, prior, space, job.stream, job.device, title)
+    snapshots = partial(load_snapshots, job, data.image_shape)
+    subject = Subject(data, hierarchy, prior, space, job.stream, job.device, title, snapshots)
     record = MetricRecord(job.seed)
     arrays = build("evaluation", block).evaluate(subject, record)
     write_tensors(job.folder / ARRAYS, arrays, {"stage": job.stage.id, "seed": job.seed})

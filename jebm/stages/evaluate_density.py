@@ -92,6 +92,6 @@ class Density:
 
     def _weights(self, split: str, draws: int, purpose: str, redraw: bool) -> LogWeights:
         # The purpose alone names the stream: all priors of a backbone are compared on the same posterior draws.
-        x, stream = self.data.pixels(split).to(self.job.device), self.job.stream(purpose)
+        pixels, stream = self.job.pixels(self.data, split), self.job.stream(purpose)
         progress = Progress(f"{self.title}: {purpose}")
-        return log_weights(self.hierarchy, self.prior, x, draws, stream, redraw, progress)
+        return log_weights(self.hierarchy, self.prior, pixels, draws, stream, redraw, progress)

@@ -2,22 +2,23 @@
 
 from pathlib import Path
 
+from jebm.assets import AssetFiles, resolved
 from jebm.models.imported import check_agreement
 from jebm.progress import say
-from jebm.registry import IMPORTERS, build, load
-from jebm.stages.common import Run, prepare_compute, publish_weights, recalibrate_as
+from jebm.registry import IMPORTERS, load
+from jebm.stages.common import Run, build_backbone, prepare_compute, publish_weights, recalibrate_as
 
 
 def run(job: Run) -> None:
     prepare_compute(job)
     params, data = job.variant.params, job.dataset()
-    settings = params.import_backbone
-    imported = load(IMPORTERS[settings.format])(Path(settings.checkpoint))
+    settings = resolved(params.import_backbone, AssetFiles(job.plan.assets))
+    imported = load(IMPORTERS[settings.format])(Path(settings.asset or settings.checkpoint))
     check_agreement(imported, params.backbone, data.image_shape, data.levels, f"params.yaml: {job.plan.name}")
-    hierarchy = build("backbone", params.backbone, data.image_shape)
+    hierarchy = build_backbone(job, data)
     hierarchy.load_state_dict(imported.weights)
     facts = dict(imported.facts)
-    facts |= recalibrate_as(settings.recalibrate, hierarchy.to(job.device), job.stream("recalibrate"))
+    facts |= recalibrate_as(settings.recalibrate, hierarchy, job.stream("recalibrate"))
     if "licence" in facts:
         say(facts["licence"])
     publish_weights(job, hierarchy.state_dict(), facts)

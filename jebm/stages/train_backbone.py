@@ -14,16 +14,16 @@ def run(job: Run) -> dict:
     settings = params.train_backbone
     hierarchy = build_backbone(job, data)
     hierarchy.initialise(stream)
-    pixels = {split: data.pixels(split).to(job.device) for split in ("train", "validation")}
-    loss = elbo_loss(hierarchy, pixels["train"], settings, stream)
+    pixels = job.pixels(data, "train", stream if settings.horizontal_flips else None)
+    loss = elbo_loss(hierarchy, pixels, settings, stream)
     state = StateFile(job.stage.state_folder(job.seed), job.identity(job.variant.dataset.folder / IMAGES))
-    count, every, carried = len(pixels["train"]), job.checkpoint_seconds, carried_by(loss)
+    count, every, carried = len(pixels), job.checkpoint_seconds, carried_by(loss)
     trainer = Trainer(hierarchy, loss, settings, count, stream, state, every, job.title, carried=carried)
     trainer.run()
     if not ranks().leads:
         return {}
     recalibrated = recalibrate_as(settings.recalibrate, hierarchy, job.stream("recalibrate"))
-    bound = validation_bound(hierarchy, pixels["validation"], job.stream("validation"))
+    bound = validation_bound(hierarchy, job.pixels(data, "validation"), job.stream("validation"))
     facts = {**trainer.facts, **recalibrated, **bound}
-    publish_training(job, hierarchy.state_dict(), trainer.history, facts)
+    publish_training(job, hierarchy.state_dict(), trainer.history, facts, trainer.snapshots)
     return {"seconds": trainer.seconds}

@@ -6,6 +6,7 @@ from torch.nn.functional import cross_entropy
 
 from jebm.config import Optimisation
 from jebm.data.dataset import Dataset
+from jebm.data.pixels import batches
 from jebm.plan import IMAGES
 from jebm.stages.common import Run, build_features, prepare_compute, publish_training
 from jebm.training.loop import Trainer
@@ -21,11 +22,12 @@ def run(job: Run) -> dict:
         return {}
     stream = job.stream("train")
     features.initialise(stream)
-    x, y = data.pixels("train").to(job.device), data.labels("train").to(job.device)
+    pixels, y = job.pixels(data, "train"), data.labels("train").to(job.device)
 
     def loss(step: int, batch: torch.Tensor):
-        noise = features.noise * torch.randn(x[batch].shape, generator=stream, device=x.device)
-        logits = features(x[batch] + noise)
+        x = pixels[batch]
+        noise = features.noise * torch.randn(x.shape, generator=stream, device=x.device)
+        logits = features(x + noise)
         accuracy = (logits.argmax(1) == y[batch]).float().mean()
         return cross_entropy(logits, y[batch]), {"accuracy": accuracy}
 
@@ -33,15 +35,14 @@ def run(job: Run) -> dict:
     optimisation = Optimisation(
         steps=features.steps, batch_size=features.batch_size, learning_rate=features.learning_rate, weight_decay=0.01
     )
-    trainer = Trainer(features, loss, optimisation, len(x), stream, state, job.checkpoint_seconds, job.title)
+    trainer = Trainer(features, loss, optimisation, len(pixels), stream, state, job.checkpoint_seconds, job.title)
     trainer.run()
     with torch.no_grad():
-        accuracy = {f"{split}_accuracy": _accuracy(features, data, split) for split in ("validation", "test")}
+        accuracy = {f"{split}_accuracy": _accuracy(job, features, data, split) for split in ("validation", "test")}
     publish_training(job, features.state_dict(), trainer.history, {**trainer.facts, **accuracy})
     return {"seconds": trainer.seconds}
 
 
-def _accuracy(features: nn.Module, data: Dataset, split: str) -> float:
-    device = next(features.parameters()).device
-    predicted = features(data.pixels(split).to(device)).argmax(1).cpu()
+def _accuracy(job: Run, features: nn.Module, data: Dataset, split: str) -> float:
+    predicted = torch.cat([features(x).argmax(1) for x in batches(job.pixels(data, split))]).cpu()
     return float((predicted == data.labels(split)).float().mean())

@@ -8,7 +8,7 @@ from jebm.models.priors import build_prior
 from jebm.plan import IMAGES, PRIOR_WEIGHTS, WEIGHTS
 from jebm.ranks import ranks
 from jebm.stages.common import Run, build_backbone, prepare_compute, publish_training
-from jebm.store import read_tensors, write_tensors
+from jebm.store import Weights, read_weights, with_snapshots, write_tensors
 from jebm.training.ebm import stable_scales
 from jebm.training.elbo import validation_bound
 from jebm.training.joint import joint_loss
@@ -24,18 +24,18 @@ def run(job: Run) -> dict:
     hierarchy.initialise(stream)
     inputs = [job.variant.dataset.folder / IMAGES, *pretrained(job)]
     for path in pretrained(job):
-        hierarchy.load_state_dict(read_tensors(path)[0])
+        hierarchy.load_state_dict(read_weights(path))
     prior = build_prior(params.prior, hierarchy).to(job.device)
     prior.initialise(stream)
-    pixels = {split: data.pixels(split).to(job.device) for split in ("train", "validation")}
-    loss = joint_loss(prior, pixels["train"], settings, stream)
+    pixels = job.pixels(data, "train", stream if settings.horizontal_flips else None)
+    loss = joint_loss(prior, pixels, settings, stream)
     state = StateFile(job.stage.state_folder(job.seed), job.identity(*inputs))
     model = nn.ModuleDict({"hierarchy": hierarchy, "prior": prior})
     groups = [
         ParameterGroup(list(hierarchy.parameters()), settings.learning_rate, settings.weight_decay),
         ParameterGroup(list(prior.parameters()), settings.energy_learning_rate, settings.energy_weight_decay),
     ]
-    count, every = len(pixels["train"]), job.checkpoint_seconds
+    count, every = len(pixels), job.checkpoint_seconds
     title, limit = job.title, settings.largest_gap
     trainer = Trainer(model, loss, settings, count, stream, state, every, title, groups, limit, "energy_gap")
     scales = stable_scales(hierarchy, {"chain": settings.chain, "posterior_chain": settings.posterior_chain})
@@ -43,17 +43,28 @@ def run(job: Run) -> dict:
     if not ranks().leads:
         return {}
     header = {"kind": job.stage.kind, "spec": job.stage.spec, "seed": job.seed, "stage": job.stage.id}
-    write_tensors(job.folder / PRIOR_WEIGHTS, prior.state_dict(), header)
+    snapshots = {part: _part(trainer.snapshots, part) for part in model}
+    write_tensors(job.folder / PRIOR_WEIGHTS, with_snapshots(prior.state_dict(), snapshots["prior"]), header)
     facts = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "steps": trainer.step,
         **trainer.facts,
         **diverged,
         **scales,
-        **validation_bound(hierarchy, pixels["validation"], job.stream("validation")),
+        **validation_bound(hierarchy, job.pixels(data, "validation"), job.stream("validation")),
     }
-    publish_training(job, hierarchy.state_dict(), trainer.history or [{"step": trainer.step}], facts)
+    history = trainer.history or [{"step": trainer.step}]
+    publish_training(job, hierarchy.state_dict(), history, facts, snapshots["hierarchy"])
     return {"seconds": trainer.seconds}
+
+
+def _part(snapshots: dict[int, Weights], part: str) -> dict[int, Weights]:
+    """Of snapshots of the whole model, those of one of its modules."""
+    prefix = f"{part}."
+    return {
+        step: {name.removeprefix(prefix): tensor for name, tensor in own.items() if name.startswith(prefix)}
+        for step, own in snapshots.items()
+    }
 
 
 def pretrained(job: Run) -> list[Path]:

@@ -13,11 +13,11 @@ def run(job: Run) -> dict:
     params, data = job.variant.params, job.dataset()
     hierarchy = load_backbone(job, data.image_shape)
     prior = build_prior(params.prior, hierarchy).to(job.device)
-    pixels = {split: data.pixels(split).to(job.device) for split in ("train", "validation")}
+    pixels = {split: job.pixels(data, split) for split in ("train", "validation")}
     inputs = job.variant.dataset.folder / IMAGES, job.variant.backbone.run_folder(job.seed) / WEIGHTS
     state = StateFile(job.stage.state_folder(job.seed), job.identity(*inputs))
     fit = load(FITS[params.prior.name][0])
-    history, facts = fit(
+    fitted = fit(
         hierarchy,
         prior,
         pixels,
@@ -29,5 +29,5 @@ def run(job: Run) -> dict:
     )
     if not ranks().leads:
         return {}
-    publish_training(job, prior.state_dict(), history, facts)
-    return {key: facts[key] for key in ("seconds",) if key in facts}
+    publish_training(job, prior.state_dict(), fitted.history, fitted.facts, fitted.snapshots)
+    return {key: fitted.facts[key] for key in ("seconds",) if key in fitted.facts}

@@ -6,6 +6,7 @@ from functools import partial
 import torch
 
 from jebm.config import TrainingChain, TrainPrior
+from jebm.data.pixels import Pixels
 from jebm.models.hierarchy import Hierarchy, flatten
 from jebm.models.nets import frozen
 from jebm.models.priors import EnergyPrior, JointPrior
@@ -14,11 +15,11 @@ from jebm.ranks import ranks
 from jebm.sampling.adaptation import AdaptiveKernel
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
-from jebm.training.loop import CarryingLoss, Loss, Trainer, carried_by, run_to_the_end
+from jebm.training.loop import CarryingLoss, Fitted, Loss, Trainer, carried_by, run_to_the_end
 from jebm.training.state import StateFile
 
 
-def contrastive_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainPrior, generator: torch.Generator) -> Loss:
+def contrastive_loss(prior: JointPrior, pixels: Pixels, settings: TrainPrior, generator: torch.Generator) -> Loss:
     """Descends E[f(z⁻)] − E[f(z⁺)]: z⁺ from q(z | x), z⁻ from a chain on the prior.
 
     ``energy_gap`` is E[f(z⁺)] − E[f(z⁻)], nats: near 0 at the optimum, large and growing when the chain lags behind.
@@ -100,14 +101,14 @@ def fit_energies(
     objective: Callable[..., Loss],
     hierarchy: Hierarchy,
     prior: EnergyPrior,
-    pixels: dict[str, torch.Tensor],
+    pixels: dict[str, Pixels],
     settings: TrainPrior,
     generator: torch.Generator,
     state: StateFile,
     checkpoint_seconds: float,
     title: str,
-) -> tuple[list[dict], dict]:
-    """Learn the energies by ``objective(prior, images, settings, generator)``; history, and facts for the record.
+) -> Fitted:
+    """Learn the energies by ``objective(prior, images, settings, generator)``.
 
     Raises:
         DivergedError: training diverged, and the settings don't say that it may.
@@ -133,7 +134,7 @@ def fit_energies(
     diverged = run_to_the_end(trainer, settings.may_diverge)
     size = {"step_size": carried["kernel"].step_size} if "kernel" in carried else {}
     facts = {"steps": trainer.step, **trainer.facts, **diverged, **scales, **size}
-    return trainer.history or [{"step": trainer.step}], facts
+    return Fitted(trainer.history or [{"step": trainer.step}], facts, trainer.snapshots)
 
 
 fit = partial(fit_energies, contrastive_loss)

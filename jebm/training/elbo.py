@@ -3,6 +3,7 @@
 import torch
 
 from jebm.config import TrainBackbone
+from jebm.data.pixels import Pixels, batches
 from jebm.models.hierarchy import Hierarchy
 from jebm.ranks import ranks
 from jebm.training.kl_balance import balance, layer_sizes
@@ -11,7 +12,7 @@ from jebm.training.regularisation import Penalty
 from jebm.training.schedules import kl_balance, kl_weights, layer_ramps
 
 
-def elbo_loss(hierarchy: Hierarchy, pixels: torch.Tensor, settings: TrainBackbone, generator: torch.Generator) -> Loss:
+def elbo_loss(hierarchy: Hierarchy, pixels: Pixels, settings: TrainBackbone, generator: torch.Generator) -> Loss:
     """−ELBO = E_q[−log p(x | z)] + Σ_i w_i(step) KL_i, a mean over the batch, nats (arXiv 2306.06323, eq. 5).
 
     Args:
@@ -20,7 +21,7 @@ def elbo_loss(hierarchy: Hierarchy, pixels: torch.Tensor, settings: TrainBackbon
     """
     penalty = Penalty(hierarchy, settings, generator)
     ramps = layer_ramps(settings.kl_warmup, hierarchy.layers)
-    dims = torch.tensor(hierarchy.layer_dims, dtype=pixels.dtype, device=pixels.device)
+    dims = torch.tensor(hierarchy.layer_dims, dtype=torch.float32, device=generator.device)
     sizes = layer_sizes(hierarchy.latent_shapes).to(dims)
 
     def loss(step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -42,16 +43,15 @@ def elbo_loss(hierarchy: Hierarchy, pixels: torch.Tensor, settings: TrainBackbon
 
 
 @torch.no_grad()
-def validation_bound(hierarchy: Hierarchy, x: torch.Tensor, generator: torch.Generator) -> dict:
+def validation_bound(hierarchy: Hierarchy, pixels: Pixels, generator: torch.Generator) -> dict:
     """For the record: the bound of the Gaussian hierarchy and each layer's KL on held-out images, nats."""
     hierarchy.eval()
-    log_px, kl = [], []
-    for part in x.split(hierarchy.rows_at_once):
-        posterior = hierarchy.infer(part, generator)
-        log_px.append(hierarchy.decode(posterior.top).log_prob(part))
-        kl.append(posterior.kl)
-    log_px, kl = torch.cat(log_px), torch.cat(kl)
+    bounds, divergences = [], []
+    for x in batches(pixels, hierarchy.rows_at_once()):
+        posterior = hierarchy.infer(x, generator)
+        bounds.append(hierarchy.decode(posterior.top).log_prob(x) - posterior.kl.sum(1))
+        divergences.append(posterior.kl)
     return {
-        "validation_elbo": float((log_px - kl.sum(1)).mean()),
-        "validation_kl": [float(value) for value in kl.mean(0)],
+        "validation_elbo": float(torch.cat(bounds).mean()),
+        "validation_kl": [float(value) for value in torch.cat(divergences).mean(0)],
     }

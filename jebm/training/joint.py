@@ -24,6 +24,7 @@ from typing import NamedTuple
 import torch
 
 from jebm.config import TrainingChain, TrainJoint
+from jebm.data.pixels import Pixels
 from jebm.models.hierarchy import Hierarchy, Posterior, TopDown, flatten
 from jebm.models.nets import fixed, frozen
 from jebm.models.priors import JointPrior
@@ -37,7 +38,7 @@ from jebm.training.schedules import kl_weights, layer_ramps
 Scalars = dict[str, torch.Tensor]
 
 
-def joint_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainJoint, generator: torch.Generator) -> Loss:
+def joint_loss(prior: JointPrior, pixels: Pixels, settings: TrainJoint, generator: torch.Generator) -> Loss:
     """The loss of ``settings.method`` over the parameters of ``prior.hierarchy`` and of ``prior``.
 
     Args:
@@ -46,7 +47,7 @@ def joint_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainJoint, ge
     return {"mcmc": mcmc_loss, "variational": variational_loss}[settings.method](prior, pixels, settings, generator)
 
 
-def mcmc_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainJoint, generator: torch.Generator) -> Loss:
+def mcmc_loss(prior: JointPrior, pixels: Pixels, settings: TrainJoint, generator: torch.Generator) -> Loss:
     """Maximum likelihood with Langevin positives; the inference network is trained along and drives nothing else.
 
     Its gradient, the bound's with respect to ω alone, is there so that the same evaluations apply (and, with
@@ -87,7 +88,7 @@ def mcmc_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainJoint, gen
     return loss
 
 
-def variational_loss(prior: JointPrior, pixels: torch.Tensor, settings: TrainJoint, generator: torch.Generator) -> Loss:
+def variational_loss(prior: JointPrior, pixels: Pixels, settings: TrainJoint, generator: torch.Generator) -> Loss:
     """The bound on log p(x) under the EBM prior, over generator, inference network and energies at once."""
     hierarchy = prior.hierarchy
     space = SPACES[settings.chain.space](hierarchy, prior)

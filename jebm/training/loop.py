@@ -17,6 +17,7 @@ from jebm.errors import DivergedError, InterruptedRunError
 from jebm.memory import memory_hint
 from jebm.progress import Progress, say
 from jebm.ranks import ranks
+from jebm.store import Weights
 from jebm.streams import derive_seed
 from jebm.training.batches import EpochSampler
 from jebm.training.finite import Finiteness, Look
@@ -27,6 +28,16 @@ from jebm.training.state import StateFile
 
 Loss = Callable[[int, torch.Tensor], tuple[torch.Tensor, dict[str, torch.Tensor]]]
 """(step, indices of a batch) → the loss to descend, and scalars for the history."""
+
+
+class Fitted(NamedTuple):
+    """What training leaves besides the weights in the module."""
+
+    history: list[dict]
+    facts: dict
+    """For the record."""
+    snapshots: dict[int, Weights] = {}
+    """Step → the module as it would have been published after that step."""
 
 
 class Stateful(Protocol):
@@ -108,6 +119,8 @@ class Trainer:
         self.averaged = [*self.parameters, *(b for b in self.buffers if b.is_floating_point())]
         self.average = [tensor.detach().clone() for tensor in self.averaged] if settings.ema else []
         self.step, self.history, self.seconds = 0, [], 0.0
+        self.snapshots: dict[int, Weights] = {}
+        """Step → what would be published after it, for the last ones that the settings ask for."""
 
     def run(self) -> None:
         """Train to the last step and leave the published weights (the average, if there is one) in the module.
@@ -174,11 +187,22 @@ class Trainer:
             self._update_average()
             self.skips.taken()
         self.step += 1
+        self._take_snapshot()
         logged = self.step % self.settings.log_every == 0 or self.step == self.settings.steps
         if logged or len(self.finite.looks) >= self.settings.check_every:
             self._look()
         if logged:
             self._log(row)
+
+    def _take_snapshot(self) -> None:
+        """Keep the weights, averaged if there is an average, of the last step and of those that precede it evenly."""
+        before, every = self.settings.steps - self.step, self.settings.snapshot_every
+        if every and before % every == 0 and before // every < self.settings.snapshots:
+            self._look()
+            averages = {id(p): average for p, average in zip(self.averaged, self.average, strict=False)}
+            state = self.module.state_dict(keep_vars=True)
+            chosen = {name: averages.get(id(tensor), tensor) for name, tensor in state.items()}
+            self.snapshots[self.step] = {n: t.detach().to("cpu", copy=True) for n, t in chosen.items()}
 
     def _gradients(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         """Leave the gradient of the batch's mean loss in the parameters; the loss and the scalars for the history."""
@@ -297,6 +321,7 @@ class Trainer:
                 "batches": self.batches.state_dict(),
                 "skips": self.skips.state_dict(),
                 "carried": {key: part.state_dict() for key, part in self.carried.items()},
+                "snapshots": self.snapshots,
             }
         )
 
@@ -313,6 +338,7 @@ class Trainer:
         self.skips.load_state_dict(content["skips"])
         for key, part in self.carried.items():
             part.load_state_dict(content["carried"][key])
+        self.snapshots = content["snapshots"]
         say(f"{self.title}: going on from step {self.step} of {self.settings.steps}")
 
 

@@ -4,29 +4,32 @@ import numpy as np
 import torch
 from sklearn.mixture import GaussianMixture
 
+from jebm.data.pixels import Pixels, batches
 from jebm.models.hierarchy import Hierarchy, flatten
 from jebm.models.mixture import MixturePrior
 from jebm.progress import say
+from jebm.training.loop import Fitted
 
 
 @torch.no_grad()
-def _posterior_draws(hierarchy: Hierarchy, x: torch.Tensor, draws: int, generator: torch.Generator) -> np.ndarray:
-    return torch.cat([flatten(hierarchy.infer(x, generator).eps) for _ in range(draws)]).double().cpu().numpy()
+def _posterior_draws(hierarchy: Hierarchy, pixels: Pixels, draws: int, generator: torch.Generator) -> np.ndarray:
+    rows = [flatten(hierarchy.infer(x, generator).eps) for _ in range(draws) for x in batches(pixels, 2000)]
+    return torch.cat(rows).double().cpu().numpy()
 
 
 def fit(
     hierarchy: Hierarchy,
     prior: MixturePrior,
-    pixels: dict[str, torch.Tensor],
+    pixels: dict[str, Pixels],
     settings: object,
     generator: torch.Generator,
     state: object,
     checkpoint_seconds: float,
     title: str,
-) -> tuple[list[dict], dict]:
+) -> Fitted:
     """Fit one mixture for each size and keep the best by mean log density of validation draws.
 
-    Returns the history (a row a size) and facts for the record.
+    The history has a row a size.
     """
     train = _posterior_draws(hierarchy, pixels["train"], prior.draws, generator)
     held_out = _posterior_draws(hierarchy, pixels["validation"], prior.draws, generator)
@@ -52,4 +55,4 @@ def fit(
         torch.from_numpy(chosen.means_).float(),
         torch.from_numpy(np.linalg.cholesky(chosen.covariances_)).float(),
     )
-    return history, {"components": len(chosen.weights_), "selected_by": "validation log density"}
+    return Fitted(history, {"components": len(chosen.weights_), "selected_by": "validation log density"})

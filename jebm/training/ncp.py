@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import softplus
 
 from jebm.config import TrainPrior
+from jebm.data.pixels import Pixels
 from jebm.models.hierarchy import flatten
 from jebm.models.ncp import NoiseContrastivePrior
 from jebm.training.ebm import fit_energies
@@ -16,7 +17,7 @@ from jebm.training.loop import Loss
 
 
 def logistic_loss(
-    prior: NoiseContrastivePrior, pixels: torch.Tensor, settings: TrainPrior, generator: torch.Generator
+    prior: NoiseContrastivePrior, pixels: Pixels, settings: TrainPrior, generator: torch.Generator
 ) -> Loss:
     """Descends −E_q[log σ(f)] − E_{N(0, I)}[log(1 − σ(f))]: as many draws of q(ε | x) as of noise.
 

@@ -5,6 +5,7 @@ from functools import partial
 import torch
 
 from jebm.config import TrainPrior
+from jebm.data.pixels import Pixels
 from jebm.models.nets import frozen
 from jebm.models.sequential import SequentialPrior
 from jebm.sampling.run import run_chain
@@ -13,9 +14,7 @@ from jebm.training.ebm import adapt, adaptive_kernel, carrying, fit_energies
 from jebm.training.loop import Loss
 
 
-def layer_losses(
-    prior: SequentialPrior, pixels: torch.Tensor, settings: TrainPrior, generator: torch.Generator
-) -> Loss:
+def layer_losses(prior: SequentialPrior, pixels: Pixels, settings: TrainPrior, generator: torch.Generator) -> Loss:
     """Descends Σ_i E[f_i(ε_i⁻ | ε_{>i}⁺)] − E[f_i(ε_i⁺ | ε_{>i}⁺)], with ε⁺ from q(ε | x).
 
     ε_i⁻ comes from a chain on ε_i alone, from N(0, I), while the layers above stay where the posterior put them. The

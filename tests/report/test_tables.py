@@ -10,17 +10,13 @@ from jebm.config import Table, parse_params
 from jebm.errors import JebmError
 from jebm.metric_names import HEADLINE, METRICS
 from jebm.plan import make_plan
+from jebm.report.rendered import Cell, Rendered, flat, latex, markdown
 from jebm.report.tables import (
-    Cell,
-    Rendered,
-    _flat,
     by_seed_table,
     detection_table,
     grid_table,
     keyed_table,
-    latex,
     load_metrics,
-    markdown,
     matrix_table,
     metrics_table,
     render,
@@ -389,11 +385,11 @@ def test_rows_of_plain_metrics_may_have_protocols_of_their_own():
 
 
 def test_csv_has_the_ends_of_intervals_where_there_are_any():
-    columns, rows = _flat(rows_table(PLAN, spec("rows", ["gaussian", "joint"], ["auroc_gain"]), GAINS))
+    columns, rows = flat(rows_table(PLAN, spec("rows", ["gaussian", "joint"], ["auroc_gain"]), GAINS))
     assert columns == ["of", "AUROC gain mean", "AUROC gain sd", "AUROC gain n", "AUROC gain low", "AUROC gain high"]
     assert list(rows[0].values()) == ["gaussian", "0.01", "0", 2, "-0.02", "0.03"]
     assert list(rows[2].values()) == ["joint: b", "0.3", "0", 2, "", ""]
-    columns, _ = _flat(rows_table(PLAN, spec("rows", ["gaussian"], ["fd"]), GAINS))
+    columns, _ = flat(rows_table(PLAN, spec("rows", ["gaussian"], ["fd"]), GAINS))
     assert columns == ["of", "FD mean", "FD sd", "FD n"]
 
 

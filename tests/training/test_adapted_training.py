@@ -49,7 +49,7 @@ def settings(adapt=None, **changes):
 def fit(folder, stop_at=None, adapt=None, **changes):
     prior = joint_prior(Stopping(stop_at), hidden=4, depth=1).requires_grad_(True)
     adapt = {"target_acceptance": 0.7, "steps": 8} if adapt is None else adapt
-    history, facts = ebm.fit(
+    history, facts, _ = ebm.fit(
         prior.hierarchy, prior, {"train": PIXELS}, settings(adapt, **changes), generator("fit"), StateFile(folder, {}),
         1e9, "toy",
     )  # fmt: skip
@@ -66,7 +66,7 @@ def test_size_is_in_history_and_record_and_stays_after_the_warm_up(tmp_path):
 
 def test_without_adaptation_history_and_record_are_as_ever(tmp_path):
     prior = joint_prior(Stopping(), hidden=4, depth=1).requires_grad_(True)
-    history, facts = ebm.fit(
+    history, facts, _ = ebm.fit(
         prior.hierarchy, prior, {"train": PIXELS}, settings(), generator("fit"), StateFile(tmp_path, {}), 1e9, "toy"
     )
     assert "step_size" not in history[0]

@@ -5,13 +5,14 @@ import torch
 from oracles import spec
 from torch import nn
 
-from jebm.config import Optimisation, TrainBackbone
+from jebm.config import Compute, Optimisation, TrainBackbone
 from jebm.errors import DivergedError, JebmError
 from jebm.memory import memory_hint
 from jebm.models.hierarchy import flatten
 from jebm.models.nets import frozen
 from jebm.models.precision import in_bfloat16, networks
 from jebm.registry import build
+from jebm.stages.common import laid_out
 from jebm.streams import generator
 from jebm.training.loop import Trainer
 from jebm.training.state import StateFile
@@ -176,3 +177,20 @@ def test_half_precision_is_of_networks_that_learn_alone(block):
     half[0].mean().backward()
     assert all(p.grad is None or p.grad.dtype == torch.float32 for p in hierarchy.parameters())
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in hierarchy.parameters())
+
+
+@pytest.mark.parametrize("block", BACKBONES, ids=lambda block: block["name"])
+def test_channels_last_is_a_layout_and_nothing_else(block):
+    hierarchy = build("backbone", spec("backbone", **block), (3, 8, 8))
+    hierarchy.initialise(generator("layout"))
+    x = torch.rand(4, 3, 8, 8, generator=generator("x")) * 2 - 1
+
+    def log_px():
+        posterior = hierarchy.infer(x, generator("q"))
+        return hierarchy.decode(posterior.top).log_prob(x)
+
+    expected = log_px()
+    laid_out(hierarchy, Compute(channels_last=True))
+    convolutions = [m for m in hierarchy.modules() if type(m) is nn.Conv2d and m.kernel_size != (1, 1)]
+    assert all(m.weight.is_contiguous(memory_format=torch.channels_last) for m in convolutions)
+    torch.testing.assert_close(log_px(), expected, rtol=1e-4, atol=1e-4)

@@ -18,7 +18,7 @@ def fit(tmp_path, **settings):
     block = {"steps": 30, "batch_size": 8, "learning_rate": 0.05, "ema": 0.5, "log_every": 5, "chain": chain}
     pixels = {"train": torch.rand(20, 1, 2, 2, generator=generator("pixels"))}
     state, stream = StateFile(tmp_path, {}), generator("diverge")
-    history, facts = ebm.fit(
+    history, facts, _ = ebm.fit(
         hierarchy, prior, pixels, TrainPrior.model_validate(block | settings), stream, state, 1e9, "toy"
     )
     return prior, history, facts

@@ -268,3 +268,45 @@ def test_state_of_another_run_is_not_resumed(tmp_path, capsys):
     other = Job(tmp_path, identity={"parameters": "b", "seed": 0}).run()
     assert other.seen[0][0] == 0
     assert "belongs to a run with other parameters; it is not resumed" in capsys.readouterr().err
+
+
+# Snapshots -----------------------------------------------------------------------------------------------------------
+
+
+def snapshots(job):
+    """Step → the flat weights of a snapshot."""
+    return {step: torch.cat([t.flatten() for t in own.values()]) for step, own in job.trainer.snapshots.items()}
+
+
+def test_snapshots_are_the_weights_of_the_last_steps_evenly_apart(tmp_path):
+    found = snapshots(Job(tmp_path / "a", steps=11, snapshots=3, snapshot_every=4, schedule="constant").run())
+    assert list(found) == [3, 7, 11]
+    for step, weights in found.items():
+        torch.testing.assert_close(
+            weights, Job(tmp_path / f"until {step}", steps=step, schedule="constant").run().weights, rtol=0, atol=0
+        )
+
+
+def test_snapshots_are_of_the_average_where_the_average_is_published(tmp_path):
+    settings = {"ema": 0.7, "schedule": "constant"}
+    found = snapshots(Job(tmp_path / "a", steps=8, snapshots=2, snapshot_every=3, **settings).run())
+    for step in (5, 8):
+        expected = Job(tmp_path / f"until {step}", steps=step, **settings).run().weights
+        torch.testing.assert_close(found[step], expected, rtol=0, atol=0)
+
+
+def test_snapshots_change_nothing_and_are_off_by_default(tmp_path):
+    plain, kept = Job(tmp_path / "a").run(), Job(tmp_path / "b", snapshots=4, snapshot_every=2).run()
+    assert not plain.trainer.snapshots
+    torch.testing.assert_close(plain.weights, kept.weights, rtol=0, atol=0)
+
+
+def test_snapshots_survive_an_interruption_to_the_bit(tmp_path):
+    settings = {"snapshots": 3, "snapshot_every": 4, "ema": 0.5}
+    whole = snapshots(Job(tmp_path / "whole", **settings).run())
+    with pytest.raises(InterruptedRunError):
+        Job(tmp_path / "cut", disturb=at(6, terminate), **settings).run()
+    resumed = snapshots(Job(tmp_path / "cut", **settings).run())
+    assert list(resumed) == list(whole) == [4, 8, 12]
+    for step in whole:
+        torch.testing.assert_close(resumed[step], whole[step], rtol=0, atol=0)

@@ -225,7 +225,7 @@ def fit_energy(folder, **backbone):
     prior = joint_prior(hierarchy, hidden=4, depth=1).requires_grad_(True)
     settings, state = prior_settings(ema=0.9), StateFile(folder, {})
     before = {name: p.detach().clone() for name, p in hierarchy.named_parameters()}
-    history, facts = ebm.fit(
+    history, facts, _ = ebm.fit(
         hierarchy, prior, {"train": PIXELS}, settings, generator("fit"), state, 1e9, "digits prior abc seed 0"
     )
     assert all(torch.equal(p, before[name]) for name, p in hierarchy.named_parameters())
@@ -266,7 +266,7 @@ def test_mixture_keeps_the_size_with_the_best_held_out_density():
     pixels = {
         split: torch.randn(60, 1, 1, 4, generator=generator("mixture", split)) for split in ("train", "validation")
     }
-    history, facts = mixture.fit(hierarchy, prior, pixels, None, generator("mixture"), None, 1e9, "mixture")
+    history, facts, _ = mixture.fit(hierarchy, prior, pixels, None, generator("mixture"), None, 1e9, "mixture")
     assert [row["components"] for row in history] == [1, 3, 30]
     best = max(history, key=lambda row: row["validation_log_prob"])
     assert facts["components"] == best["components"] == len(prior.means)
@@ -281,7 +281,7 @@ def test_mixture_density_is_the_one_that_was_scored():
         split: torch.randn(40, 1, 1, 4, generator=generator("mixture", split)) for split in ("train", "validation")
     }
     stream = generator("mixture")
-    history, _ = mixture.fit(hierarchy, prior, pixels, None, stream, None, 1e9, "mixture")
+    history, _, _ = mixture.fit(hierarchy, prior, pixels, None, stream, None, 1e9, "mixture")
     again = generator("mixture")
     draws = [flatten(hierarchy.infer(pixels[split], again).eps) for split in ("train", "validation")]
     assert float(prior.log_prob(draws[1]).mean()) == pytest.approx(history[0]["validation_log_prob"], abs=1e-4)

@@ -40,7 +40,7 @@ def learn(module, kind, folder, energy=None, hierarchy=None, pixels=IMAGES, **va
     prior = kind(hierarchy or Ladder(2, correlated), energy=spec("energy", name="layerwise", hidden=4, depth=1))
     if energy is not None:
         prior.energy = energy
-    history, facts = module.fit(
+    history, facts, _ = module.fit(
         prior.hierarchy, prior, pixels, settings(**values), generator("fit"), StateFile(folder, {}), 1e9, "prior"
     )
     return prior, history, facts

@@ -98,6 +98,12 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture(scope="session")
+def new_copy():
+    """Makes a copy with the repository's own parameters."""
+    return Workspace
+
+
+@pytest.fixture(scope="session")
 def new_tiny():
     """Makes a copy with the tiny study, which has not run yet."""
 

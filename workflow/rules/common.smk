@@ -1,10 +1,12 @@
 # Parameters, checked before any job starts, and the look-ups that the rules share.
 import os
+import re
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
+from jebm.assets import ASSETS, data_paths, inventory
 from jebm.config import PARAMS, parse_params, read_params
 from jebm.digests import DigestCache
 from jebm.errors import JebmError
@@ -48,7 +50,25 @@ def inputs_of(kind):
         plan = study_of(PLANS, kind, wildcards.id)
         variant, stage = plan.owner(kind, wildcards.id)
         seed = int(wildcards.seed) if hasattr(wildcards, "seed") else None
-        return list(stage_job(plan, variant, stage, seed).inputs)
+        # Data of the user's own that are missing are the job's to report: it knows the key that names them.
+        own = {path for path in data_paths(variant.params) if not Path(path).exists()}
+        return [path for path in stage_job(plan, variant, stage, seed).inputs if path not in own] or "params.yaml"
+
+    return inputs
+
+
+def needed_assets(studies):
+    """An input function: the assets that studies need, after a list of what they are and of what is there."""
+    needed = {name: PLANS[study].assets[name] for study in studies for name in PLANS[study].asset_names()}
+    lists = [] if workflow.is_main_process else ["not asked for"]
+
+    def inputs(wildcards):
+        if not lists:
+            digests = DigestCache()
+            lists.append(inventory(needed, digests))
+            digests.save()
+            print(lists[0], file=sys.stderr)
+        return [str(asset.path) for asset in needed.values()]
 
     return inputs
 
@@ -88,6 +108,8 @@ def start_at_once():
 
 # Jobs on a cluster parse this file again; only the process that plans them may decide.
 STATUSES = settled_statuses() if workflow.is_main_process else []
+if workflow.is_main_process:
+    ASSETS.mkdir(exist_ok=True)  # DVC looks for it, also where no study needs any
 
 
 SERVERS = []

@@ -1,7 +1,7 @@
 rule prepare_dataset:
     """Raw data → one file of images and its manifest."""
     input:
-        "params.yaml",
+        inputs_of("dataset"),
     output:
         images="data/{name}-{id}/images.safetensors",
         manifest="data/{name}-{id}/manifest.json",

@@ -1,7 +1,11 @@
 """p(x | z) from the output maps of the decoder: pixels x in [−1, 1], (batch, colours, height, width).
 
-``log_prob`` is (batch,), nats. Draws take an explicit generator. A temperature other than 1 does what published code
-does with it, which is not the same for every head: see :meth:`Pixels.draw`.
+They are bound to published weights: the parameters' layout, their clamps, and where a mixture's density is taken for
+its mass are part of what those weights were trained with. ``jebm.models.likelihoods`` has heads of the same families
+that owe nothing to anyone, and are exact where these approximate.
+
+A temperature other than 1 does what published code does with it, which is not the same for every head: see
+:meth:`Pixels.sample`.
 """
 
 import math
@@ -10,10 +14,10 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch.distributions import Distribution
 from torch.nn.functional import log_softmax, logsigmoid, softplus
 
 from jebm.errors import JebmError
+from jebm.models.likelihoods.likelihood import PixelDistribution
 from jebm.models.nvae.gaussians import FLOOR, Normal, soft_clamp
 
 LOG_SCALE_MIN = -7.0
@@ -24,7 +28,7 @@ TINY = 1e-5
 UNIFORM_EDGE = 1e-5
 
 
-class Pixels(Distribution):
+class Pixels(PixelDistribution):
     """A distribution over images.
 
     Args:
@@ -32,10 +36,8 @@ class Pixels(Distribution):
         colours: channels of the image.
     """
 
-    arg_constraints = {}
-
     def __init__(self, maps: torch.Tensor, colours: int):
-        super().__init__(maps.shape[:1], (colours, *maps.shape[2:]), validate_args=False)
+        self.image_shape = (colours, *maps.shape[2:])
         self.maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
 
     @abstractmethod
@@ -47,7 +49,7 @@ class Pixels(Distribution):
         return self.element_log_prob(x).flatten(1).sum(1)
 
     @abstractmethod
-    def draw(self, generator: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
+    def sample(self, generator: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
         """An image for each, clamped to [−1, 1]; never rounded to the levels of the data.
 
         The mixture divides its components' scales by the temperature (below 1 there is *more* noise) and the logits
@@ -69,7 +71,7 @@ class BernoulliPixels(Pixels):
     def element_log_prob(self, x: torch.Tensor) -> torch.Tensor:
         return 0.5 * (x + 1) * self.maps - softplus(self.maps)
 
-    def draw(self, generator: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
+    def sample(self, generator: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
         return 2 * torch.bernoulli(torch.sigmoid(self.maps / temperature), generator=generator) - 1
 
 
@@ -98,7 +100,7 @@ class GaussianPixels(Pixels):
     def element_log_prob(self, x: torch.Tensor) -> torch.Tensor:
         return self.for_density.log_prob(x)
 
-    def draw(self, generator: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
+    def sample(self, generator: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
         mean = self.normal.mean
         noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
         return self.normal.transform(noise).clamp(-1, 1)
@@ -158,8 +160,8 @@ class MixturePixels(Pixels):
         coefficients = None if self.coefficients is None else (weights * self.coefficients).sum(2)
         return self._chain((weights * self.means).sum(2), coefficients)
 
-    def draw(self, generator: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
-        shape = (len(self.maps), *self.event_shape)
+    def sample(self, generator: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
+        shape = (len(self.maps), *self.image_shape)
         uniform = partial(torch.rand, generator=generator, device=self.maps.device, dtype=self.maps.dtype)
         edge, width = UNIFORM_EDGE, 1 - 2 * UNIFORM_EDGE
         return self.draw_from(edge + width * uniform(self.logits.shape), edge + width * uniform(shape), temperature)
@@ -169,7 +171,7 @@ class MixturePixels(Pixels):
         ``place`` (batch, colours, height, width) the place within one."""
         gumbel = -torch.log(-torch.log(choice))
         index = (self.logits / temperature + gumbel).argmax(1)[:, None, None]
-        index = index.expand(-1, self.event_shape[0], -1, -1, -1)
+        index = index.expand(-1, self.image_shape[0], -1, -1, -1)
         chosen = [part.gather(2, index).squeeze(2) for part in (self.means, self.log_scales)]
         coefficients = None if self.coefficients is None else self.coefficients.gather(2, index).squeeze(2)
         noise = torch.log(place) - torch.log1p(-place)

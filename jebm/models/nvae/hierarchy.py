@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -17,7 +18,7 @@ from jebm.models.hierarchy import Hierarchy, Latents, Posterior, TopDown
 from jebm.models.nvae.architectures import ARCHITECTURES
 from jebm.models.nvae.cells import Cell, Resize
 from jebm.models.nvae.convolutions import NormalisedConvolution, initialise
-from jebm.models.nvae.gaussians import Normal
+from jebm.models.nvae.gaussians import FLOOR, LIMIT, Normal
 from jebm.models.nvae.groups import Group, build_groups
 from jebm.models.nvae.heads import Pixels, make_head
 from jebm.types import CellArchitecture, Count, Counts, GreyLevels, LogSigma, Natural, PixelHead
@@ -73,12 +74,14 @@ class NvaeHierarchy(Hierarchy):
         levels: of the data: 256 is 8 bits, 32 is 5. The same head integrates over its bins.
         log_sigma_min: for the Gaussian head, see :class:`GaussianPixels`.
         padding: black pixels added on each side of the image; they have no likelihood.
-        checkpointing: keep no activations inside cells but compute them again for gradients: the same gradients, about
-            a third more time, a small part of the memory.
+        checkpointing: keep no activations inside cells but compute them again for gradients: the same gradients, up
+            to a third more time, a small part of the memory.
 
     Raises:
         JebmError: the images can't be halved that often, or don't fit the head.
     """
+
+    sigma_floor = math.exp(-LIMIT) + FLOOR
 
     def __init__(
         self,
@@ -112,7 +115,8 @@ class NvaeHierarchy(Hierarchy):
                 "a hierarchy of a single group needs the same number of both"
             )
         self.image_shape, self.padding, self.checkpointing = tuple(image_shape), padding, checkpointing
-        self.levels, self.has_flows, colours = levels, flows > 0, image_shape[0]
+        self.has_flows, colours = flows > 0, image_shape[0]
+        self.levels = levels if head == "logistic-mixture" else None
         channels, self.pixels = make_head(head, colours, mixture_components, levels, log_sigma_min)
         cells = ARCHITECTURES[architecture]
         self.start = nn.Parameter(torch.empty(decoder_channels * 2 ** (blocks + len(groups) - 1), *[size] * 2))

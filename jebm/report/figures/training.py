@@ -1,5 +1,7 @@
 """Training curves of both stages, or of joint training, all seeds."""
 
+import math
+
 import matplotlib.pyplot as plt
 import pandas as pd
 
@@ -28,6 +30,8 @@ def _row(plan: StudyPlan, name: str, axes, label: str) -> None:
         _backbone(plan, variant, axes[:2], f"{label}{first}", first)
     for seed in plan.seeds:
         upper = pd.read_csv(variant.prior.run_folder(seed) / HISTORY)
+        if "energy_gap" not in upper:
+            continue  # it diverged before anything was logged
         axes[2].plot(upper.step, upper.energy_gap, color=CYCLE[0], alpha=0.6)
         axes[3].plot(upper.step, upper.acceptance, color=CYCLE[0], alpha=0.6)
     axes[2].set(title=axes[2].get_title() or f"{second}energy gap of a batch", ylabel="nats")
@@ -39,15 +43,20 @@ def _row(plan: StudyPlan, name: str, axes, label: str) -> None:
 
 def _backbone(plan: StudyPlan, variant: Variant, axes, title: str, first: str) -> None:
     settled = 0.0  # the largest KL at the end; the first steps go far above it
+    lowest = math.inf  # the lowest ELBO of the second half; the first steps go far below it
     for seed in plan.seeds:
         lower = pd.read_csv(variant.backbone.run_folder(seed) / HISTORY)
+        if "elbo" not in lower:
+            continue  # it diverged before anything was logged
         axes[0].plot(lower.step, lower.elbo, color=CYCLE[0], alpha=0.6)
+        lowest = min(lowest, lower.elbo[lower.step >= lower.step.max() / 2].min())
         for i, layer in enumerate(c for c in lower.columns if c.startswith("kl_")):
             settled = max(settled, lower[layer].iloc[-1])
             legend = f"KL of {layer.removeprefix('kl_')}" if seed == plan.seeds[0] else None
             axes[1].plot(lower.step, lower[layer], color=CYCLE[i % len(CYCLE)], alpha=0.6, label=legend)
     axes[0].set(title=f"{title}ELBO of a batch", ylabel="nats an image")
     if not variant.joint:
-        axes[0].set_ylim(bottom=-30)
-    axes[1].set(title=f"{first}KL of each layer", ylabel="nats an image", ylim=(0, 2.5 * settled))
-    axes[1].legend()
+        axes[0].set_ylim(bottom=min(-30.0, lowest))
+    axes[1].set(title=f"{first}KL of each layer", ylabel="nats an image", ylim=(0, 2.5 * settled or None))
+    if axes[1].lines:
+        axes[1].legend()

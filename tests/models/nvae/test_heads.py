@@ -34,6 +34,16 @@ def test_mixture_of_three_colours_sums_to_one_over_the_levels():
     torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-9)
 
 
+def test_components_are_never_narrower_than_exp_minus_7():
+    raw = maps(9)
+    narrow, at_limit, wider = raw.clone(), raw.clone(), raw.clone()
+    narrow[:, 6:], at_limit[:, 6:], wider[:, 6:] = -20.0, -7.0, -6.9
+    x = torch.rand(2, 1, 2, 2, generator=generator("x"), dtype=torch.float64) * 2 - 1
+    values = [MixturePixels(part, 1, 256).log_prob(x) for part in (narrow, at_limit, wider)]
+    assert torch.equal(values[0], values[1])
+    assert not torch.equal(values[1], values[2])
+
+
 def test_mixture_far_off_its_means_stays_finite_with_a_gradient():
     raw = maps(20, scale=30.0).requires_grad_(True)
     log_prob = MixturePixels(raw, 3, 256).log_prob(torch.rand(2, 3, 2, 2, generator=generator("x")) * 2 - 1)
@@ -47,9 +57,9 @@ def test_draws_of_a_mixture_have_its_mean_where_nothing_is_clamped():
     raw[:, 6:] = -4.0  # narrow
     raw[:, 3:6] *= 0.1
     pixels = MixturePixels(raw.expand(20_000, -1, -1, -1), 1, 256)
-    draws = pixels.draw(generator("draws"))
+    draws = pixels.sample(generator("draws"))
     assert abs(draws.mean() - pixels.mean[0].mean()) < 5 * draws.std() / len(draws) ** 0.5
-    hot = pixels.draw(generator("draws"), temperature=0.25)  # a lower temperature means wider components
+    hot = pixels.sample(generator("draws"), temperature=0.25)  # a lower temperature means wider components
     assert (hot - hot.median()).abs().median() > (draws - draws.median()).abs().median() * 0.5
 
 
@@ -65,7 +75,7 @@ def test_gaussian_and_bernoulli_densities_are_those_of_torch():
     bits, binary = BernoulliPixels(raw, 6), (maps(6) > 0).double()
     torch.testing.assert_close(bits.log_prob(2 * binary - 1), Bernoulli(logits=raw).log_prob(binary).sum((1, 2, 3)))
     torch.testing.assert_close(bits.mean, 2 * torch.sigmoid(raw) - 1)
-    assert set(bits.draw(generator("bits")).unique().tolist()) == {-1.0, 1.0}
+    assert set(bits.sample(generator("bits")).unique().tolist()) == {-1.0, 1.0}
 
 
 @pytest.mark.parametrize("head", ["bernoulli", "gaussian", "logistic-mixture"])

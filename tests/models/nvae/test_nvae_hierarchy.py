@@ -68,7 +68,7 @@ def test_passes_agree_and_shapes_are_those_stated(settings, head):
     x = hierarchy.decode(top).mean
     assert x.shape == (3, *hierarchy.image_shape)
     assert hierarchy.decode(top).log_prob(x).shape == (3,)
-    assert hierarchy.decode(top).draw(generator("draw")).shape == x.shape
+    assert hierarchy.decode(top).sample(generator("draw")).shape == x.shape
 
 
 def test_change_of_variables_cancels_the_jacobian():
@@ -293,6 +293,18 @@ def test_recalibration_moves_the_generator_s_statistics_only_and_repeats():
         assert all("running" in key or "tracked" in key for key in moved)
         assert all(".decoder." in key or key.startswith("postprocess.") for key in moved)
     assert all(torch.equal(results[0][key], results[1][key]) for key in results[0])
+
+
+def test_statistics_follow_by_a_twentieth_a_pass():
+    hierarchy = lively()
+    norm = hierarchy.postprocess[0].operations[0].norm
+    seen, before = [], (norm.running_mean.clone(), norm.running_var.clone())
+    hook = norm.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    recalibrate(hierarchy, 1, 4, 1.0, generator("recalibrate"))
+    hook.remove()
+    variance, mean = torch.var_mean(seen[0], (0, 2, 3))
+    torch.testing.assert_close(norm.running_mean, 0.95 * before[0] + 0.05 * mean)
+    torch.testing.assert_close(norm.running_var, 0.95 * before[1] + 0.05 * variance)
 
 
 @pytest.mark.parametrize(

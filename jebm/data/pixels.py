@@ -1,0 +1,67 @@
+"""Images on their way into training: kept as integers, on the device if they fit, floats only a batch at a time."""
+
+from collections.abc import Iterator
+
+import torch
+
+from jebm.data.dataset import to_pixels
+
+SHARE = 0.4
+"""Of the device's free memory that a split may take; the rest is for the model, its gradients and its activations."""
+
+
+class Pixels:
+    """A split as floats in [−1, 1], made batch by batch. Where the integers lie changes no value.
+
+    Args:
+        images: uint8 (count, *image_shape), values 0 … levels − 1; memory-mapped ones stay on disk until they are used.
+        levels: integer levels of the data.
+        device: of the batches.
+        flips: mirror each image from left to right with probability 1/2, by this stream (of the same device).
+        on_device: keep all images there; None: if they fit.
+    """
+
+    def __init__(
+        self,
+        images: torch.Tensor,
+        levels: int,
+        device: str | torch.device = "cpu",
+        flips: torch.Generator | None = None,
+        on_device: bool | None = None,
+    ):
+        self.levels, self.device, self.flips = levels, torch.device(device), flips
+        keep = fits(images, self.device) if on_device is None else on_device
+        self.images = images.to(self.device) if keep else images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: torch.Tensor | slice) -> torch.Tensor:
+        """Float images (batch, *image_shape) on the device, for integer indices on any device or a slice."""
+        if isinstance(index, torch.Tensor):
+            index = index.to(self.images.device)
+        batch = self.images[index]
+        if batch.device != self.device:
+            batch = batch.pin_memory().to(self.device, non_blocking=True)
+        x = to_pixels(batch, self.levels)
+        return x if self.flips is None else flipped(x, self.flips)
+
+
+def flipped(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Images (batch, …, width), each mirrored from left to right with probability 1/2."""
+    mirror = torch.rand(len(x), generator=generator, device=x.device) < 0.5
+    return torch.where(mirror.reshape(-1, *[1] * (x.dim() - 1)), x.flip(-1), x)
+
+
+def fits(images: torch.Tensor, device: torch.device) -> bool:
+    """Whether images take at most ``SHARE`` of a GPU's free memory. On a CPU they stay where they are: mapped."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return images.numel() * images.element_size() <= SHARE * free
+
+
+def batches(pixels: Pixels | torch.Tensor, size: int = 1000) -> Iterator[torch.Tensor]:
+    """All images in their order, ``size`` at a time."""
+    for start in range(0, len(pixels), size):
+        yield pixels[start : start + size]

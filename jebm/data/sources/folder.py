@@ -1,0 +1,68 @@
+"""Any pictures: a folder, with folders in it or without, or a zip file."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+from PIL import Image
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from jebm.assets import AssetFiles
+from jebm.data.sources.source import Source, SourceSplit, damaged
+from jebm.digests import folder_files
+from jebm.errors import JebmError
+from jebm.types import DataPath
+
+
+class Folder(Source):
+    """All pictures below a path, in the order of their names; they have no test split and no labels.
+
+    Args:
+        path: of the folder or the zip file; its content, not its place or its times, identifies the data.
+    """
+
+    def __init__(self, *, path: DataPath):
+        self.path = path
+
+    def open(self, files: AssetFiles, scratch: Path) -> dict[str, SourceSplit]:
+        path = Path(self.path)
+        if path.is_dir():
+            return {"train": from_folder(path)}
+        if path.is_file():
+            return {"train": from_zip(path)}
+        raise JebmError(f"params.yaml: dataset.source.path: there is no folder and no zip file '{path}'")
+
+
+def from_folder(path: Path) -> SourceSplit:
+    names = _pictures(path, folder_files(str(path)))
+
+    def read(index: int) -> Image.Image:
+        return Image.open(io.BytesIO((path / names[index]).read_bytes()))
+
+    return SourceSplit(len(names), read, lambda i: str(path / names[i]))
+
+
+def from_zip(path: Path, names: list[str] | None = None) -> SourceSplit:
+    """Some members of a zip file, or all pictures in it; it is not extracted."""
+    with damaged(path, "a zip file"):
+        archive = zipfile.ZipFile(path)
+        inside = set(archive.namelist())
+    if names is None:
+        names = _pictures(path, sorted(name for name in inside if not Path(name).name.startswith((".", "__MACOSX"))))
+    with damaged(path, "the zip file of these images"):
+        if missing := next((name for name in names if name not in inside), None):
+            raise ValueError(f"{missing} is missing")
+    return SourceSplit(
+        len(names), lambda i: Image.open(io.BytesIO(archive.read(names[i]))), lambda i: f"{path}: {names[i]}"
+    )
+
+
+def _pictures(path: Path, names: list[str]) -> list[str]:
+    """Those that are pictures by their suffix."""
+    found = [name for name in names if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith("__MACOSX")]
+    if not found:
+        other = f" ({len(names)} other files)" if names else ""
+        raise JebmError(f"{path}: holds no picture{other}; known suffixes: {', '.join(IMG_EXTENSIONS)}")
+    return found

@@ -1,0 +1,51 @@
+"""LSUN (Yu et al., 2015): scenes such as churches, encoded images in an LMDB."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import lmdb
+from PIL import Image
+
+from jebm.assets import AssetFiles
+from jebm.data.sources.source import Source, SourceSplit, damaged
+from jebm.errors import JebmError
+from jebm.types import DataPath
+
+
+class Lsun(Source):
+    """
+    Args:
+        path: the extracted folder of the training set, such as church_outdoor_train_lmdb.
+        test_path: that of the validation set, which serves as test split; null: the test split is drawn from the
+            training set (LSUN's own validation sets have 300 images).
+    """
+
+    def __init__(self, *, path: DataPath, test_path: DataPath | None = None):
+        self.path, self.test_path = path, test_path
+
+    def open(self, files: AssetFiles, scratch: Path) -> dict[str, SourceSplit]:
+        splits = {"train": _open(Path(self.path))}
+        return splits if self.test_path is None else {**splits, "test": _open(Path(self.test_path))}
+
+
+def _open(path: Path) -> SourceSplit:
+    if not (path / "data.mdb").is_file():
+        raise JebmError(
+            f"{path}: no LMDB folder: there is no data.mdb in it; extract LSUN's zip file and name the folder"
+        )
+    try:
+        # Without a lock: the folder may be read-only, and reading must not change what identifies the data.
+        environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False, max_readers=1)
+        with environment.begin() as transaction:
+            keys = list(transaction.cursor().iternext(keys=True, values=False))
+    except lmdb.Error as error:
+        raise JebmError(f"{path}: damaged, or not an LMDB: {error}") from None
+
+    def read(index: int) -> Image.Image:
+        with damaged(path, "LSUN's LMDB"), environment.begin() as transaction:
+            content = transaction.get(keys[index])
+        return Image.open(io.BytesIO(content))
+
+    return SourceSplit(len(keys), read, lambda i: f"{path}: {keys[i].decode(errors='replace')}")

@@ -1,0 +1,135 @@
+"""Anomaly detection by the published protocol: one score, averages of AUPRC and AUROC over the last epochs' models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import version
+from itertools import chain
+
+import numpy as np
+import torch
+
+from jebm.errors import JebmError
+from jebm.evaluations.evaluation import Evaluation, Subject
+from jebm.metrics.detection import detection_metrics
+from jebm.metrics.likelihood import importance_weighted
+from jebm.metrics.records import MetricRecord
+from jebm.models.hierarchy import Hierarchy, flatten, standard_normal_log_prob
+from jebm.models.priors import Prior
+from jebm.progress import Progress
+from jebm.types import Count, Reference
+
+MEASURES = ("auroc", "auprc")
+Scores = dict[str, dict[str, np.ndarray]]
+"""Set → score → (images,), nats, high for outliers."""
+
+
+class Anomaly(Evaluation):
+    """AUROC and AUPRC of each score on each set of outliers, a mean over the snapshots of training.
+
+    ``auprc:<set>:<score>`` is the mean, ``auprc_snapshot:<set>:<score>/<step>`` the value of the model after that step
+    (Cui et al., ICCV 2023, average over the models of the last ten epochs; ``snapshots`` and ``snapshot_every`` of the
+    training ask for them). Without snapshots the published model alone is measured. The outliers are the positive
+    class. Scores, high for outliers, with K draws of q(z | x) for each image:
+
+    - ``log-joint``: minus the mean of the unnormalised log p(x, z) = log p(x | z) + f(z) + log p(z), in nats and in the
+      space of z; the published score;
+    - ``elbo`` and ``elbo+f``: minus the evidence lower bound, without and with f;
+    - ``iw`` and ``iw+f``: minus the importance-weighted bound with K draws, without and with f, without log Z;
+    - ``f``: minus the mean of f.
+
+    Args:
+        reference: the split whose images are the normal ones.
+        draws: K.
+    """
+
+    def __init__(self, *, reference: Reference = "test", draws: Count = 20):
+        self.reference, self.draws = reference, draws
+
+    @torch.no_grad()
+    def evaluate(self, subject: Subject, record: MetricRecord) -> dict[str, torch.Tensor]:
+        if not subject.data.ood_sets:
+            raise JebmError(
+                "params.yaml: dataset: the evaluation 'anomaly' needs an out-of-distribution set, the data have none"
+            )
+        by_step: dict[str, dict[int, float]] = {}
+        for step, hierarchy, prior in self._models(subject):
+            scores = self._scores(subject, hierarchy, prior, step)
+            for metric, value in self._measured(scores).items():
+                by_step.setdefault(metric, {})[step] = value
+        self._add(record, subject, by_step, {name: len(own["f"]) for name, own in scores.items()})
+        return {
+            f"score/{name}/{k}": torch.from_numpy(array) for name, own in scores.items() for k, array in own.items()
+        }
+
+    def _models(self, subject: Subject) -> Iterable[tuple[int, Hierarchy, Prior]]:
+        """The snapshots, or the published model as that of step 0."""
+        models = iter(subject.snapshots())
+        first = next(models, (0, subject.hierarchy, subject.prior))
+        return chain([first], models)
+
+    def _measured(self, scores: Scores) -> dict[str, float]:
+        """``measure:set:score`` → value, of one model."""
+        normal = scores[self.reference]
+        return {
+            f"{measure}:{name}:{score}": value
+            for name, own in scores.items()
+            if name != self.reference
+            for score in own
+            for measure, value in detection_metrics(normal[score], own[score]).items()
+            if measure in MEASURES
+        }
+
+    def _add(
+        self, record: MetricRecord, subject: Subject, values: dict[str, dict[int, float]], counts: dict[str, int]
+    ) -> None:
+        steps = list(next(iter(values.values())))
+        protocol = record.protocol(
+            f"anomaly-{self.draws}-{len(steps)}",
+            {
+                **subject.facts(self.reference),
+                "draws": self.draws,
+                "models": f"mean over the models after {', '.join(map(str, steps))} steps" if steps[0] else "the last",
+                "positive": "outliers",
+                "code": f"scikit-learn {version('scikit-learn')}",
+            },
+        )
+        for metric, by_step in values.items():
+            measure, key = metric.split(":", 1)
+            n = counts[self.reference] + counts[key.split(":")[0]]
+            record.add(metric, float(np.mean(list(by_step.values()))), n, protocol)
+            for step, value in by_step.items():
+                record.add(f"{measure}_snapshot:{key}/{step}", value, n, protocol)
+
+    def _scores(self, subject: Subject, hierarchy: Hierarchy, prior: Prior, step: int) -> Scores:
+        """The scores by one model. A set's stream is its own: all models are compared on the same noise."""
+        model, rows = f"{subject.title}: model after {step} steps" if step else subject.title, {}
+        for name in (self.reference, *subject.data.ood_sets):
+            split = name if name == self.reference else f"ood/{name}"
+            stream, progress = subject.stream(f"anomaly {split}"), Progress(f"{model}: {name}")
+            batches, parts = subject.data.pixels(split).split(hierarchy.rows_at_once()), []
+            for batch in batches:
+                parts.append(self._batch_scores(hierarchy, prior, batch.to(subject.device), stream))
+                progress("batches", len(parts), len(batches))
+            rows[name] = {k: torch.cat([part[k] for part in parts]).cpu().numpy() for k in parts[0]}
+        return rows
+
+    def _batch_scores(
+        self, hierarchy: Hierarchy, prior: Prior, x: torch.Tensor, stream: torch.Generator
+    ) -> dict[str, torch.Tensor]:
+        bounds, tilts, joints = [], [], []
+        for _ in range(self.draws):
+            posterior = hierarchy.infer(x, stream)
+            eps, log_px = flatten(posterior.eps), hierarchy.decode(posterior.top).log_prob(x)
+            tilts.append(prior.tilt_after(eps, posterior.top))
+            bounds.append(log_px + standard_normal_log_prob(eps) - posterior.log_q.sum(1))
+            joints.append(log_px + tilts[-1] + hierarchy.log_prob(posterior.top.z))
+        bound, tilt, joint = (torch.stack(rows, 1).double() for rows in (bounds, tilts, joints))
+        return {
+            "log-joint": -joint.mean(1),
+            "elbo": -bound.mean(1),
+            "elbo+f": -(bound + tilt).mean(1),
+            "iw": -importance_weighted(bound),
+            "iw+f": -importance_weighted(bound + tilt),
+            "f": -tilt.mean(1),
+        }

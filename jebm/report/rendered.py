@@ -1,0 +1,100 @@
+"""A table before and after it is written: cells of numbers over seeds, as Markdown, CSV and LaTeX."""
+
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+
+def fixed(value: float, digits: int) -> str:
+    """A number with so many decimals, and no sign before a zero."""
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if not text.strip("-0.") else text
+
+
+@dataclass
+class Cell:
+    """A number of a table: values over seeds, how to print them, and whether it is the best of its column."""
+
+    values: list[float] = field(default_factory=list)
+    digits: int = 2
+    best: bool = False
+    interval: tuple[float, float] | None = None
+    """Ends of an interval over images, each a mean over seeds."""
+    published: bool = False
+    """A number of somebody else's: it was not measured here, and is no candidate for the best."""
+
+    @property
+    def mean(self) -> float:
+        return sum(self.values) / len(self.values)
+
+    @property
+    def sd(self) -> float | None:
+        return float(pd.Series(self.values).std(ddof=1)) if len(self.values) > 1 else None
+
+    def text(self, bold: str = "{}") -> str:
+        if not self.values:
+            return "–"
+        sd = f" ± {fixed(self.sd, self.digits)}" if self.sd is not None else ""
+        interval = ""
+        if self.interval is not None:
+            interval = " [{}, {}]".format(*(fixed(end, self.digits) for end in self.interval))
+        text = f"{fixed(self.mean, self.digits)}{sd}{interval}"
+        return bold.format(text) if self.best else text
+
+
+@dataclass
+class Rendered:
+    """A table before it is written: headers, rows of (label, cells), and lines of notes."""
+
+    headers: list[str]
+    rows: list[tuple[str, list[Cell]]]
+    notes: list[str]
+
+
+def markdown(table: Rendered, caption: str) -> str:
+    body = [[label, *(cell.text("**{}**") for cell in cells)] for label, cells in table.rows]
+    text = pd.DataFrame(body, columns=table.headers).to_markdown(index=False, disable_numparse=True)
+    return f"{caption}\n\n{text}\n\n" + "\n".join(f"- {note}" for note in table.notes) + "\n"
+
+
+def latex(table: Rendered, caption: str) -> str:
+    """A booktabs table; needs no package but booktabs."""
+    lines = [" & ".join(map(_tex, table.headers)) + r" \\", r"\midrule"]
+    for label, cells in table.rows:
+        lines.append(" & ".join([_tex(label), *(_tex(cell.text(r"\textbf{{{}}}")) for cell in cells)]) + r" \\")
+    columns = "l" + "r" * (len(table.headers) - 1)
+    notes = "".join(f"% {note}\n" for note in table.notes)
+    body = "\n".join(lines)
+    return (
+        f"{notes}\\begin{{table}}\n\\centering\n\\caption{{{_tex(caption)}}}\n\\begin{{tabular}}{{{columns}}}\n"
+        f"\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}\n\\end{{table}}\n"
+    )
+
+
+def _tex(text: str) -> str:
+    for plain, tex in (
+        ("&", r"\&"), ("#", r"\#"), ("$", r"\$"), ("%", r"\%"), ("_", r"\_"),
+        ("±", r"$\pm$"), ("↓", r"$\downarrow$"), ("↑", r"$\uparrow$"),
+        (">", r"$>$"), ("–", "--"), ("−", "$-$"), ("×10⁻³", r"$\times 10^{-3}$"),
+    ):  # fmt: skip
+        text = text.replace(plain, tex)
+    return text
+
+
+def flat(table: Rendered) -> tuple[list[str], list[dict]]:
+    """Columns and rows of the CSV: numbers without formatting."""
+    columns, rows = [table.headers[0]], []
+    bounded = [any(cells[i].interval for _, cells in table.rows) for i in range(len(table.headers) - 1)]
+    for header, has_interval in zip(table.headers[1:], bounded, strict=True):
+        name = header.translate(str.maketrans("", "", "↓↑")).strip()
+        columns += [f"{name} mean", f"{name} sd", f"{name} n"]
+        columns += [f"{name} low", f"{name} high"] if has_interval else []
+    for label, cells in table.rows:
+        numbers = []
+        for cell, has_interval in zip(cells, bounded, strict=True):
+            sd = "" if cell.sd is None else f"{cell.sd:.6g}"
+            count = "" if cell.published else len(cell.values)
+            numbers += [f"{cell.mean:.6g}" if cell.values else "", sd, count]
+            numbers += [f"{end:.6g}" for end in cell.interval or ()] or [""] * (2 * has_interval)
+        rows.append(dict(zip(columns, [label, *numbers], strict=True)))
+    return columns, rows

@@ -1,0 +1,118 @@
+"""`jebm bench` as a user calls it, on a tiny study of the digits' shape and on the CIFAR-10 one made small."""
+
+import csv
+import subprocess
+import sys
+
+import pytest
+import toy
+import yaml
+
+from jebm import cli
+
+CHAIN = {"kernel": {"name": "langevin", "step_size": 0.1}, "steps": 4, "space": "z"}
+JOINT = {
+    "backbone": {"name": "convolutional", "latent_dims": [4, 3], "channels": [6, 5], "hidden": 8},
+    "train_joint": {
+        "method": "mcmc", "steps": 20, "batch_size": 6, "learning_rate": 1e-4, "energy_learning_rate": 1e-4,
+        "chain": CHAIN, "posterior_chain": {**CHAIN, "gradients": "closed-form"},
+    },
+}  # fmt: skip
+
+
+def write_params(folder, changes=None):
+    content = toy.params({"toy/variants/by-mcmc": JOINT} | (changes or {}))
+    (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch, capsys):
+    """``jebm bench`` in a folder of its own, in this process; its exit status and what it says on standard error."""
+
+    def call(*arguments, changes=None):
+        write_params(tmp_path, changes)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["jebm", "bench", *arguments])
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            monkeypatch.setenv(name, "1")
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code or 0, capsys.readouterr().err
+
+    return call
+
+
+def rows(folder, name="bench"):
+    with open(folder / "results/toy" / f"{name}.csv", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_measures_what_the_variants_do(tmp_path):
+    write_params(tmp_path)
+    command = [sys.executable, "-m", "jebm", "bench", "toy", "--seconds", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = {(row["variant"], row["what"]): row for row in rows(tmp_path)}
+    for variant, what in [
+        ("gaussian", "stage 1 step"),  # the others share it
+        ("gaussian", "samples"),
+        ("joint", "stage 2 step"),
+        ("joint", "prior chain step"),
+        ("joint", "prior chain step, closed form"),
+        ("joint-k40", "samples"),
+        ("by-mcmc", "joint step"),
+        ("by-mcmc", "posterior chain step, closed form"),
+    ]:
+        row = found[variant, what]
+        assert float(row["seconds_each"]) * float(row["per_second"]) == pytest.approx(1)
+        assert float(row["peak_mib"]) > 50
+        assert row["device"]
+    assert ("joint", "stage 1 step") not in found
+    joint = found["by-mcmc", "joint step"]
+    hours = float(joint["seconds_each"]) * 20 / 3600
+    assert float(joint["hours"]) == pytest.approx(hours * 6 / int(joint["batch"]), rel=1e-6)
+    assert float(joint["speed_up"]) > 0
+    assert found["joint", "stage 2 step"]["speed_up"] == ""  # a Crank–Nicolson chain has no plain transcription
+    table = (tmp_path / "results/toy/bench.md").read_text(encoding="utf-8")
+    assert "| by-mcmc" in table
+    assert table in done.stdout
+    assert joint["device"] in table
+
+
+def test_sweep_varies_one_thing_at_a_time(tmp_path, bench):
+    status, said = bench("toy", "--variant", "by-mcmc", "--seconds", "1", "--shape", "3,8,8", "--sweep")
+    assert status == 0, said
+    points = {(row["axis"], int(row["value"])) for row in rows(tmp_path, "scaling")}
+    assert points == {
+        *(("batch", n) for n in (3, 6, 12)),
+        *(("chain steps", n) for n in (2, 4, 8)),
+        *(("layers", n) for n in (1, 2, 4)),
+        *(("image size", n) for n in (4, 8, 16)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tiy"], "there is no study 'tiy'; it has: toy"),
+        (["toy", "--variant", "jiont"], "has no variant 'jiont'"),
+        (["toy", "--shape", "3x8x8"], "--shape: '3x8x8' must be whole numbers"),
+        (["toy", "--device", "cuda:9"], "--device: 'cuda:9' can't be used"),
+        (["toy", "--sweep"], "--sweep is of one variant"),
+        (["toy", "--variant", "by-mcmc", "--shape", "3,8,9"], "backbone.channels"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(tmp_path, bench, arguments, message):
+    status, said = bench(*arguments)
+    assert status != 0
+    assert message in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_device_that_is_not_here_is_replaced_and_named(tmp_path, bench):
+    compute = {"toy/compute": {"device": "cuda:9", "precision": "bf16"}}
+    status, said = bench("toy", "--variant", "gaussian", "--seconds", "0", changes=compute)
+    assert status == 0, said
+    assert "device 'cuda:9', which is not here; measuring on the CPU" in said
+    assert {row["precision"] for row in rows(tmp_path)} == {"bf16"}

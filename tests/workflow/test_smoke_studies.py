@@ -1,0 +1,108 @@
+"""Each image study in smoke size: from synthetic archives in the real formats through Snakemake to tables and figures.
+
+The blocks are those of params.yaml with fewer and smaller of everything (tests/smoke.py); the numbers mean nothing.
+"""
+
+import csv
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from matplotlib.image import imread
+from smoke import NEEDS, prepare
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+SECONDS = float(os.environ.get("JEBM_SMOKE_SECONDS", "60"))
+"""What a study may take on two idle cores; more where others compute besides."""
+
+
+@pytest.fixture(scope="module", params=NEEDS)
+def finished(request, tmp_path_factory, new_copy):
+    """A copy of the project in which one study has run to the end on two cores."""
+    space = new_copy(tmp_path_factory.mktemp(request.param))
+    space.study = request.param
+    prepare(space, request.param)
+    space.before = space.run("jebm", "preview", request.param).stdout
+    started = time.monotonic()
+    space.run("snakemake", "--cores", "2", request.param)
+    space.seconds = time.monotonic() - started
+    space.block = space.params()[request.param]
+    return space
+
+
+def table(space, name):
+    """Label → cells of a rendered table, and its headers."""
+    return parsed(space.read(f"results/{space.study}/tables/{name}.md"))
+
+
+def parsed(text):
+    lines = [line for line in text.splitlines() if line[:1] == "|"]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return rows[0], {row[0]: row[1:] for row in rows[2:]}
+
+
+def test_study_goes_from_archives_to_results_within_a_minute(finished):
+    assert finished.seconds < SECONDS, f"{finished.study}: {finished.seconds:.0f} s"
+
+
+def test_every_row_of_ours_was_measured_and_no_published_row_was(finished):
+    """A number, with its deviation where there are seeds for one; published values to the digit; else an empty cell."""
+    number = r"\**-?\d+(\.\d+)?( ± \d+(\.\d+)?)?\**"
+    for name, spec in finished.block["tables"].items():
+        headers, rows = table(finished, name)
+        published = {
+            f"{entry['method']} — published [{entry['source']}]": entry["values"] for entry in spec.get("published", [])
+        }
+        assert set(published) <= set(rows)
+        for label, cells in rows.items():
+            if label not in published:
+                assert re.fullmatch(number, cells[0]), (name, label, cells)
+                assert ("±" in cells[0]) == (len(finished.block["seeds"]) > 1)
+                continue
+            keys = headers[1:] if spec["kind"] == "crossed" else spec["columns"]
+            for key, cell in zip(keys, cells, strict=True):
+                assert cell == "–" if key not in published[label] else float(cell) == published[label][key]
+
+
+def test_before_any_run_a_preview_has_published_values_and_empty_cells(finished):
+    tables = finished.before.split(f"results/{finished.study}/tables/")[1:]
+    assert len(tables) == len(finished.block["tables"])
+    for text, spec in zip(tables, finished.block["tables"].values(), strict=True):
+        assert "A preview: 0 of " in text
+        for label, cells in parsed(text)[1].items():
+            published = label.endswith("]")
+            assert any(cell != "–" for cell in cells) == published, (label, cells)
+        assert text.count(" — published [") == len(spec.get("published", []))
+
+
+def test_tables_come_in_three_formats_that_agree(finished):
+    for name in finished.block["tables"]:
+        _, rows = table(finished, name)
+        with open(finished.folder / f"results/{finished.study}/tables/{name}.csv", newline="") as file:
+            assert [row[0] for row in csv.reader(file)][1:] == list(rows)
+        tex = finished.read(f"results/{finished.study}/tables/{name}.tex")
+        assert tex.count(r"\\") == len(rows) + 1
+
+
+def test_figures_show_something(finished):
+    for name in finished.block["figures"]:
+        image = imread(finished.folder / f"results/{finished.study}/figures/{name}.png")
+        assert min(image.shape[:2]) > 100
+        assert image[..., :3].std() > 0.01
+
+
+def test_second_run_has_nothing_to_do(finished):
+    again = finished.run("snakemake", "--cores", "2", finished.study)
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_smoke_size_leaves_out_no_variant_table_or_figure(finished):
+    real = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))[finished.study]
+    assert list(finished.block["variants"]) == list(real["variants"])
+    assert finished.block["tables"] == real["tables"]
+    assert finished.block["figures"] == real["figures"]

@@ -1,0 +1,12 @@
+rule bench:
+    """What a study costs on this machine, on synthetic pixels; one at a time, since it is the clock that is read."""
+    output:
+        md="results/{study}/bench.md",
+        csv="results/{study}/bench.csv",
+    log:
+        "logs/bench/{study}.log",
+    conda:
+        "../envs/jebm.yaml"
+    threads: workflow.cores or 1
+    shell:
+        "jebm bench {wildcards.study} > {log} 2>&1"
