@@ -260,7 +260,7 @@ class Base(Section):
         if self.train_joint:
             chains["train_joint.chain"] = self.train_joint.chain
             chains["train_joint.posterior_chain"] = self.train_joint.posterior_chain
-        else:
+        elif "train_prior" in FITS.get(self.prior.name, ("", ()))[1]:
             chains["train_prior.chain"] = self.train_prior.chain
         return [(key, chain) for key, chain in chains.items() if chain is not None]
 

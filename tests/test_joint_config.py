@@ -61,7 +61,8 @@ LANGEVIN_IN_Z = {"kernel": {"name": "langevin", "step_size": 0.3}, "steps": 5, "
         ),
         (
             "toy/variants/mixed",
-            {"prior": {"name": "ncp", "energy": {"name": "layerwise"}}, "train_prior": {"chain": None, "energy_l2": 0.1},
+            {"prior": {"name": "ncp", "energy": {"name": "layerwise"}},
+             "train_prior": {"chain": None, "energy_l2": 0.1},
              "draw_samples": {"sampler": {"name": "resampling", "pool": 100}}},
             r"mixed\.train_prior\.energy_l2: the prior 'ncp' is learned without it; only 'ebm' has it",
         ),
@@ -80,6 +81,11 @@ LANGEVIN_IN_Z = {"kernel": {"name": "langevin", "step_size": 0.3}, "steps": 5, "
 def test_mistakes_elsewhere_are_named(key, value, message):
     with pytest.raises(ParamsError, match=message):
         parse_params(toy.params({key: value}))
+
+
+def test_chain_in_z_of_a_base_does_not_bind_variants_that_train_nothing():
+    said = {"toy/train_prior/chain": LANGEVIN_IN_Z}
+    assert parse_params(toy.params(said)).studies["toy"].variants["gaussian"].prior.name == "gaussian"
 
 
 def test_defaults_of_new_keys_move_no_identity():

@@ -23,7 +23,7 @@ from jebm.sampling.reference import ReferenceDraws, moment_map, pooled, referenc
 from jebm.types import Annotated, Count, Counts, Field, KernelBlock, Positive, Reference
 
 ROWS = 20_000
-"""Latents that are evaluated at once."""
+"""Latents that are evaluated at once, or fewer where images are large."""
 EVERY_STEP_UNTIL, THEN_EVERY = 20, 5
 """Steps of the short chains at which they are measured."""
 
@@ -114,7 +114,7 @@ class PosteriorAccuracy(Evaluation):
         draws, stream = self.importance_samples[-1], subject.stream("posterior network")
         rows, found = x.repeat_interleave(draws, 0), []
         started = time.perf_counter()
-        for part in rows.split(ROWS):
+        for part in rows.split(subject.hierarchy.rows_at_once(ROWS)):
             posterior = subject.hierarchy.infer(part, stream)
             found.append((flatten(posterior.eps), posterior.log_q.sum(1)))
         share = self.chains / 2 / draws  # the time of as many draws as there are cold chains
@@ -170,7 +170,8 @@ class _Report:
         """Draws (images, draws, dimensions) of the posterior of each image."""
         subject, found = self.subject, []
         images = self.x.repeat_interleave(eps.shape[1], 0)
-        for part, x in zip(eps.flatten(0, 1).split(ROWS), images.split(ROWS), strict=True):
+        rows = subject.hierarchy.rows_at_once(ROWS)
+        for part, x in zip(eps.flatten(0, 1).split(rows), images.split(rows), strict=True):
             top = subject.hierarchy.top_down_flat(part)
             likelihood = subject.hierarchy.decode(top)
             log_joint = likelihood.log_prob(x) + subject.prior.tilt_after(part, top) + standard_normal_log_prob(part)

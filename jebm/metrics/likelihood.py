@@ -35,7 +35,7 @@ def log_weights(
     """Draw ``draws`` posterior samples for each image (images, *image_shape) and weigh them."""
     found = []
     for draw in range(draws):
-        parts = [_weigh(hierarchy, prior, part, generator, redraw) for part in x.split(hierarchy.rows_at_once)]
+        parts = [_weigh(hierarchy, prior, part, generator, redraw) for part in x.split(hierarchy.rows_at_once())]
         found.append([torch.cat(kind, -1) for kind in zip(*parts, strict=True)])
         progress("posterior draws", draw + 1, draws)
     return LogWeights(*(torch.stack(kind, -1) for kind in zip(*found, strict=True)))

@@ -87,7 +87,10 @@ class Hierarchy(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, top: TopDown) -> torch.distributions.Distribution:
-        """p(x | z): ``log_prob(x)`` is (batch,), ``mean`` is (batch, *image_shape), pixels in [−1, 1]."""
+        """p(x | z): ``log_prob(x)`` is (batch,), ``mean`` is (batch, *image_shape), pixels in [−1, 1].
+
+        A distribution of torch, or a :class:`~jebm.models.likelihoods.likelihood.PixelDistribution`.
+        """
 
     @abstractmethod
     def infer(self, x: torch.Tensor, generator: torch.Generator) -> Posterior:
@@ -126,11 +129,10 @@ class Hierarchy(nn.Module, ABC):
         """Latent dimensions of all layers together."""
         return sum(self.layer_dims)
 
-    @property
-    def rows_at_once(self) -> int:
-        """How many images are inferred or decoded at once outside training, for memory's sake: 2,000, or fewer large
+    def rows_at_once(self, most: int = 2000) -> int:
+        """How many images are inferred or decoded at once outside training, for memory's sake: ``most``, or fewer large
         ones. The feature maps of a convolutional backbone take hundreds of numbers for each pixel."""
-        return max(1, min(2000, 2**21 // math.prod(self.image_shape)))
+        return max(1, min(most, 2**21 // math.prod(self.image_shape)))
 
     def split(self, flat: torch.Tensor) -> Latents:
         """(batch, dimensions) → a tensor a layer."""

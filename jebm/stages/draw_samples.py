@@ -31,5 +31,5 @@ def run(job: Run) -> None:
 @torch.no_grad()
 def decode_images(hierarchy, eps: torch.Tensor, levels: int) -> torch.Tensor:
     """The means of p(x | z) for flat ε, quantised to the data's grey levels, uint8."""
-    means = [hierarchy.decode(hierarchy.top_down_flat(batch)).mean for batch in eps.split(hierarchy.rows_at_once)]
+    means = [hierarchy.decode(hierarchy.top_down_flat(batch)).mean for batch in eps.split(hierarchy.rows_at_once())]
     return torch.cat([quantise(mean, levels) for mean in means])

@@ -38,7 +38,7 @@ def validation_bound(hierarchy: Hierarchy, x: torch.Tensor, generator: torch.Gen
     """For the record: the bound of the Gaussian hierarchy and each layer's KL on held-out images, nats."""
     hierarchy.eval()
     log_px, kl = [], []
-    for part in x.split(hierarchy.rows_at_once):
+    for part in x.split(hierarchy.rows_at_once()):
         posterior = hierarchy.infer(part, generator)
         log_px.append(hierarchy.decode(posterior.top).log_prob(part))
         kl.append(posterior.kl)

@@ -96,7 +96,7 @@ def test_images_beyond_what_fits_at_once_are_weighed_in_parts(monkeypatch):
     hierarchy = LinearHierarchy()
     x = torch.randn(7, 1, 1, 4, generator=generator("parts"))
     whole = log_weights(hierarchy, GaussianPrior(hierarchy), x, 2, generator("parts draws"))
-    monkeypatch.setattr(type(hierarchy), "rows_at_once", 3)
+    monkeypatch.setattr(hierarchy, "rows_at_once", lambda: 3)
     parts = log_weights(hierarchy, GaussianPrior(hierarchy), x, 2, generator("parts draws"), redraw=True)
     torch.testing.assert_close(parts.gaussian, whole.gaussian, rtol=0, atol=1e-4)
     assert whole.gaussian.std() > 0.1

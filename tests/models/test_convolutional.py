@@ -8,10 +8,13 @@ from oracles import spec
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
+from jebm.data.dataset import to_pixels
 from jebm.errors import JebmError
 from jebm.models.convolutional import ConvolutionalHierarchy
 from jebm.models.hierarchy import Hierarchy, flatten, standard_normal_log_prob
+from jebm.models.priors import JointPrior
 from jebm.registry import build
+from jebm.sampling.spaces import SPACES
 from jebm.streams import generator
 
 TINY = {"latent_dims": [3, 2], "channels": [4, 3], "hidden": 5, "depth": 1, "inference_features": 6}
@@ -158,3 +161,22 @@ def test_all_parameters_learn_and_belong_to_one_side():
     (hierarchy.decode(top).log_prob(x).sum() + log_p.sum()).backward()
     assert all(p.grad is None for p in hierarchy.inference_parameters())
     assert all(p.grad is not None for p in hierarchy.generator_parameters())
+
+
+def test_gradients_of_prior_and_posterior_in_both_spaces_are_those_of_their_values():
+    """Autograd against central differences, in float64, through energies, conditionals, decoder and likelihood."""
+    hierarchy = tiny(likelihood={"name": "logistic-mixture", "levels": 17, "components": 2}).double()
+    prior = JointPrior(hierarchy, energy=spec("energy", name="layerwise", hidden=[5, 4], depth=[2, 1], start="random"))
+    prior.initialise(generator("energies"))
+    prior.double().requires_grad_(False)
+    hierarchy.requires_grad_(False)
+    x = to_pixels(torch.randint(17, (4, 1, 4, 4), generator=generator("x")), 17).double()
+    at = torch.randn(4, 5, generator=generator("at"), dtype=torch.float64)
+    for kind in SPACES.values():
+        space = kind(hierarchy, prior)
+        for target in (space.target(), space.posterior(x)):
+            _, gradient = target.log_prob_and_gradient(at)
+            step = 1e-6 * torch.eye(5, dtype=torch.float64)
+            slope = torch.stack([(target.log_prob(at + s) - target.log_prob(at - s)) / 2e-6 for s in step], 1)
+            torch.testing.assert_close(gradient, slope, rtol=1e-5, atol=1e-6)
+            assert gradient.abs().min() > 0

@@ -156,3 +156,16 @@ def test_mild_hierarchy_is_not_linear():
     mean, log_sd = hierarchy._conditional(0, top)
     assert abs(mean[0] + mean[2] - 2 * mean[1]) > 0.01
     assert log_sd.std() > 0.01
+
+
+def test_fewer_large_images_are_taken_at_once():
+    """Digits keep the numbers with which their results were recorded; images of 32 and 64 pixels stay within memory."""
+    rows = {}
+    for shape in ((1, 8, 8), (30,), (3, 32, 32), (3, 64, 64), (3, 2048, 2048)):
+        hierarchy = LinearHierarchy()
+        hierarchy.image_shape = shape
+        rows[shape] = hierarchy.rows_at_once(), hierarchy.rows_at_once(20_000)
+    assert rows[(1, 8, 8)] == rows[(30,)] == (2000, 20_000)
+    assert rows[(3, 32, 32)] == (682, 682)
+    assert rows[(3, 64, 64)] == (170, 170)
+    assert rows[(3, 2048, 2048)] == (1, 1)

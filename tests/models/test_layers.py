@@ -12,7 +12,7 @@ from jebm.models.layerwise import LayerwiseEnergy
 from jebm.models.priors import Prior
 from jebm.models.residual import ResidualHierarchy
 from jebm.models.sequential import SequentialPrior
-from jebm.registry import COMPONENTS, EXACT_PRIORS, LAYER_ENERGIES, SEQUENTIAL_PRIORS, component_class
+from jebm.registry import COMPONENTS, EXACT_PRIORS, LAYER_ENERGIES, SEQUENTIAL_PRIORS, build, component_class
 from jebm.streams import generator
 
 
@@ -20,12 +20,16 @@ def backbones():
     chain = ChainHierarchy((1, 2, 2), latent_dims=[4, 3, 2], hidden=6, depth=1)
     deep = ResidualHierarchy((1, 2, 2), groups=[4], latent_channels=3, channels=[8])
     maps = ResidualHierarchy((1, 4, 4), groups=[2, 1], latent_channels=2, resolutions=[2, 1], channels=[3, 5])
-    for hierarchy in (chain, deep, maps):
+    small = {"latent_dims": [3, 2], "channels": [3, 2], "hidden": 4, "depth": 1, "inference_features": 4}
+    images = build("backbone", spec("backbone", name="convolutional", **small), (1, 4, 4))
+    for hierarchy in (chain, deep, maps, images):
         hierarchy.initialise(generator("backbone"))
         yield hierarchy.requires_grad_(False)
 
 
-BACKBONES = pytest.mark.parametrize("hierarchy", list(backbones()), ids=["chain", "residual", "residual maps"])
+BACKBONES = pytest.mark.parametrize(
+    "hierarchy", list(backbones()), ids=["chain", "residual", "residual maps", "convolutional"]
+)
 
 
 @BACKBONES
@@ -90,7 +94,7 @@ def test_cumulative_term_is_a_perceptron_on_the_layer_and_all_above():
 @BACKBONES
 @pytest.mark.parametrize("kind", LAYER_ENERGIES)
 def test_layer_tilts_are_the_terms_of_the_energy(hierarchy, kind):
-    prior = SequentialPrior(hierarchy, energy=spec("energy", name=kind, hidden=4, depth=1))
+    prior = SequentialPrior(hierarchy, energy=spec("energy", name=kind, hidden=4))
     randomised(prior.energy)
     eps = hierarchy.split(torch.randn(3, hierarchy.dimensions, generator=generator("eps")))
     top = hierarchy.top_down(eps)

@@ -6,6 +6,7 @@ from oracles import SIGMAS, TiltPrior, grid, mild_prior, spec
 
 from jebm.errors import JebmError
 from jebm.models.hierarchy import flatten
+from jebm.models.priors import JointPrior
 from jebm.registry import build
 from jebm.sampling.langevin import Langevin
 from jebm.sampling.partition import resample
@@ -138,3 +139,44 @@ def test_prior_known_in_whitened_space_alone_is_refused_in_z():
     hierarchy, _ = mild_prior()
     with pytest.raises(JebmError, match="TiltPrior is known in whitened space only"):
         Latent(hierarchy, TiltPrior(lambda x: x[:, 0]))
+
+
+def constant_conditional(floor):
+    """The convolutional generator with p(z_1 | z_2) = N(0, floor²): σ is at its floor and the mean at 0."""
+    block = {"latent_dims": [6, 2], "channels": [2, 2], "hidden": 3, "depth": 1, "inference_features": 2}
+    hierarchy = build("backbone", spec("backbone", name="convolutional", **block, sigma_floor=floor), (1, 4, 4))
+    hierarchy.initialise(generator("constant"))
+    with torch.no_grad():
+        hierarchy.generator_nets[0][-1].weight.zero_()
+        hierarchy.generator_nets[0][-1].bias.copy_(torch.tensor([0.0] * 6 + [-40.0] * 6))
+    prior = JointPrior(hierarchy, energy=spec("energy", name="layerwise", hidden=2, depth=1))
+    prior.initialise(generator("no energy"))
+    prior.requires_grad_(False)
+    return hierarchy.requires_grad_(False), prior
+
+
+@pytest.mark.parametrize("floor", [0.25, 0.4])
+def test_unadjusted_steps_in_z_widen_a_scale_above_half_the_step_as_computed(floor):
+    """Stationary variance σ²/(1 − s²/(4σ²)), by the published chain: 60 steps of 0.4 from N(0, I)."""
+    _, prior = constant_conditional(floor)
+    space = Latent(prior.hierarchy, prior)
+    start = space.start("normal", 4000, generator("start"))
+    z = run_chain(Langevin(step_size=0.4), space.target(), start, 60, generator("chain")).x[:, :6].double()
+    expected = floor**2 / (1 - 0.16 / (4 * floor**2))
+    assert abs(z.square().mean() / expected - 1) < SIGMAS * (2 / z.numel()) ** 0.5
+    assert expected > 1.1 * floor**2
+
+
+def test_unadjusted_steps_in_z_leave_a_scale_below_half_the_step():
+    """At the published floor they overflow; just below half the step the distance grows by 1 − s²/(2σ²) a step."""
+    for floor, steps in ((0.19, 60), (0.01, 60)):
+        _, prior = constant_conditional(floor)
+        space = Latent(prior.hierarchy, prior)
+        start = space.start("normal", 100, generator("start"))
+        result = run_chain(Langevin(step_size=0.4), space.target(), start, steps, generator("chain"))
+        if floor == 0.01:
+            assert result.non_finite == 100
+        else:
+            factor = abs(1 - 0.16 / (2 * floor**2)) ** steps
+            assert factor > 100
+            assert result.x[:, :6].std() > 0.5 * factor

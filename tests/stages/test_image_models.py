@@ -45,6 +45,20 @@ VARIANTS = {
     "variational": joint("variational", learning_rate=0.05)
     | sampler({**PAPER, "start": "generator"})
     | {"backbone": LOGISTIC},
+    "maps": joint(chain=PAPER | {"start": "generator"})
+    | sampler(PAPER)
+    | {
+        "backbone": {
+            "name": "residual",
+            "groups": [1, 1],
+            "resolutions": [8, 4],
+            "channels": [4, 6],
+            "latent_channels": 1,
+            "inference_hidden": 4,
+            **LOGISTIC,
+        },
+        "prior": {"energy": {"name": "conv", "channels": 3, "hidden": 5}},
+    },
     "two-stage": {"train_prior": {"chain": PAPER, "energy_l2": 0.1}, "backbone": LEARNED} | sampler(PAPER),
 }
 
@@ -96,7 +110,7 @@ def test_recipe_goes_from_parameters_to_metrics(stages, name):
     assert torch.isfinite(found.samples["eps"]).all()
     assert torch.isfinite(found.samples["tilt"]).all()
     assert all(torch.isfinite(torch.tensor(found.metrics[key])) for key in ("elbo", "iw_bound", "log_partition"))
-    assert ("mass on 17 levels" in found.protocols) == (name == "variational")
+    assert ("mass on 17 levels" in found.protocols) == (name in ("variational", "maps"))
     if name in ("paper", "two-stage"):  # what the reader must know of a floor under a step is in the record
         assert found.record["sigma_floor"] == 0.01
         assert found.record["chain_stable_above_sigma"] == 0.2

@@ -371,3 +371,31 @@ def test_inference_network_is_trained_at_some_steps_alone():
 def test_inference_network_can_not_rest_where_it_is_needed(changes):
     with pytest.raises(ValueError, match="inference_every: must be 1"):
         settings(**{"method": "mcmc", "inference_every": 2} | changes)
+
+
+@pytest.mark.parametrize(("betas", "back"), [([0.0, 0.0], True), ([0.9, 0.999], False)])
+def test_betas_are_those_of_the_settings(tmp_path, betas, back):
+    """Without memory every step of Adam is lr·sign(gradient): two gradients of opposite sign undo each other."""
+    weight = nn.Parameter(torch.tensor([2.0]))
+    own = settings("variational", steps=2, batch_size=1, betas=betas, schedule="constant")
+    trainer = Trainer(
+        nn.ParameterList([weight]), lambda step, batch: ((1.0 if step == 0 else -7.0) * weight.sum(), {}), own, 4,
+        generator(0), StateFile(tmp_path, {}), 1e9, "betas",
+    )  # fmt: skip
+    trainer.run()
+    assert (abs(weight.item() - 2.0) < 1e-6) == back
+
+
+def test_a_watched_scalar_beyond_its_limit_is_a_divergence_while_the_loss_is_small(tmp_path):
+    weight = nn.Parameter(torch.tensor([2.0]))
+    own = settings("variational", steps=5, batch_size=1)
+
+    def loss(step, batch):
+        return weight.sum(), {"energy_gap": torch.tensor(-20.0 if step == 3 else 5.0)}
+
+    state = StateFile(tmp_path, {})
+    trainer = Trainer(
+        nn.ParameterList([weight]), loss, own, 4, generator(0), state, 1e9, "watched", limit=10.0, watched="energy_gap"
+    )
+    with pytest.raises(DivergedError, match=r"energy_gap is -20 at step 4 of 5; stopped before the optimiser stepped"):
+        trainer.run()
