@@ -273,6 +273,8 @@ class TrainJoint(Optimisation):
     """As in ``train_backbone``."""
     posterior_start: Literal["prior", "network"] = "prior"
     """Where that chain starts: as its ``start`` says, or at a draw of the inference network."""
+    inference_every: Count = 1
+    """For ``mcmc``: the inference network, which then drives nothing else, is trained at every so many steps alone."""
     energy_l2: NonNegative = 0.0
     """As in ``train_prior``; it acts on the energies alone."""
     largest_gap: Positive = 1.0e4
@@ -291,6 +293,8 @@ class TrainJoint(Optimisation):
                 raise ValueError(f"@{key}.adapt: only train_prior adapts its chain")
         if self.posterior_chain is not None and self.posterior_chain.space == "whitened-biased":
             raise ValueError("@posterior_chain.space: 'whitened-biased' is a density of priors; the posterior has none")
+        if self.inference_every > 1 and (self.method != "mcmc" or self.posterior_start == "network"):
+            raise ValueError("@inference_every: must be 1 where training needs the inference network at every step")
         if self.posterior_start == "network" and self.posterior_chain.start != "normal":
             raise ValueError("@posterior_chain.start: the chain starts at the network, as 'posterior_start' says")
         return self
