@@ -24,7 +24,8 @@ DENSITIES = {"exact": "whitened", "biased": "whitened-biased"}
 class Whiteness(Evaluation):
     """Moments of the noise after K steps from N(0, I) with f = 0, for each layer and density: ``exact/z1``, …
 
-    Uses the variant's backbone alone, whatever its prior. Chains of both densities get the same noise.
+    Uses the variant's backbone alone, whatever its prior. Chains of both densities get the same noise. Memory holds
+    where all of them end: 2 · count · dimensions numbers.
 
     Args:
         kernel: one transition. What an unadjusted Langevin step does to the variance of N(0, I) is known and is
