@@ -38,6 +38,7 @@ from jebm.types import (
     DataPath,
     Fraction,
     Gradients,
+    KlBalance,
     LatentSpace,
     Natural,
     NonNegative,
@@ -170,7 +171,7 @@ class TrainBackbone(Optimisation):
     """Mirror each training image from left to right with probability 1/2, anew every time."""
     kl_floor: Fraction = 0.0
     """The least KL weight during the warm-up."""
-    kl_balance: Literal[False, True, "scale"] = False
+    kl_balance: KlBalance = False
     """During the warm-up, weigh each layer's KL by how busy the layer is: for its dimensions (``true``), or for the
     size of its maps and the number of layers that share their scale (``scale``: NVAE's)."""
     spectral_penalty: NonNegative = 0.0

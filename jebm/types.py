@@ -15,8 +15,8 @@ __all__ = [
     "Activation", "Annotated", "AssetName", "Background", "Betas", "Bits", "Block", "Blocks", "CellArchitecture",
     "ChainBlocks", "ChainStart", "Count", "Counts", "DataPath", "Digit", "Dropout", "EnergyBlock", "EnergyStart",
     "Field", "Fraction", "GeneratedSets", "Gradients", "GreyLevels", "ImageMode", "InceptionProtocol", "KernelBlock",
-    "LabelledBlocks", "LatentSpace", "LayerChoice", "LayerDepth", "LayerDims", "LayerWidth", "LikelihoodBlock",
-    "Literal", "LogSigma", "Natural", "NonNegative", "Number", "OodSets", "OptionalLikelihood", "PixelHead",
+    "KlBalance", "LabelledBlocks", "LatentSpace", "LayerChoice", "LayerDepth", "LayerDims", "LayerWidth",
+    "LikelihoodBlock", "Literal", "LogSigma", "Natural", "NonNegative", "Number", "OodSets", "OptionalLikelihood", "PixelHead",
     "Positive", "Reference", "Resample", "Resolutions", "SourceBlock", "SourceBlocks", "StepSizeSource", "Steps",
 ]  # fmt: skip
 
@@ -89,6 +89,16 @@ InceptionProtocol = Literal["clean", "legacy_pytorch", "legacy_tensorflow"]
 """clean-fid's modes; distances are comparable within one only."""
 LatentSpace = Literal["whitened", "z", "whitened-biased"]
 """Where a chain runs and on which density; the last one is none of the joint prior's, and is there to be compared."""
+
+
+def _kl_balance(value):
+    """1 is no boolean here, and whatever is no choice is refused under one message."""
+    if value is True or value is False or value == "scale":
+        return value
+    raise ValueError("must be true, false or 'scale'")
+
+
+KlBalance = Annotated[bool | str, PlainValidator(_kl_balance)]
 StepSizeSource = Literal["own", "adapted"]
 ChainStart = Literal["normal", "generator"]
 """N(0, I) in the space of the chain, or draws of the Gaussian hierarchy, mapped into that space."""
