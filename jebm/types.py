@@ -16,8 +16,9 @@ __all__ = [
     "ChainBlocks", "ChainStart", "Count", "Counts", "DataPath", "Digit", "Dropout", "EnergyBlock", "EnergyStart",
     "Field", "Fraction", "GeneratedSets", "Gradients", "GreyLevels", "ImageMode", "InceptionProtocol", "KernelBlock",
     "KlBalance", "LabelledBlocks", "LatentSpace", "LayerChoice", "LayerDepth", "LayerDims", "LayerWidth",
-    "LikelihoodBlock", "Literal", "LogSigma", "Natural", "NonNegative", "Number", "OodSets", "OptionalLikelihood", "PixelHead",
-    "Positive", "Reference", "Resample", "Resolutions", "SourceBlock", "SourceBlocks", "StepSizeSource", "Steps",
+    "LikelihoodBlock", "Literal", "LogSigma", "Natural", "NonNegative", "Number", "OodSets", "OptionalLikelihood",
+    "PixelHead", "Positive", "Reference", "Resample", "Resolutions", "SourceBlock", "SourceBlocks", "StepSizeSource",
+    "Steps",
 ]  # fmt: skip
 
 
