@@ -5,7 +5,7 @@ import math
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, NoReturn, Protocol
 
@@ -113,10 +113,10 @@ class Trainer:
         self.batches = EpochSampler(data_count, settings.batch_size, self.order)
         self.optimizer = build_optimizer(self.groups, settings)
         self.carried, self.skips = dict(carried), SkipPolicy(settings)
-        self.buffers = list(module.buffers())
+        self.buffers = _by_dtype(module.buffers())
         self.statistics = list(_running_statistics(module))
         # Running statistics belong to the weights: those that are published with averaged weights are averaged too.
-        self.averaged = [*self.parameters, *(b for b in self.buffers if b.is_floating_point())]
+        self.averaged = [*self.parameters, *(b for b in module.buffers() if b.is_floating_point())]
         self.average = [tensor.detach().clone() for tensor in self.averaged] if settings.ema else []
         self.step, self.history, self.seconds = 0, [], 0.0
         self.snapshots: dict[int, Weights] = {}
@@ -275,12 +275,14 @@ class Trainer:
 
     def _kept(self) -> tuple[list[torch.Tensor], dict[str, dict]]:
         """What a step changes before it is known to be finite: buffers, and the state of what is carried."""
-        return [b.clone() for b in self.buffers], {key: part.state_dict() for key, part in self.carried.items()}
+        buffers = [torch.cat([b.reshape(-1) for b in group]) for group in self.buffers]  # a kernel a type, not a buffer
+        return buffers, {key: part.state_dict() for key, part in self.carried.items()}
 
     @torch.no_grad()
     def _put_back(self, kept: tuple[list[torch.Tensor], dict[str, dict]]) -> None:
-        for buffer, before in zip(self.buffers, kept[0], strict=True):
-            buffer.copy_(before)
+        for group, before in zip(self.buffers, kept[0], strict=True):
+            for buffer, own in zip(group, before.split([b.numel() for b in group]), strict=True):
+                buffer.copy_(own.view_as(buffer))
         for key, part in self.carried.items():
             part.load_state_dict(kept[1][key])
 
@@ -340,6 +342,14 @@ class Trainer:
             part.load_state_dict(content["carried"][key])
         self.snapshots = content["snapshots"]
         say(f"{self.title}: going on from step {self.step} of {self.settings.steps}")
+
+
+def _by_dtype(tensors: Iterable[torch.Tensor]) -> list[list[torch.Tensor]]:
+    """Tensors of one type together."""
+    groups: dict[torch.dtype, list[torch.Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault(tensor.dtype, []).append(tensor)
+    return list(groups.values())
 
 
 def run_to_the_end(trainer: Trainer, may_diverge: bool) -> dict:
