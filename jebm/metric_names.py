@@ -83,6 +83,8 @@ METRICS = {
     "autocorrelation_time_f": Metric("τ of f, steps", -1, 1, "integrated autocorrelation time of f"),
     "ess_per_step": Metric("ESS a step", 1, 3, "effective samples of the slowest latent or f a step of a chain"),
     "ess_per_second": Metric("ESS a second", 1, 0, "the same a second of processor time, as it was in this run"),
+    "group_gap": Metric("energy gap", 0, 3, "mean of f_i on posterior draws less its mean where chains end, nats"),
+    "gap_total": Metric("total energy gap", 0, 3, "the same of f"),
     "noise_mean": Metric("mean of ε", -1, 4, "rms over a layer's dimensions of the noise's mean after a chain, f = 0"),
     "noise_variance": Metric("variance of ε", 0, 4, "mean over a layer's dimensions of the noise's variance, f = 0"),
     "noise_variance_predicted": Metric("predicted", 0, 4, "the variance that the kernel's step size leads to, f = 0"),

@@ -73,6 +73,7 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "posterior": "jebm.evaluations.posterior:PosteriorAccuracy",
         "chains": "jebm.evaluations.chains:Chains",
         "partition": "jebm.evaluations.partition:Partition",
+        "groups": "jebm.evaluations.groups:Groups",
         "whiteness": "jebm.evaluations.whiteness:Whiteness",
     },
     "sampler": {

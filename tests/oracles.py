@@ -214,3 +214,13 @@ def worst_moment_error(draws: torch.Tensor, mean: torch.Tensor, cov: torch.Tenso
     z_mean = centred.mean(0) / (draws.std(0) / math.sqrt(len(draws)))
     z_cov = (products.mean(0) - cov) / (products.std(0) / math.sqrt(len(draws)))
     return float(torch.cat([z_mean.abs(), z_cov.abs().flatten()]).max())
+
+
+def resampled_terms(prior: JointPrior, pool: int, *purpose: object) -> tuple[torch.Tensor, torch.Tensor]:
+    """E[f_i] of each term under the prior by self-normalised importance sampling, and each draw's spread / √pool."""
+    eps = torch.randn(pool, prior.hierarchy.dimensions, generator=generator("resampled terms", *purpose))
+    with torch.no_grad():
+        terms = prior.energy.terms(prior.hierarchy.top_down_flat(eps)).double()
+    weights = torch.softmax(terms.sum(1), 0).unsqueeze(1)
+    mean = (weights * terms).sum(0)
+    return mean, ((weights * (terms - mean) ** 2).sum(0) / pool).sqrt()

@@ -1,0 +1,83 @@
+"""What each latent group of a deep hierarchy carries: its KL, and what its energy has learned to tell apart."""
+
+from __future__ import annotations
+
+import torch
+
+from jebm.data.pixels import Pixels, batches
+from jebm.evaluations.evaluation import Evaluation, Subject
+from jebm.metrics.records import MetricRecord
+from jebm.models.energy import Energy
+from jebm.models.hierarchy import TopDown
+from jebm.models.nets import frozen
+from jebm.models.priors import JointPrior
+from jebm.registry import build
+from jebm.sampling.run import run_chain
+from jebm.sampling.samplers import refuse_non_finite
+from jebm.sampling.spaces import SPACES
+from jebm.types import Count, KernelBlock, Reference
+
+
+class Groups(Evaluation):
+    """For each layer (z1, …) its KL, and for each term of f the energy gap E[f_i(z⁺)] − E[f_i(z⁻)], nats.
+
+    z⁺ are draws of q(z | x), one an image, and z⁻ the ends of as many chains on the prior: near 0 at the optimum, if
+    the chains are long enough. Only sums are held, so that neither groups nor images are limited by memory. A prior
+    without energies has KLs alone.
+
+    Args:
+        kernel, steps: of the chains, in whitened space from N(0, I).
+        reference: the split whose images are inferred.
+        count: of them, from the first one on; all where there are fewer.
+        batch: images, and chains, side by side.
+    """
+
+    def __init__(
+        self,
+        *,
+        kernel: KernelBlock,
+        steps: Count,
+        reference: Reference = "test",
+        count: Count = 1000,
+        batch: Count = 100,
+    ):
+        self.kernel, self.steps = build("kernel", kernel), steps
+        self.reference, self.count, self.batch = reference, count, batch
+
+    def evaluate(self, subject: Subject, record: MetricRecord) -> dict[str, torch.Tensor]:
+        pixels = Pixels(subject.data.images(self.reference)[: self.count], subject.data.levels, subject.device)
+        energy = subject.prior.energy if isinstance(subject.prior, JointPrior) else None
+        kl, gaps, done, progress = 0.0, 0.0, 0, subject.progress()
+        posterior, chains = subject.stream("posterior"), subject.stream("chains")
+        for x in batches(pixels, self.batch):
+            with torch.no_grad():
+                draw = subject.hierarchy.infer(x, posterior)
+                kl = kl + draw.kl.double().sum(0)
+            if energy:
+                gaps = gaps + self._gap(subject, energy, draw.top, len(x), chains)
+            done += len(x)
+            progress("images", done, len(pixels))
+        facts = {**subject.facts(self.reference), "draws": 1}
+        layers = record.protocol("group-kl", facts)
+        for layer, value in enumerate(kl / done):
+            record.add(f"kl:z{layer + 1}", value, done, layers)
+        record.add("kl_total", kl.sum() / done, done, layers)
+        if energy:
+            chain = {"steps": self.steps, "step_size": self.kernel.step_size, "adjusted": self.kernel.adjusted}
+            contrast = record.protocol("group-gap", {**facts, **chain})
+            for name, gap in zip(energy.nets, gaps / done, strict=True):
+                record.add(f"group_gap:z{name}", gap, done, contrast)
+            record.add("gap_total", gaps.sum() / done, done, contrast)
+        return {}
+
+    def _gap(
+        self, subject: Subject, energy: Energy, positive: TopDown, count: int, stream: torch.Generator
+    ) -> torch.Tensor:
+        """Σ over a batch of each term on draws of the posterior less its value where chains end, (terms,), float64."""
+        space = SPACES["whitened"](subject.hierarchy, subject.prior)
+        start = space.start("normal", count, stream)
+        with frozen(subject.prior):
+            chain = run_chain(self.kernel, space.target(), start, self.steps, stream)
+        refuse_non_finite(int(chain.non_finite), count, self.steps)
+        with torch.no_grad():
+            return (energy.terms(positive) - energy.terms(space.top_down(chain.x))).double().sum(0)
