@@ -144,6 +144,12 @@ def train_backbone(study: StudyName, seed: Seed, id: StageId = "", variant: Vari
 
 
 @app.command()
+def import_backbone(study: StudyName, id: StageId = "", variant: VariantName = ""):
+    """Instead of stage 1: take a backbone's weights from a file that was trained elsewhere."""
+    _run(study, "imported", id, variant, None)
+
+
+@app.command()
 def train_prior(study: StudyName, seed: Seed, id: StageId = "", variant: VariantName = ""):
     """Stage 2: learn the prior on the frozen backbone."""
     _run(study, "prior", id, variant, seed)

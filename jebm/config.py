@@ -20,6 +20,7 @@ from jebm.registry import (
     EXACT_PRIORS,
     FIGURES,
     FITS,
+    IMPORTERS,
     JOINT_PRIORS,
     LAYER_ENERGIES,
     SEQUENTIAL_PRIORS,
@@ -28,7 +29,19 @@ from jebm.registry import (
     Section,
     schema,
 )
-from jebm.types import ChainStart, Count, Fraction, Gradients, LatentSpace, Natural, NonNegative, Number, Positive
+from jebm.types import (
+    AssetName,
+    ChainStart,
+    Count,
+    DataPath,
+    Fraction,
+    Gradients,
+    LatentSpace,
+    Natural,
+    NonNegative,
+    Number,
+    Positive,
+)
 
 PARAMS = Path("params.yaml")
 
@@ -117,6 +130,33 @@ class TrainBackbone(Optimisation):
     """During the warm-up, weigh each layer's KL by how busy the layer is."""
     horizontal_flips: bool = False
     """Mirror each training image from left to right with probability 1/2, anew every time."""
+
+
+class Recalibration(Section):
+    """Batch-norm statistics of the decoder, drawn anew from the Gaussian prior before anything is sampled."""
+
+    passes: Count = 500
+    batch_size: Count = 16
+    temperature: Positive = 1.0
+    """Factor on ε of all layers; 1 is the prior itself."""
+
+
+class ImportBackbone(Section):
+    """Weights of a backbone that was trained elsewhere, instead of ``train_backbone``."""
+
+    format: Literal[tuple(IMPORTERS)]
+    checkpoint: DataPath | None = None
+    """The file, relative to this one."""
+    asset: AssetName | None = None
+    """The same as one of ``assets``."""
+    recalibrate: Recalibration | None = None
+    """null leaves the statistics as they are in the file."""
+
+    @model_validator(mode="after")
+    def _one_file(self):
+        if (self.checkpoint is None) == (self.asset is None):
+            raise ValueError("@checkpoint: name the file either by its path here or by its name in assets as 'asset'")
+        return self
 
 
 class TrainingChain(Section):
@@ -239,7 +279,9 @@ class Base(Section):
     dataset: schema("dataset")
     features: schema("features") = Field(default={"name": "classifier"}, validate_default=True)
     backbone: schema("backbone")
-    train_backbone: TrainBackbone
+    train_backbone: TrainBackbone | None = None
+    import_backbone: ImportBackbone | None = None
+    """Where the backbone's weights come from: one of the two."""
     prior: schema("prior")
     train_prior: TrainPrior
     train_joint: TrainJoint | None = None
@@ -252,14 +294,18 @@ class Base(Section):
 
     @model_validator(mode="after")
     def _layers_agree(self):
+        if (self.train_backbone is None) == (self.import_backbone is None):
+            if self.train_backbone is None:
+                raise ValueError("@train_backbone: is required, but missing; or give import_backbone instead")
+            raise ValueError("@import_backbone: the weights come from there or from train_backbone; set one to null")
         scales = [len(getattr(self.backbone, key, [])) for key in ("groups", "channels", "resolutions")]
-        if hasattr(self.backbone, "groups") and len(set(scales)) > 1:
+        if all(hasattr(self.backbone, key) for key in ("groups", "resolutions")) and len(set(scales)) > 1:
             raise ValueError(
                 f"@backbone.groups: has {scales[0]} entries, channels {scales[1]} and resolutions {scales[2]}; "
                 "give one of each for every scale, the finest first"
             )
         layers = layer_count(self.backbone)
-        ramps = {"train_backbone": self.train_backbone.kl_warmup}
+        ramps = {"train_backbone": self.train_backbone.kl_warmup} if self.train_backbone else {}
         if self.train_joint:
             ramps["train_joint"] = self.train_joint.kl_warmup
         for block, entries in ramps.items():

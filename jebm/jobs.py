@@ -13,12 +13,13 @@ from pydantic import BaseModel
 from jebm.assets import asset_names, data_paths
 from jebm.fingerprint import entry_modules
 from jebm.plan import PROVENANCE, Stage, StudyPlan, Variant
-from jebm.registry import FIGURES, FITS, TABLES
+from jebm.registry import FIGURES, FITS, IMPORTERS, TABLES
 
 RULES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "dataset": ("prepare_dataset", ("dataset",), ()),
     "features": ("train_features", ("features", "compute"), ("dataset",)),
     "reference": ("reference_statistics", ("features", "compute"), ("dataset", "features")),
+    "imported": ("import_backbone", ("backbone", "import_backbone", "compute"), ("dataset",)),
     "backbone": ("train_backbone", ("backbone", "train_backbone", "compute"), ("dataset",)),
     "prior": ("train_prior", ("backbone", "prior", "compute"), ("dataset", "backbone")),
     "joint": ("train_joint", ("backbone", "prior", "train_joint", "compute"), ("dataset", "pretrained")),
@@ -108,6 +109,8 @@ def stage_job(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None)
         fit, extra = FITS[params.prior.name]
         targets.append(fit)
         used |= {key: getattr(params, key) for key in extra}
+    if stage.kind == "imported":
+        targets.append(IMPORTERS[params.import_backbone.format])
     sources = [getattr(variant, of) for of in reads if of != "prior" or (variant.learned and not variant.joint)]
     sources = [source for source in sources if source is not None]
     if stage.kind == "sample-metrics":

@@ -28,6 +28,7 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
     "dataset": (IMAGES, MANIFEST),
     "features": (WEIGHTS, HISTORY, RECORD),
     "reference": (STATISTICS,),
+    "imported": (WEIGHTS, RECORD),
     "backbone": (WEIGHTS, HISTORY, RECORD),
     "prior": (WEIGHTS, HISTORY, RECORD),
     "joint": (WEIGHTS, PRIOR_WEIGHTS, HISTORY, RECORD),
@@ -39,7 +40,7 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
     "evaluation": (METRICS, ARRAYS),
 }
 """The files that each kind of stage leaves in its folder, besides its provenance record."""
-SHARED = ("dataset", "features", "reference", "floor")
+SHARED = ("dataset", "features", "reference", "imported", "floor")
 """Stages that no run's seed enters: all seeds share them."""
 DATA, RUNS, RESULTS, STATE = Path("data"), Path("runs"), Path("results"), Path(".jebm/state")
 
@@ -107,7 +108,8 @@ class Variant:
     dataset: Stage
     features: Stage
     backbone: Stage
-    """Where the weights of the hierarchy come from: stage 1, or joint training."""
+    """Where the weights of the hierarchy come from: stage 1, a file from elsewhere (``imported``), or joint
+    training."""
     prior: Stage
     """Where the weights of the prior come from: stage 2, or joint training (then the same stage as the backbone)."""
     samples: Stage
@@ -159,17 +161,15 @@ class StudyPlan:
         parts = {
             key: canonical(getattr(params, key))
             for key in Base.model_fields
-            if key not in ("train_joint", "evaluations")
+            if key not in ("train_joint", "evaluations") and getattr(params, key) is not None
         }
         compute = parts["compute"]
         dataset = Stage("dataset", {"dataset": parts["dataset"], **self._read_from(params.dataset)})
         features = {"features": parts["features"], "compute": compute, **self._read_from(params.features)}
         features = Stage("features", features, dataset)
-        backbone = Stage(
-            "backbone",
-            {"backbone": parts["backbone"], "train_backbone": parts["train_backbone"], "compute": compute},
-            dataset,
-        )
+        kind, block = ("imported", "import_backbone") if params.import_backbone else ("backbone", "train_backbone")
+        backbone = {"backbone": parts["backbone"], block: parts[block], "compute": compute}
+        backbone = Stage(kind, backbone | self._read_from(getattr(params, block)), dataset)
         pretrained = None
         if params.train_joint is None:
             _, uses = FITS.get(params.prior.name, ("", ()))
@@ -280,7 +280,7 @@ class StudyPlan:
             stages = [variant.pretrained, variant.backbone, *([variant.prior] if variant.learned else [])]
             trained = list(dict.fromkeys(stage for stage in stages if stage is not None))
             for seed in self.seeds:
-                files += [(name, seed, stage.kind, str(stage.run_folder(seed) / RECORD)) for stage in trained]
+                files += [(name, seed, _timed_as(stage), str(stage.run_folder(seed) / RECORD)) for stage in trained]
         return files
 
     def floor_files(self) -> list[str]:
@@ -303,6 +303,11 @@ class StudyPlan:
                     for seed in self.seeds:
                         files += stage.content_files(seed)
         return list(dict.fromkeys(files))
+
+
+def _timed_as(stage: Stage) -> str:
+    """The kind under which sizes and times of a stage stand in tables: a backbone is one wherever it comes from."""
+    return "backbone" if stage.kind == "imported" else stage.kind
 
 
 def _read_by_figure(variant: Variant, kind: str) -> list[Stage]:

@@ -35,6 +35,7 @@ COMPONENTS: dict[str, dict[str, str]] = {
     "backbone": {
         "chain": "jebm.models.chain:ChainHierarchy",
         "convolutional": "jebm.models.convolutional:ConvolutionalHierarchy",
+        "nvae": "jebm.models.nvae.hierarchy:NvaeHierarchy",
         "residual": "jebm.models.residual:ResidualHierarchy",
     },
     "likelihood": {
@@ -91,6 +92,12 @@ FITS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 A prior that is not listed has nothing to learn."""
 
+
+IMPORTERS: dict[str, str] = {
+    "jebm": "jebm.models.imported:read_imported",
+    "nvae": "jebm.models.nvae.checkpoint:read_checkpoint",
+}
+"""What reads a backbone's weights from a file of each format; ``jebm`` is what ``jebm import`` writes."""
 
 EXACT_PRIORS = ("gaussian", "mixture")
 """Priors that the ancestral sampler can draw from."""

@@ -12,12 +12,12 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PlainValidator
 
 __all__ = [
-    "Activation", "Annotated", "AssetName", "Background", "Bits", "Block", "Blocks", "ChainBlocks",
-    "ChainStart", "Count", "Counts", "DataPath", "Digit", "Dropout", "EnergyBlock", "EnergyStart", "Field",
-    "Fraction", "GeneratedSets", "Gradients", "GreyLevels", "ImageMode", "InceptionProtocol", "KernelBlock",
+    "Activation", "Annotated", "AssetName", "Background", "Bits", "Block", "Blocks", "CellArchitecture",
+    "ChainBlocks", "ChainStart", "Count", "Counts", "DataPath", "Digit", "Dropout", "EnergyBlock", "EnergyStart",
+    "Field", "Fraction", "GeneratedSets", "Gradients", "GreyLevels", "ImageMode", "InceptionProtocol", "KernelBlock",
     "LabelledBlocks", "LatentSpace", "LayerChoice", "LayerDepth", "LayerDims", "LayerWidth", "LikelihoodBlock",
-    "Literal", "Natural", "NonNegative", "Number", "OodSets", "OptionalLikelihood", "Positive", "Reference",
-    "Resample", "Resolutions", "SourceBlock", "SourceBlocks", "Steps",
+    "Literal", "LogSigma", "Natural", "NonNegative", "Number", "OodSets", "OptionalLikelihood", "PixelHead",
+    "Positive", "Reference", "Resample", "Resolutions", "SourceBlock", "SourceBlocks", "Steps",
 ]  # fmt: skip
 
 
@@ -154,3 +154,12 @@ LayerWidth = Annotated[int | list[int], _per_layer(1)]
 """Hidden units: one number for the networks of all layers, or one for each, bottom first."""
 LayerDepth = Annotated[int | list[int], _per_layer(0)]
 """Hidden layers: one number for the networks of all layers, or one for each, bottom first."""
+
+LogSigma = Annotated[_Float, Field(ge=-5, le=5)]
+PixelHead = Literal["bernoulli", "gaussian", "logistic-mixture"]
+"""What p(x | z) is; see ``jebm.models.nvae.heads``."""
+CellArchitecture = Literal[
+    "res_mbconv", "res_elu", "res_bnelu", "res_bnswish", "mbconv_sep", "mbconv_sep11", "res53_mbconv", "res35_mbconv",
+    "res55_mbconv", "mbconv_res", "mbconv_den",
+]  # fmt: skip
+"""Sets of operations; see ``jebm.models.nvae.architectures``."""

@@ -4,7 +4,7 @@ import subprocess
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -162,6 +162,38 @@ def show(
             print(f"{name:<12}{plan.results / name}")
     report = Path("results/report.html")
     print(f"{'report':<12}{report}" if report.exists() else f"{'report':<12}`make report` writes {report}")
+
+
+@app.command("import")
+def import_checkpoint(
+    format: Annotated[Literal["nvae"], typer.Argument(help="What wrote the checkpoint.")],
+    checkpoint: Annotated[Path, typer.Argument(help="The file.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Where the weights go; beside the checkpoint as .safetensors when left out.")
+    ] = None,
+):
+    """Turn a published checkpoint into this project's format: weights and constructor arguments, no code.
+
+    Nothing in the file is run, every key in it is accounted for, and the block for params.yaml is printed.
+    """
+    import yaml
+
+    from jebm.models.imported import write_imported
+    from jebm.models.nvae.checkpoint import LICENCE, read_checkpoint, report
+
+    output = output or checkpoint.with_suffix(".safetensors")
+    if output.exists():
+        raise JebmError(f"{output}: exists already; delete it, or name another file with --output")
+    imported = read_checkpoint(checkpoint)
+    write_imported(output, imported)
+    block = {
+        "backbone": {"name": imported.name, **imported.backbone},
+        "train_backbone": None,
+        "import_backbone": {"format": "jebm", "checkpoint": str(output)},
+    }
+    print(report(imported))
+    print(f"written to   {output}\n\n{LICENCE}\n\nFor params.yaml:")
+    print(yaml.safe_dump(block, sort_keys=False, default_flow_style=None).rstrip())
 
 
 @app.command()

@@ -16,8 +16,8 @@ ENERGY_KEYS = "name, hidden, depth, layers, activation, start"
 KERNEL_KEYS = "name, step_size, adjusted"
 CHAIN_KEYS = "name, kernel, steps, chains, may_diverge, space, start, gradients"
 STUDY_KEYS = (
-    "extends, seeds, variants, tables, figures, compute, dataset, features, backbone, train_backbone, prior, "
-    "train_prior, train_joint, draw_samples, evaluate_samples, evaluate_density, evaluations"
+    "extends, seeds, variants, tables, figures, compute, dataset, features, backbone, train_backbone, "
+    "import_backbone, prior, train_prior, train_joint, draw_samples, evaluate_samples, evaluate_density, evaluations"
 )
 BASE_KEYS = STUDY_KEYS.removeprefix("extends, seeds, variants, tables, figures, ")
 

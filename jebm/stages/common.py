@@ -95,10 +95,15 @@ def publish_training(
     run: Run, weights: Weights, history: list[dict], facts: dict, snapshots: dict[int, Weights] | None = None
 ) -> None:
     """Write weights (with the arguments that rebuild the module), history and record; the weights last."""
-    header = {"kind": run.stage.kind, "spec": run.stage.spec, "seed": run.seed, "stage": run.stage.id}
-    facts = {"parameters": sum(tensor.numel() for tensor in weights.values()), **facts}
     columns = list(dict.fromkeys(key for row in history for key in row))
     write_csv(run.folder / HISTORY, columns, history)
+    publish_weights(run, weights, facts, snapshots)
+
+
+def publish_weights(run: Run, weights: Weights, facts: dict, snapshots: dict[int, Weights] | None = None) -> None:
+    """Write weights (with the arguments that rebuild the module) and record; the weights last."""
+    header = {"kind": run.stage.kind, "spec": run.stage.spec, "seed": run.seed, "stage": run.stage.id}
+    facts = {"parameters": sum(tensor.numel() for tensor in weights.values()), **facts}
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     write_json(run.folder / RECORD, {**header, **facts, "versions": versions})
     write_tensors(run.folder / WEIGHTS, with_snapshots(weights, snapshots or {}), header)
@@ -123,10 +128,12 @@ def build_backbone(run: Run, data: Dataset) -> Hierarchy:
     Raises:
         JebmError: its likelihood puts its mass on other levels than those of the data.
     """
-    hierarchy = build("backbone", run.variant.params.backbone, data.image_shape)
+    block = run.variant.params.backbone
+    hierarchy = build("backbone", block, data.image_shape)
     if hierarchy.levels not in (None, data.levels):
+        key = "levels" if hasattr(block, "levels") else "likelihood.levels"
         raise JebmError(
-            f"params.yaml: {run.plan.name}.backbone.likelihood.levels: is {hierarchy.levels}, but the dataset "
+            f"params.yaml: {run.plan.name}.backbone.{key}: is {hierarchy.levels}, but the dataset "
             f"'{run.variant.params.dataset.name}' has {data.levels} levels; set it to {data.levels}"
         )
     return placed(run, hierarchy)

@@ -39,6 +39,25 @@ rule train_backbone:
         "jebm train-backbone {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
 
 
+rule import_backbone:
+    """Instead of stage 1: the weights of a backbone that was trained elsewhere."""
+    input:
+        inputs_of("imported"),
+    output:
+        weights="runs/imported-{id}/weights.safetensors",
+        record="runs/imported-{id}/record.json",
+        provenance="runs/imported-{id}/provenance.json",
+    log:
+        "logs/import_backbone/{id}.log",
+    priority: 60
+    conda:
+        "../envs/jebm.yaml"
+    params:
+        study=named("imported"),
+    shell:
+        "jebm import-backbone {params.study} --id {wildcards.id} > {log} 2>&1"
+
+
 rule train_prior:
     """Stage 2: what the prior has to learn, on the frozen backbone."""
     input:

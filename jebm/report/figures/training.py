@@ -5,7 +5,7 @@ import math
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from jebm.plan import HISTORY, StudyPlan
+from jebm.plan import HISTORY, StudyPlan, Variant
 from jebm.report.figures.style import CYCLE
 
 
@@ -22,12 +22,31 @@ def draw(plan: StudyPlan, variants: list[str]):
 def _row(plan: StudyPlan, name: str, axes, label: str) -> None:
     variant = plan.variants[name]
     first, second = ("", "") if variant.joint else ("stage 1: ", "stage 2: ")
+    if variant.backbone.kind == "imported":  # it was trained elsewhere
+        for ax in axes[:2]:
+            ax.set_axis_off()
+        axes[2].set_title(f"{label}{second}energy gap of a batch")
+    else:
+        _backbone(plan, variant, axes[:2], f"{label}{first}", first)
+    for seed in plan.seeds:
+        upper = pd.read_csv(variant.prior.run_folder(seed) / HISTORY)
+        if "energy_gap" not in upper:
+            continue  # it diverged before anything was logged
+        axes[2].plot(upper.step, upper.energy_gap, color=CYCLE[0], alpha=0.6)
+        axes[3].plot(upper.step, upper.acceptance, color=CYCLE[0], alpha=0.6)
+    axes[2].set(title=axes[2].get_title() or f"{second}energy gap of a batch", ylabel="nats")
+    axes[2].axhline(0, color="black", linewidth=0.5)
+    axes[3].set(title=f"{second}acceptance", ylim=(None, 1))
+    for ax in axes:
+        ax.set_xlabel("step")
+
+
+def _backbone(plan: StudyPlan, variant: Variant, axes, title: str, first: str) -> None:
     settled = 0.0  # the largest KL at the end; the first steps go far above it
     lowest = math.inf  # the lowest ELBO of the second half; the first steps go far below it
     for seed in plan.seeds:
         lower = pd.read_csv(variant.backbone.run_folder(seed) / HISTORY)
-        upper = pd.read_csv(variant.prior.run_folder(seed) / HISTORY)
-        if "elbo" not in lower or "energy_gap" not in upper:
+        if "elbo" not in lower:
             continue  # it diverged before anything was logged
         axes[0].plot(lower.step, lower.elbo, color=CYCLE[0], alpha=0.6)
         lowest = min(lowest, lower.elbo[lower.step >= lower.step.max() / 2].min())
@@ -35,15 +54,9 @@ def _row(plan: StudyPlan, name: str, axes, label: str) -> None:
             settled = max(settled, lower[layer].iloc[-1])
             legend = f"KL of {layer.removeprefix('kl_')}" if seed == plan.seeds[0] else None
             axes[1].plot(lower.step, lower[layer], color=CYCLE[i % len(CYCLE)], alpha=0.6, label=legend)
-        axes[2].plot(upper.step, upper.energy_gap, color=CYCLE[0], alpha=0.6)
-        axes[3].plot(upper.step, upper.acceptance, color=CYCLE[0], alpha=0.6)
-    axes[0].set(title=f"{label}{first}ELBO of a batch", ylabel="nats an image")
+    axes[0].set(title=f"{title}ELBO of a batch", ylabel="nats an image")
     if not variant.joint:
         axes[0].set_ylim(bottom=min(-30.0, lowest))
     axes[1].set(title=f"{first}KL of each layer", ylabel="nats an image", ylim=(0, 2.5 * settled or None))
-    axes[1].legend()
-    axes[2].set(title=f"{second}energy gap of a batch", ylabel="nats")
-    axes[2].axhline(0, color="black", linewidth=0.5)
-    axes[3].set(title=f"{second}acceptance", ylim=(None, 1))
-    for ax in axes:
-        ax.set_xlabel("step")
+    if axes[1].lines:
+        axes[1].legend()

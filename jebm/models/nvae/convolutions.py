@@ -1,0 +1,133 @@
+"""Convolutions and their effective filters, and layers that draw no random numbers when they are built.
+
+PyTorch's layers initialise themselves from the global stream when they are made. These leave their weights as they
+are: :meth:`NvaeHierarchy.initialise` sets them from an explicit generator, and on the meta device there is nothing to
+set.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn.functional import conv2d
+
+NORM_EPSILON = 1e-5
+INITIAL_EPSILON = 1e-2
+
+
+class Dense(nn.Linear):
+    """A linear layer, not initialised."""
+
+    def reset_parameters(self) -> None:
+        """Nothing: see the module."""
+
+
+class Convolution(nn.Conv2d):
+    """A convolution that keeps the size of the map (or divides it by the stride), not initialised."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ):
+        padding = dilation * (kernel - 1) // 2
+        super().__init__(
+            inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups, bias=bias
+        )
+
+    def reset_parameters(self) -> None:
+        """Nothing: see the module."""
+
+    def effective_weight(self) -> torch.Tensor:
+        """The filters that are applied, (outputs, inputs / groups, kernel, kernel)."""
+        return self.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = self.effective_weight()
+        return conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class NormalisedConvolution(Convolution):
+    """Weight norm: the filter of an output channel is exp(log_gain) · v / (‖v‖ + 1e-5), v its ``weight``."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, **settings):
+        super().__init__(inputs, outputs, kernel, **settings)
+        self.log_gain = nn.Parameter(torch.empty(outputs, 1, 1, 1))
+
+    def direction(self) -> torch.Tensor:
+        """v, like ``weight``."""
+        return self.weight
+
+    def effective_weight(self) -> torch.Tensor:
+        v = self.direction()
+        return v * (torch.exp(self.log_gain) / (_norms(v) + NORM_EPSILON))
+
+    @torch.no_grad()
+    def initialise_gain(self) -> None:
+        """Gains with which the filters are as ``weight`` says, nearly."""
+        self.log_gain.copy_(torch.log(_norms(self.direction()) + INITIAL_EPSILON))
+
+
+class MaskedConvolution(NormalisedConvolution):
+    """An autoregressive convolution: no output looks at what comes later in raster order.
+
+    Latent channels come one after the other at each place. Where there are more inputs or outputs than latent
+    channels, they belong to them in equal blocks.
+
+    Args:
+        mirrored: rows and columns run backwards; the order of the channels stays.
+        zero_diagonal: an output does not see its own latent channel at its own place either.
+    """
+
+    def __init__(self, inputs, outputs, kernel, *, mirrored: bool = False, zero_diagonal: bool = False, **settings):
+        super().__init__(inputs, outputs, kernel, **settings)
+        mask = raster_mask(inputs, outputs, kernel, self.groups, zero_diagonal)
+        self.register_buffer("mask", mask.flip(2, 3) if mirrored else mask, persistent=False)
+
+    def direction(self) -> torch.Tensor:
+        return self.weight * self.mask
+
+
+def raster_mask(inputs: int, outputs: int, kernel: int, groups: int, zero_diagonal: bool) -> torch.Tensor:
+    """1 where a filter may look, (outputs, inputs / groups, kernel, kernel): above, to the left, and, at the place
+    itself, at the channels that come no later (with ``zero_diagonal``: earlier). Depthwise filters see their own."""
+    centre = kernel // 2
+    mask = torch.zeros(outputs, inputs // groups, kernel, kernel)
+    mask[:, :, :centre] = 1
+    mask[:, :, centre, :centre] = 1
+    if groups == 1:
+        latents = min(inputs, outputs)
+        source = torch.arange(inputs) // (inputs // latents)
+        target = torch.arange(outputs) // (outputs // latents)
+        allowed = source[None] < target[:, None] if zero_diagonal else source[None] <= target[:, None]
+        mask[:, :, centre, centre] = allowed.to(mask)
+    else:
+        mask[:, :, centre, centre] = 1
+    return mask
+
+
+def _norms(v: torch.Tensor) -> torch.Tensor:
+    """‖v‖₂ of each output channel, (outputs, 1, 1, 1)."""
+    return torch.linalg.vector_norm(v, dim=(1, 2, 3), keepdim=True)
+
+
+@torch.no_grad()
+def initialise(module: nn.Module, generator: torch.Generator) -> None:
+    """All layers within a module: weights and biases uniform in ±1/√fan_in, gains of filters to match, batch norm to
+    the identity with fresh statistics."""
+    for layer in module.modules():
+        if isinstance(layer, Dense | Convolution):
+            bound = 1 / math.sqrt(layer.weight[0].numel())
+            layer.weight.uniform_(-bound, bound, generator=generator)
+            if layer.bias is not None:
+                layer.bias.uniform_(-bound, bound, generator=generator)
+        if isinstance(layer, NormalisedConvolution):
+            layer.initialise_gain()
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.reset_parameters()

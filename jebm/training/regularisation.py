@@ -1,0 +1,102 @@
+"""What holds the Lipschitz constants of a deep hierarchy down in stage 1 (Vahdat and Kautz, 2020, section 3.2).
+
+Without it the KL of such a hierarchy is unstable. Both terms are sums over layers, not means, and enter the loss with
+one common weight λ.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from jebm.models.nvae.convolutions import Convolution
+
+VECTOR_EPSILON = 1e-3
+FIRST_ITERATIONS, ITERATIONS = 40, 4
+
+
+def filters(module: nn.Module) -> Iterable[torch.Tensor]:
+    """The effective filters of all convolutions within a module as matrices, (outputs, inputs · kernel²)."""
+    for layer in module.modules():
+        if isinstance(layer, Convolution):
+            yield layer.effective_weight().flatten(1)
+
+
+def spectral_norms(module: nn.Module) -> torch.Tensor:
+    """Σ over convolutions of the largest singular value of their filters, exact; too slow for training."""
+    return torch.stack([torch.linalg.matrix_norm(matrix, ord=2) for matrix in filters(module)]).sum()
+
+
+def batch_norm_gains(module: nn.Module) -> torch.Tensor:
+    """Σ over batch-norm layers of the largest |gain|."""
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    return torch.stack([layer.weight.abs().max() for layer in norms]).sum()
+
+
+class SpectralPenalty:
+    """:func:`spectral_norms` by power iteration, all matrices of one shape at once: a lower bound, tight after a while.
+
+    A call costs a few products of matrices and vectors. The vectors are part of the training state
+    (:meth:`state_dict`); they start from the run's stream.
+
+    Args:
+        module: whose convolutions are held down.
+        generator: where the first vectors come from.
+    """
+
+    def __init__(self, module: nn.Module, generator: torch.Generator):
+        self.module = module
+        self.vectors: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        for shape, matrices in self._by_shape().items():
+            count, (rows, columns) = len(matrices), shape
+            like = matrices[0]
+            u = torch.randn(count, rows, 1, generator=generator, device=generator.device).to(like)
+            v = torch.randn(count, columns, 1, generator=generator, device=generator.device).to(like)
+            self.vectors[f"{rows}×{columns}"] = _unit(u), _unit(v)
+        self.fresh = True
+
+    def _by_shape(self) -> dict[tuple[int, int], list[torch.Tensor]]:
+        grouped = defaultdict(list)
+        for matrix in filters(self.module):
+            grouped[tuple(matrix.shape)].append(matrix)
+        return grouped
+
+    def __call__(self) -> torch.Tensor:
+        """The sum, differentiable in the filters; the vectors move on."""
+        total = 0.0
+        for (rows, columns), matrices in self._by_shape().items():
+            stacked, key = torch.stack(matrices), f"{rows}×{columns}"
+            u, v = self._iterate(stacked.detach(), *self.vectors[key])
+            self.vectors[key] = u, v
+            total = total + (u.mT @ stacked @ v).sum()
+        self.fresh = False
+        return total
+
+    @torch.no_grad()
+    def _iterate(self, matrices: torch.Tensor, u: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        for _ in range(FIRST_ITERATIONS if self.fresh else ITERATIONS):
+            v = _unit(matrices.mT @ u)
+            u = _unit(matrices @ v)
+        return u, v
+
+    def state_dict(self) -> dict:
+        """What an unfinished run keeps."""
+        return {"vectors": dict(self.vectors), "fresh": self.fresh}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.vectors, self.fresh = dict(state["vectors"]), state["fresh"]
+
+
+def _unit(vectors: torch.Tensor) -> torch.Tensor:
+    """Columns (count, n, 1) over their length, which counts as at least 0.001."""
+    return vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp(min=VECTOR_EPSILON)
+
+
+def penalty_weight(kl_weight: float, weight: float, first: float | None = None) -> float:
+    """λ at a step: constant, or, given where it starts, geometrically from there to ``weight`` as the KL's weight goes
+    from 0 to 1."""
+    if first is None:
+        return weight
+    return math.exp((1 - kl_weight) * math.log(first) + kl_weight * math.log(weight))
