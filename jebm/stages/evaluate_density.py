@@ -1,15 +1,17 @@
 """evaluate_density: what each prior of a backbone is worth as a density: log p(x), log Z, outlier detection."""
 
+import math
 from importlib.metadata import version
 
 from jebm.data.dataset import Dataset
+from jebm.errors import JebmError
 from jebm.metrics.detection import detection_metrics, outlier_scores
 from jebm.metrics.likelihood import LogWeights, importance_weighted, log_weights
 from jebm.metrics.records import MetricRecord
 from jebm.models.hierarchy import Hierarchy
 from jebm.models.priors import Prior
 from jebm.plan import ARRAYS, IMAGES, METRICS
-from jebm.progress import Progress
+from jebm.progress import Progress, say
 from jebm.sampling.partition import estimate_log_partition
 from jebm.stages.common import Run, load_backbone, load_prior, prepare_compute
 from jebm.store import write_tensors
@@ -43,6 +45,8 @@ class Density:
         self.record, self.prior_id, self.arrays = record, prior_id, {}
         self.settings = job.variant.params.evaluate_density
         self.title = f"{job.title} prior {prior_id}"
+        params = next(v for v in job.plan.variants.values() if v.prior.id == prior_id).params
+        self.may_diverge = (params.train_joint or params.train_prior).may_diverge
         self.facts = {
             "reference": self.settings.reference,
             "reference_sha256": data.manifest["sha256"][IMAGES],
@@ -62,12 +66,21 @@ class Density:
         log_w = weights.gaussian + weights.tilt - log_z.value
         facts = {**self.facts, "unit": unit, "draws": draws, "log_z_draws": settings.partition_samples}
         bound = record.protocol(f"iw{draws}", facts)
-        record.add("iw_bound", importance_weighted(log_w).mean(), n, bound, **about)
-        record.add("elbo", log_w.double().mean(), n, bound, **about)
+        self._add("iw_bound", importance_weighted(log_w).mean(), n, bound, **about)
+        self._add("elbo", log_w.double().mean(), n, bound, **about)
         partition = record.protocol("log-z-is", {"draws": settings.partition_samples, "proposal": "Gaussian prior"})
-        record.add("log_partition", log_z.value, settings.partition_samples, partition, **about)
-        record.add("log_partition_se", log_z.standard_error, settings.partition_samples, partition, **about)
-        record.add("log_partition_ess", log_z.effective_fraction, settings.partition_samples, partition, **about)
+        self._add("log_partition", log_z.value, settings.partition_samples, partition, **about)
+        self._add("log_partition_se", log_z.standard_error, settings.partition_samples, partition, **about)
+        self._add("log_partition_ess", log_z.effective_fraction, settings.partition_samples, partition, **about)
+
+    def _add(self, metric: str, value: float, n: int, protocol: str, **about: str) -> None:
+        """Record a value; what is not finite, of a training that may diverge, is left out: its cells stay empty."""
+        if math.isfinite(value):
+            self.record.add(metric, value, n, protocol, **about)
+        elif self.may_diverge:
+            say(f"warning: {self.title}: {metric} is {float(value)}; it is left out")
+        else:
+            raise JebmError(f"{self.title}: {metric} is {float(value)}; the model or its energies have diverged")
 
     def add_detection(self) -> None:
         """AUROC, AUPRC and FPR of each score on each out-of-distribution set of the data."""

@@ -4,6 +4,7 @@ import pytest
 
 from jebm.errors import JebmError
 from jebm.metrics.records import MetricRecord, load_record, protocol_id
+from jebm.stages.evaluate_density import Density
 
 
 def test_record_comes_back_as_it_was(tmp_path):
@@ -26,3 +27,16 @@ def test_protocol_is_known_by_its_facts_in_any_order():
 def test_missing_record_says_what_makes_it(tmp_path):
     with pytest.raises(JebmError, match=r"no such file; `snakemake .*metrics.json` makes it"):
         load_record(tmp_path / "metrics.json")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_density_of_a_model_that_may_diverge_leaves_out_what_is_not_finite_and_no_other_does(value, capsys):
+    density = object.__new__(Density)
+    density.record, density.title, density.may_diverge = MetricRecord(1), "a prior", True
+    density._add("elbo", value, 10, "p@1")
+    density._add("elbo", -3.0, 10, "p@1")
+    assert [row["value"] for row in density.record.values] == [-3.0]
+    assert "elbo is" in capsys.readouterr().err
+    density.may_diverge = False
+    with pytest.raises(JebmError, match="a prior: elbo is"):
+        density._add("elbo", value, 10, "p@1")
