@@ -203,6 +203,8 @@ class TrainJoint(Optimisation):
     """As in ``train_backbone``."""
     posterior_start: Literal["prior", "network"] = "prior"
     """Where that chain starts: as its ``start`` says, or at a draw of the inference network."""
+    inference_every: Count = 1
+    """For ``mcmc``: the inference network, which then drives nothing else, is trained at every so many steps alone."""
     energy_l2: NonNegative = 0.0
     """As in ``train_prior``; it acts on the energies alone."""
     may_diverge: bool = False
@@ -214,6 +216,8 @@ class TrainJoint(Optimisation):
             raise ValueError("@posterior_chain: is needed by the method 'mcmc', and by no other")
         if self.method != "mcmc" and self.posterior_start != "prior":
             raise ValueError("@posterior_start: only the method 'mcmc' has a posterior chain to start")
+        if self.inference_every > 1 and (self.method != "mcmc" or self.posterior_start == "network"):
+            raise ValueError("@inference_every: must be 1 where training needs the inference network at every step")
         if self.posterior_start == "network" and self.posterior_chain.start != "normal":
             raise ValueError("@posterior_chain.start: the chain starts at the network, as 'posterior_start' says")
         return self

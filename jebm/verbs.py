@@ -286,7 +286,7 @@ def bench(
     jebm bench digits                                   all variants, a minute
     jebm bench digits --variant joint-k20 --seconds 10  one of them
     jebm bench digits --variant joint-k20 --sweep       batch, chain, layers and size, one at a time
-    snakemake --cores all benchmark                     all default studies
+    snakemake --cores all benchmark                     every study of params.yaml
     """
     import os
 

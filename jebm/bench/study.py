@@ -95,11 +95,18 @@ def image_shape(variant: Variant, shape: list[int] | None = None) -> tuple[int, 
     return tuple(known(block))
 
 
-def rows_of(name: str, params: Base, shape: tuple[int, ...], place: Where, seconds: float, seen: set) -> Iterator[dict]:
-    """A row for each workload of a variant that was not measured before; ``seconds`` for all of them together."""
+def rows_of(
+    name: str, params: Base, shape: tuple[int, ...], place: Where, seconds: float, seen: set, training: bool = False
+) -> Iterator[dict]:
+    """A row for each workload of a variant that was not measured before; ``seconds`` for all of them together.
+
+    Args:
+        training: of the steps of training alone, not of chains and samples.
+    """
     params = params.model_copy(update={"compute": place.compute})
     with prepared(params, shape, place.device) as bench:
         todo = [work for work in bench.workloads() if _key(params, shape, work) not in seen]
+        todo = [work for work in todo if work.training or not training]
         seen |= {_key(params, shape, work) for work in todo}
         for work in todo:
             say(f"{name}: {work.what} …")
@@ -143,12 +150,15 @@ def speed_up(timings: dict[str, Timing]) -> float | None:
 
 
 def fit_batch(work: Workload, seconds: float, device: torch.device) -> tuple[int, dict]:
-    """The study's batch, or as much of it as can be measured in the time: it is doubled while that is likely."""
-    batch = min(2, work.batch)
+    """The study's batch, or as much of it as can be measured in the time: it is doubled until a call takes too long.
+
+    What takes less than a second is always measured whole.
+    """
+    batch, limit = min(2, work.batch), max(seconds / 8, 2.0)
     while True:
         calls = work.make(batch)
         used = sum(timed(call, device) for call in calls.values())
-        if batch == work.batch or 8 * used > seconds:
+        if batch == work.batch or used > limit:
             return batch, calls
         batch = min(2 * batch, work.batch)
 
@@ -224,4 +234,4 @@ def _notes(rows: list[dict]) -> Iterator[str]:
     yield "peak: on a GPU what torch allocated; on the CPU the process, libraries and data included."
     yield "hours: of all such steps, or samples, of one seed; those of the chains are part of those of training."
     if any(row["batch"] < row["batch_of_study"] for row in rows):
-        yield "A batch *n of m* was all that could be measured in the time given; hours are in proportion (≈)."
+        yield "A batch *n of m* is what could be measured in the time given; hours are in proportion (≈): at most that."

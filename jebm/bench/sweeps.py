@@ -27,11 +27,11 @@ def run(plan: StudyPlan, variants: list[str], seconds: float, device: str, shape
     for axis, value, params, own in points:
         say(f"{axis} {value}")
         try:
-            found = list(rows_of(variants[0], params, own, place, seconds / len(points), set()))
+            found = list(rows_of(variants[0], params, own, place, seconds / len(points), set(), training=True))
         except JebmError as error:
             say(f"note: {axis} {value} can't be measured: {error}")
             continue
-        rows += [{"axis": axis, "value": value, "study": plan.name, **row} for row in found if row["needed"]]
+        rows += [{"axis": axis, "value": value, "study": plan.name, **row} for row in found]
     write(plan.results / "scaling", rows, "How cost grows, by `jebm bench --sweep`: one thing at a time.")
     return plan.results / "scaling.md"
 

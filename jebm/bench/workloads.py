@@ -14,7 +14,7 @@ from jebm.bench import plain
 from jebm.config import Base, Optimisation, TrainingChain
 from jebm.models.hierarchy import Hierarchy
 from jebm.models.nets import frozen
-from jebm.models.priors import JointPrior, Prior, build_prior
+from jebm.models.priors import GaussianPrior, JointPrior, Prior, build_prior
 from jebm.registry import CHAINLESS_PRIORS, FITS, build
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
@@ -39,6 +39,7 @@ class Workload:
         each: what a call counts: 1 step of training, the steps of a chain, or the samples.
         needed: how often the study does it for one seed, in the same unit.
         make: from a batch size to the call, and the plain transcription of the same if there is one.
+        training: whether it is a step of training, which chains and samples are parts of or come after.
     """
 
     what: str
@@ -46,6 +47,7 @@ class Workload:
     each: int
     needed: int
     make: Callable[[int], dict[str, Callable[[], object]]]
+    training: bool = False
 
 
 class Bench:
@@ -84,12 +86,12 @@ class Bench:
         if isinstance(self.prior, JointPrior):
             yield from self._chains()
         sampler = params.draw_samples.sampler
-        if sampler.name in ("chain", "ancestral") and (sampler.name == "chain" or self.prior.normalised):
+        if sampler.name in ("chain", "ancestral") and isinstance(self.prior, JointPrior | GaussianPrior):
             batch = min(params.draw_samples.count, getattr(sampler, "chains", 1000))
             yield Workload("samples", batch, batch, params.draw_samples.count, self._samples)
 
     def _training(self, what: str, settings: Optimisation, trainer: Callable[[int], dict]) -> Workload:
-        return Workload(what, settings.batch_size, 1, settings.steps, trainer)
+        return Workload(what, settings.batch_size, 1, settings.steps, trainer, training=True)
 
     def _trainer(
         self, module: nn.Module, settings: Optimisation, loss: Loss, count: int, groups: tuple = ()

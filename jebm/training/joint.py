@@ -61,9 +61,11 @@ def mcmc_loss(prior: JointPrior, pixels: Pixels, settings: TrainJoint, generator
 
     def loss(step: int, batch: torch.Tensor) -> tuple[torch.Tensor, Scalars]:
         x = pixels[batch]
-        with fixed(hierarchy.generator_parameters()), frozen(prior):
-            posterior = hierarchy.infer(x, generator)
-            inference = bound(prior, x, posterior, weights(step))
+        infers = (step + 1) % settings.inference_every == 0  # so that logged steps, multiples of it, have the bound
+        if infers:
+            with fixed(hierarchy.generator_parameters()), frozen(prior):
+                posterior = hierarchy.infer(x, generator)
+                inference = bound(prior, x, posterior, weights(step))
         with frozen(hierarchy, prior):
             if settings.posterior_start == "prior":
                 start = posterior_space.start(settings.posterior_chain.start, len(x), generator)
@@ -78,12 +80,14 @@ def mcmc_loss(prior: JointPrior, pixels: Pixels, settings: TrainJoint, generator
         log_px = hierarchy.decode(top).log_prob(x).mean()
         ascended = log_px + f_positive + log_p_positive - f_negative - log_p_negative
         penalty = energy_penalty(settings.energy_l2, each_positive, each_negative)
-        return penalty - ascended - inference.value, {
+        scalars = {
             **contrast(f_positive, f_negative, negative),
             "posterior_acceptance": positive.acceptance,
             "log_px_chain": log_px,
-            **inference.scalars,
         }
+        if not infers:
+            return penalty - ascended, scalars
+        return penalty - ascended - inference.value, scalars | inference.scalars
 
     return loss
 

@@ -349,6 +349,30 @@ def test_groups_have_their_own_rate_and_decay(tmp_path):
     assert weights[1].item() == pytest.approx(-3.0 - 0.05, abs=1e-6)
 
 
+def test_inference_network_is_trained_at_some_steps_alone():
+    """At the others its parameters get no gradient, and the history no bound."""
+    hierarchy = ChainHierarchy((1, 2, 2), latent_dims=[3, 2], hidden=8)
+    hierarchy.initialise(generator("every"))
+    prior = joint_prior(hierarchy).requires_grad_(True)
+    prior.initialise(generator("every"))
+    pixels = torch.rand(6, 1, 2, 2, generator=generator("pixels")) * 2 - 1
+    loss_of = joint.joint_loss(prior, pixels, settings("mcmc", inference_every=3), generator("noise"))
+    for step in range(5):
+        hierarchy.zero_grad()
+        value, scalars = loss_of(step, torch.arange(6))
+        value.backward()
+        infers = step == 2
+        assert all((p.grad is not None) == infers for p in hierarchy.inference_parameters())
+        assert all(p.grad is not None for p in hierarchy.generator_parameters())
+        assert ("elbo" in scalars) == infers
+
+
+@pytest.mark.parametrize("changes", [{"posterior_start": "network"}, {"method": "variational"}])
+def test_inference_network_can_not_rest_where_it_is_needed(changes):
+    with pytest.raises(ValueError, match="inference_every: must be 1"):
+        settings(**{"method": "mcmc", "inference_every": 2} | changes)
+
+
 @pytest.mark.parametrize(("betas", "back"), [([0.0, 0.0], True), ([0.9, 0.999], False)])
 def test_betas_are_those_of_the_settings(tmp_path, betas, back):
     """Without memory every step of Adam is lr·sign(gradient): two gradients of opposite sign undo each other."""
