@@ -35,8 +35,10 @@ def run(job: Run) -> None:
         (decode_images(hierarchy, eps, data.levels).cpu(), eps.cpu()) for eps in in_batches(draws, settings.batch_size)
     )
     wanted = settings.count if settings.keep_latents is None else settings.keep_latents
-    kept: list[torch.Tensor] = []
+    kept = [torch.empty(0, hierarchy.dimensions, device=job.device)]
     with stream_tensors(job.folder / SAMPLES) if own.leads else nullcontext() as out:
+        if own.leads:  # what there is when all chains diverged
+            out.append("images", torch.empty(0, *data.image_shape, dtype=torch.uint8))
         for images, eps in own.merged(batches):
             out.append("images", images)
             kept.append(eps[: max(wanted - sum(map(len, kept)), 0)].to(job.device, copy=True))
