@@ -64,6 +64,7 @@ SMALL: dict[str, Any] = {
     "learning_rate": 2.0e-3,
     "energy_learning_rate": 2.0e-3,
     "validation_count": 10,
+    "ema": 0.5,
     "test_count": 20,
     "ood_count": 30,
     "count": 40,
