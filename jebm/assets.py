@@ -79,6 +79,8 @@ def verify(name: str, asset: Asset, digests: DigestCache, path: Path | None = No
         JebmError: it is missing, of another size or another content; both sizes or digests are named.
     """
     path = path or asset.path
+    if not path.is_file() and asset.url is None:
+        raise JebmError(f"{path}: the asset '{name}' is missing: {by_hand(asset)}")
     if not path.is_file():
         raise JebmError(
             f"{path}: the asset '{name}' is missing; `jebm fetch-asset {name}` fetches it where there is a network; "

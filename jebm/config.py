@@ -736,6 +736,25 @@ def merge(base: dict, overrides: dict) -> dict:
     return merged
 
 
+def overridden(params: Base, text: str, where: str) -> Base:
+    """A variant with a block of overrides laid over it, as the overrides of a variant are over the base.
+
+    Args:
+        text: the block as YAML, such as ``backbone: {encoder_channels: 8}``.
+        where: what the text is, for messages.
+
+    Raises:
+        ParamsError: it is no block, or one that a variant can't have.
+    """
+    try:
+        overrides = yaml.load(text, _UniqueKeys)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(overrides, dict):
+        raise ParamsError(f"{where}: must be a block of overrides such as 'backbone: {{groups: [2]}}', not {text!r}")
+    return _validate(Base, merge(params.model_dump(), overrides), "", where)
+
+
 def canonical(section: BaseModel) -> dict:
     """What identifies a block: its values without the defaults, so that a new key with a default changes no digest."""
     return section.model_dump(mode="json", exclude_defaults=True)

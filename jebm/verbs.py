@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from jebm.config import PARAMS, read_params
+from jebm.config import PARAMS, overridden, read_params
 from jebm.digests import DigestCache
 from jebm.errors import JebmError
 from jebm.freshness import Status, settle, statuses
@@ -272,6 +272,8 @@ def bench(
     device: Annotated[str, typer.Option(help="cpu, cuda …; the study's own, or the CPU, when left out.")] = "",
     shape: Annotated[str, typer.Option(help="Shape of an image, for data not prepared yet: 3,32,32.")] = "",
     sweep: Annotated[bool, typer.Option(help="How cost grows with batch, chain steps, layers and image size.")] = False,
+    override: Annotated[str, typer.Option(help="A block laid over each variant: 'backbone: {groups: [2]}'.")] = "",
+    name: Annotated[str, typer.Option(help="Of the files; needed with --override.")] = "",
 ):
     """Measure what a study costs on this machine: steps of training, chains and samples a second, and peak memory.
 
@@ -280,15 +282,18 @@ def bench(
     same (two calls of autograd a step, all weights requiring gradients). A row that would take longer than its part
     of --seconds is measured on as much of a batch as fits, and says so.
 
-    Writes results/STUDY/bench.md and .csv, or with --sweep scaling.md and .csv for one variant.
+    Writes results/STUDY/bench.md and .csv, or with --sweep scaling.md and .csv for one variant; with --name, files of
+    that name. --override measures the variants with other parameters, such as a network that fits this machine.
 
     \b
     jebm bench digits                                   all variants, a minute
     jebm bench digits --variant joint-k20 --seconds 10  one of them
     jebm bench digits --variant joint-k20 --sweep       batch, chain, layers and size, one at a time
+    jebm bench cifar10_deep --override 'backbone: {checkpointing: true}' --name checkpointed
     snakemake --cores all benchmark                     every study of params.yaml
     """
     import os
+    from dataclasses import replace
 
     from jebm import cli
 
@@ -298,19 +303,26 @@ def bench(
     if study not in plans:
         raise JebmError(f"{PARAMS}: there is no study '{study}'; it has: {', '.join(plans)}")
     plan = plans[study]
-    for name in variant:
-        if name not in plan.variants:
-            raise JebmError(f"{PARAMS}: study '{study}' has no variant '{name}'; it has: {', '.join(plan.variants)}")
+    for label in variant:
+        if label not in plan.variants:
+            raise JebmError(f"{PARAMS}: study '{study}' has no variant '{label}'; it has: {', '.join(plan.variants)}")
     if shape and not all(part.isdigit() and int(part) for part in shape.split(",")):
         raise JebmError(f"--shape: '{shape}' must be whole numbers from 1 with commas between them, such as 3,32,32")
-    threads = max(plan.variants[name].params.compute.threads for name in variant or plan.variants)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(threads)  # before torch is imported: it sizes its pools then
+    if bool(override) != bool(name):
+        raise JebmError("--override: comes with --name, so that its numbers don't stand where the study's own do")
+    if name and not name.replace("-", "").isalnum():
+        raise JebmError(f"--name: '{name}' must be letters, digits and hyphens")
+    for label in variant or plan.variants if override else ():
+        changed = overridden(plan.variants[label].params, override, f"--override: variant '{label}'")
+        plan.variants[label] = replace(plan.variants[label], params=changed)
+    threads = max(plan.variants[label].params.compute.threads for label in variant or plan.variants)
+    for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[key] = str(threads)  # before torch is imported: it sizes its pools then
     from jebm.bench import study as benchmark
     from jebm.bench import sweeps
 
     size = [int(part) for part in shape.split(",")] if shape else None
     run = sweeps.run if sweep else benchmark.run
-    path = run(plan, variant or list(plan.variants), seconds, device, size)
+    path = run(plan, variant or list(plan.variants), seconds, device, size, *([name, override] if name else []))
     print(path.read_text(encoding="utf-8"))
     print(path)

@@ -6,12 +6,16 @@ hangs together, and its numbers mean nothing.
 """
 
 import hashlib
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import archives
 from tiny_inception import save_tiny_inception
+from tiny_nvae import save_tiny_nvae
+
+from jebm.config import parse_params
 
 MAKERS = {
     "cifar10": lambda root: archives.cifar10(root, train=100, test=40),
@@ -19,6 +23,8 @@ MAKERS = {
     "celeba": lambda root: archives.celeba(root, train=100, validation=10, test=40),
     "mnist": lambda root: archives.mnist(root, train=300, test=100),
     "inception": lambda root: inception(root),
+    "celebahq": lambda root: without_assets(archives.folder(root / "assets/celebahq256", 80, 64, 64)),
+    "church": lambda root: without_assets(archives.lsun(root / "assets/lsun/church_outdoor_train_lmdb", 80, 40, 48)),
 }
 """Source, or the network of the FID, → what writes its synthetic files and returns their entries under ``assets``."""
 NEEDS = {
@@ -27,11 +33,29 @@ NEEDS = {
     "celeba64": ("celeba", "inception"),
     "mnist_anomaly": ("mnist",),
     "ood": ("cifar10", "svhn", "celeba", "inception"),
+    "cifar10_deep": ("cifar10", "inception"),
+    "celebahq256": ("celebahq", "inception"),
+    "church64": ("church", "inception"),
+    "cifar10_deep_scratch": ("cifar10", "inception"),
+    "celebahq256_scratch": ("celebahq", "inception"),
+    "church64_scratch": ("church", "inception"),
 }
-"""Study → what it needs from outside."""
+"""Study → what it needs from outside, besides a checkpoint to import."""
 
-SEEDS = {"mnist_anomaly": [1]}
-"""Study → its seeds, where two would take more than a minute: five digits are five data sets."""
+NVAE: dict[str, dict[str, Any]] = {
+    "cifar10_deep": {"groups": [4]},
+    "celebahq256": {"groups": [1, 1, 1, 1, 1]},
+    "church64": {"groups": [2, 1, 1]},
+}
+"""Study with a deep backbone (and its ``_scratch``) → latent groups at each scale in smoke size."""
+SIZES = {"celebahq256": 64, "church64": 32}
+"""Study → size of its images in smoke size, where it is not the real one."""
+TINY = {"latent_channels": 2, "encoder_channels": 4, "decoder_channels": 4, "preprocess_cells": 1,
+        "postprocess_cells": 1, "encoder_cells": 1, "decoder_cells": 1, "mixture_components": 2}  # fmt: skip
+"""Every deep backbone, in smoke size."""
+
+SEEDS = {"mnist_anomaly": [1]} | {study: [1] for study in NEEDS if study.removesuffix("_scratch") in NVAE}
+"""Study → its seeds, where two would take too long: five digits are five data sets; deep studies have many variants."""
 
 SMALL: dict[str, Any] = {
     "compute": {"device": "cpu"},
@@ -40,6 +64,8 @@ SMALL: dict[str, Any] = {
     "learning_rate": 2.0e-3,
     "energy_learning_rate": 2.0e-3,
     "validation_count": 10,
+    "ema": 0.5,
+    "test_count": 20,
     "ood_count": 30,
     "count": 40,
     "keep_latents": 30,
@@ -68,12 +94,31 @@ def smoke(params: dict, study: str) -> dict:
         block["seeds"] = SEEDS.get(study, [1, 2])
         if "backbone" in block and block["backbone"].get("name") == "convolutional":
             block["backbone"]["inference_features"] = 16
+    for name, block in kept.items():
+        if name.removesuffix("_scratch") in NVAE:
+            _shrink_deep(name.removesuffix("_scratch"), block, params)
     return {"default_studies": [study], **top, **dict(reversed(kept.items()))}
+
+
+def _shrink_deep(name: str, block: dict, params: dict) -> None:
+    """Fewer latent groups, and the energies of the same share of them."""
+    sizes, before = NVAE[name], params[name]["backbone"]["groups"]
+    if "backbone" in block:
+        block["backbone"] |= TINY | sizes
+    if name in SIZES and "dataset" in block:
+        block["dataset"]["size"] = SIZES[name]
+    for variant in block.get("variants", {}).values():
+        energy = variant.get("prior", {}).get("energy", {})
+        if isinstance(energy.get("layers"), list):
+            share = sum(sizes["groups"]) / sum(before)
+            energy["layers"] = sorted({math.ceil(layer * share) for layer in energy["layers"]})
 
 
 def _small(value: Any, key: str = "", within: str = "") -> Any:
     if key in SMALL and value:
         return SMALL[key]
+    if key == "adapt":
+        return {**value, "steps": STEPS // 2}
     if isinstance(value, dict):
         if "batch_size" in value and "steps" in value:
             value = {**value, "log_every": 2}
@@ -85,6 +130,8 @@ def _small(value: Any, key: str = "", within: str = "") -> Any:
         return 3
     if key == "hidden":
         return [-(-units // 10) for units in value] if isinstance(value, list) else -(-value // 10)
+    if key == "channels" and not isinstance(value, list):
+        return -(-value // 16)
     if key in ("latent_dims", "channels"):
         return [-(-size // (8 if key == "latent_dims" else 64)) for size in value]
     if key == "detection_samples" and value:
@@ -95,6 +142,12 @@ def _small(value: Any, key: str = "", within: str = "") -> Any:
 def make_assets(root: Path, study: str) -> dict:
     """Write the synthetic files of a study below ``root/assets``; returns their entries under ``assets``."""
     return {name: entry for need in NEEDS[study] for name, entry in MAKERS[need](root).items()}
+
+
+def without_assets(path: Path) -> dict:
+    """Data that are named by their path."""
+    assert path.exists()
+    return {}
 
 
 def inception(root: Path) -> dict:
@@ -109,6 +162,10 @@ def prepare(space: Any, study: str) -> None:
     params = smoke(space.params(), study)
     params["assets"] = params.get("assets", {}) | make_assets(space.folder, study)
     space.write_params(params)
+    if study in NVAE:
+        asset = params["assets"][params[study]["import_backbone"]["asset"]]
+        block = next(iter(parse_params(params).studies[study].variants.values()))
+        save_tiny_nvae(space.folder / "assets" / asset["file"], block.backbone, block.dataset.size)
 
 
 if __name__ == "__main__":

@@ -175,16 +175,34 @@ def _key(params: Base, shape: tuple[int, ...], work: Workload) -> str:
     return repr((work.what, shape, [block.model_dump() if block else None for block in blocks]))
 
 
-def run(plan: StudyPlan, variants: list[str], seconds: float, device: str, shape: list[int] | None) -> Path:
-    """Measure some variants and write ``bench.csv`` and ``bench.md`` into the study's results; the table's path."""
+def run(
+    plan: StudyPlan,
+    variants: list[str],
+    seconds: float,
+    device: str,
+    shape: list[int] | None,
+    name: str = "bench",
+    changed: str = "",
+) -> Path:
+    """Measure some variants and write ``<name>.csv`` and ``<name>.md`` into the study's results; the table's path.
+
+    Args:
+        changed: what was laid over the variants, for the caption.
+    """
     rows, seen = [], set()
-    for name in variants:
-        variant = plan.variants[name]
+    for label in variants:
+        variant = plan.variants[label]
         place = where(variant.params.compute, device)
-        own = rows_of(name, variant.params, image_shape(variant, shape), place, seconds / len(variants), seen)
+        own = rows_of(label, variant.params, image_shape(variant, shape), place, seconds / len(variants), seen)
         rows += [{"study": plan.name, **row} for row in own]
-    write(plan.results / "bench", rows, "What a study costs, by `jebm bench`, on synthetic pixels of its real shape.")
-    return plan.results / "bench.md"
+    caption = "What a study costs, by `jebm bench`, on synthetic pixels of its real shape" + laid_over(changed)
+    write(plan.results / name, rows, caption)
+    return plan.results / f"{name}.md"
+
+
+def laid_over(changed: str) -> str:
+    """The end of a caption."""
+    return f", with `{changed}` laid over each variant." if changed else "."
 
 
 def write(path: Path, rows: list[dict], caption: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from jebm.bench.study import image_shape, rows_of, where, write
+from jebm.bench.study import image_shape, laid_over, rows_of, where, write
 from jebm.config import Base
 from jebm.errors import JebmError
 from jebm.plan import StudyPlan
@@ -12,7 +12,15 @@ from jebm.progress import say
 FACTORS = (0.5, 1, 2)
 
 
-def run(plan: StudyPlan, variants: list[str], seconds: float, device: str, shape: list[int] | None) -> Path:
+def run(
+    plan: StudyPlan,
+    variants: list[str],
+    seconds: float,
+    device: str,
+    shape: list[int] | None,
+    name: str = "scaling",
+    changed: str = "",
+) -> Path:
     """Measure a variant with other batches, chains, layers and image sizes; the path of the table.
 
     Raises:
@@ -32,8 +40,9 @@ def run(plan: StudyPlan, variants: list[str], seconds: float, device: str, shape
             say(f"note: {axis} {value} can't be measured: {error}")
             continue
         rows += [{"axis": axis, "value": value, "study": plan.name, **row} for row in found]
-    write(plan.results / "scaling", rows, "How cost grows, by `jebm bench --sweep`: one thing at a time.")
-    return plan.results / "scaling.md"
+    caption = "How cost grows, by `jebm bench --sweep`: one thing at a time" + laid_over(changed)
+    write(plan.results / name, rows, caption)
+    return plan.results / f"{name}.md"
 
 
 def _points(params: Base, shape: tuple[int, ...]) -> Iterator[tuple[str, object, Base, tuple[int, ...]]]:
@@ -98,7 +107,9 @@ def _with_layers(params: Base) -> Iterator[tuple[int, Base]]:
 def _fitted(params: Base, backbone, layers: int) -> Base:
     """The parameters for a backbone of another depth: what was given layer by layer is given for all."""
     once = {"kl_warmup": [[0.0, 0.0]]}
-    update = {"backbone": backbone, "train_backbone": _changed(params.train_backbone, **once)}
+    update = {"backbone": backbone}
+    if params.train_backbone:
+        update["train_backbone"] = _changed(params.train_backbone, **once)
     if params.train_joint:
         update["train_joint"] = _changed(params.train_joint, **once)
     energy = getattr(params.prior, "energy", None)

@@ -16,6 +16,7 @@ from jebm.models.hierarchy import Hierarchy
 from jebm.models.nets import frozen
 from jebm.models.priors import GaussianPrior, JointPrior, Prior, build_prior
 from jebm.registry import CHAINLESS_PRIORS, FITS, build
+from jebm.sampling.closed_form import prior_gradient
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
 from jebm.stages.common import laid_out
@@ -25,6 +26,7 @@ from jebm.training.elbo import elbo_loss
 from jebm.training.joint import joint_loss
 from jebm.training.loop import Loss, ParameterGroup, Trainer
 from jebm.training.state import StateFile
+from jebm.types import LatentSpace
 
 CLOSED = "closed form"
 
@@ -77,7 +79,8 @@ class Bench:
         """In the order in which the study does them."""
         params = self.params
         learned = params.prior.name in FITS and "train_prior" in FITS[params.prior.name][1]
-        if params.train_joint is None or params.train_joint.start == "backbone":
+        stage_1 = params.train_joint is None or params.train_joint.start == "backbone"
+        if stage_1 and params.train_backbone:  # else it was trained elsewhere
             yield self._training("stage 1 step", params.train_backbone, self._backbone_trainer)
         if params.train_joint is not None:
             yield self._training("joint step", params.train_joint, self._joint_trainer)
@@ -136,12 +139,15 @@ class Bench:
             if chain is None:
                 continue
             kinds = [chain]
-            if chain.gradients == "autograd":
+            if chain.gradients == "autograd" and (what != "prior chain" or self._has_closed_form(chain.space)):
                 kinds.append(chain.model_copy(update={"gradients": "closed-form"}))
             for kind in kinds:
                 label = f"{what} step" + (f", {CLOSED}" if kind.gradients != "autograd" else "")
                 needed = settings.steps * chain.steps if kind is chain else 0
                 yield Workload(label, settings.batch_size, chain.steps, needed, partial(self._chain, what, kind))
+
+    def _has_closed_form(self, space: LatentSpace) -> bool:
+        return space != "whitened-biased" and prior_gradient(self.prior, space) is not None
 
     def _chain(self, what: str, chain: TrainingChain, batch: int) -> dict:
         hierarchy, prior = self.hierarchy.eval().requires_grad_(True), self.prior.requires_grad_(True)
@@ -164,7 +170,10 @@ class Bench:
         return {"ours": ours, "plain": lambda: plain.langevin(parts, start, chain.steps, length, self.stream)}
 
     def _samples(self, batch: int) -> dict:
-        sampler = build("sampler", self.params.draw_samples.sampler)
+        block = self.params.draw_samples.sampler
+        if getattr(block, "step_size", "own") == "adapted":  # nothing was trained, and the time is the same
+            block = block.model_copy(update={"step_size": "own"})
+        sampler = build("sampler", block)
         hierarchy, prior = self.hierarchy.eval().requires_grad_(False), self.prior.requires_grad_(False)
 
         @torch.no_grad()

@@ -15,7 +15,7 @@ from jebm.data.rows import Chunk, Rows
 from jebm.data.sources.source import DAMAGE, Source, SourceSplit, joined
 from jebm.errors import JebmError
 from jebm.progress import say
-from jebm.registry import build
+from jebm.registry import build, component_class
 from jebm.streams import generator
 from jebm.types import (
     Background,
@@ -102,6 +102,12 @@ class Images:
         self.ood_sets, self.ood_count = ood_sets, ood_count
         self.skipped: dict[str, str] = {}
         self.planned = 0
+
+    @staticmethod
+    def shape_of(block) -> tuple[int, ...]:
+        """The shape of one image, which the block of parameters decides; known before anything is prepared."""
+        source = component_class("source", block.source.name)
+        return ({"source": source.channels, "rgb": 3, "grey": 1}[block.mode], block.size, block.size)
 
     def prepare(self, files: AssetFiles, scratch: Path) -> tuple[dict[str, Rows], int, dict]:
         """The splits as streams, the levels, and facts for the manifest; ``skipped`` fills while they are read.

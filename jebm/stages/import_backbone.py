@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from jebm.assets import AssetFiles, resolved
+from jebm.errors import JebmError
 from jebm.models.imported import check_agreement
 from jebm.progress import say
 from jebm.registry import IMPORTERS, load
@@ -13,7 +14,13 @@ def run(job: Run) -> None:
     prepare_compute(job)
     params, data = job.variant.params, job.dataset()
     settings = resolved(params.import_backbone, AssetFiles(job.plan.assets))
-    imported = load(IMPORTERS[settings.format])(Path(settings.asset or settings.checkpoint))
+    path = Path(settings.asset or settings.checkpoint)
+    if not path.exists():
+        raise JebmError(
+            f"params.yaml: {job.plan.name}.import_backbone.checkpoint: there is no file '{path}'; docs/deep.md says "
+            "where published checkpoints are and under which licence, and `train_backbone` trains one instead"
+        )
+    imported = load(IMPORTERS[settings.format])(path)
     check_agreement(imported, params.backbone, data.image_shape, data.levels, f"params.yaml: {job.plan.name}")
     hierarchy = build_backbone(job, data)
     hierarchy.load_state_dict(imported.weights)

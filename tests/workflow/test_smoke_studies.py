@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 from matplotlib.image import imread
-from smoke import NEEDS, prepare
+from smoke import NEEDS, NVAE, prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SECONDS = float(os.environ.get("JEBM_SMOKE_SECONDS", "60"))
-"""What a study may take on two idle cores; more where others compute besides."""
+"""What a study may take on two idle cores, a deep one three times as long; more where others compute besides."""
 
 
 @pytest.fixture(scope="module", params=NEEDS)
@@ -46,8 +46,9 @@ def parsed(text):
     return rows[0], {row[0]: row[1:] for row in rows[2:]}
 
 
-def test_study_goes_from_archives_to_results_within_a_minute(finished):
-    assert finished.seconds < SECONDS, f"{finished.study}: {finished.seconds:.0f} s"
+def test_study_goes_from_archives_to_results_in_time(finished):
+    limit = SECONDS * (3 if finished.study.removesuffix("_scratch") in NVAE else 1)
+    assert finished.seconds < limit, f"{finished.study}: {finished.seconds:.0f} s"
 
 
 def test_every_row_of_ours_was_measured_and_no_published_row_was(finished):

@@ -52,6 +52,8 @@ def inputs_of(kind):
         seed = int(wildcards.seed) if hasattr(wildcards, "seed") else None
         # Data of the user's own that are missing are the job's to report: it knows the key that names them.
         own = {path for path in data_paths(variant.params) if not Path(path).exists()}
+        # And so are assets that nobody offers: three attempts to fetch one would say no more.
+        own |= {str(asset.path) for asset in plan.assets.values() if not asset.url and not asset.path.exists()}
         return [path for path in stage_job(plan, variant, stage, seed).inputs if path not in own] or "params.yaml"
 
     return inputs

@@ -9,6 +9,10 @@ from jebm.plan import HISTORY, StudyPlan, Variant
 from jebm.report.figures.style import CYCLE
 
 
+NAMED = 8
+"""Layers that the legend names, at most."""
+
+
 def draw(plan: StudyPlan, variants: list[str]):
     """A row a variant: ELBO and the KL of each layer, then energy gap and acceptance. A line a seed."""
     figure, rows = plt.subplots(
@@ -41,6 +45,11 @@ def _row(plan: StudyPlan, name: str, axes, label: str) -> None:
         ax.set_xlabel("step")
 
 
+def _colour(layer: int, layers: int) -> object:
+    """A colour a layer; of many the shades of one scale, bottom to top, of which the legend names the ends."""
+    return CYCLE[layer % len(CYCLE)] if layers <= NAMED else plt.get_cmap("viridis")(layer / (layers - 1))
+
+
 def _backbone(plan: StudyPlan, variant: Variant, axes, title: str, first: str) -> None:
     settled = 0.0  # the largest KL at the end; the first steps go far above it
     lowest = math.inf  # the lowest ELBO of the second half; the first steps go far below it
@@ -50,10 +59,12 @@ def _backbone(plan: StudyPlan, variant: Variant, axes, title: str, first: str) -
             continue  # it diverged before anything was logged
         axes[0].plot(lower.step, lower.elbo, color=CYCLE[0], alpha=0.6)
         lowest = min(lowest, lower.elbo[lower.step >= lower.step.max() / 2].min())
-        for i, layer in enumerate(c for c in lower.columns if c.startswith("kl_")):
+        layers = [column for column in lower.columns if column.startswith("kl_")]
+        for i, layer in enumerate(layers):
             settled = max(settled, lower[layer].iloc[-1])
-            legend = f"KL of {layer.removeprefix('kl_')}" if seed == plan.seeds[0] else None
-            axes[1].plot(lower.step, lower[layer], color=CYCLE[i % len(CYCLE)], alpha=0.6, label=legend)
+            named = seed == plan.seeds[0] and (len(layers) <= NAMED or i in (0, len(layers) - 1))
+            legend = f"KL of {layer.removeprefix('kl_')}" if named else None
+            axes[1].plot(lower.step, lower[layer], color=_colour(i, len(layers)), alpha=0.6, label=legend)
     axes[0].set(title=f"{title}ELBO of a batch", ylabel="nats an image")
     if not variant.joint:
         axes[0].set_ylim(bottom=min(-30.0, lowest))
