@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import torch
 
 from jebm.data.dataset import quantise
+from jebm.memory import memory_hint
 from jebm.plan import SAMPLES
 from jebm.progress import Progress
 from jebm.ranks import ranks
@@ -67,5 +68,11 @@ def mean_diagnostics(parts: list[tuple[int, dict[str, float]]]) -> dict[str, flo
 @torch.no_grad()
 def decode_images(hierarchy, eps: torch.Tensor, levels: int) -> torch.Tensor:
     """The means of p(x | z) for flat ε, quantised to the data's grey levels, uint8."""
+    advice = "lower draw_samples.batch_size in params.yaml"
+    with memory_hint(f"decoding {len(eps)} images at once", advice):
+        return _decode_images(hierarchy, eps, levels)
+
+
+def _decode_images(hierarchy, eps: torch.Tensor, levels: int) -> torch.Tensor:
     means = [hierarchy.decode(hierarchy.top_down_flat(batch)).mean for batch in eps.split(hierarchy.rows_at_once())]
     return torch.cat([quantise(mean, levels) for mean in means])

@@ -8,7 +8,6 @@ import pandas as pd
 from jebm.plan import HISTORY, StudyPlan, Variant
 from jebm.report.figures.style import CYCLE
 
-
 NAMED = 8
 """Layers that the legend names, at most."""
 
