@@ -48,7 +48,7 @@ NVAE: dict[str, dict[str, Any]] = {
     "church64": {"groups": [2, 1, 1]},
 }
 """Study with a deep backbone (and its ``_scratch``) → latent groups at each scale in smoke size."""
-SIZES = {"celebahq256": 64, "church64": 32}
+SIZES = {"celebahq256": 32, "church64": 32}
 """Study → size of its images in smoke size, where it is not the real one."""
 TINY = {"latent_channels": 2, "encoder_channels": 4, "decoder_channels": 4, "preprocess_cells": 1,
         "postprocess_cells": 1, "encoder_cells": 1, "decoder_cells": 1, "mixture_components": 2}  # fmt: skip

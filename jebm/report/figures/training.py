@@ -13,9 +13,12 @@ NAMED = 8
 
 
 def draw(plan: StudyPlan, variants: list[str]):
-    """A row a variant: ELBO and the KL of each layer, then energy gap and acceptance. A line a seed."""
+    """A row a variant: ELBO and the KL of each layer, then energy gap and acceptance. A line a seed.
+
+    Where all backbones come from elsewhere, the latter two alone."""
+    columns = 2 if all(plan.variants[name].backbone.kind == "imported" for name in variants) else 4
     figure, rows = plt.subplots(
-        len(variants), 4, figsize=(12, 2.6 * len(variants)), squeeze=False, layout="constrained"
+        len(variants), columns, figsize=(3 * columns, 2.6 * len(variants)), squeeze=False, layout="constrained"
     )
     for name, axes in zip(variants, rows, strict=True):
         _row(plan, name, axes, label=f"{name}, " if len(variants) > 1 else "")
@@ -26,20 +29,20 @@ def _row(plan: StudyPlan, name: str, axes, label: str) -> None:
     variant = plan.variants[name]
     first, second = ("", "") if variant.joint else ("stage 1: ", "stage 2: ")
     if variant.backbone.kind == "imported":  # it was trained elsewhere
-        for ax in axes[:2]:
+        for ax in axes[:-2]:
             ax.set_axis_off()
-        axes[2].set_title(f"{label}{second}energy gap of a batch")
+        axes[-2].set_title(f"{label}{second}energy gap of a batch")
     else:
         _backbone(plan, variant, axes[:2], f"{label}{first}", first)
     for seed in plan.seeds:
         upper = pd.read_csv(variant.prior.run_folder(seed) / HISTORY)
         if "energy_gap" not in upper:
             continue  # it diverged before anything was logged
-        axes[2].plot(upper.step, upper.energy_gap, color=CYCLE[0], alpha=0.6)
-        axes[3].plot(upper.step, upper.acceptance, color=CYCLE[0], alpha=0.6)
-    axes[2].set(title=axes[2].get_title() or f"{second}energy gap of a batch", ylabel="nats")
-    axes[2].axhline(0, color="black", linewidth=0.5)
-    axes[3].set(title=f"{second}acceptance", ylim=(None, 1))
+        axes[-2].plot(upper.step, upper.energy_gap, color=CYCLE[0], alpha=0.6)
+        axes[-1].plot(upper.step, upper.acceptance, color=CYCLE[0], alpha=0.6)
+    axes[-2].set(title=axes[-2].get_title() or f"{second}energy gap of a batch", ylabel="nats")
+    axes[-2].axhline(0, color="black", linewidth=0.5)
+    axes[-1].set(title=f"{second}acceptance", ylim=(None, 1))
     for ax in axes:
         ax.set_xlabel("step")
 
