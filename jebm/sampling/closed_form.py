@@ -44,7 +44,7 @@ def prior_target(prior: Prior, gradients: Gradients) -> Target:
     """The prior in whitened space, as what a chain samples."""
     if gradients == "autograd":
         return Target(prior.tilt)
-    return Target(prior.tilt, closed_form=prior_gradient(prior), lean=True, alike=True)
+    return Target(prior.tilt, closed_form=prior_gradient(prior), lean=True)
 
 
 def posterior_gradient(

@@ -17,7 +17,6 @@ class Target:
         gaussian_base: whether the base is N(0, I) (whitened space) or flat (the tilt is the whole log density).
         closed_form: the tilt and its gradient without autograd, where they are known; equal up to rounding. A flag says
             whether the tilt is wanted.
-        alike: whether the closed form treats every row alike, wherever it stands, so that rows can be shared out.
         lean: do no more than the chain's next states need: the end of an unadjusted chain is not evaluated.
     """
 
@@ -25,7 +24,6 @@ class Target:
     gaussian_base: bool = True
     closed_form: Callable[[torch.Tensor, bool], tuple[torch.Tensor | None, torch.Tensor]] | None = None
     lean: bool = False
-    alike: bool = False
 
     def log_prob(self, x: torch.Tensor) -> torch.Tensor:
         """log p(x) up to its constant, (batch,), nats."""
