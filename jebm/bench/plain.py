@@ -7,9 +7,12 @@ densities, the noise and its order are those of the chains that it is compared w
 from collections.abc import Callable
 
 import torch
+from torch.distributions import Distribution
+from torch.nn.functional import conv_transpose2d
 
 from jebm.config import TrainingChain, TrainJoint
-from jebm.models.hierarchy import Hierarchy, standard_normal_log_prob
+from jebm.models.convolutional import ConvolutionalHierarchy
+from jebm.models.hierarchy import Hierarchy, TopDown, standard_normal_log_prob
 from jebm.models.layerwise import LayerwiseEnergy
 from jebm.models.priors import JointPrior
 from jebm.types import LatentSpace
@@ -49,9 +52,20 @@ def posterior_parts(
 
     def joint(x: torch.Tensor) -> torch.Tensor:
         top = hierarchy.top_down_flat(x) if space == "whitened" else hierarchy.condition(hierarchy.split(x))[0]
-        return gaussian(x) + hierarchy.decode(top).log_prob(images)
+        return gaussian(x) + decode(hierarchy, top).log_prob(images)
 
     return [energy, joint]
+
+
+def decode(hierarchy: Hierarchy, top: TopDown) -> Distribution:
+    """p(x | z) by the library's transposed convolutions alone, of the one pixel that a vector is too."""
+    if not isinstance(hierarchy, ConvolutionalHierarchy):
+        return hierarchy.decode(top)
+    first, *others = hierarchy.decoder
+    maps = conv_transpose2d(top.z[0][:, :, None, None], first.weight, first.bias)
+    for layer in others:
+        maps = layer(maps)
+    return hierarchy.likelihood(maps)
 
 
 def joint_step(
@@ -97,7 +111,7 @@ def joint_step(
                 for x, own in ((positive, other.space), (negative, space))
             ]
         top, log_p = hierarchy.condition(z[0])
-        descend(optimisers[0], -hierarchy.decode(top).log_prob(images).mean())
+        descend(optimisers[0], -decode(hierarchy, top).log_prob(images).mean())
         if optimisers[1] is not None:  # a single layer has no networks between layers
             descend(optimisers[1], hierarchy.log_prob(z[1]).mean() - log_p.sum(1).mean())
         for optimiser, (name, net) in zip(optimisers[2:], prior.energy.nets.items(), strict=True):

@@ -100,7 +100,7 @@ def quickest(first, second, enough, rounds=25):
 @pytest.mark.parametrize("space", ["z", "whitened"])
 def test_prior_chain_at_the_published_sizes_is_faster_than_the_plain_one(space):
     """128 and 100 dimensions, 60 steps, 100 chains. The matrix products alone, which both have to do, took half of the
-    plain chain's time where this was written: no saving of overhead makes it more than twice as fast. 1.5 was measured."""
+    plain chain's time where this was written: no saving of overhead makes it twice as fast. 1.5 was measured."""
     hierarchy, prior = model((3, 32, 32), PUBLISHED, channels=[8, 8, 8])  # no chain here looks at the decoder
     start = torch.randn(100, 228, generator=generator("start"))
     target, parts = SPACES[space](hierarchy, prior).target("closed-form"), plain.prior_parts(hierarchy, prior, space)
