@@ -135,6 +135,23 @@ def inventory(entries: dict[str, Asset], digests: DigestCache) -> str:
     return "\n".join([*lines, f"{'still to fetch':<28}{missing / 1e6:>11,.1f} MB"])
 
 
+def refuse_wrong(entries: dict[str, Asset], digests: DigestCache) -> None:
+    """See that none of the assets that are in place is another file; missing ones are left to be fetched.
+
+    Raises:
+        JebmError: a line for each that is.
+    """
+    wrong = []
+    for name, asset in entries.items():
+        try:
+            if asset.path.exists():
+                verify(name, asset, digests)
+        except JebmError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise JebmError("\n".join(wrong))
+
+
 class AssetFiles:
     """Name → the path of an asset that has been checked; what a component opens its files with."""
 

@@ -60,13 +60,18 @@ def variants(study: OptionalStudy = ""):
 
 @app.command()
 def assets(study: OptionalStudy = ""):
-    """List the files from outside that a study needs: size, whether they are there and whole, and where they go."""
-    from jebm.assets import inventory
+    """List the files from outside that a study needs: size, whether they are there and whole, and where they go.
+
+    Ends with an error where the file in place is another one.
+    """
+    from jebm.assets import inventory, refuse_wrong
 
     plans = default_plans(study)
     digests = DigestCache()
-    print(inventory({name: plan.assets[name] for plan in plans for name in plan.asset_names()}, digests))
+    needed = {name: plan.assets[name] for plan in plans for name in plan.asset_names()}
+    print(inventory(needed, digests), flush=True)
     digests.save()
+    refuse_wrong(needed, digests)
 
 
 @app.command()

@@ -92,6 +92,8 @@ def smoke(params: dict, study: str) -> dict:
     top = {key: params[key] for key in ("runtime", "assets") if key in params}
     for block in kept.values():
         block["seeds"] = SEEDS.get(study, [1, 2])
+        for table in block.get("tables", {}).values():
+            table["caption"] = f"SMOKE SIZE, synthetic data: these numbers mean nothing. {table.get('caption', '')}"
         if "backbone" in block and block["backbone"].get("name") == "convolutional":
             block["backbone"]["inference_features"] = 16
     for name, block in kept.items():

@@ -75,13 +75,17 @@ def test_component_may_be_given_paths_instead_of_names(tmp_path, monkeypatch):
     assert source.archive == "cifar10"
 
 
-def test_example_of_the_documentation_is_a_study(request):
+@pytest.mark.parametrize(
+    ("page", "variant", "path"),
+    [("new-data", "joint", "/data/cats"), ("image-studies", "two-stage", "pictures.zip")],
+)
+def test_examples_of_the_documentation_are_studies(request, page, variant, path):
     root = request.config.rootpath
-    block = (root / "docs/new-data.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+    block = (root / f"docs/{page}.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
     params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")) | yaml.safe_load(block)
     study = make_plan(parse_params(params))["pictures"]
-    assert dataset_job(study).inputs == ("/data/cats",)
-    assert str(study.variants["joint"].dataset.folder).startswith("data/folder-")
+    assert dataset_job(study).inputs == (path,)
+    assert str(study.variants[variant].dataset.folder).startswith("data/folder-")
 
 
 @pytest.mark.parametrize(

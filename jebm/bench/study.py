@@ -190,13 +190,15 @@ def run(
         changed: what was laid over the variants, for the caption.
     """
     rows, seen = [], set()
+    caption = "What a study costs, by `jebm bench`, on synthetic pixels of its real shape" + laid_over(changed)
     for label in variants:
         variant = plan.variants[label]
         place = where(variant.params.compute, device)
-        own = rows_of(label, variant.params, image_shape(variant, shape), place, seconds / len(variants), seen)
-        rows += [{"study": plan.name, **row} for row in own]
-    caption = "What a study costs, by `jebm bench`, on synthetic pixels of its real shape" + laid_over(changed)
-    write(plan.results / name, rows, caption)
+        for row in rows_of(label, variant.params, image_shape(variant, shape), place, seconds / len(variants), seen):
+            rows.append({"study": plan.name, **row})
+            write(plan.results / name, rows, caption)  # what is measured is there, whatever ends the rest
+    if not rows:
+        raise JebmError(f"{plan.results / name}: there was nothing to measure")
     return plan.results / f"{name}.md"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import UnidentifiedImageError
 
 from jebm.assets import AssetFiles
 from jebm.data.pictures import Conversion, refuse_wide
@@ -225,7 +226,7 @@ class Images:
             image.load()
             return convert(image, name)
         except DAMAGE as error:
-            self.skipped[name] = " ".join(str(error).split()) or type(error).__name__
+            self.skipped[name] = _reason(error)
             say(f"{name}: unreadable: {self.skipped[name]}")
         if len(self.skipped) > self.unreadable_share * self.planned:
             named = "".join(f"\n  {name}: {reason}" for name, reason in list(self.skipped.items())[:NAMED])
@@ -243,3 +244,10 @@ class Images:
             rows = min(CHUNK, self.ood_count - start)
             drawn = torch.randint(levels, (rows, *shape), generator=stream, dtype=torch.uint8)
             yield drawn.expand(rows, channels, size, size).contiguous().numpy(), None
+
+
+def _reason(error: Exception) -> str:
+    """Why an image can't be read, in words that are the same each time: Pillow's name the object in memory."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no image format that is known"
+    return " ".join(str(error).split()) or type(error).__name__

@@ -80,7 +80,9 @@ def refuse_wide(image: Image.Image, name: str) -> None:
     """
     raw = " ".join(str(part[3]) for part in getattr(image, "tile", ()) if len(part) > 3)
     if ";16" in raw and image.mode not in WIDE:
-        raise JebmError(f"{name}: has 16 bits a colour, of which half would be lost unsaid; convert it to 8 bits first")
+        raise JebmError(
+            f"{name}: has 16 bits a channel, of which half would be lost unsaid; convert it to 8 bits, or grey to PNG"
+        )
     if image.mode in ("I", "F"):
         raise JebmError(
             f"{name}: has 32-bit values ('{image.mode}') of an unknown range; convert it to 8 or 16 bits first"

@@ -44,6 +44,7 @@ class Classifier(PixelSpace):
                 f"params.yaml: features.name: 'classifier' needs labelled images, not shape {list(image_shape)} "
                 f"with {classes} classes; use 'identity'"
             )
+        self.known_dimensions = dimensions
         self.steps, self.batch_size, self.learning_rate, self.noise = steps, batch_size, learning_rate, noise
         pooled = (image_shape[1] // 2) * (image_shape[2] // 2)
         self.body = nn.Sequential(

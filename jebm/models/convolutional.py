@@ -100,8 +100,9 @@ class ConvolutionalHierarchy(MarkovHierarchy):
     def scale(self, raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.sigma_floor:
             return raw, torch.ones_like(raw)
-        log_sd = torch.logaddexp(raw, raw.new_full((), math.log(self.sigma_floor)))
-        return log_sd, torch.exp(raw - log_sd)
+        own = torch.exp(raw)
+        sd = own + self.sigma_floor  # what logaddexp computes, at a fraction of its time
+        return torch.log(sd), own.div_(sd)
 
     def pixel_means(self) -> tuple[list[nn.Module], float | torch.Tensor] | None:
         if not isinstance(self.likelihood, GaussianLikelihood):

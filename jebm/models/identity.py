@@ -1,5 +1,7 @@
 """The data themselves as the feature space: for data of few dimensions that no classifier need look through."""
 
+import math
+
 import torch
 
 from jebm.models.feature_space import PixelSpace
@@ -12,6 +14,7 @@ class Identity(PixelSpace):
 
     def __init__(self, image_shape: tuple[int, ...], classes: int):
         super().__init__()
+        self.known_dimensions = math.prod(image_shape)
 
     def of_pixels(self, x: torch.Tensor) -> torch.Tensor:
         return x.flatten(1)

@@ -176,10 +176,15 @@ class Stack:
             gradient = layer.pull_back(gradient, own)
         return gradient
 
-    def value_and_gradient(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """For a scalar network: its value (batch,) and gradient like x."""
-        value, kept = self.forward(x)
-        return value.squeeze(1), self.pull_back(torch.ones_like(value), kept)
+    def value_and_gradient(self, x: torch.Tensor, value: bool = True) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """For a scalar network: its value (batch,), or None where it is not wanted, and its gradient like x."""
+        *hidden, last = self.layers
+        if value or not isinstance(last, Affine):
+            found, kept = self.forward(x)
+            return found.squeeze(1), self.pull_back(torch.ones_like(found), kept)
+        below = Stack(hidden)
+        kept = below.forward(x)[1]
+        return None, below.pull_back(last.weight.expand(len(x), -1), kept)
 
 
 def recognise(modules: Iterable[nn.Module]) -> Stack | None:

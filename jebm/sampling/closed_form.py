@@ -23,10 +23,11 @@ from jebm.models.stacks import Stack, recognise
 from jebm.sampling.target import Target
 from jebm.types import Gradients, LatentSpace
 
-ValueAndGradient = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-"""x (batch, dimensions) → a function's value (batch,), nats, and its gradient, like x."""
-OfLatents = Callable[[list[torch.Tensor]], tuple[torch.Tensor, list[torch.Tensor]]]
-"""Latents, bottom first → a function's value (batch,), nats, and its gradient with respect to each of them."""
+ValueAndGradient = Callable[[torch.Tensor, bool], tuple[torch.Tensor | None, torch.Tensor]]
+"""x (batch, dimensions) → a function's value (batch,), nats, and its gradient, like x. The flag says whether the value
+is wanted; without it there may be None in its place."""
+OfLatents = Callable[[list[torch.Tensor], bool], tuple[torch.Tensor | None, list[torch.Tensor]]]
+"""The same for latents, bottom first, with the gradient with respect to each of them."""
 
 
 def prior_gradient(prior: Prior, space: LatentSpace = "whitened") -> ValueAndGradient | None:
@@ -43,7 +44,7 @@ def prior_target(prior: Prior, gradients: Gradients) -> Target:
     """The prior in whitened space, as what a chain samples."""
     if gradients == "autograd":
         return Target(prior.tilt)
-    return Target(prior.tilt, closed_form=prior_gradient(prior), lean=True)
+    return Target(prior.tilt, closed_form=prior_gradient(prior), lean=True, alike=True)
 
 
 def posterior_gradient(
@@ -56,10 +57,10 @@ def posterior_gradient(
     if pixels is None or energy is None or layers is None:
         return None
 
-    def both(z: list[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        value, gradients = energy(z)
-        log_px, gradient = pixels(z[0])
-        return value + log_px, [gradients[0] + gradient, *gradients[1:]]
+    def both(z: list[torch.Tensor], wanted: bool) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
+        value, gradients = energy(z, wanted)
+        log_px, gradient = pixels(z[0], wanted)
+        return value + log_px if wanted else None, [gradients[0] + gradient, *gradients[1:]]
 
     return _whitened(layers, both) if space == "whitened" else _latent(layers, both)
 
@@ -95,11 +96,11 @@ def _energy(energy: Energy, hierarchy: Hierarchy) -> OfLatents | None:
         return None
     dims = hierarchy.layer_dims
 
-    def value_and_gradients(z: list[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def value_and_gradients(z: list[torch.Tensor], wanted: bool) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
         total, gradients = None, [None] * len(z)
         for layers, stack in terms:
-            value, gradient = stack.value_and_gradient(_side_by_side(z, layers))
-            total = value if total is None else total + value
+            value, gradient = stack.value_and_gradient(_side_by_side(z, layers), wanted)
+            total = value if total is None or not wanted else total + value
             for layer, own in zip(layers, gradient.split([dims[i] for i in layers], 1), strict=True):
                 gradients[layer] = own if gradients[layer] is None else gradients[layer] + own
         return total, [torch.zeros_like(x) if g is None else g for x, g in zip(z, gradients, strict=True)]
@@ -121,16 +122,17 @@ def _pixels(hierarchy: Hierarchy, x: torch.Tensor) -> ValueAndGradient | None:
     sigma = given.detach().to(x) if isinstance(given, torch.Tensor) else x.new_full((), given)
     constant = x[0].numel() * (torch.log(sigma) + 0.5 * LOG_2PI)
 
-    def value_and_gradient(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def value_and_gradient(z: torch.Tensor, wanted: bool) -> tuple[torch.Tensor | None, torch.Tensor]:
         mean, kept = stack.forward(z)
         error = (x - mean) / sigma
-        return -0.5 * error.square().flatten(1).sum(1) - constant, stack.pull_back(error / sigma, kept)
+        value = -0.5 * error.square().flatten(1).sum(1) - constant if wanted else None
+        return value, stack.pull_back(error / sigma, kept)
 
     return value_and_gradient
 
 
 def _whitened(layers: Conditionals, of_latents: OfLatents) -> ValueAndGradient:
-    def value_and_gradient(eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def value_and_gradient(eps: torch.Tensor, wanted: bool = True) -> tuple[torch.Tensor | None, torch.Tensor]:
         parts = eps.split(layers.dims, 1)
         z, passes = [parts[-1]], []
         for layer in reversed(range(len(layers.stacks))):
@@ -138,7 +140,7 @@ def _whitened(layers: Conditionals, of_latents: OfLatents) -> ValueAndGradient:
             spread = torch.exp(log_sd).mul_(parts[layer])  # σ ε
             passes.insert(0, (log_sd, slope, spread, kept))
             z.insert(0, mean + spread)
-        value, gradients = of_latents(z)
+        value, gradients = of_latents(z, wanted)
         for layer, (log_sd, slope, spread, kept) in enumerate(passes):
             own = gradients[layer]
             above = layers.stacks[layer].pull_back(torch.cat([own, own * spread * slope], 1), kept)
@@ -150,17 +152,19 @@ def _whitened(layers: Conditionals, of_latents: OfLatents) -> ValueAndGradient:
 
 
 def _latent(layers: Conditionals, of_latents: OfLatents) -> ValueAndGradient:
-    def value_and_gradient(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def value_and_gradient(x: torch.Tensor, wanted: bool = True) -> tuple[torch.Tensor | None, torch.Tensor]:
         z = list(x.split(layers.dims, 1))
-        value, gradients = of_latents(z)
-        value = value + standard_normal_log_prob(z[-1])
+        value, gradients = of_latents(z, wanted)
+        if wanted:
+            value = value + standard_normal_log_prob(z[-1])
         gradients[-1] = gradients[-1] - z[-1]
         for layer, stack in enumerate(layers.stacks):
             mean, log_sd, slope, kept = layers.of(layer, z[layer + 1])
             inverse = torch.exp(-log_sd)
             error = (z[layer] - mean).mul_(inverse)  # ρ
             square = error.square()
-            value = value - (0.5 * square + log_sd).sum(1) - 0.5 * layers.dims[layer] * LOG_2PI
+            if wanted:
+                value = value - (0.5 * square + log_sd).sum(1) - 0.5 * layers.dims[layer] * LOG_2PI
             pull = error.mul_(inverse)
             above = stack.pull_back(torch.cat([pull, square.sub_(1).mul_(slope)], 1), kept)
             gradients[layer] = gradients[layer] - pull

@@ -49,7 +49,8 @@ def r_hat(draws: torch.Tensor) -> torch.Tensor:
     1 when the chains agree with one another and each with itself over time; above 1.01 is Vehtari et al.'s warning.
     """
     split = split_chains(draws)
-    folded = (split - split.flatten(0, 1).median(0).values).abs()
+    middle = split.flatten(0, 1).cpu().median(0).values.to(split.device)  # on a GPU no deterministic one is known
+    folded = (split - middle).abs()
     return torch.maximum(plain_r_hat(normal_scores(split)), plain_r_hat(normal_scores(folded)))
 
 

@@ -36,10 +36,14 @@ class Kernel(ABC):
         """Variance of a coordinate after ``steps`` on N(0, 1), from N(0, 1): 1 for kernels that leave it invariant."""
         return 1.0
 
-    def move(self, target: Target, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Where an unadjusted step leads from x; like :meth:`step` without the evaluation there."""
-        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-        return self.propose_mean(self.evaluate(target, x)).add_(noise, alpha=self.step_size)
+    @abstractmethod
+    def gradient(self, target: Target, x: torch.Tensor) -> torch.Tensor:
+        """The gradient alone of what :meth:`evaluate` evaluates, like x."""
+
+    def move(self, target: Target, x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Where an unadjusted step leads from x; like :meth:`step` without any value of the density."""
+        mean = self.propose_mean(State(x, x.new_empty(()), self.gradient(target, x)))
+        return mean.add_(noise, alpha=self.step_size)
 
     def step(self, target: Target, state: State, generator: torch.Generator) -> tuple[State, torch.Tensor]:
         """The next state and which proposals were accepted, (batch,) bool.

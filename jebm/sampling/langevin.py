@@ -23,6 +23,9 @@ class Langevin(Kernel):
     def evaluate(self, target: Target, x: torch.Tensor) -> State:
         return State(x, *target.log_prob_and_gradient(x))
 
+    def gradient(self, target: Target, x: torch.Tensor) -> torch.Tensor:
+        return target.gradient(x)
+
     def propose_mean(self, state: State) -> torch.Tensor:
         return state.x + 0.5 * self.step_size**2 * state.gradient
 

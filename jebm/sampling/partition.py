@@ -66,7 +66,7 @@ def choose(eps: torch.Tensor, log_weights: torch.Tensor, count: int, generator: 
     log_w, pool = log_weights.double(), len(eps)
     if (bad := int((torch.isnan(log_w) | (log_w == math.inf)).sum())) or not torch.isfinite(log_w).any():
         raise DivergedError(f"importance resampling: the energy is not finite on {bad or pool} of {pool} draws")
-    edges = torch.cumsum(torch.softmax(log_w, 0), 0)
+    edges = torch.cumsum(torch.softmax(log_w, 0).cpu(), 0).to(eps.device)  # on a GPU no deterministic sum is known
     offset = torch.rand((), generator=generator, device=eps.device, dtype=torch.float64)
     points = (torch.arange(count, device=eps.device, dtype=torch.float64) + offset) / count
     index = torch.searchsorted(edges, points).clamp_(max=pool - 1)

@@ -36,6 +36,9 @@ class CrankNicolsonLangevin(Kernel):
     def evaluate(self, target: Target, x: torch.Tensor) -> State:
         return State(x, *target.tilt_and_gradient(x))
 
+    def gradient(self, target: Target, x: torch.Tensor) -> torch.Tensor:
+        return target.tilt_gradient(x)
+
     def propose_mean(self, state: State) -> torch.Tensor:
         return self.contraction * state.x + (1 - self.contraction) * state.gradient
 

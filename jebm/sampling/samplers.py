@@ -121,7 +121,7 @@ class Chain(Sampler):
         kernel: one transition.
         steps: transitions of each chain.
         chains: how many run side by side.
-        may_diverge: drop chains that are not finite and report their share, instead of failing.
+        may_diverge: drop chains that are not finite and report their share, instead of failing, even if it is all.
         space: ``whitened``, or ``z`` for priors with an energy of z. There unadjusted Langevin of step s is stable
             only while every σ_i > s/2.
         start: ``normal`` for N(0, I) in that space, every layer on its own; ``generator`` for draws of the Gaussian
@@ -181,7 +181,7 @@ class Chain(Sampler):
             done += size
             progress("chains", done, count)
             yield eps[finite]
-        if not (self.may_diverge and non_finite < count):
+        if not self.may_diverge:
             refuse_non_finite(non_finite, count, self.steps)
         diagnostics = {"acceptance": acceptance / count, "langevin_steps": self.steps}
         if self.may_diverge:

@@ -133,7 +133,7 @@ class Latent(Space):
     def target(self, gradients: Gradients = "autograd") -> Target:
         if gradients == "autograd":
             return Target(self._log_prob, gaussian_base=False)
-        return Target(self._log_prob, False, prior_gradient(self.prior, "z"), lean=True)
+        return Target(self._log_prob, False, prior_gradient(self.prior, "z"), lean=True, alike=True)
 
     def _log_prob(self, x: torch.Tensor) -> torch.Tensor:
         top, log_p = self.hierarchy.condition(self.hierarchy.split(x))

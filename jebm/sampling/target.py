@@ -15,14 +15,17 @@ class Target:
     Attributes:
         tilt: the part that needs autograd, (batch,), nats.
         gaussian_base: whether the base is N(0, I) (whitened space) or flat (the tilt is the whole log density).
-        closed_form: the tilt and its gradient without autograd, where they are known; equal up to rounding.
+        closed_form: the tilt and its gradient without autograd, where they are known; equal up to rounding. A flag says
+            whether the tilt is wanted.
+        alike: whether the closed form treats every row alike, wherever it stands, so that rows can be shared out.
         lean: do no more than the chain's next states need: the end of an unadjusted chain is not evaluated.
     """
 
     tilt: Callable[[torch.Tensor], torch.Tensor]
     gaussian_base: bool = True
-    closed_form: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None
+    closed_form: Callable[[torch.Tensor, bool], tuple[torch.Tensor | None, torch.Tensor]] | None = None
     lean: bool = False
+    alike: bool = False
 
     def log_prob(self, x: torch.Tensor) -> torch.Tensor:
         """log p(x) up to its constant, (batch,), nats."""
@@ -31,7 +34,7 @@ class Target:
     def tilt_and_gradient(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self.closed_form is not None:
             with torch.no_grad():
-                return self.closed_form(x)
+                return self.closed_form(x, True)
         x = x.detach().requires_grad_(True)
         with torch.enable_grad():
             tilt = self.tilt(x)
@@ -45,6 +48,18 @@ class Target:
         if not self.gaussian_base:
             return tilt, gradient
         return tilt + standard_normal_log_prob(x), gradient - x
+
+    def tilt_gradient(self, x: torch.Tensor) -> torch.Tensor:
+        """The gradient of the tilt alone, like x."""
+        if self.closed_form is None:
+            return self.tilt_and_gradient(x)[1]
+        with torch.no_grad():
+            return self.closed_form(x, False)[1]
+
+    def gradient(self, x: torch.Tensor) -> torch.Tensor:
+        """The gradient of log p alone, like x."""
+        gradient = self.tilt_gradient(x)
+        return gradient - x if self.gaussian_base else gradient
 
 
 class State:

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import torch
 
 from jebm.data.dataset import quantise
+from jebm.memory import memory_hint
 from jebm.plan import SAMPLES
 from jebm.progress import Progress
 from jebm.ranks import ranks
@@ -35,8 +36,10 @@ def run(job: Run) -> None:
         (decode_images(hierarchy, eps, data.levels).cpu(), eps.cpu()) for eps in in_batches(draws, settings.batch_size)
     )
     wanted = settings.count if settings.keep_latents is None else settings.keep_latents
-    kept: list[torch.Tensor] = []
+    kept = [torch.empty(0, hierarchy.dimensions, device=job.device)]
     with stream_tensors(job.folder / SAMPLES) if own.leads else nullcontext() as out:
+        if own.leads:  # what there is when all chains diverged
+            out.append("images", torch.empty(0, *data.image_shape, dtype=torch.uint8))
         for images, eps in own.merged(batches):
             out.append("images", images)
             kept.append(eps[: max(wanted - sum(map(len, kept)), 0)].to(job.device, copy=True))
@@ -65,5 +68,11 @@ def mean_diagnostics(parts: list[tuple[int, dict[str, float]]]) -> dict[str, flo
 @torch.no_grad()
 def decode_images(hierarchy, eps: torch.Tensor, levels: int) -> torch.Tensor:
     """The means of p(x | z) for flat ε, quantised to the data's grey levels, uint8."""
+    advice = "lower draw_samples.batch_size in params.yaml"
+    with memory_hint(f"decoding {len(eps)} images at once", advice):
+        return _decode_images(hierarchy, eps, levels)
+
+
+def _decode_images(hierarchy, eps: torch.Tensor, levels: int) -> torch.Tensor:
     means = [hierarchy.decode(hierarchy.top_down_flat(batch)).mean for batch in eps.split(hierarchy.rows_at_once())]
     return torch.cat([quantise(mean, levels) for mean in means])

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from jebm.data.dataset import Dataset
+from jebm.errors import JebmError
 from jebm.metrics.features import batches, extract
 from jebm.metrics.frechet import frechet
 from jebm.metrics.kernel_distance import kernel_distance
@@ -15,7 +16,7 @@ from jebm.metrics.records import MetricRecord
 from jebm.metrics.statistics import Statistics, frechet_of, gather
 from jebm.models.feature_space import FeatureSpace
 from jebm.plan import IMAGES, METRICS, SAMPLES
-from jebm.progress import Progress
+from jebm.progress import Progress, say
 from jebm.ranks import ranks
 from jebm.stages.common import Run, load_features, prepare_compute
 from jebm.stages.reference_statistics import load_reference
@@ -30,11 +31,23 @@ def run(job: Run) -> None:
         variant = job.plan.find("samples", samples_id)
         path = variant.samples.run_folder(job.seed) / SAMPLES
         tensors, header = read_tensors(path, {"images"}.__contains__)
-        distances.add(tensors["images"], samples_id)
+        _add_if_finite(distances, tensors["images"], samples_id, header["diagnostics"])
         for name, value in header["diagnostics"].items():
             distances.record.add(name, value, len(tensors["images"]), "sampler", samples=samples_id)
         progress("sample sets", done, len(ids))
     distances.save()
+
+
+def _add_if_finite(distances: "Distances", images: torch.Tensor, samples: str, diagnostics: dict[str, float]) -> None:
+    """Measure a set of samples; one of which chains were dropped may be too small for it, and then has no distances."""
+    if not len(images):
+        return say(f"samples {samples}: all chains diverged; there is nothing to measure")
+    try:
+        distances.add(images, samples)
+    except JebmError as error:
+        if not diagnostics.get("non_finite"):
+            raise
+        say(f"samples {samples}: {diagnostics['non_finite']:.1%} of the chains diverged, no distances: {error}")
 
 
 def distances_of(job: Run) -> "Distances":

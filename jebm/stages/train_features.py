@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy
 from jebm.config import Optimisation
 from jebm.data.dataset import Dataset
 from jebm.data.pixels import batches
+from jebm.errors import JebmError
 from jebm.plan import IMAGES
 from jebm.stages.common import Run, build_features, prepare_compute, publish_training
 from jebm.training.loop import Trainer
@@ -17,6 +18,7 @@ def run(job: Run) -> dict:
     prepare_compute(job)
     data = job.dataset()
     features = build_features(job, data).to(job.device)
+    refuse_too_few(job, data, features.known_dimensions)
     if not features.steps:
         publish_training(job, features.state_dict(), [], {})
         return {}
@@ -41,6 +43,30 @@ def run(job: Run) -> dict:
         accuracy = {f"{split}_accuracy": _accuracy(job, features, data, split) for split in ("validation", "test")}
     publish_training(job, features.state_dict(), trainer.history, {**trainer.facts, **accuracy})
     return {"seconds": trainer.seconds}
+
+
+def refuse_too_few(job: Run, data: Dataset, dimensions: int) -> None:
+    """See that there will be enough images for covariances in this space, before anything is trained for them.
+
+    Raises:
+        JebmError: of the samples of a variant, or of the images that they are compared with, there are too few.
+    """
+    for name, variant in job.plan.variants.items():
+        if variant.features.id != job.stage.id:
+            continue
+        split, params = variant.params.evaluate_samples.reference, variant.params
+        counts = {
+            f"{name}: draw_samples.count": params.draw_samples.count,
+            f"dataset: images of the split '{split}'": len(data.images(split)),
+            "dataset: images of the split 'train'": len(data.images("train")),
+        }
+        for what, count in counts.items():
+            if count <= dimensions:
+                raise JebmError(
+                    f"params.yaml: {job.plan.name}: {what}: {count} are too few for a Fréchet distance in {dimensions} "
+                    "features, which needs more than that: raise the number, make the images smaller (dataset.size, "
+                    "mode: grey), or choose other features"
+                )
 
 
 def _accuracy(job: Run, features: nn.Module, data: Dataset, split: str) -> float:

@@ -29,9 +29,10 @@ def elbo_loss(hierarchy: Hierarchy, pixels: Pixels, settings: TrainBackbone, gen
         posterior = hierarchy.infer(x, generator)
         log_px = hierarchy.decode(posterior.top).log_prob(x).mean()
         kl = posterior.kl.mean(0)
-        weights = kl_weights(step, settings.steps, ramps, settings.kl_floor).to(kl)
-        held_down, norms = penalty(float(weights.min()))
-        if settings.kl_balance and weights.min() < 1:
+        weights = kl_weights(step, settings.steps, ramps, settings.kl_floor)
+        smallest, weights = float(weights.min()), weights.to(kl)  # asked before it is on the device
+        held_down, norms = penalty(smallest)
+        if settings.kl_balance and smallest < 1:
             absolute, signed = ranks().average([posterior.kl.detach().abs().mean(0), kl.detach().clone()])
             by_scale = settings.kl_balance == "scale"
             weights = weights * (balance(absolute[None], sizes) if by_scale else kl_balance(signed, dims))

@@ -127,7 +127,7 @@ def test_sixteen_bit_colours_are_refused():
     (path / "deep.png").write_bytes(png)
     for name in ("a.png", "b.png"):
         (path / name).write_bytes(archives.encoded(RAMP, "PNG"))
-    with pytest.raises(JebmError, match=r"deep.png: has 16 bits a colour"):
+    with pytest.raises(JebmError, match=r"deep.png: has 16 bits a channel"):
         prepared(folder("pictures", test_count=1, validation_count=1, size=8))
 
 
@@ -276,6 +276,9 @@ def test_unreadable_images_are_named_and_skipped_up_to_the_share(tmp_path):
     )
     assert "0004.png" in str(error.value)
     assert "0007.png" in str(error.value)
+    again = prepared(folder("pictures", **settings), to="data/again")
+    assert again.manifest == data.manifest  # whose words name no object in memory
+    assert "no image format that is known" in data.manifest["skipped"].values()
     assert not Path("data/strict").exists()  # nothing half-written
 
 

@@ -202,3 +202,28 @@ def test_stacks_equal_their_modules(net):
 )
 def test_other_modules_are_not_recognised(net):
     assert recognise([net]) is None
+
+
+@pytest.mark.parametrize("space", ["z", "whitened"])
+def test_chains_shared_out_to_threads_are_those_of_one(space):
+    """101 chains do not divide by three, nor 21 steps by the steps that are taken at once."""
+    hierarchy, prior = model("convolutional", "layerwise")
+    target, kernel = (
+        SPACES[space](hierarchy, prior).target("closed-form"),
+        build("kernel", spec("kernel", name="langevin", step_size=0.1)),
+    )
+    start = torch.randn(101, hierarchy.dimensions, generator=generator("start"), dtype=torch.float64)
+    expected = run_chain(kernel, target, start, 21, generator("noise"))
+    stream = generator("noise")
+    try:
+        torch.set_num_threads(3)
+        found = run_chain(kernel, target, start, 21, stream)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
+    torch.testing.assert_close(found.x, expected.x, rtol=1e-12, atol=1e-12)
+    assert found.finite.tolist() == expected.finite.tolist() == [True] * 101
+    after = generator("noise")
+    for _ in range(21):
+        torch.randn(101, hierarchy.dimensions, generator=after, dtype=torch.float64)
+    assert torch.equal(stream.get_state(), after.get_state())

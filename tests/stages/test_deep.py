@@ -42,7 +42,7 @@ def plan_of(**changes):
         "toy/backbone": BACKBONE, "toy/seeds": [0], "toy/train_backbone": STAGE_1, "toy/train_prior": STAGE_2,
         "toy/prior/energy": {"name": "conv", "channels": 4, "hidden": 8, "layers": {"top_scales": 1}},
         "toy/draw_samples": {"count": 20, "sampler": SAMPLER}, "toy/evaluations": {"white": WHITE},
-        "toy/features": {"name": "identity"},
+        "toy/features": {"name": "classifier", "dimensions": 8, "steps": 1},
         "toy/variants": {"v": {}, "recalibrated": {"draw_samples": {"recalibrate": RECALIBRATE}}},
         "toy/tables": {}, "toy/figures": {},
     }  # fmt: skip

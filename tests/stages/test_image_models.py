@@ -10,7 +10,16 @@ import toy
 from jebm.config import parse_params
 from jebm.errors import DivergedError, JebmError
 from jebm.plan import METRICS, RECORD, SAMPLES, make_plan
-from jebm.stages import draw_samples, evaluate_density, prepare_dataset, train_backbone, train_joint, train_prior
+from jebm.stages import (
+    draw_samples,
+    evaluate_density,
+    evaluate_samples,
+    prepare_dataset,
+    train_backbone,
+    train_features,
+    train_joint,
+    train_prior,
+)
 from jebm.stages.common import Run
 from jebm.store import read_tensors
 
@@ -69,7 +78,7 @@ def stages(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda mode: None)  # a setting of the whole process
 
-    def go(variant, **changes):
+    def go(variant, measure=False, **changes):
         base = {
             "toy/backbone": BACKBONE, "toy/prior/energy": {"name": "layerwise", **ENERGY}, "toy/seeds": [0],
             "toy/train_backbone/kl_warmup": [[0.0, 0.5]],
@@ -90,13 +99,18 @@ def stages(tmp_path, monkeypatch):
             run(train_backbone, v.backbone)
             trained = run(train_prior, v.prior)
         samples, density = run(draw_samples, v.samples), run(evaluate_density, v.density_metrics)
-        values = json.loads((density / METRICS).read_text())
+        values, distances = json.loads((density / METRICS).read_text()), {}
+        if measure:
+            run(train_features, v.features, None)
+            measured = run(evaluate_samples, v.sample_metrics) / METRICS
+            distances = {value["metric"]: value["value"] for value in json.loads(measured.read_text())["values"]}
         return SimpleNamespace(
             record=json.loads((trained / RECORD).read_text()),
             history=(trained / "history.csv").read_text().splitlines(),
             samples=read_tensors(samples / SAMPLES)[0],
             metrics={value["metric"]: value["value"] for value in values["values"]},
             protocols=json.dumps(values),
+            distances=distances,
         )
 
     return go
@@ -146,3 +160,14 @@ def test_sampling_whose_steps_exceed_the_scales_fails(stages):
     chain = {**PAPER, "steps": 60}
     with pytest.raises(DivergedError, match="of 100 chains are not finite after 60 steps"):
         stages(UNSTABLE | joint("variational", chain=OURS) | sampler(chain))
+
+
+def test_sampling_that_may_diverge_publishes_no_image_and_says_that_all_are_lost(stages, capsys):
+    chain = {**PAPER, "steps": 60}
+    drawn = sampler(chain)
+    drawn["draw_samples"]["sampler"]["may_diverge"] = True
+    found = stages(UNSTABLE | joint("variational", chain=OURS) | drawn, measure=True)
+    assert found.samples["images"].shape == (0, 1, 8, 8)
+    assert found.samples["eps"].shape[0] == found.samples["tilt"].shape[0] == 0
+    assert found.distances == {"acceptance": 1, "langevin_steps": 60, "non_finite": 1}
+    assert "all chains diverged" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import re
 import threading
 from functools import partial
 
@@ -85,6 +86,13 @@ def test_wrong_file_in_place_is_refused_and_survives_even_force(served):
         assert "truncated: has 16 bytes, the asset 'cifar10' has" in failed.stdout + failed.stderr
         assert path.read_bytes() == b"put here by hand"
         assert not (served.folder / target).exists()
+    for command in (["snakemake", "--cores", "1", "assets_faces"], ["jebm", "assets", "faces"]):
+        failed = served.run(*command, check=False)
+        assert failed.returncode != 0
+        told = failed.stdout + failed.stderr
+        assert "wrong or truncated" in told
+        assert re.search(r"has 16 bytes, the asset 'cifar10' has .*digest md5:\w{32}, expected md5:\w{32}", told)
+        assert path.read_bytes() == b"put here by hand"
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ localrules:
 
 
 rule fetch_asset:
-    """A file from outside, by its url, size and digest in params.yaml."""
+    """A file from outside, by its url, size and digest in params.yaml; the command itself tries again where that helps."""
     output:
         # `update`: Snakemake deletes other outputs before it makes them anew, and this one may have been put in place
         # by hand.
@@ -13,7 +13,6 @@ rule fetch_asset:
         "logs/fetch_asset/{file}.log",
     wildcard_constraints:
         file="|".join(re.escape(asset.file) for asset in PARAMETERS.assets.values()) or "none",
-    retries: 2
     conda:
         "../envs/jebm.yaml"
     params:

@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from jebm.assets import ASSETS, data_paths, inventory
+from jebm.assets import ASSETS, data_paths, inventory, refuse_wrong
 from jebm.config import PARAMS, parse_params, read_params
 from jebm.digests import DigestCache
 from jebm.errors import JebmError
@@ -19,17 +19,27 @@ from jebm.server import ForkServer
 
 def checked_plans():
     """The plans of all studies; a mistake in params.yaml ends Snakemake here with one line."""
-    try:
+
+    def checked():
         params = read_params(PARAMS)
         if parse_params(dict(config)) != params:
             raise JebmError(
                 f"{PARAMS} is the only place where an experiment is changed; --config and --configfile are not used"
             )
+        return params
+
+    params = end_with_a_line(checked)
+    return params, make_plan(params)
+
+
+def end_with_a_line(call):
+    """What a call returns; a user's mistake ends Snakemake there, without a traceback."""
+    try:
+        return call()
     except JebmError as error:
         print(error, file=sys.stderr)
         sys.stderr.flush()
         os._exit(error.exit_code)
-    return params, make_plan(params)
 
 
 PARAMETERS, PLANS = checked_plans()
@@ -70,6 +80,7 @@ def needed_assets(studies):
             lists.append(inventory(needed, digests))
             digests.save()
             print(lists[0], file=sys.stderr)
+            end_with_a_line(lambda: refuse_wrong(needed, digests))
         return [str(asset.path) for asset in needed.values()]
 
     return inputs

@@ -44,7 +44,9 @@ def save(figure: Figure, path: Path) -> None:
 def image_grid(axes: Axes, images: torch.Tensor, columns: int, levels: int, title: str = "") -> None:
     """Integer images (count, channels, height, width) as a grid with a thin gap, one grey or colour scale for all."""
     count, channels, height, width = images.shape
-    rows = -(-count // columns)
+    if not count:
+        axes.text(0.5, 0.5, "all chains diverged", ha="center", va="center", transform=axes.transAxes)
+    rows = max(-(-count // columns), 1)
     canvas = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, channels), np.nan)
     for i, image in enumerate(images.numpy().transpose(0, 2, 3, 1)):
         top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
