@@ -137,6 +137,7 @@ FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "columns": ("jebm.report.figures.columns:draw", ("dataset", "samples")),
     "roc": ("jebm.report.figures.roc:draw", ("density-metrics",)),
     "steps": ("jebm.report.figures.steps:draw", ("metrics",)),
+    "groups": ("jebm.report.figures.groups:draw", ("metrics",)),
     "whiteness": ("jebm.report.figures.whiteness:draw", ("evaluation:whiteness",)),
     "mixing": ("jebm.report.figures.mixing:draw", ("metrics", "evaluation:chains")),
 }

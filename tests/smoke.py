@@ -74,6 +74,8 @@ SMALL: dict[str, Any] = {
     "draws": 2,
 }
 """Key → its value wherever it stands (not null and not 0) in a study of smoke size."""
+LABEL = "SMOKE SIZE, synthetic data: these numbers mean nothing."
+"""Before the caption of every table."""
 STEPS = 24
 """Of every training."""
 TRAINING = ("train_backbone", "train_prior", "train_joint", "features")
@@ -92,8 +94,11 @@ def smoke(params: dict, study: str) -> dict:
     top = {key: params[key] for key in ("runtime", "assets") if key in params}
     for block in kept.values():
         block["seeds"] = SEEDS.get(study, [1, 2])
-        for table in block.get("tables", {}).values():
-            table["caption"] = f"SMOKE SIZE, synthetic data: these numbers mean nothing. {table.get('caption', '')}"
+        # New tables: anchors of params.yaml make one object of what several studies have.
+        block["tables"] = {
+            key: {**table, "caption": f"{LABEL} {table.get('caption', '')}"}
+            for key, table in block.get("tables", {}).items()
+        }
         if "backbone" in block and block["backbone"].get("name") == "convolutional":
             block["backbone"]["inference_features"] = 16
     for name, block in kept.items():

@@ -91,9 +91,59 @@ def test_sweep_varies_one_thing_at_a_time(tmp_path, bench):
     }
 
 
+DEEP = {
+    "toy/dataset": {"name": "images", "source": {"name": "folder", "path": "nowhere"}, "size": 8, "test_count": 4},
+    "toy/features": {"name": "identity"},
+    "toy/backbone": {
+        "name": "nvae", "groups": [2, 1], "latent_channels": 1, "encoder_channels": 8, "decoder_channels": 8,
+        "preprocess_cells": 1, "postprocess_cells": 1, "encoder_cells": 1, "decoder_cells": 1, "mixture_components": 2,
+    },
+    "toy/train_backbone": None,
+    "toy/import_backbone": {"format": "nvae", "checkpoint": "nowhere.pt"},
+    "toy/prior": {"name": "ebm", "energy": {"name": "conv", "channels": 2, "hidden": 4}},
+    "toy/train_prior": {
+        "steps": 10, "batch_size": 2, "learning_rate": 1e-3,
+        "chain": {
+            "kernel": {"name": "pcnl", "step_size": 0.3, "adjusted": True}, "steps": 2, "adapt": {"steps": 5},
+        },
+    },
+    "toy/draw_samples": {
+        "count": 2,
+        "sampler": {
+            "name": "chain", "kernel": {"name": "pcnl", "step_size": 0.3, "adjusted": True}, "steps": 2,
+            "step_size": "adapted",
+        },
+    },
+    "toy/variants": {"ours": {}},
+    "toy/tables": {},
+    "toy/figures": {},
+}  # fmt: skip
+"""A study of pictures on an imported deep backbone, of which neither data nor checkpoint are there."""
+
+
+def test_imported_deep_hierarchies_need_neither_data_nor_checkpoint(tmp_path, bench):
+    status, said = bench("toy", "--seconds", "0", changes=DEEP)
+    assert status == 0, said
+    assert {row["what"] for row in rows(tmp_path)} == {"stage 2 step", "prior chain step", "samples"}
+
+
+def test_overrides_are_laid_over_each_variant_and_named(tmp_path, bench):
+    override = "{backbone: {checkpointing: true, groups: [1, 1]}, train_prior: {batch_size: 1}}"
+    status, said = bench("toy", "--seconds", "0", "--override", override, "--name", "smaller", changes=DEEP)
+    assert status == 0, said
+    assert not (tmp_path / "results/toy/bench.md").exists()
+    assert {row["batch_of_study"] for row in rows(tmp_path, "smaller") if "samples" not in row["what"]} == {"1"}
+    assert f"with `{override}` laid over each variant" in (tmp_path / "results/toy/smaller.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["toy", "--override", "{backbone: {groups: [2]}}"], "--override: comes with --name"),
+        (["toy", "--override", "{backbone: {hiden: 2}}", "--name", "a"], "variant 'gaussian': backbone.hiden: unknown"),
+        (["toy", "--override", "backbone", "--name", "a"], "must be a block of overrides"),
+        (["toy", "--override", "{a: {}", "--name", "a"], "not valid YAML"),
+        (["toy", "--override", "{}", "--name", "../a"], "--name: '../a' must be letters"),
         (["tiy"], "there is no study 'tiy'; it has: toy"),
         (["toy", "--variant", "jiont"], "has no variant 'jiont'"),
         (["toy", "--shape", "3x8x8"], "--shape: '3x8x8' must be whole numbers"),

@@ -122,4 +122,4 @@ def test_impossible_devices(study, compute, needles):
 @pytest.mark.skipif(torch.cuda.device_count() > 2, reason="there are as many")
 def test_more_gpus_than_there_are(study):
     changed(study, compute={"device": "cuda", "devices": 5}, import_backbone=None, train_backbone=STAGE_1)
-    sentence(study, "compute.devices: is 5")
+    sentence(study, "compute.devices: asks for 5 GPUs", "this machine offers")

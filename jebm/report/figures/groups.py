@@ -1,0 +1,37 @@
+"""What each latent group of a deep hierarchy carries, and what its energy tells apart."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from jebm.plan import StudyPlan
+from jebm.report.figures.style import CYCLE
+from jebm.report.tables import load_metrics
+
+PANELS = {"kl": "KL, nats an image", "group_gap": "energy gap, nats"}
+
+
+def draw(plan: StudyPlan, variants: list[str]):
+    """KL and energy gap of every group, top first: the mean over seeds of each variant as a line, seeds as points."""
+    frame = load_metrics(plan)
+    figure, axes = plt.subplots(1, len(PANELS), figsize=(9, 3.2), layout="constrained")
+    for ax, (metric, label) in zip(axes, PANELS.items(), strict=True):
+        found = {name: _by_layer(frame, name, metric) for name in variants}
+        layers = max((int(values.index.max()) for values in found.values() if len(values)), default=1)
+        for i, (name, values) in enumerate(found.items()):
+            if len(values):
+                colour = CYCLE[i % len(CYCLE)]
+                ax.plot(layers - values.index, values.mean(axis=1), color=colour, linewidth=1, label=name)
+                ax.plot(layers - values.index, values, "o", color=colour, markersize=2.5)
+        shown = range(0, layers, -(-layers // 10))
+        ax.set_xticks(shown, [f"z{layers - place}" for place in shown])
+        ax.set(title=label, xlabel="group, from the top")
+        ax.axhline(0, color="black", linewidth=0.5)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    return figure
+
+
+def _by_layer(frame: pd.DataFrame, variant: str, metric: str) -> pd.DataFrame:
+    """A row a layer, from 1, the top one first; a column a seed."""
+    rows = frame[(frame.variant == variant) & frame.metric.str.startswith(f"{metric}:z")]
+    rows = rows.assign(layer=rows.metric.str.removeprefix(f"{metric}:z").astype(int))
+    return rows.pivot(index="layer", columns="seed", values="value").sort_index(ascending=False)
