@@ -5,11 +5,13 @@ are: :meth:`NvaeHierarchy.initialise` sets them from an explicit generator, and 
 set.
 """
 
+from __future__ import annotations
+
 import math
 
 import torch
 from torch import nn
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, linear
 
 NORM_EPSILON = 1e-5
 INITIAL_EPSILON = 1e-2
@@ -49,22 +51,60 @@ class Convolution(nn.Conv2d):
         return self.weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight = self.effective_weight()
-        return conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        weight, padding = self.effective_weight(), self.padding
+        # On a map smaller than the filter the outer taps see nothing but padding, and are left out.
+        full, dilation = self.kernel_size[0] // 2, self.dilation[0]
+        reach = min(full, (max(x.shape[2:]) - 1) // dilation)
+        if reach < full:
+            seen = slice(full - reach, full + reach + 1)
+            weight, padding = weight[:, :, seen, seen], dilation * reach
+        if x.shape[2:] == (1, 1) and self.groups == 1:  # a linear map, at a small part of a convolution's cost
+            return linear(x.flatten(1), weight.flatten(1), self.bias)[:, :, None, None]
+        return conv2d(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 class NormalisedConvolution(Convolution):
-    """Weight norm: the filter of an output channel is exp(log_gain) · v / (‖v‖ + 1e-5), v its ``weight``."""
+    """Weight norm: the filter of an output channel is exp(log_gain) · v / (‖v‖ + 1e-5), v its ``weight``.
+
+    A chain applies the same filters thousands of times. Once :meth:`keep_filters` says that the weights are frozen,
+    they are computed once and kept until a weight changes.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, **settings):
         super().__init__(inputs, outputs, kernel, **settings)
         self.log_gain = nn.Parameter(torch.empty(outputs, 1, 1, 1))
+        self._kept: KeptFilters | None = None
+
+    def keep_filters(self, keep: bool) -> None:
+        """Keep the filters from call to call; whoever trains the weights must say False first.
+
+        What is kept goes when a weight is written to, replaced or moved, and for good at the first call that finds a
+        weight trainable: PyTorch's fused optimisers write to weights without leaving a trace.
+        """
+        self._kept = KeptFilters() if keep else None
+
+    def _apply(self, *args, **kwargs):
+        """What moves or converts the weights."""
+        self._kept = self._kept and KeptFilters()
+        return super()._apply(*args, **kwargs)
 
     def direction(self) -> torch.Tensor:
         """v, like ``weight``."""
         return self.weight
 
     def effective_weight(self) -> torch.Tensor:
+        if self._kept is None:
+            return self._filters()
+        if self.weight.requires_grad or self.log_gain.requires_grad:
+            self._kept = None
+            return self.effective_weight()
+        sources = (self.weight, self.log_gain)
+        if not self._kept.holds(sources):
+            with torch.no_grad():
+                self._kept.put(sources, self._filters())
+        return self._kept.filters
+
+    def _filters(self) -> torch.Tensor:
         v = self.direction()
         return v * (torch.exp(self.log_gain) / (_norms(v) + NORM_EPSILON))
 
@@ -72,6 +112,29 @@ class NormalisedConvolution(Convolution):
     def initialise_gain(self) -> None:
         """Gains with which the filters are as ``weight`` says, nearly."""
         self.log_gain.copy_(torch.log(_norms(self.direction()) + INITIAL_EPSILON))
+
+
+class KeptFilters:
+    """The filters that some tensors led to, and what those tensors were like. A copy of it keeps nothing."""
+
+    def __init__(self):
+        self.sources, self.versions, self.filters = (), (), None
+
+    def put(self, sources: tuple[torch.Tensor, ...], filters: torch.Tensor) -> None:
+        self.sources, self.versions, self.filters = sources, _versions(sources), filters
+
+    def holds(self, sources: tuple[torch.Tensor, ...]) -> bool:
+        """Whether these are the very tensors, and nothing was written to them since."""
+        same = len(sources) == len(self.sources) and all(a is b for a, b in zip(sources, self.sources, strict=True))
+        return same and _versions(sources) == self.versions
+
+    def __reduce__(self):
+        return KeptFilters, ()
+
+
+def _versions(tensors: tuple[torch.Tensor, ...]) -> tuple[int, ...]:
+    """How often each was written to in place."""
+    return tuple(tensor._version for tensor in tensors)
 
 
 class MaskedConvolution(NormalisedConvolution):

@@ -157,6 +157,13 @@ class NvaeHierarchy(Hierarchy):
             for flow in group.flows:
                 flow.shrink()
 
+    def requires_grad_(self, requires_grad: bool = True) -> NvaeHierarchy:
+        """All parameters trainable, or frozen; frozen filters are computed once."""
+        for layer in self.modules():
+            if isinstance(layer, NormalisedConvolution):
+                layer.keep_filters(not requires_grad)
+        return super().requires_grad_(requires_grad)
+
     def inference_modules(self) -> list[nn.Module]:
         return [
             self.stem,
