@@ -164,7 +164,10 @@ def test_stage_2_and_sampling_stand_on_an_imported_backbone(project):
             params(backbone=BACKBONE | {"decoder_channels": 8, "flows": 1, "levels": 32}),
             "params.yaml: toy.backbone: decoder_channels is 8, the checkpoint has 4; levels is 32, the checkpoint has",
         ),
-        (params(source=SOURCE | {"checkpoint": "no.safetensors"}), "no.safetensors: no such file"),
+        (
+            params(source=SOURCE | {"checkpoint": "no.safetensors"}),
+            "params.yaml: toy.import_backbone.checkpoint: there is no file",
+        ),
         (params(source=SOURCE | {"format": "nvae"}), "weights.safetensors: not a checkpoint of PyTorch"),
         (
             params(**{"toy/backbone": {"name": "chain", "latent_dims": [4, 2]}}),
