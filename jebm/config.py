@@ -484,6 +484,15 @@ class Base(Section):
         return self
 
     @model_validator(mode="after")
+    def _features_fit(self):
+        if self.evaluate_samples.allow_singular and self.features.name not in STREAMED_FEATURES:
+            raise ValueError(
+                f"@evaluate_samples.allow_singular: has no meaning in the features '{self.features.name}', only in "
+                f"{' and '.join(STREAMED_FEATURES)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _prior_fits(self):
         prior, sampler = self.prior.name, self.draw_samples.sampler.name
         only_from = {"ancestral": EXACT_PRIORS, "sequential": SEQUENTIAL_PRIORS}.get(sampler, ())

@@ -83,6 +83,11 @@ def test_chain_in_z_needs_a_prior_with_an_energy():
     assert "toy.variants.gaussian.evaluations.all.chains.a.space: 'z' needs a prior with an energy" in found
 
 
+def test_singular_covariances_are_allowed_only_where_that_means_something():
+    found = complaint({"toy/evaluate_samples": {"allow_singular": True}})
+    assert "evaluate_samples.allow_singular: has no meaning in the features 'classifier', only in inception" in found
+
+
 def test_variant_is_the_base_with_its_overrides():
     study = parse_params(params()).studies["toy"]
     assert study.variants["joint"] == study.base

@@ -313,6 +313,6 @@ def _floor(plan: StudyPlan, frame: pd.DataFrame, metrics: list[str]) -> list[str
     images, against = ("test", "training") if reference == "train" else ("training", "held-out")
     return [
         f"{METRICS[row.metric].label} of the {row.n} {images} images themselves against the same {against} images "
-        f"(floor): {row.value * METRICS[row.metric].scale:.{METRICS[row.metric].digits}f}."
+        f"(floor): {fixed(row.value * METRICS[row.metric].scale, METRICS[row.metric].digits)}."
         for row in floor.itertuples()
     ]
