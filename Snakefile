@@ -51,7 +51,7 @@ for study_name in PLANS:
 
 rule benchmark:
     input:
-        [PLANS[name].results / "bench.md" for name in PLANS],
+        expand("logs/bench/{study}.measured", study=PLANS),
 
 
 rule tables:

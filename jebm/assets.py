@@ -179,13 +179,6 @@ def asset_names(section: BaseModel) -> list[str]:
     return list(dict.fromkeys(_values(section, _ASSET)))
 
 
-def asset_parameters(section: BaseModel) -> dict[str, str]:
-    """Parameter → asset, for the parameters of one component."""
-    fields = type(section).model_fields.items()
-    named = [key for key, field in fields if _is_marked(field.annotation, field.metadata, Marked(ASSET))]
-    return {key: getattr(section, key) for key in named if getattr(section, key) is not None}
-
-
 def data_paths(section: BaseModel) -> list[str]:
     """The files and folders of the user's own that a block of parameters names."""
     return list(dict.fromkeys(_values(section, _DATA_PATH)))

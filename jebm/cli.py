@@ -11,11 +11,12 @@ import typer
 
 from jebm import launch, verbs
 from jebm.client import leave
-from jebm.config import PARAMS, Compute, read_params
+from jebm.config import Compute
 from jebm.errors import JebmError
 from jebm.freshness import recorded, unrecorded
 from jebm.jobs import devices_of, report_jobs, stage_job, stage_target
 from jebm.keep import keep
+from jebm.params import PARAMS, read_params
 from jebm.plan import StudyPlan, make_plan
 from jebm.registry import load
 

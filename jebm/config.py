@@ -1,52 +1,33 @@
-"""The types behind ``params.yaml``. Every fact about an experiment is a key here; unknown keys are refused.
+"""The types behind ``params.yaml``. Every fact about an experiment is a key here; unknown keys are refused."""
 
-A study is a base and a list of variants. A variant is a block of overrides on the base: mappings are merged key by
-key, everything else is replaced, and so is a component whose ``name`` the override changes, since another component
-has other parameters. A study may extend another one: it starts from that one's seeds and base in the same way.
-"""
+from typing import Annotated, Literal
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from pydantic import Field, model_validator
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
-
-from jebm.assets import Asset, asset_names
-from jebm.errors import ParamsError
-from jebm.explain import explain, near
-from jebm.metric_names import DETECTION, DISTANCES, FLOOR, LAYER_SCORE, METRICS, SCORES, STREAMED_DISTANCES
+from jebm.assets import Asset
+from jebm.explain import near
+from jebm.metric_names import DISTANCES, FLOOR, LAYER_SCORE, STREAMED_DISTANCES
 from jebm.registry import (
     BATCH_NORM_BACKBONES,
     CHAINLESS_PRIORS,
     EXACT_PRIORS,
     FIGURES,
     FITS,
-    IMPORTERS,
     JOINT_PRIORS,
     LAYER_ENERGIES,
     SEQUENTIAL_PRIORS,
     STREAMED_FEATURES,
-    TABLES,
     Section,
     schema,
 )
+from jebm.table_config import SCORED, Table
+from jebm.train_config import ImportBackbone, Recalibration, TrainBackbone, TrainJoint, TrainPrior
 from jebm.types import (
-    AssetName,
-    Betas,
-    ChainStart,
     Count,
-    DataPath,
-    Fraction,
-    Gradients,
-    KlBalance,
-    LatentSpace,
     Natural,
     NonNegative,
-    Number,
     Positive,
 )
-
-PARAMS = Path("params.yaml")
 
 
 class Runtime(Section):
@@ -85,219 +66,6 @@ class Compute(Section):
                 f"@devices: is {self.devices}, but '{self.device}' is one device; several need device 'cuda' (one GPU "
                 "each) or 'cpu' (one process each)"
             )
-        return self
-
-
-class Optimisation(Section):
-    """The optimiser and the loop around it, common to all that is trained by gradient."""
-
-    steps: Count
-    batch_size: Count
-    learning_rate: Positive
-    optimizer: Literal["adamw", "adam", "adamax"] = "adamw"
-    """Weight decay is decoupled in ``adamw``, an L2 term of the gradient in ``adam`` and ``adamax``."""
-    betas: Betas = [0.9, 0.999]
-    """Decay per step of the averages of the gradient and of its square (``adamax``: of its size)."""
-    epsilon: Positive = 1e-8
-    weight_decay: NonNegative = 0.0
-    warmup_steps: Natural = 0
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    final_learning_rate: Fraction = 0.0
-    """Where the schedule ends, as a fraction of learning_rate."""
-    clip_gradient_norm: NonNegative = 0.0
-    """0 clips nothing."""
-    ema: Annotated[NonNegative, Field(lt=1)] = 0.0
-    """Decay per step of the exponential moving average that is published; 0 publishes the last weights."""
-    log_every: Count = 50
-    snapshots: Natural = 0
-    """How many models of the end of training are published besides the last one, for evaluations that are means over
-    models: those of the last step, of ``snapshot_every`` steps before, and so on."""
-    snapshot_every: Natural = 0
-
-    @model_validator(mode="after")
-    def _snapshots_fit(self):
-        if bool(self.snapshots) != bool(self.snapshot_every):
-            raise ValueError("@snapshots: and snapshot_every come together: how many, and how many steps apart")
-        if self.snapshots and (self.snapshots - 1) * self.snapshot_every >= self.steps:
-            raise ValueError(
-                f"@snapshots: {self.snapshots} models, {self.snapshot_every} steps apart, need more than the "
-                f"{self.steps} steps of training"
-            )
-        return self
-
-    accumulate: Count = 1
-    """Parts into which a batch is cut, one after the other in memory; their mean gradient is the batch's. The noise of
-    each part is drawn in turn, so a run is not that without it to the digit."""
-    fused: bool = False
-    """Whether the optimiser is one kernel for all parameters; the same up to rounding. Not for ``adamax``."""
-    check_every: Count = 1
-    """Steps after which it is looked whether everything is finite. More than 1 spares a GPU a wait at every step; what
-    comes after a step that was not finite is masked on the device, so nothing is updated then either. Needs fused."""
-    skip_non_finite: Natural = 0
-    """How many steps in a row may be skipped because a loss, a gradient or a value of the history is not finite. A
-    skipped step counts as one of ``steps``. 0 stops at the first one."""
-    skip_gradient_norm: NonNegative = 0.0
-    """A step whose gradient norm, before clipping, exceeds this is skipped too; 0 sets no limit."""
-    skip_share: Fraction = 0.1
-    """Training stops when more than this share of the last 100 steps were skipped."""
-
-    @model_validator(mode="after")
-    def _late_looks_need_a_mask(self):
-        if self.check_every > 1 and not self.fused:
-            raise ValueError("@check_every: more than 1 needs fused: true, whose steps can be masked on the device")
-        if self.check_every > 1 and self.skip_non_finite:
-            raise ValueError("@check_every: more than 1 is too late to skip a step; set it or skip_non_finite back")
-        if self.fused and self.optimizer == "adamax":
-            raise ValueError("@fused: there is no fused adamax, only adamw and adam")
-        if self.skip_gradient_norm and not self.skip_non_finite:
-            raise ValueError("@skip_gradient_norm: needs skip_non_finite, the steps in a row that may be skipped")
-        return self
-
-
-class Recalibration(Section):
-    """Batch-norm statistics of the decoder, drawn anew from the Gaussian prior before anything is sampled."""
-
-    passes: Count = 500
-    batch_size: Count = 16
-    temperature: Positive = 1.0
-    """Factor on ε of all layers; 1 is the prior itself."""
-
-
-class TrainBackbone(Optimisation):
-    kl_warmup: Annotated[list[Annotated[list[Fraction], Field(min_length=2, max_length=2)]], Field(min_length=1)]
-    """For each layer, bottom first: [start, end] of the ramp of its KL weight from 0 to 1, as fractions of steps. One
-    entry serves all layers."""
-    horizontal_flips: bool = False
-    """Mirror each training image from left to right with probability 1/2, anew every time."""
-    kl_floor: Fraction = 0.0
-    """The least KL weight during the warm-up."""
-    kl_balance: KlBalance = False
-    """During the warm-up, weigh each layer's KL by how busy the layer is: for its dimensions (``true``), or for the
-    size of its maps and the number of layers that share their scale (``scale``: NVAE's)."""
-    spectral_penalty: NonNegative = 0.0
-    """Weight of the sum over convolutions of their largest singular values."""
-    batch_norm_penalty: NonNegative = 0.0
-    """Weight of the sum over batch-norm layers of their largest gains."""
-    initial_penalty: NonNegative = 0.0
-    """What those of the two weights that are not 0 start from: they go geometrically from there to their own values as
-    the KL's weight goes from 0 to 1. 0 keeps them constant."""
-    recalibrate: Recalibration | None = None
-    """After training, replace the statistics of the generator's batch norm by those of draws of the prior; what is
-    published, posterior included, has them then. ``draw_samples.recalibrate`` does so for samples alone."""
-
-
-class StepAdaptation(Section):
-    """During the first steps of training the chain's step size moves towards an acceptance, and is then fixed."""
-
-    target_acceptance: Annotated[Fraction, Field(gt=0, lt=1)] = 0.6
-    steps: Count
-    """Steps of training."""
-
-
-class ImportBackbone(Section):
-    """Weights of a backbone that was trained elsewhere, instead of ``train_backbone``."""
-
-    format: Literal[tuple(IMPORTERS)]
-    checkpoint: DataPath | None = None
-    """The file, relative to this one."""
-    asset: AssetName | None = None
-    """The same as one of ``assets``."""
-    recalibrate: Recalibration | None = None
-    """null leaves the statistics as they are in the file."""
-
-    @model_validator(mode="after")
-    def _one_file(self):
-        if (self.checkpoint is None) == (self.asset is None):
-            raise ValueError("@checkpoint: name the file either by its path here or by its name in assets as 'asset'")
-        return self
-
-
-class TrainingChain(Section):
-    kernel: schema("kernel")
-    steps: Count
-    space: LatentSpace = "whitened"
-    """Where the chain runs: on ε, or on z = T(ε), all layers at once (the paper's joint training). In ``z`` unadjusted
-    Langevin of step s is stable only while every σ_i > s/2: choose the backbone's floor of σ accordingly."""
-    start: ChainStart = "normal"
-    """N(0, I) in that space, every layer on its own, or draws of the Gaussian hierarchy."""
-    gradients: Gradients = "autograd"
-    """By autograd, or in closed form where the networks are known to have one, which is faster."""
-    adapt: StepAdaptation | None = None
-    """Start from the kernel's step size and adapt it. The size that comes out stands in the record, and samplers
-    with ``step_size: adapted`` use it."""
-
-    @model_validator(mode="after")
-    def _adapts_by_acceptance(self):
-        if self.adapt and not self.kernel.adjusted:
-            raise ValueError("@adapt: needs a kernel with adjusted: true; without the test all proposals are accepted")
-        return self
-
-
-class TrainPrior(Optimisation):
-    chain: TrainingChain | None
-    """The chain that draws the negatives, started from the Gaussian prior at every iteration; null for priors that
-    are learned without (``ncp``)."""
-    may_diverge: bool = False
-    """Publish the last finite weights and the step of the divergence instead of failing: for a variant that is there
-    to show divergence."""
-    energy_l2: NonNegative = 0.0
-    """Weight of E[f(z⁺)²] + E[f(z⁻)²] in the loss, which keeps the energies small (Du and Mordatch, 2019)."""
-    largest_gap: Positive = 1.0e4
-    """Energy gap, nats, in size, beyond which training has diverged: it is near 1 in a healthy run, and where the
-    chains have lost the density it grows by orders of magnitude within a few steps, long before anything overflows."""
-
-    @model_validator(mode="after")
-    def _adapts_within_training(self):
-        if self.chain and self.chain.adapt and self.chain.adapt.steps > self.steps:
-            raise ValueError(f"@chain.adapt.steps: is {self.chain.adapt.steps}, training has {self.steps} steps")
-        return self
-
-
-class TrainJoint(Optimisation):
-    """Hierarchy, inference network and energies trained at once; the optimiser above is that of the hierarchy."""
-
-    method: Literal["mcmc", "variational"]
-    """Where the positives come from: Langevin on the posterior, or the inference network, trained along."""
-    start: Literal["backbone", "scratch"] = "scratch"
-    """Weights to begin with: those of stage 1 (``backbone`` and ``train_backbone``), or random ones."""
-    kl_warmup: Annotated[list[Annotated[list[Fraction], Field(min_length=2, max_length=2)]], Field(min_length=1)] = [
-        [0.0, 0.0]
-    ]
-    """As in ``train_backbone``; f is weighed by the smallest of the layers' weights, and learned by it too."""
-    energy_learning_rate: Positive
-    energy_weight_decay: NonNegative = 0.0
-    chain: TrainingChain
-    """The chain that draws the negatives from the prior."""
-    posterior_chain: TrainingChain | None = None
-    """The chain that draws the positives, for ``mcmc``."""
-    horizontal_flips: bool = False
-    """As in ``train_backbone``."""
-    posterior_start: Literal["prior", "network"] = "prior"
-    """Where that chain starts: as its ``start`` says, or at a draw of the inference network."""
-    inference_every: Count = 1
-    """For ``mcmc``: the inference network, which then drives nothing else, is trained at every so many steps alone."""
-    energy_l2: NonNegative = 0.0
-    """As in ``train_prior``; it acts on the energies alone."""
-    largest_gap: Positive = 1.0e4
-    """As in ``train_prior``."""
-    may_diverge: bool = False
-    """As in ``train_prior``."""
-
-    @model_validator(mode="after")
-    def _chain_fits_the_method(self):
-        if (self.method == "mcmc") != (self.posterior_chain is not None):
-            raise ValueError("@posterior_chain: is needed by the method 'mcmc', and by no other")
-        if self.method != "mcmc" and self.posterior_start != "prior":
-            raise ValueError("@posterior_start: only the method 'mcmc' has a posterior chain to start")
-        for key in ("chain", "posterior_chain"):
-            if getattr(self, key) is not None and getattr(self, key).adapt:
-                raise ValueError(f"@{key}.adapt: only train_prior adapts its chain")
-        if self.posterior_chain is not None and self.posterior_chain.space == "whitened-biased":
-            raise ValueError("@posterior_chain.space: 'whitened-biased' is a density of priors; the posterior has none")
-        if self.inference_every > 1 and (self.method != "mcmc" or self.posterior_start == "network"):
-            raise ValueError("@inference_every: must be 1 where training needs the inference network at every step")
-        if self.posterior_start == "network" and self.posterior_chain.start != "normal":
-            raise ValueError("@posterior_chain.start: the chain starts at the network, as 'posterior_start' says")
         return self
 
 
@@ -525,79 +293,6 @@ class Base(Section):
         return self
 
 
-KEYED = ("keyed", "matrix", "rows", "grid")
-"""Kinds of table that spread out a metric that comes under several keys, ``metric:key`` (``grid``: ``row/column``)."""
-SCORED = ("detection", "scores", "crossed")
-"""Kinds of table whose columns are outlier scores under one measure, ``measure:score``."""
-
-
-PUBLISHABLE = ("metrics", "rows", "crossed")
-"""Kinds of table that print published values beside ours."""
-
-
-class Published(Section):
-    """A row of values that others published; printed beside ours and marked as theirs."""
-
-    method: Annotated[str, Field(min_length=1)]
-    source: Annotated[str, Field(min_length=1)]
-    """Where the values stand; without it they are not printed."""
-    values: Annotated[dict[str, Number], Field(min_length=1)]
-    """Column → value, in the unit in which the column is printed: a metric, or the second part of the variants' names
-    (kind ``crossed``)."""
-    variant: str | None = None
-    """The row of ours that it stands under; at the end of the table when left out."""
-
-
-class Table(Section):
-    kind: Literal[tuple(TABLES)]
-    variants: Annotated[list[str], Field(min_length=1)]
-    columns: Annotated[list[str], Field(min_length=1)]
-    """Metrics, or ``measure:score`` with one measure for all (kinds ``detection``, ``scores``)."""
-    caption: str = ""
-    published: list[Published] = []
-    notes: list[str] = []
-    """What else a reader must know, for instance how a published value was measured."""
-
-    @model_validator(mode="after")
-    def _columns_exist(self):
-        measures = dict.fromkeys(column.split(":")[0] for column in self.columns)
-        plain = [name for name in METRICS if name not in DETECTION]
-        for column in self.columns:
-            measure, _, score = column.partition(":")
-            if self.kind in KEYED and measure not in METRICS:
-                raise ValueError(f"@columns: '{column}' is no metric;{near(column, METRICS)}")
-            if self.kind in KEYED:
-                continue
-            if self.kind not in SCORED and column not in plain:
-                raise ValueError(f"@columns: '{column}' is no metric;{near(column, plain)}")
-            if self.kind in SCORED and (measure not in DETECTION or not score or len(measures) > 1):
-                raise ValueError(
-                    f"@columns: '{column}' must be measure:score, with the same measure in every column; "
-                    f"measures: {', '.join(DETECTION)}"
-                )
-            if self.kind in SCORED and score not in SCORES and not LAYER_SCORE.fullmatch(score):
-                raise ValueError(f"@columns: '{score}' is no score;{near(score, (*SCORES, 'kl_1', 'f_1', 'llr>1'))} …")
-        return self
-
-    @model_validator(mode="after")
-    def _rows_fit(self):
-        crossed = self.kind == "crossed"
-        for name in self.variants if crossed else ():
-            if not all(name.rpartition("-")):
-                raise ValueError(f"@variants: '{name}' must be <row>-<column>, as the kind 'crossed' reads names")
-        if self.published and self.kind not in PUBLISHABLE:
-            raise ValueError(f"@published: a table of the kind '{self.kind}' has none; kinds: {', '.join(PUBLISHABLE)}")
-        columns = [name.rpartition("-")[2] for name in self.variants] if crossed else self.columns
-        rows = [] if crossed else self.variants
-        for place, entry in enumerate(self.published):
-            for column in entry.values:
-                if column not in columns:
-                    raise ValueError(f"@published.{place}.values.{column}: is no column;{near(column, columns)}")
-            if entry.variant is not None and entry.variant not in rows:
-                raise ValueError(f"@published.{place}.variant: '{entry.variant}' is no row;{near(entry.variant, rows)}")
-        return self
-
-
 class Study(Section):
     seeds: Annotated[list[Natural], Field(min_length=1)]
     base: Base
@@ -659,146 +354,3 @@ class Params(Section):
     assets: dict[str, Asset] = {}
     """Files from outside, by the names that parameters use."""
     studies: dict[str, Study]
-
-
-def read_params(path: Path = PARAMS) -> Params:
-    """Read and check a parameter file.
-
-    Raises:
-        ParamsError: one line a mistake, naming the file, the key and what is allowed.
-    """
-    try:
-        raw = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
-    except FileNotFoundError:
-        raise ParamsError(f"{path}: no such file; run from the repository's top folder") from None
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    return parse_params(raw, str(path))
-
-
-def parse_params(raw: Any, source: str = str(PARAMS)) -> Params:
-    """Check parameters that are already in memory, such as Snakemake's ``config``; see :func:`read_params`."""
-    if not isinstance(raw, dict):
-        raise ParamsError(f"{source}: must be a mapping with the keys default_studies, runtime and one block a study")
-    raw = {str(key): value for key, value in raw.items()}
-    top = {key: raw.pop(key) for key in _TOP if key in raw}
-    if not raw:
-        raise ParamsError(f"{source}: has no study")
-    studies = {name: _study(name, _extended(name, raw, source), source) for name in raw}
-    params = _validate(Params, {**top, "studies": studies}, "", source)
-    _assets_exist(params, source)
-    for key in ("default_studies", "core_studies"):
-        for name in getattr(params, key):
-            if name not in studies:
-                raise ParamsError(f"{source}: {key}: '{name}' is no study;{near(name, studies)}")
-    return params
-
-
-def _extended(name: str, blocks: dict, source: str, below: tuple[str, ...] = ()) -> Any:
-    """A study's block, laid over the seeds and the base of the study that it ``extends``."""
-    block = blocks[name]
-    if not isinstance(block, dict) or "extends" not in block:
-        return block
-    other, seen = block["extends"], (*below, name)
-    if other not in blocks:
-        raise ParamsError(f"{source}: {name}.extends: '{other}' is no study;{near(other, blocks)}")
-    if other in seen:
-        raise ParamsError(f"{source}: {name}.extends: '{other}' extends this study itself")
-    inherited = _extended(other, blocks, source, seen)
-    if not isinstance(inherited, dict):
-        return block
-    base = {key: value for key, value in inherited.items() if key not in ("variants", "tables", "figures")}
-    return merge(base, {key: value for key, value in block.items() if key != "extends"})
-
-
-def _study(name: str, block: Any, source: str) -> Study:
-    if not isinstance(block, dict):
-        raise ParamsError(f"{source}: {name}: must be a study's block of settings, not {block!r};{near(name, _TOP)}")
-    block = dict(block)
-    own = {key: block.pop(key) for key in ("seeds", "variants", "tables", "figures") if key in block}
-    unknown = [key for key in block if key not in Base.model_fields]
-    if unknown:
-        allowed = ["extends", *(k for k in Study.model_fields if k != "base"), *Base.model_fields]
-        raise ParamsError(f"{source}: {name}.{unknown[0]}: unknown key;{near(unknown[0], allowed)}")
-    variants = own.get("variants")
-    if not isinstance(variants, dict) or not variants:
-        raise ParamsError(f"{source}: {name}.variants: must map the name of each variant to its overrides")
-    base = _validate(Base, block, name, source)
-    resolved = {}
-    for variant, overrides in variants.items():
-        where = f"{name}.variants.{variant}"
-        if not isinstance(overrides, dict):
-            raise ParamsError(f"{source}: {where}: must be a block of overrides ({{}} for none), not {overrides!r}")
-        resolved[str(variant)] = _validate(Base, merge(block, overrides), where, source)
-    own["variants"] = resolved
-    return _validate(Study, {**own, "base": base}, name, source)
-
-
-def merge(base: dict, overrides: dict) -> dict:
-    """``base`` with ``overrides`` laid over it; a component given another ``name`` replaces the block it overrides."""
-    if overrides.get("name", base.get("name")) != base.get("name"):
-        return overrides
-    merged = dict(base)
-    for key, value in overrides.items():
-        both = isinstance(value, dict) and isinstance(base.get(key), dict)
-        merged[key] = merge(base[key], value) if both else value
-    return merged
-
-
-def overridden(params: Base, text: str, where: str) -> Base:
-    """A variant with a block of overrides laid over it, as the overrides of a variant are over the base.
-
-    Args:
-        text: the block as YAML, such as ``backbone: {encoder_channels: 8}``.
-        where: what the text is, for messages.
-
-    Raises:
-        ParamsError: it is no block, or one that a variant can't have.
-    """
-    try:
-        overrides = yaml.load(text, _UniqueKeys)
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(overrides, dict):
-        raise ParamsError(f"{where}: must be a block of overrides such as 'backbone: {{groups: [2]}}', not {text!r}")
-    return _validate(Base, merge(params.model_dump(), overrides), "", where)
-
-
-def canonical(section: BaseModel) -> dict:
-    """What identifies a block: its values without the defaults, so that a new key with a default changes no digest."""
-    return section.model_dump(mode="json", exclude_defaults=True)
-
-
-_TOP = ("default_studies", "core_studies", "runtime", "assets")
-
-
-def _assets_exist(params: Params, source: str) -> None:
-    for study_name, study in params.studies.items():
-        for variant_name, variant in study.variants.items():
-            for name in asset_names(variant):
-                if name not in params.assets:
-                    where = f"{study_name}.variants.{variant_name}"
-                    raise ParamsError(f"{source}: {where}: '{name}' is no asset;{near(name, params.assets)}")
-
-
-def _validate(model: type[Section], raw: dict, where: str, source: str) -> Any:
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        explained = [explain(model, raw, detail) for detail in error.errors()]
-        lines = [f"{source}: {'.'.join(filter(None, [where, key]))}: {message}" for key, message in explained]
-        raise ParamsError("\n".join(dict.fromkeys(lines))) from None
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML keeps the last of two equal keys and says nothing; an experiment must not depend on that."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                line = key_node.start_mark.line + 1
-                raise yaml.YAMLError(f"line {line}: the key '{key}' stands twice in one block")
-            seen.add(key)
-        return super().construct_mapping(node, deep)

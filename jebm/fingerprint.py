@@ -14,7 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-BY_VALUE = frozenset({"jebm.cli", "jebm.config", "jebm.plan", "jebm.registry", "jebm.types"})
+SCHEMA = ("config", "params", "plan", "registry", "table_config", "train_config", "types")
+BY_VALUE = frozenset({"jebm.cli", *(f"jebm.{name}" for name in SCHEMA)})
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "cleanfid": "clean-fid", "yaml": "pyyaml"}
 """Third-party imports whose distribution has another name."""
 

@@ -16,12 +16,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from jebm.config import PARAMS
 from jebm.digests import DigestCache
 from jebm.errors import JebmError
 from jebm.files import write_json
 from jebm.fingerprint import code_fingerprint
 from jebm.jobs import Job
+from jebm.params import PARAMS
 from jebm.plan import digest
 
 LOCKS = Path(".jebm/locks")

@@ -14,8 +14,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from jebm.assets import Asset, asset_names
-from jebm.config import Base, Params, Study, canonical
+from jebm.config import Base, Params, Study
 from jebm.errors import ParamsError
+from jebm.params import canonical
 from jebm.registry import FIGURES, FITS, SEQUENTIAL_PRIORS, STREAMED_FEATURES
 
 IMAGES, MANIFEST = "images.safetensors", "manifest.json"

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from jebm.config import PARAMS, overridden, read_params
 from jebm.digests import DigestCache
 from jebm.errors import JebmError
 from jebm.freshness import Status, settle, statuses
 from jebm.jobs import all_jobs
+from jebm.params import PARAMS, overridden, read_params
 from jebm.plan import StudyPlan, make_plan
 
 app = typer.Typer()

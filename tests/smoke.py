@@ -15,7 +15,7 @@ import archives
 from tiny_inception import save_tiny_inception
 from tiny_nvae import save_tiny_nvae
 
-from jebm.config import parse_params
+from jebm.params import parse_params
 
 MAKERS = {
     "cifar10": lambda root: archives.cifar10(root, train=100, test=40),

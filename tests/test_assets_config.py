@@ -7,9 +7,9 @@ import toy
 import yaml
 
 from jebm.assets import Asset, AssetFiles, resolved
-from jebm.config import parse_params
 from jebm.errors import ParamsError
 from jebm.jobs import study_jobs
+from jebm.params import parse_params
 from jebm.plan import make_plan
 
 ENTRY = {"file": "cifar10/raw.tar.gz", "url": None, "bytes": 7, "digest": "md5:" + "1" * 32}

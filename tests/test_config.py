@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from toy import DELETE, TEXT, params
 
-from jebm.config import merge, parse_params, read_params
 from jebm.errors import ParamsError
+from jebm.params import merge, parse_params, read_params
 
 REPOSITORY = Path(__file__).parents[1]
 BACKBONE_KEYS = "name, latent_dims, hidden, depth, sigma, scale_limit, mean_gain"

@@ -14,10 +14,10 @@ from filelock import FileLock
 from torchvision.datasets import CIFAR10, MNIST, SVHN, CelebA, FashionMNIST
 
 from jebm.assets import Asset, AssetFiles, inventory, verify
-from jebm.config import read_params
 from jebm.digests import DigestCache
 from jebm.errors import JebmError
 from jebm.fetch import fetch
+from jebm.params import read_params
 
 CONTENT = bytes(range(256)) * 4000
 DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"

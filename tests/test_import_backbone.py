@@ -12,12 +12,12 @@ import yaml
 from typer.testing import CliRunner
 
 from jebm.cli import app
-from jebm.config import parse_params
 from jebm.errors import JebmError, ParamsError
 from jebm.files import read_json
 from jebm.jobs import all_jobs, stage_job
 from jebm.models.imported import Imported, write_imported
 from jebm.models.nvae.hierarchy import NvaeHierarchy
+from jebm.params import parse_params
 from jebm.plan import make_plan
 from jebm.store import read_tensors
 from jebm.streams import generator

@@ -3,8 +3,8 @@
 import pytest
 import toy
 
-from jebm.config import parse_params
 from jebm.errors import ParamsError
+from jebm.params import parse_params
 from jebm.plan import make_plan
 
 CHAIN = {"kernel": {"name": "pcnl", "step_size": 0.3}, "steps": 5}

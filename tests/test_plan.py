@@ -4,10 +4,11 @@ import pytest
 import yaml
 from toy import TEXT, params
 
-from jebm.config import TrainBackbone, canonical, parse_params
 from jebm.errors import ParamsError
 from jebm.jobs import devices_of, stage_job, study_jobs
+from jebm.params import canonical, parse_params
 from jebm.plan import Stage, digest, make_plan
+from jebm.train_config import TrainBackbone
 
 BLOCK = {"steps": 7, "batch_size": 8, "learning_rate": 0.1, "kl_warmup": [[0.0, 0.5]]}
 KINDS = ("dataset", "features", "backbone", "prior", "samples", "layers", "density-metrics", "sample-metrics", "floor")

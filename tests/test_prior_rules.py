@@ -3,8 +3,8 @@
 import pytest
 from toy import params
 
-from jebm.config import parse_params
 from jebm.errors import ParamsError
+from jebm.params import parse_params
 from jebm.plan import make_plan
 
 KERNEL = {"name": "pcnl", "step_size": 0.3}

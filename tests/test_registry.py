@@ -11,8 +11,8 @@ from oracles import spec as oracle_spec
 from toy import params
 
 import jebm
-from jebm.config import parse_params
 from jebm.jobs import component_targets
+from jebm.params import parse_params
 from jebm.registry import COMPONENTS, FIGURES, FITS, TABLES, _model, build, build_all, component_class, load
 
 ALL = [(kind, name) for kind, names in COMPONENTS.items() for name in names]

@@ -16,9 +16,9 @@ from toy import params
 import jebm
 from jebm import cli
 from jebm.client import ADDRESS
-from jebm.config import read_params
 from jebm.fingerprint import code_fingerprint
 from jebm.jobs import study_jobs
+from jebm.params import read_params
 from jebm.plan import make_plan
 from jebm.server import ForkServer
 

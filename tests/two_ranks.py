@@ -15,12 +15,12 @@ import torch
 from oracles import joint_prior
 from torch import nn
 
-from jebm.config import Optimisation, TrainPrior
 from jebm.errors import DivergedError, InterruptedRunError
 from jebm.metrics.statistics import gather
 from jebm.models.chain import ChainHierarchy
 from jebm.ranks import joined, ranks
 from jebm.streams import generator
+from jebm.train_config import Optimisation, TrainPrior
 from jebm.training import ebm
 from jebm.training.loop import Trainer
 from jebm.training.state import StateFile

@@ -10,11 +10,11 @@ import torch
 from torch.distributions import Distribution
 from torch.nn.functional import conv_transpose2d
 
-from jebm.config import TrainingChain, TrainJoint
 from jebm.models.convolutional import ConvolutionalHierarchy
 from jebm.models.hierarchy import Hierarchy, TopDown, standard_normal_log_prob
 from jebm.models.layerwise import LayerwiseEnergy
 from jebm.models.priors import JointPrior
+from jebm.train_config import TrainingChain, TrainJoint
 from jebm.types import LatentSpace
 
 LogDensity = Callable[[torch.Tensor], torch.Tensor]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from jebm.bench import plain
-from jebm.config import Base, Optimisation, TrainingChain
+from jebm.config import Base
 from jebm.models.hierarchy import Hierarchy
 from jebm.models.nets import frozen
 from jebm.models.priors import GaussianPrior, JointPrior, Prior, build_prior
@@ -21,6 +21,7 @@ from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
 from jebm.stages.common import laid_out
 from jebm.streams import generator
+from jebm.train_config import Optimisation, TrainingChain
 from jebm.training.ebm import contrastive_loss
 from jebm.training.elbo import elbo_loss
 from jebm.training.joint import joint_loss

@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from jebm.config import Table
 from jebm.errors import JebmError
 from jebm.files import published, write_csv
 from jebm.metric_names import FLOOR, METRICS, describe, tilted
@@ -11,6 +10,7 @@ from jebm.progress import say
 from jebm.registry import TABLES, load
 from jebm.report.published import quote
 from jebm.report.rendered import Cell, Rendered, fixed, flat, latex, markdown
+from jebm.table_config import Table
 
 ARROWS = {-1: " ↓", 0: "", 1: " ↑"}
 

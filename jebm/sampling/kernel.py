@@ -25,8 +25,8 @@ class Kernel(ABC):
         """The state at x, with the value and gradient that this kernel works with."""
 
     @abstractmethod
-    def propose_mean(self, state: State) -> torch.Tensor:
-        """Mean of the Gaussian proposal from each chain; its standard deviation is ``step_size``."""
+    def propose_mean(self, x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        """Mean of the Gaussian proposal from each x, where the gradient is; its standard deviation is ``step_size``."""
 
     @abstractmethod
     def log_ratio(self, old: State, new: State) -> torch.Tensor:
@@ -42,8 +42,7 @@ class Kernel(ABC):
 
     def move(self, target: Target, x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Where an unadjusted step leads from x; like :meth:`step` without any value of the density."""
-        mean = self.propose_mean(State(x, x.new_empty(()), self.gradient(target, x)))
-        return mean.add_(noise, alpha=self.step_size)
+        return self.propose_mean(x, self.gradient(target, x)).add_(noise, alpha=self.step_size)
 
     def step(self, target: Target, state: State, generator: torch.Generator) -> tuple[State, torch.Tensor]:
         """The next state and which proposals were accepted, (batch,) bool.
@@ -51,7 +50,7 @@ class Kernel(ABC):
         Without the test all are; with it, a proposal that is not finite is rejected.
         """
         noise = torch.randn(state.x.shape, generator=generator, device=state.x.device, dtype=state.x.dtype)
-        new = self.evaluate(target, self.propose_mean(state) + self.step_size * noise)
+        new = self.evaluate(target, self.propose_mean(state.x, state.gradient) + self.step_size * noise)
         if not self.adjusted:
             return new, torch.ones(len(noise), dtype=torch.bool, device=noise.device)
         uniform = torch.rand(len(noise), generator=generator, device=noise.device, dtype=noise.dtype)

@@ -26,8 +26,8 @@ class Langevin(Kernel):
     def gradient(self, target: Target, x: torch.Tensor) -> torch.Tensor:
         return target.gradient(x)
 
-    def propose_mean(self, state: State) -> torch.Tensor:
-        return state.x + 0.5 * self.step_size**2 * state.gradient
+    def propose_mean(self, x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        return x + 0.5 * self.step_size**2 * gradient
 
     def variance_on_normal(self, steps: int) -> float:
         """Without the test v' = (1 − s²/2)² v + s², from 1, which tends to 1/(1 − s²/4)."""
@@ -39,6 +39,6 @@ class Langevin(Kernel):
         return variance
 
     def log_ratio(self, old: State, new: State) -> torch.Tensor:
-        backward = (old.x - self.propose_mean(new)).square().sum(1)
-        forward = (new.x - self.propose_mean(old)).square().sum(1)
+        backward = (old.x - self.propose_mean(new.x, new.gradient)).square().sum(1)
+        forward = (new.x - self.propose_mean(old.x, old.gradient)).square().sum(1)
         return new.value - old.value - (backward - forward) / (2 * self.step_size**2)

@@ -39,11 +39,11 @@ class CrankNicolsonLangevin(Kernel):
     def gradient(self, target: Target, x: torch.Tensor) -> torch.Tensor:
         return target.tilt_gradient(x)
 
-    def propose_mean(self, state: State) -> torch.Tensor:
-        return self.contraction * state.x + (1 - self.contraction) * state.gradient
+    def propose_mean(self, x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        return self.contraction * x + (1 - self.contraction) * gradient
 
     def log_ratio(self, old: State, new: State) -> torch.Tensor:
-        backward = (old.x - self.propose_mean(new)).square().sum(1)
-        forward = (new.x - self.propose_mean(old)).square().sum(1)
+        backward = (old.x - self.propose_mean(new.x, new.gradient)).square().sum(1)
+        forward = (new.x - self.propose_mean(old.x, old.gradient)).square().sum(1)
         base = 0.5 * (old.x.square().sum(1) - new.x.square().sum(1))
         return new.value - old.value + base - (backward - forward) / (2 * self.step_size**2)

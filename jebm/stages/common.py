@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from jebm.assets import AssetFiles, resolved
-from jebm.config import Compute, Recalibration
+from jebm.config import Compute
 from jebm.data.dataset import Dataset, load_dataset
 from jebm.data.pixels import Pixels
 from jebm.digests import digest_of
@@ -26,6 +26,7 @@ from jebm.ranks import own_device
 from jebm.registry import build
 from jebm.store import Weights, read_snapshots, read_tensors, read_weights, with_snapshots, write_tensors
 from jebm.streams import derive_seed, generator
+from jebm.train_config import Recalibration
 
 
 @dataclass(frozen=True)

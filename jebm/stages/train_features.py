@@ -4,12 +4,12 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from jebm.config import Optimisation
 from jebm.data.dataset import Dataset
 from jebm.data.pixels import batches
 from jebm.errors import JebmError
 from jebm.plan import IMAGES
 from jebm.stages.common import Run, build_features, prepare_compute, publish_training
+from jebm.train_config import Optimisation
 from jebm.training.loop import Trainer
 from jebm.training.state import StateFile
 

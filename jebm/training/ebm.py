@@ -5,7 +5,6 @@ from functools import partial
 
 import torch
 
-from jebm.config import TrainingChain, TrainPrior
 from jebm.data.pixels import Pixels
 from jebm.models.hierarchy import Hierarchy, flatten
 from jebm.models.nets import frozen
@@ -15,6 +14,7 @@ from jebm.ranks import ranks
 from jebm.sampling.adaptation import AdaptiveKernel
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
+from jebm.train_config import TrainingChain, TrainPrior
 from jebm.training.loop import CarryingLoss, Fitted, Loss, Trainer, carried_by, run_to_the_end
 from jebm.training.state import StateFile
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from jebm.config import Optimisation
+from jebm.train_config import Optimisation
 
 
 def learning_rate(step: int, settings: Optimisation, peak: float | None = None) -> float:

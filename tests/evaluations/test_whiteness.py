@@ -8,13 +8,13 @@ from funnel import Funnel
 from oracles import SIGMAS, spec
 from toy import params
 
-from jebm.config import parse_params
 from jebm.errors import DivergedError, ParamsError
 from jebm.evaluations.whiteness import DENSITIES, moments
 from jebm.metrics.records import MetricRecord
 from jebm.models.chain import ChainHierarchy
 from jebm.models.residual import ResidualHierarchy
 from jebm.models.zero import ZeroPrior
+from jebm.params import parse_params
 from jebm.plan import ARRAYS, make_plan
 from jebm.registry import build
 from jebm.report.figures import whiteness

@@ -5,10 +5,10 @@ import json
 import pytest
 from toy import params
 
-from jebm.config import parse_params
 from jebm.errors import JebmError
 from jebm.files import write_json
 from jebm.metrics.records import MetricRecord
+from jebm.params import parse_params
 from jebm.plan import make_plan
 from jebm.report.collect import collect
 from jebm.report.tables import load_metrics

@@ -3,7 +3,7 @@
 import pandas as pd
 from toy import params
 
-from jebm.config import parse_params
+from jebm.params import parse_params
 from jebm.plan import make_plan
 from jebm.report.figures import groups
 

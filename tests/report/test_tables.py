@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from toy import params
 
-from jebm.config import Table, parse_params
 from jebm.errors import JebmError
 from jebm.metric_names import HEADLINE, METRICS
+from jebm.params import parse_params
 from jebm.plan import make_plan
 from jebm.report.rendered import Cell, Rendered, flat, latex, markdown
 from jebm.report.tables import (
@@ -23,6 +23,7 @@ from jebm.report.tables import (
     rows_table,
     scores_table,
 )
+from jebm.table_config import Table
 
 PLAN = make_plan(parse_params(params()))["toy"]
 

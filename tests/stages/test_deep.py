@@ -7,8 +7,8 @@ import pytest
 import torch
 import toy
 
-from jebm.config import parse_params
 from jebm.errors import DivergedError, ParamsError
+from jebm.params import parse_params
 from jebm.plan import HISTORY, METRICS, RECORD, SAMPLES, WEIGHTS, make_plan
 from jebm.registry import build
 from jebm.stages import draw_samples, evaluate, prepare_dataset, train_backbone, train_features, train_prior

@@ -7,8 +7,8 @@ import pytest
 import torch
 import toy
 
-from jebm.config import parse_params
 from jebm.errors import DivergedError, JebmError
+from jebm.params import parse_params
 from jebm.plan import METRICS, RECORD, SAMPLES, make_plan
 from jebm.stages import (
     draw_samples,

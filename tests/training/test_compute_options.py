@@ -5,7 +5,7 @@ import torch
 from oracles import spec
 from torch import nn
 
-from jebm.config import Compute, Optimisation, TrainBackbone
+from jebm.config import Compute
 from jebm.errors import DivergedError, JebmError
 from jebm.memory import memory_hint
 from jebm.models.hierarchy import flatten
@@ -14,6 +14,7 @@ from jebm.models.precision import in_bfloat16, networks
 from jebm.registry import build
 from jebm.stages.common import laid_out
 from jebm.streams import generator
+from jebm.train_config import Optimisation, TrainBackbone
 from jebm.training.loop import Trainer
 from jebm.training.state import StateFile
 

@@ -9,7 +9,6 @@ import torch
 from oracles import SIGMAS, LinearHierarchy, grid, joint_prior, mild_prior
 from torch.distributions import Normal, kl_divergence
 
-from jebm.config import Optimisation, TrainBackbone, TrainPrior
 from jebm.errors import DivergedError, InterruptedRunError
 from jebm.models.chain import ChainHierarchy
 from jebm.models.hierarchy import flatten
@@ -18,6 +17,7 @@ from jebm.registry import build
 from jebm.sampling.run import run_chain
 from jebm.sampling.target import Target
 from jebm.streams import generator
+from jebm.train_config import Optimisation, TrainBackbone, TrainPrior
 from jebm.training import ebm, mixture
 from jebm.training.elbo import elbo_loss
 from jebm.training.loop import Trainer

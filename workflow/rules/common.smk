@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from jebm.assets import ASSETS, data_paths, inventory, refuse_wrong
-from jebm.config import PARAMS, parse_params, read_params
+from jebm.params import PARAMS, parse_params, read_params
 from jebm.digests import DigestCache
 from jebm.errors import JebmError
 from jebm.freshness import settle, statuses

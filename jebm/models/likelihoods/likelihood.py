@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -42,10 +41,6 @@ class Likelihood(nn.Module, ABC):
     @property
     def parameter_shape(self) -> tuple[int, ...]:
         return (self.channels, *self.image_shape[1:])
-
-    @property
-    def parameter_count(self) -> int:
-        return math.prod(self.parameter_shape)
 
     @abstractmethod
     def forward(self, parameters: torch.Tensor) -> PixelDistribution:
