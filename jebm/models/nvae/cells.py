@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 from torch import nn
-from torch.nn.functional import elu, interpolate, silu
+from torch.nn.functional import conv2d, elu, interpolate, pad, silu
 
 from jebm.errors import JebmError
 from jebm.models.nvae.architectures import Bottleneck, Simple
@@ -99,7 +99,7 @@ class BottleneckOperation(nn.Module):
 
 
 class ShrinkingSkip(nn.Module):
-    """Four 1×1 convolutions, each of another quarter of the pixels of swish(x), side by side."""
+    """Four 1×1 convolutions, each of another quarter of the pixels of swish(x), side by side; computed as one."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -108,9 +108,15 @@ class ShrinkingSkip(nn.Module):
         self.convs = nn.ModuleList(NormalisedConvolution(inputs, part, 1, stride=2) for part in parts)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = silu(x)
-        parts = [conv(x[:, :, row:, column:]) for conv, (row, column) in zip(self.convs, SHIFTS, strict=True)]
-        return torch.cat(parts, dim=1)
+        return conv2d(silu(x), *self._as_one(), stride=2)
+
+    def _as_one(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Filter and bias of the 2×2 convolution with a single tap for each output that all four together are."""
+        taps = [
+            pad(conv.effective_weight(), (column, 1 - column, row, 1 - row))
+            for conv, (row, column) in zip(self.convs, SHIFTS, strict=True)
+        ]
+        return torch.cat(taps), torch.cat([conv.bias for conv in self.convs])
 
 
 class GrowingSkip(nn.Module):
