@@ -15,13 +15,24 @@ from torch.utils.checkpoint import checkpoint
 
 from jebm.errors import JebmError
 from jebm.models.hierarchy import Hierarchy, Latents, Posterior, TopDown
+from jebm.models.likelihoods.likelihood import PixelDistribution
 from jebm.models.nvae.architectures import ARCHITECTURES
 from jebm.models.nvae.cells import Cell, Resize
 from jebm.models.nvae.convolutions import NormalisedConvolution, initialise
 from jebm.models.nvae.gaussians import FLOOR, LIMIT, Normal
 from jebm.models.nvae.groups import Group, build_groups
-from jebm.models.nvae.heads import Pixels, make_head
-from jebm.types import CellArchitecture, Count, Counts, GreyLevels, LogSigma, Natural, PixelHead
+from jebm.models.nvae.heads import make_head
+from jebm.registry import build
+from jebm.types import (
+    CellArchitecture,
+    Count,
+    Counts,
+    GreyLevels,
+    LogSigma,
+    Natural,
+    OptionalLikelihood,
+    PixelHead,
+)
 
 
 class GroupDraw(NamedTuple):
@@ -69,10 +80,11 @@ class NvaeHierarchy(Hierarchy):
         squeeze_excite: whether cells end in squeeze-and-excite.
         residual_posterior: whether q's raw parameters are added to those of the prior.
         flows: autoregressive flows of each latent's posterior.
-        head: p(x | z).
+        head: p(x | z), as published weights need it.
         mixture_components: logistics in the mixture of each pixel, for the head ``logistic-mixture``.
         levels: of the data: 256 is 8 bits, 32 is 5. The same head integrates over its bins.
         log_sigma_min: for the Gaussian head, see :class:`GaussianPixels`.
+        likelihood: p(x | z) in the place of ``head``, as the other backbones have it.
         padding: black pixels added on each side of the image; they have no likelihood.
         checkpointing: keep no activations inside cells but compute them again for gradients: the same gradients, up
             to a third more time, a small part of the memory.
@@ -104,6 +116,7 @@ class NvaeHierarchy(Hierarchy):
         mixture_components: Count = 10,
         levels: GreyLevels = 256,
         log_sigma_min: LogSigma = -5.0,
+        likelihood: OptionalLikelihood = None,
         padding: Natural = 0,
         checkpointing: bool = False,
     ):
@@ -116,8 +129,12 @@ class NvaeHierarchy(Hierarchy):
             )
         self.image_shape, self.padding, self.checkpointing = tuple(image_shape), padding, checkpointing
         self.has_flows, colours = flows > 0, image_shape[0]
-        self.levels = levels if head == "logistic-mixture" else None
-        channels, self.pixels = make_head(head, colours, mixture_components, levels, log_sigma_min)
+        if likelihood is None:
+            self.levels = levels if head == "logistic-mixture" else None
+            channels, self.pixels = make_head(head, colours, mixture_components, levels, log_sigma_min)
+        else:
+            self.pixels = build("likelihood", likelihood, self.image_shape)
+            self.levels, channels = self.pixels.levels, self.pixels.channels
         cells = ARCHITECTURES[architecture]
         self.start = nn.Parameter(torch.empty(decoder_channels * 2 ** (blocks + len(groups) - 1), *[size] * 2))
         self.stem = NormalisedConvolution(colours, encoder_channels, 3)
@@ -216,7 +233,7 @@ class NvaeHierarchy(Hierarchy):
         """The decoder's output for the padded image, (batch, channels of the head, size, size)."""
         return self.output(elu(self._through(self.postprocess, top.context[0])))
 
-    def decode(self, top: TopDown) -> Pixels:
+    def decode(self, top: TopDown) -> PixelDistribution:
         maps = self.maps(top)
         return self.pixels(pad(maps, [-self.padding] * 4) if self.padding else maps)
 
