@@ -8,6 +8,8 @@ set.
 from __future__ import annotations
 
 import math
+from functools import cache
+from itertools import product
 
 import torch
 from torch import nn
@@ -58,9 +60,40 @@ class Convolution(nn.Conv2d):
         if reach < full:
             seen = slice(full - reach, full + reach + 1)
             weight, padding = weight[:, :, seen, seen], dilation * reach
-        if x.shape[2:] == (1, 1) and self.groups == 1:  # a linear map, at a small part of a convolution's cost
-            return linear(x.flatten(1), weight.flatten(1), self.bias)[:, :, None, None]
+        if self.groups == 1 and x.shape[2] == x.shape[3] <= 2 and dilation == 1:
+            return dense(x, weight, self.bias, self.stride[0])
         return conv2d(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+
+def dense(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: int) -> torch.Tensor:
+    """A convolution of a map of a few pixels as one linear map, at a small part of its cost.
+
+    Args:
+        x: (batch, inputs, size, size).
+        weight: (outputs, inputs, kernel, kernel) with an odd kernel, of a convolution that keeps the size.
+        stride: divides the size of the map, which is rounded up.
+    """
+    size, outputs = x.shape[2], len(weight)
+    if size == 1:
+        return linear(x.flatten(1), weight.flatten(1), bias)[:, :, None, None]
+    smaller = -(-size // stride)
+    taps = _taps(weight.shape[2], size, stride).to(weight)  # a product with 0s and 1s: gathering has a slow gradient
+    matrix = (weight.flatten(2) @ taps).reshape(outputs, -1, smaller**2, size**2).transpose(1, 2)
+    out = linear(x.flatten(1), matrix.reshape(outputs * smaller**2, -1))
+    out = out.reshape(len(x), outputs, smaller, smaller)
+    return out if bias is None else out + bias[:, None, None]
+
+
+@cache
+def _taps(kernel: int, size: int, stride: int) -> torch.Tensor:
+    """1 where a tap leads from an output pixel to an input one, (taps, outputs · inputs), all in raster order."""
+    smaller = -(-size // stride)
+    led = torch.zeros(kernel, kernel, smaller, smaller, size, size)
+    for row, column, to_row, to_column in product(range(smaller), range(smaller), range(size), range(size)):
+        tap = to_row - stride * row + kernel // 2, to_column - stride * column + kernel // 2
+        if all(0 <= place < kernel for place in tap):
+            led[(*tap, row, column, to_row, to_column)] = 1
+    return led.reshape(kernel**2, -1)
 
 
 class NormalisedConvolution(Convolution):
