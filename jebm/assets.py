@@ -7,6 +7,7 @@ the jobs are made from this.
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, get_args
 
@@ -169,8 +170,7 @@ class AssetFiles:
 
 def resolved(section: BaseModel, files: AssetFiles) -> BaseModel:
     """A component's block with the names of its own assets replaced by the paths of the checked files."""
-    fields = type(section).model_fields.items()
-    named = {key: getattr(section, key) for key, f in fields if _is_marked(f.annotation, f.metadata, _ASSET)}
+    named = {key: getattr(section, key) for key in _marked_fields(type(section), _ASSET)}
     return section.model_copy(update={key: str(files(name)) for key, name in named.items() if name is not None})
 
 
@@ -185,13 +185,21 @@ def data_paths(section: BaseModel) -> list[str]:
 
 
 def _values(section: BaseModel, mark: Marked) -> Iterator[Any]:
-    for key, field in type(section).model_fields.items():
+    marked = _marked_fields(type(section), mark)
+    for key in type(section).model_fields:
         value = getattr(section, key)
-        if value is not None and _is_marked(field.annotation, field.metadata, mark):
+        if value is not None and key in marked:
             yield value
         for block in value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]:
             if isinstance(block, BaseModel):
                 yield from _values(block, mark)
+
+
+@cache
+def _marked_fields(section: type[BaseModel], mark: Marked) -> frozenset[str]:
+    """The parameters of a component that a mark stands at."""
+    fields = section.model_fields.items()
+    return frozenset(key for key, field in fields if _is_marked(field.annotation, field.metadata, mark))
 
 
 def _is_marked(annotation: Any, metadata: list, mark: Marked) -> bool:

@@ -11,13 +11,13 @@ import typer
 
 from jebm import launch, verbs
 from jebm.client import leave
-from jebm.config import Compute
+from jebm.config import Compute, Params
 from jebm.errors import JebmError
 from jebm.freshness import recorded, unrecorded
 from jebm.jobs import devices_of, report_jobs, stage_job, stage_target
 from jebm.keep import keep
 from jebm.params import PARAMS, read_params
-from jebm.plan import StudyPlan, make_plan
+from jebm.plan import StudyPlan
 from jebm.registry import load
 
 app = typer.Typer(
@@ -45,17 +45,17 @@ class NeedsOwnProcess(Exception):  # noqa: N818 - no error: the client of the se
     """A fork can't do this job as a process of its own would."""
 
 
-def _plan(study: str) -> StudyPlan:
-    plans = make_plan(read_params(PARAMS))
-    if study not in plans:
-        raise JebmError(f"{PARAMS}: there is no study '{study}'; it has: {', '.join(plans)}")
-    return plans[study]
+def _plan(study: str, params: Params | None = None) -> StudyPlan:
+    params = params or read_params(PARAMS)
+    if study not in params.studies:
+        raise JebmError(f"{PARAMS}: there is no study '{study}'; it has: {', '.join(params.studies)}")
+    return StudyPlan(study, params.studies[study], params.assets)
 
 
 def _run(study: str, kind: str, id: str, variant: str, seed: int | None) -> None:
     """Run the job that makes one stage, and record what it was made from."""
     params = read_params(PARAMS)
-    plan = _plan(study)
+    plan = _plan(study, params)
     if bool(id) == bool(variant):
         raise JebmError("name the stage by exactly one of --id and --variant")
     if variant and variant not in plan.variants:

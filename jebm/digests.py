@@ -24,7 +24,7 @@ class DigestCache:
     def __call__(self, path: str, kind: str = "sha256") -> str | None:
         """The digest of the content of a file or a folder (:func:`folder_digest`), or None where there is none."""
         try:
-            stamp = _stamp(os.stat(path))
+            stamp = stamp_of(os.stat(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
         if os.path.isdir(path):
@@ -39,7 +39,7 @@ class DigestCache:
     def _folder(self, path: str) -> str:
         """One entry for a whole folder; those of its files are in a cache of their own, read only when one moved."""
         files = folder_files(path)
-        stamps = {name: _stamp(os.stat(os.path.join(path, name))) for name in files}
+        stamps = {name: stamp_of(os.stat(os.path.join(path, name))) for name in files}
         stamp = [hashlib.sha256(json.dumps(stamps).encode()).hexdigest()]
         known = self.known.get(path)
         if known is None or known[:-1] != stamp:
@@ -57,7 +57,7 @@ class DigestCache:
         os.utime(path, ns=(nanoseconds, nanoseconds))
         if os.path.islink(path):
             os.utime(path, ns=(nanoseconds, nanoseconds), follow_symlinks=False)
-        self.known[path] = [*_stamp(os.stat(path)), digest]
+        self.known[path] = [*stamp_of(os.stat(path)), digest]
         self.changed = True
 
     def save(self) -> None:
@@ -105,7 +105,8 @@ def _read(path: Path) -> dict[str, list]:
         return {}
 
 
-def _stamp(status: os.stat_result) -> list[int]:
+def stamp_of(status: os.stat_result) -> list[int]:
+    """What changes with every write; see :class:`DigestCache`."""
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 

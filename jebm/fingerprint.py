@@ -8,11 +8,18 @@ schema, the registry and the plan only decide parameters and paths.
 
 import ast
 import hashlib
+import json
+import os
 import sys
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from jebm.digests import stamp_of
+from jebm.files import published
+
+SCANS = Path(".jebm/modules.json")
 PACKAGE = Path(__file__).parent
 SCHEMA = ("config", "params", "plan", "registry", "table_config", "train_config", "types")
 BY_VALUE = frozenset({"jebm.cli", *(f"jebm.{name}" for name in SCHEMA)})
@@ -45,17 +52,45 @@ def entry_modules(targets: list[str]) -> frozenset[str]:
 @cache
 def _scan(module: str) -> tuple[str, frozenset[str]]:
     """Digest of a module's syntax tree without docstrings, and the names of the modules that it imports."""
-    tree = ast.parse(_path(module).read_text(encoding="utf-8"))
-    imports = set()
+    path = _path(module)
+    stamp, known = stamp_of(os.stat(path)), _remembered().get(str(path))
+    if known is None or known[0] != stamp:
+        _remembered()[str(path)] = known = [stamp, *_read(path)]
+    _, found, imports, candidates = known
+    return found, frozenset([*imports, *filter(_is_module, candidates)])
+
+
+def _read(path: Path) -> tuple[str, list[str], list[str]]:
+    """Digest of a file's syntax tree, the modules that it imports, and the names in them that may be modules too."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imports, candidates = set(), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imports |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             imports.add(node.module)
-            imports |= {full for alias in node.names if _is_module(full := f"{node.module}.{alias.name}")}
+            candidates |= {f"{node.module}.{alias.name}" for alias in node.names}
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [statement for statement in node.body if not _is_docstring(statement)] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16], frozenset(imports)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16], sorted(imports), sorted(candidates)
+
+
+@cache
+def _remembered() -> dict[str, list]:
+    """Path → what was read of it, for as long as its stamp says that nobody wrote to it; see :func:`save_scans`."""
+    try:
+        saved = json.loads(SCANS.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return {}
+    return saved["files"] if saved.get("python") == sys.version else {}  # syntax trees differ between versions
+
+
+def save_scans(entries: Iterable[frozenset[str]]) -> None:
+    """Remember what the modules behind some jobs' entry modules say, so that each job need not read dozens of them."""
+    for each in set(entries):
+        code_fingerprint(each)
+    with published(SCANS) as file:
+        json.dump({"python": sys.version, "files": _remembered()}, file)
 
 
 def _is_docstring(statement: ast.stmt) -> bool:

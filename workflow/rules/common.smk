@@ -10,6 +10,7 @@ from jebm.assets import ASSETS, data_paths, inventory, refuse_wrong
 from jebm.params import PARAMS, parse_params, read_params
 from jebm.digests import DigestCache
 from jebm.errors import JebmError
+from jebm.fingerprint import save_scans
 from jebm.freshness import settle, statuses
 from jebm.jobs import all_jobs, devices_of, report_jobs, stage_job, study_jobs
 from jebm.keep import keep_aside, restore
@@ -101,6 +102,7 @@ def settled_statuses():
     decided = list(statuses(all_jobs(PLANS.values()), digests))
     settle(decided, digests)
     digests.save()
+    save_scans(status.job.entries for status in decided)
     return decided
 
 

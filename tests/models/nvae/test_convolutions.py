@@ -1,12 +1,13 @@
 """Convolutions on maps smaller than their filters, and filters that are computed once while weights are frozen."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 from torch.nn.functional import conv2d
 
-from jebm.models.nvae.convolutions import MaskedConvolution, NormalisedConvolution, initialise
+from jebm.models.nvae.convolutions import MaskedConvolution, NormalisedConvolution, WeightNorm, initialise
 from jebm.models.nvae.hierarchy import NvaeHierarchy
 from jebm.streams import generator
 
@@ -25,7 +26,16 @@ def by_hand(layer):
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"kernel": 5}, {"kernel": 11}, {"stride": 2}, {"dilation": 2}, {"groups": 6, "kernel": 5}, {"bias": False}],
+    [
+        {},
+        {"kernel": 1},
+        {"kernel": 5},
+        {"kernel": 11},
+        {"stride": 2},
+        {"dilation": 2},
+        {"groups": 6, "kernel": 5},
+        {"bias": False},
+    ],
     ids=str,
 )
 def test_taps_that_see_only_padding_can_go(size, settings):
@@ -37,6 +47,19 @@ def test_taps_that_see_only_padding_can_go(size, settings):
     sources = [x, *layer.parameters()]
     gradients = [torch.autograd.grad((out * weights).sum(), sources) for out in (layer(x), expected)]
     torch.testing.assert_close(*gradients)
+
+
+def test_gradient_of_the_normalised_filters_is_that_of_the_formula():
+    draw = partial(torch.randn, generator=generator("weight norm"), dtype=torch.float64)
+    v, log_gain = draw(4, 3, 3, 3).requires_grad_(), draw(4, 1, 1, 1).requires_grad_()
+    assert torch.autograd.gradcheck(WeightNorm.apply, (v, log_gain))
+
+
+def test_filters_of_zero_have_a_finite_gradient():
+    v, log_gain = torch.zeros(2, 1, 3, 3, requires_grad=True), torch.zeros(2, 1, 1, 1, requires_grad=True)
+    WeightNorm.apply(v, log_gain).sum().backward()
+    torch.testing.assert_close(v.grad, torch.full_like(v, 1e5))
+    assert (log_gain.grad == 0).all()
 
 
 def kept(kind=NormalisedConvolution):

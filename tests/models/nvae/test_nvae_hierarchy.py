@@ -3,6 +3,8 @@
 import pytest
 import torch
 from oracles import spec
+from torch.distributions import Normal
+from torch.nn.functional import pad
 
 from jebm.errors import JebmError
 from jebm.models.hierarchy import flatten, normal_log_prob, standard_normal_log_prob
@@ -69,6 +71,21 @@ def test_passes_agree_and_shapes_are_those_stated(settings, head):
     assert x.shape == (3, *hierarchy.image_shape)
     assert hierarchy.decode(top).log_prob(x).shape == (3,)
     assert hierarchy.decode(top).sample(generator("draw")).shape == x.shape
+
+
+@pytest.mark.parametrize("padding", [0, 4])
+def test_a_likelihood_stands_in_the_place_of_the_head(padding):
+    own = {**TINY, "name": "nvae", "groups": [2, 1], "padding": padding}
+    block = spec("backbone", **own, likelihood={"name": "gaussian", "sigma": 0.3})
+    hierarchy = build("backbone", block, (1, 8, 8)).requires_grad_(False)
+    hierarchy.initialise(generator("nvae", "likelihood"))
+    top, x = hierarchy.eval().top_down_flat(noise(hierarchy)), images()
+    mean = torch.tanh(pad(hierarchy.maps(top), [-padding] * 4))
+    torch.testing.assert_close(hierarchy.decode(top).mean, mean)
+    torch.testing.assert_close(hierarchy.decode(top).log_prob(x), Normal(mean, 0.3).log_prob(x).flatten(1).sum(1))
+    assert hierarchy.levels is None
+    mixture = spec("backbone", **own, likelihood={"name": "logistic-mixture", "levels": 17, "components": 2})
+    assert build("backbone", mixture, (1, 8, 8)).levels == 17
 
 
 def test_change_of_variables_cancels_the_jacobian():
