@@ -16,6 +16,7 @@ def package(tmp_path, monkeypatch):
     monkeypatch.setattr(fingerprint, "PACKAGE", tmp_path / "package")
     monkeypatch.setattr(fingerprint, "SCANS", tmp_path / "modules.json")
     (tmp_path / "package").mkdir()
+    (tmp_path / "package/__init__.py").write_text("", encoding="utf-8")
     (tmp_path / "package/first.py").write_text("from jebm import second\n", encoding="utf-8")
     (tmp_path / "package/second.py").write_text("import json\nx = 1\n", encoding="utf-8")
     yield tmp_path / "package"
@@ -35,7 +36,7 @@ def read():
 
 def test_what_was_remembered_is_not_read_again(package, monkeypatch):
     fresh = read()
-    assert set(fresh) == {"jebm.first", "jebm.second"}
+    assert set(fresh) == {"jebm", "jebm.first", "jebm.second"}
     save_scans([ENTRY])
     monkeypatch.setattr(fingerprint, "_read", None)
     assert read() == fresh
