@@ -2,8 +2,8 @@
 
 A fork takes over a client's standard streams, folder, arguments, environment and import path, and then imports this
 package from disk as any process does: an edit during a run counts from the next job on. The server imports nothing of
-the package but this module and the client, which are no part of any job's code, and starts no thread: no lock can be
-held by a thread that does not exist in the fork.
+the package but this module, the client and ``jebm.runtime.processes``, which are no part of any job's code, and starts
+no thread: no lock can be held by a thread that does not exist in the fork.
 
 Nothing outlives the workflow. The server's standard input is a pipe that only the workflow's process holds; when that
 ends, however it ends, the server stops its jobs by SIGTERM, on which training saves its state, and ends after them.

@@ -79,8 +79,12 @@ class Place:
     def __init__(self, folder: Path):
         self.folder = folder
         (folder / "jebm").mkdir()
-        for name in ("__init__", "__main__", "client", "server"):
-            shutil.copy(PACKAGE / f"{name}.py", folder / "jebm")
+        for name in ("__init__.py", "__main__.py"):
+            shutil.copy(PACKAGE / name, folder / "jebm")
+        for name in ("forkserver", "runtime"):
+            shutil.copytree(PACKAGE / name, folder / "jebm" / name, ignore=shutil.ignore_patterns("__pycache__"))
+        (folder / "jebm/cli").mkdir()
+        (folder / "jebm/cli/__init__.py").touch()
         (folder / "jebm/cli/main.py").write_text(COMMANDS)
 
     def serve(self) -> ForkServer:
@@ -267,4 +271,5 @@ def test_what_the_server_imports_starts_no_thread(place):
 def test_the_server_is_no_part_of_a_job_s_code():
     plans = make_plan(read_params(PACKAGE.parent / "params.yaml"))
     used = {name for plan in plans.values() for job in study_jobs(plan) for name in code_fingerprint(job.entries)}
-    assert not {"jebm.forkserver.server", "jebm.forkserver.client", "jebm.__main__"} & used
+    assert not {"jebm.runtime.processes", "jebm.__main__"} & used
+    assert not [name for name in used if name.startswith("jebm.forkserver")]
