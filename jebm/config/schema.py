@@ -322,7 +322,7 @@ class Study(Section):
                 has = {block.name for block in self.variants[variant].evaluations.values()}
                 if missing := wanted - has:
                     raise ValueError(f"@figures.{name}: '{variant}' has no evaluation '{missing.pop()}' to show")
-            for variant in variants if "density-metrics" in FIGURES[name][1] else []:
+            for variant in variants if "density_metrics" in FIGURES[name][1] else []:
                 if self.variants[variant].prior.name in SEQUENTIAL_PRIORS:
                     raise ValueError(f"@figures.{name}: '{variant}' has no density that can be evaluated, nor shown")
         return self

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jebm.io.files import published
 
-CACHE = Path(".jebm/digests.json")
+CACHE = Path(".jebm/cache/digests.json")
 LARGE = 2**26
 """Bytes beyond which reading a file again costs more than writing the cache."""
 UNREAD = "lock.mdb"
@@ -51,14 +51,11 @@ class DigestCache:
             self.changed, self.hashed = True, self.hashed + parts.hashed
         return known[-1]
 
-    def set_time(self, path: str, nanoseconds: int) -> None:
-        """Change a file's modification time without forgetting its digest."""
-        digest = self(path)
-        os.utime(path, ns=(nanoseconds, nanoseconds))
-        if os.path.islink(path):
-            os.utime(path, ns=(nanoseconds, nanoseconds), follow_symlinks=False)
-        self.known[path] = [*stamp_of(os.stat(path)), digest]
-        self.changed = True
+    def remember(self, path: str, digest: str | None) -> None:
+        """Note the digest of a file that was linked or renamed, which changes its change time and not its content."""
+        if digest is not None:
+            self.known[path] = [*stamp_of(os.stat(path)), digest]
+            self.changed = True
 
     def save(self) -> None:
         """Write what was found, together with what other processes wrote meanwhile."""
@@ -115,10 +112,10 @@ def _digest(path: str, kind: str) -> str:
         return hashlib.file_digest(file, kind).hexdigest()
 
 
-def digest(content: object) -> str:
-    """Ten hexadecimal digits that identify a JSON value."""
+def digest(content: object, digits: int = 10) -> str:
+    """Hexadecimal digits that identify a JSON value."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
 def sha256(path: Path) -> str:

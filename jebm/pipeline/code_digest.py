@@ -23,7 +23,7 @@ from pathlib import Path
 from jebm.io.digests import stamp_of
 from jebm.io.files import published
 
-SCANS = Path(".jebm/modules.json")
+SCANS = Path(".jebm/cache/modules.json")
 PACKAGE = Path(__file__).parents[1]
 BY_VALUE = ("jebm.config", "jebm.pipeline", "jebm.cli", "jebm.forkserver")
 """Packages whose modules are no part of any job's code."""

@@ -1,11 +1,12 @@
 """Every job of a study: what it reads and writes, the parameters that it uses, and the code that it runs.
 
-This is the one description of the graph besides Snakemake's: freshness, ``jebm why``, ``jebm plan`` and ``jebm adopt``
-are answered from it, by content.
+Snakemake's rules, ``jebm run``, ``jebm why`` and ``jebm plan`` all take their jobs from here.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,37 +15,8 @@ from jebm.config.assets import asset_names, data_paths
 from jebm.config.catalogue import FIGURES, FITS, IMPORTERS, TABLES
 from jebm.io.filenames import PROVENANCE
 from jebm.pipeline.code_digest import entry_modules
-from jebm.pipeline.study import Stage, StudyPlan, Variant
-
-RULES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
-    "dataset": ("prepare_dataset", ("dataset",), ()),
-    "features": ("train_features", ("features", "compute"), ("dataset",)),
-    "reference": ("reference_statistics", ("features", "compute"), ("dataset", "features")),
-    "imported": ("import_backbone", ("backbone", "import_backbone", "compute"), ("dataset",)),
-    "backbone": ("train_backbone", ("backbone", "train_backbone", "compute"), ("dataset",)),
-    "prior": ("train_prior", ("backbone", "prior", "compute"), ("dataset", "backbone")),
-    "joint": ("train_joint", ("backbone", "prior", "train_joint", "compute"), ("dataset", "pretrained")),
-    "samples": ("draw_samples", ("backbone", "prior", "draw_samples", "compute"), ("dataset", "backbone", "prior")),
-    "layers": ("resample_layers", ("backbone", "compute"), ("dataset", "backbone", "samples")),
-    "sample-metrics": (
-        "evaluate_samples",
-        ("evaluate_samples", "features", "compute"),
-        ("dataset", "features", "reference"),
-    ),
-    "floor": ("evaluate_floor", ("evaluate_samples", "features", "compute"), ("dataset", "features", "reference")),
-    "density-metrics": ("evaluate_density", ("backbone", "evaluate_density", "compute"), ("dataset", "backbone")),
-    "evaluation": (
-        "evaluate",
-        ("backbone", "prior", "features", "compute"),
-        ("dataset", "backbone", "prior", "features"),
-    ),
-}
-"""Kind of stage → its rule, the blocks of parameters that its command reads, and the stages whose files it reads."""
-
-SHARED_OUT = ("backbone", "prior", "joint", "samples", "reference", "sample-metrics", "floor")
-"""Kinds of stage whose work several devices share."""
-MEASURED = ("reference", "sample-metrics", "floor")
-"""Those of them whose result does not depend on by how many."""
+from jebm.pipeline.stages import KINDS, REPORTS, STAMPS, Stage
+from jebm.pipeline.study import StudyPlan, Variant
 
 
 @dataclass(frozen=True)
@@ -54,116 +26,120 @@ class Job:
     rule: str
     study: str
     name: str
-    """Identity and seed of the stage, or the name of the table or figure."""
+    """``digits-layerwise-10a593f391/seed1``, or ``digits/main`` for what is written to results/."""
     outputs: tuple[str, ...]
-    inputs: tuple[str, ...]
-    provenance: str
-    """The file that records what the outputs were made from; one of the outputs."""
+    """Files that the job makes. The provenance record, which vouches for them, is the last."""
+    inputs: dict[str, tuple[str, ...]] = field(hash=False)
+    """Role → files; ``outside`` are assets, and files and folders of the user's own."""
     parameters: dict = field(hash=False)
     entries: frozenset[str] = field(hash=False)
     """Modules whose import closure is the job's code."""
     state: str = ""
     """Where its unfinished work is kept, if it keeps any."""
     context: dict = field(hash=False, default_factory=dict)
-    """What explains the inputs' names to a person; no part of freshness."""
+    """What explains the inputs' names to a person; no part of the key."""
+    devices: int = 1
+    """Processes that share the work."""
+    threads: int = 1
+    """Of one process."""
+    device: str = "cpu"
+
+    @property
+    def provenance(self) -> str:
+        return self.outputs[-1]
+
+    @property
+    def stamp(self) -> str:
+        """The file by which Snakemake is told whether the job's result is fresh; see :mod:`jebm.pipeline.stamps`."""
+        return str(STAMPS / self.rule / self.name)
+
+    @cached_property
+    def input_files(self) -> tuple[str, ...]:
+        """All inputs, once."""
+        return tuple(dict.fromkeys(path for paths in self.inputs.values() for path in paths))
 
 
 def study_jobs(plan: StudyPlan) -> Iterator[Job]:
     """All jobs of a study, each after the jobs that it reads from."""
     seen = set()
     redrawn = [plan.variants[name].layers for name in _shown(plan, "layers")]
-    for kind in RULES:
+    for kind in KINDS:
         for variant in plan.variants.values():
             for stage in variant.stages(kind):
-                if (kind == "prior" and not variant.learned) or (kind == "layers" and stage not in redrawn):
+                if (kind == "train_prior" and not variant.learned) or (
+                    kind == "resample_layers" and stage not in redrawn
+                ):
                     continue
-                for seed in [None] if stage.shared else plan.seeds:
-                    job = stage_job(plan, variant, stage, seed)
-                    if job.provenance not in seen:
-                        seen.add(job.provenance)
-                        yield job
+                for seed in plan.seeds if stage.per_seed else [None]:
+                    if (stage.id, seed) not in seen:
+                        seen.add((stage.id, seed))
+                        yield stage_job(plan, variant, stage, seed)
     yield from report_jobs(plan)
 
 
-def all_jobs(plans: Iterable[StudyPlan]) -> Iterator[Job]:
-    """The jobs of several studies, shared ones once."""
-    seen = set()
+def all_jobs(plans: Iterable[StudyPlan]) -> dict[tuple[str, str], Job]:
+    """(rule, name) → job, for several studies; each job stands after those that it reads from."""
+    found: dict[tuple[str, str], Job] = {}
     for plan in plans:
         for job in study_jobs(plan):
-            if job.provenance not in seen:
-                seen.add(job.provenance)
-                yield job
+            found.setdefault((job.rule, job.name), job)
+    return found
 
 
-def _shown(plan: StudyPlan, kind: str) -> list[str]:
-    """The variants for which some figure reads a kind of stage."""
-    return [v for name, variants in plan.study.figures.items() if kind in FIGURES[name][1] for v in variants]
+def _shown(plan: StudyPlan, source: str) -> list[str]:
+    """The variants for which some figure reads a stage of that role."""
+    return [v for name, variants in plan.study.figures.items() if source in FIGURES[name][1] for v in variants]
 
 
-def stage_target(kind: str) -> str:
-    """The function that makes a kind of stage."""
-    return f"jebm.steps.{RULES[kind][0]}:run"
+def step_target(rule: str) -> str:
+    """The function that does the work of a rule."""
+    return REPORTS.get(rule, f"jebm.steps.{rule}:run")
 
 
 def devices_of(kind: str, variant: Variant) -> int:
     """How many devices, a process each, work on a kind of stage."""
-    by_gradient = kind != "prior" or "train_prior" in FITS.get(variant.params.prior.name, ("", ()))[1]
-    return variant.params.compute.devices if kind in SHARED_OUT and by_gradient else 1
+    by_gradient = kind != "train_prior" or "train_prior" in FITS.get(variant.params.prior.name, ("", ()))[1]
+    return variant.params.compute.devices if KINDS[kind].devices != "one" and by_gradient else 1
 
 
 def stage_job(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None) -> Job:
     """The job that makes one stage of a variant at a seed."""
-    rule, sections, reads = RULES[stage.kind]
-    params = variant.params
-    targets = [stage_target(stage.kind)]
-    used = {key: getattr(params, key) for key in sections}
+    kind, params = KINDS[stage.kind], variant.params
+    used = {key: block for name in kind.blocks for key, block in variant.block(name, stage).items()}
+    devices = devices_of(stage.kind, variant)
     if "compute" in used:
-        devices = 1 if stage.kind in MEASURED else devices_of(stage.kind, variant)
-        used["compute"] = params.compute.model_copy(update={"devices": devices})
-    if stage.kind == "prior":
-        fit, extra = FITS[params.prior.name]
-        targets.append(fit)
-        used |= {key: getattr(params, key) for key in extra}
-    if stage.kind == "imported":
+        counted = 1 if kind.devices == "any" else devices
+        used["compute"] = params.compute.model_copy(update={"devices": counted})
+    targets = [step_target(stage.kind)]
+    if stage.kind == "train_prior":
+        targets.append(FITS[params.prior.name][0])
+    if stage.kind == "import_backbone":
         targets.append(IMPORTERS[params.import_backbone.format])
-    sources = [getattr(variant, of) for of in reads if of != "prior" or (variant.learned and not variant.joint)]
-    sources = [source for source in sources if source is not None]
-    if stage.kind == "sample-metrics":
-        sources += [plan.find("samples", id).samples for id in stage.spec["samples"]]
-    if stage.kind == "density-metrics":
-        measured = [_with_prior(plan, id) for id in stage.spec["priors"]]
-        sources += [other.prior for other in measured if other.learned and not other.joint]
-        used |= {f"prior {other.prior.id}": other.params.prior for other in measured}
-    if stage.kind == "reference":
-        used["reference_statistics"] = params.evaluate_samples.statistics
-    if stage.kind == "evaluation":
-        used["evaluation"] = _evaluation_block(variant, stage)
+    inputs = {"outside": outside(plan, used.values())}
+    for role in kind.reads:
+        source = getattr(variant, role)
+        if source is not None and (role != "prior" or (variant.learned and not variant.joint)):
+            inputs[role] = tuple(source.content_files(seed))
     return Job(
-        rule,
+        stage.kind,
         plan.name,
-        stage.id if stage.shared else f"{stage.id} seed {seed}",
+        stage.job_name(seed),
         tuple(stage.files(seed)),
-        (*outside(plan, used.values()), *(path for source in sources for path in source.content_files(seed))),
-        str(stage.run_folder(seed) / PROVENANCE),
-        {key: section.model_dump(mode="json") for key, section in used.items()} | {"seed": seed},
-        entry_modules([*targets, *(t for section in used.values() for t in component_targets(section))]),
+        {role: files for role, files in inputs.items() if files},
+        {key: block.model_dump(mode="json") for key, block in used.items()} | {"id": stage.id, "seed": seed},
+        entry_modules([*targets, *(t for block in used.values() for t in component_targets(block))]),
         str(stage.state_folder(seed)),
+        devices=devices,
+        threads=params.compute.threads if "compute" in used else 1,
+        device=params.compute.device if "compute" in used else "cpu",
     )
 
 
-def outside(plan: StudyPlan, sections: Iterable[BaseModel]) -> list[str]:
+def outside(plan: StudyPlan, sections: Iterable[BaseModel]) -> tuple[str, ...]:
     """The assets, and the files and folders of the user's own, that blocks of parameters name."""
+    sections = list(sections)
     paths = [str(plan.assets[name].path) for section in sections for name in asset_names(section)]
-    return list(dict.fromkeys([*paths, *(path for section in sections for path in data_paths(section))]))
-
-
-def _with_prior(plan: StudyPlan, id: str) -> Variant:
-    """A variant whose prior, of stage 2 or of joint training, has that identity."""
-    return next(variant for variant in plan.variants.values() if variant.prior.id == id)
-
-
-def _evaluation_block(variant: Variant, stage: Stage) -> BaseModel:
-    return next(variant.params.evaluations[label] for label, own in variant.evaluations.items() if own == stage)
+    return tuple(dict.fromkeys([*paths, *(path for section in sections for path in data_paths(section))]))
 
 
 def report_jobs(plan: StudyPlan) -> Iterator[Job]:
@@ -172,40 +148,39 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
         "seeds": plan.seeds,
         "variants": {name: variant.params.model_dump(mode="json") for name, variant in plan.variants.items()},
     }
-    collected = [path for _, path in plan.metric_files()]
-    records = [path for *_, path in plan.record_files()]
     rows = {"seeds": plan.seeds, "variants": list(plan.variants)}
 
-    def job(rule: str, name: str, inputs: list[str], outputs: list[str], parameters: Any, target: str) -> Job:
-        record = plan.provenance(rule, name)
-        parts = tuple(str(plan.results / path) for path in outputs)
-        entries = entry_modules([target, "jebm.report.render:render"] if rule == "render_figure" else [target])
-        paths = tuple(dict.fromkeys(inputs))
-        return Job(rule, plan.name, name, (*parts, record), paths, record, parameters, entries, context=context)
+    def job(rule: str, name: str, inputs: dict[str, list[str]], outputs: list[str], parameters: Any, *targets: str):
+        files = *(str(plan.results / path) for path in outputs), plan.provenance(rule, name)
+        found = {role: tuple(dict.fromkeys(paths)) for role, paths in inputs.items() if paths}
+        entries = entry_modules([step_target(rule), *targets])
+        return Job(rule, plan.name, f"{plan.name}/{name}", files, found, parameters, entries, context=context)
 
-    csv, timings = str(plan.results / "metrics.csv"), str(plan.results / "timings.csv")
+    collected = {"metrics": [str(plan.results / name) for name in ("metrics.csv", "timings.csv")]}
     yield job(
         "collect_metrics",
-        "",
-        [*plan.floor_files(), *collected, *records],
+        "metrics",
+        {
+            "floor": plan.floor_files(),
+            "metrics": [path for _, path in plan.metric_files()],
+            "records": [path for *_, path in plan.record_files()],
+        },
         ["metrics.csv", "metrics.json", "protocols.json", "timings.csv"],
         rows,
-        "jebm.report.collect:collect",
     )
     yield job(
         "collect_plots",
-        "",
-        [csv, timings, *plan.prior_histories()],
+        "plots",
+        {**collected, "histories": plan.prior_histories()},
         ["plots/langevin-steps.csv", "plots/training.csv"],
         rows,
-        "jebm.report.plots:collect_plots",
     )
     for name, spec in plan.study.tables.items():
-        outputs = [f"tables/{name}.{kind}" for kind in ("csv", "md", "tex")]
+        outputs = [f"tables/{name}.{suffix}" for suffix in ("csv", "md", "tex")]
         parameters = spec.model_dump(mode="json") | {"seeds": plan.seeds}
-        yield job("render_table", name, [csv, timings], outputs, parameters, TABLES[spec.kind])
+        yield job("render_table", name, collected, outputs, parameters, TABLES[spec.kind])
     for name, variants in plan.study.figures.items():
-        outputs = [f"figures/{name}.{kind}" for kind in ("png", "pdf")]
+        outputs = [f"figures/{name}.{suffix}" for suffix in ("png", "pdf")]
         parameters = {"variants": variants, "seeds": plan.seeds}
         yield job("render_figure", name, plan.figure_files(name), outputs, parameters, FIGURES[name][0])
 
@@ -218,3 +193,8 @@ def component_targets(section: BaseModel) -> list[str]:
         for block in value.values() if isinstance(value, dict) else [value]:
             targets += component_targets(block) if isinstance(block, BaseModel) else []
     return targets
+
+
+def missing_outside(job: Job) -> list[str]:
+    """The files from outside that a job needs and that are not there."""
+    return [path for path in job.inputs.get("outside", ()) if not Path(path).exists()]

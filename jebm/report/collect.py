@@ -8,7 +8,7 @@ import pandas as pd
 from jebm.io.files import read_json, write_csv, write_json
 from jebm.metrics.catalogue import FLOOR, HEADLINE
 from jebm.metrics.records import MetricRecord, load_record
-from jebm.pipeline.study import StudyPlan, Variant
+from jebm.pipeline.study import StudyPlan
 from jebm.runtime.progress import say
 
 COLUMNS = ["study", "variant", "seed", "metric", "value", "n", "protocol"]
@@ -40,8 +40,6 @@ def _values(plan: StudyPlan, records: Iterable[tuple[str, MetricRecord]]) -> tup
     for variant, record in records:
         protocols |= record.protocols
         for value in record.values:
-            if variant != FLOOR and not _belongs(value, plan.variants[variant]):
-                continue
             seed = "" if record.seed is None else record.seed
             row = {"study": plan.name, "variant": variant, "seed": seed, **value}
             rows.append({key: row[key] for key in COLUMNS} | {"value": f"{value['value']:.9g}"})
@@ -52,13 +50,9 @@ def _records(plan: StudyPlan, only_finished: bool = False) -> Iterator[tuple[str
     for path in plan.floor_files():
         if Path(path).exists() or not only_finished:
             yield FLOOR, load_record(path)
-    loaded: dict[str, MetricRecord] = {}
     for variant, path in plan.metric_files():
-        if only_finished and not Path(path).exists():
-            continue
-        if path not in loaded:
-            loaded[path] = load_record(path)
-        yield variant, loaded[path]
+        if Path(path).exists() or not only_finished:
+            yield variant, load_record(path)
 
 
 def _timings(plan: StudyPlan) -> list[dict]:
@@ -73,13 +67,6 @@ def _timings(plan: StudyPlan) -> list[dict]:
         for metric, value in record.timings.items():
             rows.append({"variant": variant, "seed": record.seed, "metric": metric, "value": f"{value:.6g}"})
     return rows
-
-
-def _belongs(value: dict, variant: Variant) -> bool:
-    """Whether a value of a shared record was measured on this variant's samples, or on its prior."""
-    return value.get("samples", variant.samples.id) == variant.samples.id and (
-        value.get("prior", variant.prior.id) == variant.prior.id
-    )
 
 
 def _summary(frame: pd.DataFrame) -> dict:

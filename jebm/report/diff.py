@@ -12,7 +12,7 @@ from scipy.stats import t as student_t
 
 from jebm.errors import JebmError
 from jebm.metrics.catalogue import FLOOR, METRICS, describe
-from jebm.pipeline.study import RESULTS
+from jebm.pipeline.stages import RESULTS
 
 LEVEL = 0.95
 LISTED = 20

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 
 from jebm.pipeline.freshness import Status
-from jebm.pipeline.study import RUNS
+from jebm.pipeline.stages import RUNS
 
 
 def recorded_seconds() -> dict[str, list[float]]:

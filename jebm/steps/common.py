@@ -23,7 +23,8 @@ from jebm.models.batch_norm import recalibrate
 from jebm.models.precision import laid_out
 from jebm.models.priors.base import Prior, build_prior
 from jebm.pipeline.assets import VerifiedAssets
-from jebm.pipeline.study import Stage, StudyPlan, Variant
+from jebm.pipeline.stages import Stage
+from jebm.pipeline.study import StudyPlan, Variant
 from jebm.runtime.distributed import own_device
 from jebm.runtime.progress import say
 from jebm.runtime.random import derive_seed, generator
@@ -56,12 +57,13 @@ class Run:
     def device(self) -> str:
         return own_device(self.variant.params.compute.device)
 
-    def stream(self, purpose: str) -> torch.Generator:
-        """A random stream of this job's own."""
-        return generator(self.stage.id, self.seed, purpose, device=self.device)
+    def stream(self, purpose: str, of: Stage | None = None) -> torch.Generator:
+        """A random stream of this job's own, or one that all jobs on the stage ``of`` have in common at this seed."""
+        return generator((of or self.stage).id, self.seed, purpose, device=self.device)
 
-    def derived_seed(self, purpose: str) -> int:
-        return derive_seed(self.stage.id, self.seed, purpose)
+    def derived_seed(self, purpose: str, of: Stage | None = None) -> int:
+        """See :meth:`stream`."""
+        return derive_seed((of or self.stage).id, self.seed, purpose)
 
     def dataset(self) -> Dataset:
         return load_dataset(self.variant.dataset.folder)

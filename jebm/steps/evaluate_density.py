@@ -1,4 +1,4 @@
-"""evaluate_density: what each prior of a backbone is worth as a density: log p(x), log Z, outlier detection."""
+"""evaluate_density: what a prior is worth as a density: bounds on log p(x), log Z, outlier detection."""
 
 import math
 from importlib.metadata import version
@@ -18,34 +18,25 @@ from jebm.steps.common import Run, load_backbone, load_prior, prepare_compute
 
 
 def run(job: Run) -> None:
-    """Measure every prior of the stage on the same backbone; values and arrays carry the prior's identity."""
     prepare_compute(job)
     data = job.dataset()
     hierarchy = load_backbone(job, data.image_shape)
-    record, arrays = MetricRecord(job.seed), {}
-    for prior_id in job.stage.spec["priors"]:
-        variant = next(v for v in job.plan.variants.values() if v.prior.id == prior_id)
-        prior = load_prior(job, hierarchy, variant)
-        density = Density(job, data, hierarchy, prior, record, prior_id)
-        density.add_likelihood()
-        if density.settings.detection_samples:
-            density.add_detection()
-        arrays |= {f"{prior_id}/{name}": tensor for name, tensor in density.arrays.items()}
-    write_tensors(job.folder / ARRAYS, arrays, {"stage": job.stage.id, "seed": job.seed})
-    record.save(job.folder / METRICS)
+    density = Density(job, data, hierarchy, load_prior(job, hierarchy))
+    density.add_likelihood()
+    if density.settings.detection_samples:
+        density.add_detection()
+    write_tensors(job.folder / ARRAYS, density.arrays, {"stage": job.stage.id, "seed": job.seed})
+    density.record.save(job.folder / METRICS)
 
 
 class Density:
     """The measurements of one prior."""
 
-    def __init__(
-        self, job: Run, data: Dataset, hierarchy: Hierarchy, prior: Prior, record: MetricRecord, prior_id: str
-    ):
+    def __init__(self, job: Run, data: Dataset, hierarchy: Hierarchy, prior: Prior):
         self.job, self.data, self.hierarchy, self.prior = job, data, hierarchy, prior
-        self.record, self.prior_id, self.arrays = record, prior_id, {}
-        self.settings = job.variant.params.evaluate_density
-        self.title = f"{job.title} prior {prior_id}"
-        params = next(v for v in job.plan.variants.values() if v.prior.id == prior_id).params
+        self.record, self.arrays = MetricRecord(job.seed), {}
+        params = job.variant.params
+        self.settings, self.title = params.evaluate_density, job.title
         self.may_diverge = (params.train_joint or params.train_prior).may_diverge
         self.facts = {
             "reference": self.settings.reference,
@@ -55,8 +46,8 @@ class Density:
 
     def add_likelihood(self) -> None:
         """log Z with its error, the ELBO, and the importance-weighted bound, nats an image."""
-        settings, record, about = self.settings, self.record, {"prior": self.prior_id}
-        stream = self.job.stream(f"partition {self.prior_id}")
+        settings, record = self.settings, self.record
+        stream = self.job.stream("partition")
         log_z = estimate_log_partition(self.prior, self.hierarchy.dimensions, settings.partition_samples, stream)
         weights = self._weights(settings.reference, settings.importance_samples, "bound", redraw=False)
         self.arrays["tilt/posterior"] = weights.tilt[:, 0]
@@ -66,17 +57,17 @@ class Density:
         log_w = weights.gaussian + weights.tilt - log_z.value
         facts = {**self.facts, "unit": unit, "draws": draws, "log_z_draws": settings.partition_samples}
         bound = record.protocol(f"iw{draws}", facts)
-        self._add("iw_bound", importance_weighted(log_w).mean(), n, bound, **about)
-        self._add("elbo", log_w.double().mean(), n, bound, **about)
+        self._add("iw_bound", importance_weighted(log_w).mean(), n, bound)
+        self._add("elbo", log_w.double().mean(), n, bound)
         partition = record.protocol("log-z-is", {"draws": settings.partition_samples, "proposal": "Gaussian prior"})
-        self._add("log_partition", log_z.value, settings.partition_samples, partition, **about)
-        self._add("log_partition_se", log_z.standard_error, settings.partition_samples, partition, **about)
-        self._add("log_partition_ess", log_z.effective_fraction, settings.partition_samples, partition, **about)
+        self._add("log_partition", log_z.value, settings.partition_samples, partition)
+        self._add("log_partition_se", log_z.standard_error, settings.partition_samples, partition)
+        self._add("log_partition_ess", log_z.effective_fraction, settings.partition_samples, partition)
 
-    def _add(self, metric: str, value: float, n: int, protocol: str, **about: str) -> None:
+    def _add(self, metric: str, value: float, n: int, protocol: str) -> None:
         """Record a value; what is not finite, of a training that may diverge, is left out: its cells stay empty."""
         if math.isfinite(value):
-            self.record.add(metric, value, n, protocol, **about)
+            self.record.add(metric, value, n, protocol)
         elif self.may_diverge:
             say(f"warning: {self.title}: {metric} is {float(value)}; it is left out")
         else:
@@ -101,10 +92,11 @@ class Density:
                 normal = scores[reference][score].cpu().numpy()
                 for metric, value in detection_metrics(normal, values.cpu().numpy()).items():
                     n = len(values) + len(normal)
-                    self.record.add(f"{metric}:{name}:{score}", value, n, protocol, prior=self.prior_id)
+                    self.record.add(f"{metric}:{name}:{score}", value, n, protocol)
 
     def _weights(self, split: str, draws: int, purpose: str, redraw: bool) -> LogWeights:
-        # The purpose alone names the stream: all priors of a backbone are compared on the same posterior draws.
-        pixels, stream = self.job.pixels(self.data, split), self.job.stream(purpose)
+        # Streams of the backbone: all priors on it are compared on the same posterior draws.
+        pixels = self.job.pixels(self.data, split)
+        stream = self.job.stream(purpose, of=self.job.variant.backbone)
         progress = Progress(f"{self.title}: {purpose}")
         return log_weights(self.hierarchy, self.prior, pixels, draws, stream, redraw, progress)

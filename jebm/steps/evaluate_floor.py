@@ -9,5 +9,5 @@ def run(job: Run) -> None:
     prepare_compute(job)
     distances = distances_of(job)
     split = "train" if distances.settings.reference != "train" else "test"
-    distances.add(distances.data.images(split), job.stage.id)
+    distances.add(distances.data.images(split))
     distances.save()

@@ -9,7 +9,8 @@ from jebm.config.training import TrainBackbone
 from jebm.errors import ParamsError
 from jebm.io.digests import digest
 from jebm.pipeline.jobs import devices_of, stage_job, study_jobs
-from jebm.pipeline.study import Stage, make_plan
+from jebm.pipeline.stages import Stage
+from jebm.pipeline.study import make_plan
 
 BLOCK = {"steps": 7, "batch_size": 8, "learning_rate": 0.1, "kl_warmup": [[0.0, 0.5]]}
 KINDS = ("dataset", "features", "backbone", "prior", "samples", "layers", "density-metrics", "sample-metrics", "floor")

@@ -6,140 +6,166 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from jebm.config.assets import ASSETS, data_paths
-from jebm.pipeline.assets import inventory, refuse_wrong
-from jebm.config.read import PARAMS, parse_params, read_params
-from jebm.io.digests import DigestCache
+from filelock import FileLock, Timeout
+
+from jebm.config.read import read_params
 from jebm.errors import JebmError
-from jebm.pipeline.code_digest import save_scans
-from jebm.pipeline.freshness import settle, statuses
-from jebm.pipeline.jobs import all_jobs, devices_of, report_jobs, stage_job, study_jobs
-from jebm.pipeline.restore import keep_aside, restore
-from jebm.pipeline.study import RESULTS, make_plan, study_of
 from jebm.forkserver.server import ForkServer
+from jebm.io.digests import DigestCache
+from jebm.pipeline.assets import ASSETS, inventory, refuse_wrong
+from jebm.pipeline.code_digest import save_scans
+from jebm.pipeline.freshness import statuses
+from jebm.pipeline.jobs import all_jobs, missing_outside
+from jebm.pipeline.results import LOCKS, keep_all
+from jebm.pipeline.stages import RESULTS, STAMPS
+from jebm.pipeline.stamps import write_stamps
+from jebm.pipeline.study import make_plan
 
 
-def checked_plans():
-    """The plans of all studies; a mistake in params.yaml ends Snakemake here with one line."""
-
-    def checked():
-        params = read_params(PARAMS)
-        if parse_params(dict(config)) != params:
-            raise JebmError(
-                f"{PARAMS} is the only place where an experiment is changed; --config and --configfile are not used"
-            )
-        return params
-
-    params = end_with_a_line(checked)
-    return params, make_plan(params)
-
-
-def end_with_a_line(call):
-    """What a call returns; a user's mistake ends Snakemake there, without a traceback."""
+def or_one_line(call):
+    """What a call returns. A user's mistake ends Snakemake there with one line, before any job."""
     try:
         return call()
     except JebmError as error:
         print(error, file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(error.exit_code)
+        sys.exit(error.exit_code)
 
 
-PARAMETERS, PLANS = checked_plans()
-DEFAULT_STUDIES = PARAMETERS.default_studies
-CORE_STUDIES = PARAMETERS.core_studies
+PARAMETERS = or_one_line(read_params)
+PLANS = make_plan(PARAMETERS)
+JOBS = all_jobs(PLANS.values())
+DEFAULT_STUDIES, CORE_STUDIES = PARAMETERS.default_studies, PARAMETERS.core_studies
+
+# Jobs on a cluster parse this file again. The process that plans them marks the environment, which all of them inherit;
+# it alone may write stamps, and asks once for all jobs what is fresh.
+PLANNING = "JEBM_WORKFLOW" not in os.environ
+os.environ["JEBM_WORKFLOW"] = str(Path.cwd())
+
+
+envvars:
+    "JEBM_WORKFLOW",
+
+
+def planned():
+    """Job → its status, decided by content; Snakemake learns of it through the stamps."""
+    digests = DigestCache()
+    found = statuses(JOBS.values(), digests)
+    write_stamps(found)
+    digests.save()
+    save_scans(job.entries for job in JOBS.values())
+    return {(status.job.rule, status.job.name): status for status in found}
+
+
+STATUSES = planned() if PLANNING else {}
+BY_ID = {(job.parameters["id"], job.parameters["seed"]): key for key, job in JOBS.items() if "id" in job.parameters}
 
 
 wildcard_constraints:
-    study="|".join(PLANS),
+    study="|".join(map(re.escape, PLANS)),
+    name="[^/]+",
     id="[0-9a-f]{10}",
     seed="[0-9]+",
 
 
-def inputs_of(kind):
-    """An input function: what the job that makes this kind of stage reads."""
+def job_of(wildcards):
+    """The job of a stage, by the identity and the seed in its path."""
+    seed = int(wildcards.seed) if hasattr(wildcards, "seed") else None
+    if (wildcards.id, seed) not in BY_ID:
+        known = "no study of the parameters has this stage; were they edited while Snakemake was running?"
+        raise JebmError(f"{wildcards.name}-{wildcards.id}, seed {seed}: {known}")
+    return JOBS[BY_ID[wildcards.id, seed]]
 
-    def inputs(wildcards):
-        plan = study_of(PLANS, kind, wildcards.id)
-        variant, stage = plan.owner(kind, wildcards.id)
-        seed = int(wildcards.seed) if hasattr(wildcards, "seed") else None
-        # Data of the user's own that are missing are the job's to report: it knows the key that names them.
-        own = {path for path in data_paths(variant.params) if not Path(path).exists()}
-        # And so are assets that nobody offers: three attempts to fetch one would say no more.
-        own |= {str(asset.path) for asset in plan.assets.values() if not asset.url and not asset.path.exists()}
-        return [path for path in stage_job(plan, variant, stage, seed).inputs if path not in own] or "params.yaml"
 
-    return inputs
+def reads(role, job=job_of):
+    """An input function: the files that a job reads in a role. Their contents decide, not their times: see the stamp."""
+
+    def files(wildcards):
+        found = job(wildcards)
+        status = STATUSES.get((found.rule, found.name))
+        absent = missing_outside(found)  # the command reports them: it knows the parameter that names them
+        if status and status.fresh:  # what it was made from may be gone, and need not come back for its sake
+            absent += [path for path in found.input_files if not Path(path).exists()]
+        return [ancient(path) for path in found.inputs.get(role, ()) if path not in absent]
+
+    return files
+
+
+def report_job(rule, name="{wildcards.name}"):
+    """The job of a rule that writes to results/."""
+    return lambda wildcards: JOBS[rule, f"{wildcards.study}/{name.format(wildcards=wildcards)}"]
+
+
+def command(wildcards):
+    """What a stage's command starts with: one process, or several that share the work."""
+    devices = job_of(wildcards).devices
+    return "jebm" if devices == 1 else f"jebm launch --devices {devices}"
+
+
+def cores(wildcards):
+    """The threads of all processes of a stage."""
+    job = job_of(wildcards)
+    return job.devices * job.threads
+
+
+def gpus(wildcards):
+    """How many GPUs a stage computes on."""
+    job = job_of(wildcards)
+    return job.devices if job.device.startswith("cuda") else 0
+
+
+def targets(study):
+    """Everything a study leaves behind. Intermediate files too: Snakemake does not make a missing one otherwise."""
+    own = {job.outputs for job in all_jobs([PLANS[study]]).values()}
+    return sorted(path for outputs in own for path in outputs)
+
+
+def rendered(study, what):
+    """The files of all tables or figures of a study."""
+    own = all_jobs([PLANS[study]]).values()
+    return [path for job in own if job.rule == f"render_{what}" for path in job.outputs]
 
 
 def needed_assets(studies):
     """An input function: the assets that studies need, after a list of what they are and of what is there."""
     needed = {name: PLANS[study].assets[name] for study in studies for name in PLANS[study].asset_names()}
-    lists = [] if workflow.is_main_process else ["not asked for"]
+    listed = []
 
     def inputs(wildcards):
-        if not lists:
+        if PLANNING and not listed:
             digests = DigestCache()
-            lists.append(inventory(needed, digests))
+            listed.append(inventory(needed, digests))
+            print(listed[0], file=sys.stderr)
+            or_one_line(lambda: refuse_wrong(needed, digests))
             digests.save()
-            print(lists[0], file=sys.stderr)
-            end_with_a_line(lambda: refuse_wrong(needed, digests))
         return [str(asset.path) for asset in needed.values()]
 
     return inputs
 
 
-def targets(plan):
-    """Everything a study leaves behind. Intermediate files too: Snakemake does not rebuild a missing one otherwise."""
-    return sorted({path for job in study_jobs(plan) for path in job.outputs})
-
-
-def settled_statuses():
-    """Decide by content what is fresh, and give files the times that make Snakemake decide the same."""
-    digests = DigestCache()
-    if "DVC_ROOT" in os.environ:
-        # An experiment starts from what dvc.lock knows, and has deleted what was finished since.
-        if back := restore():
-            print(f"{len(back)} finished results were brought back after DVC removed them", file=sys.stderr)
-    decided = list(statuses(all_jobs(PLANS.values()), digests))
-    settle(decided, digests)
-    digests.save()
-    save_scans(status.job.entries for status in decided)
-    return decided
-
-
-def jobs_run_here():
-    """Whether this process plans the jobs and they run on this machine; known once the workflow starts."""
-    return workflow.is_main_process and workflow.executor_plugin.name == "local"
-
-
-def start_at_once():
-    """Let the scheduler start a job whenever a core is free.
-
-    To keep to a rate of submissions, Snakemake looks through all ready jobs once a second for every job that it has
-    ever started: with hundreds of small jobs, a third of a core. A cluster needs such a rate, this machine does not.
-    """
-    if jobs_run_here():
-        workflow.scheduler.job_rate_limiter = None
-
-
-# Jobs on a cluster parse this file again; only the process that plans them may decide.
-STATUSES = settled_statuses() if workflow.is_main_process else []
-if workflow.is_main_process:
-    ASSETS.mkdir(exist_ok=True)  # DVC looks for it, also where no study needs any
-
-
+RUNNING = FileLock(LOCKS / "workflow.lock")
 SERVERS = []
 
 
-def start_server():
-    """Let jobs that run on this machine fork from one process; without it, each of them imports the libraries."""
+def start():
+    """Before the first job: one run per folder, nothing that is finished gets lost, and jobs that start at once."""
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    ASSETS.mkdir(exist_ok=True)  # DVC looks for it, also where no study needs any
+    try:
+        # Held by the kernel for this process: after a kill of Snakemake nothing has to be unlocked.
+        RUNNING.acquire(timeout=0)
+    except Timeout:
+        print("another Snakemake is running in this folder; let it finish, or stop it first", file=sys.stderr)
+        sys.exit(1)
+    digests = DigestCache()
+    keep_all([status.job for status in STATUSES.values() if not status.fresh], digests)
+    digests.save()
     # Not on macOS: Accelerate, which NumPy and torch compute with there, does not survive a fork.
-    if PARAMETERS.runtime.fork_server and jobs_run_here() and sys.platform == "linux":
+    if PARAMETERS.runtime.fork_server and sys.platform == "linux":
         with suppress(OSError):
             SERVERS.append(ForkServer(Path("logs/server.log")))
 
 
-def stop_server():
+def stop():
     """Not needed for jobs to end, only to leave nothing running behind the last line: the server sees this process end."""
     while SERVERS:
         SERVERS.pop().stop()
@@ -147,51 +173,6 @@ def stop_server():
 
 def show_results():
     """Print the main table of each core study and where everything is, when it is there."""
-    for name in CORE_STUDIES:
-        if (RESULTS / name / "tables" / "main.md").exists():
-            subprocess.run(["jebm", "show", name], check=False)
-
-
-def named(kind):
-    """A params function: a study that the stage of the wildcards belongs to; shared stages need any one."""
-    return lambda wildcards: study_of(PLANS, kind, wildcards.id).name
-
-
-def variant_of(kind, wildcards):
-    """A variant that the stage of the wildcards belongs to."""
-    return study_of(PLANS, kind, wildcards.id).owner(kind, wildcards.id)[0]
-
-
-def launcher(kind):
-    """A params function: what a stage's command starts with, one process for each of its devices."""
-
-    def command(wildcards):
-        devices = devices_of(kind, variant_of(kind, wildcards))
-        return "jebm" if devices == 1 else f"jebm launch --devices {devices}"
-
-    return command
-
-
-def cores(kind):
-    """A threads function: those of all processes of a stage."""
-
-    def count(wildcards):
-        variant = variant_of(kind, wildcards)
-        return devices_of(kind, variant) * variant.params.compute.threads
-
-    return count
-
-
-def gpus(kind):
-    """A resource function: how many GPUs a stage computes on."""
-
-    def count(wildcards):
-        variant = variant_of(kind, wildcards)
-        return devices_of(kind, variant) if variant.params.compute.device.startswith("cuda") else 0
-
-    return count
-
-
-def rendered(plan, what):
-    """The files of all tables or figures of a study."""
-    return [path for job in report_jobs(plan) if job.rule == f"render_{what}" for path in job.outputs]
+    for study in CORE_STUDIES:
+        if (RESULTS / study / "tables" / "main.md").exists():
+            subprocess.run(["jebm", "show", study], check=False)

@@ -1,7 +1,8 @@
 rule prepare_dataset:
-    """Raw data → one file of images and its manifest."""
+    """Raw data → one file of images and its manifest. All other stages inherit their command from here."""
     input:
-        inputs_of("dataset"),
+        outside=reads("outside"),
+        stamp=f"{STAMPS}/prepare_dataset/{{name}}-{{id}}",
     output:
         images="data/{name}-{id}/images.safetensors",
         manifest="data/{name}-{id}/manifest.json",
@@ -10,7 +11,11 @@ rule prepare_dataset:
         "logs/prepare_dataset/{name}-{id}.log",
     conda:
         "../envs/jebm.yaml"
+    threads: cores
+    resources:
+        gpu=gpus,
     params:
-        study=named("dataset"),
+        command=command,
+        job="{name}-{id}",
     shell:
-        "jebm prepare-dataset {params.study} --id {wildcards.id} > {log} 2>&1"
+        "{params.command} run {rule} {params.job} > {log} 2>&1"

@@ -1,103 +1,78 @@
-rule reference_statistics:
-    """Mean and covariance of the features of the images that samples are compared with, once for all of them."""
+use rule prepare_dataset as reference_statistics with:
+    # Mean and covariance of the features of the images that samples are compared with, once for all of them.
     input:
-        inputs_of("reference"),
+        outside=reads("outside"),
+        dataset=reads("dataset"),
+        features=reads("features"),
+        stamp=f"{STAMPS}/reference_statistics/{{name}}-{{id}}",
     output:
-        statistics="runs/reference-{id}/statistics.safetensors",
-        provenance="runs/reference-{id}/provenance.json",
+        statistics="runs/reference_statistics/{name}-{id}/statistics.safetensors",
+        provenance="runs/reference_statistics/{name}-{id}/provenance.json",
     log:
-        "logs/reference_statistics/{id}.log",
-    conda:
-        "../envs/jebm.yaml"
-    threads: cores("reference")
-    resources:
-        gpu=gpus("reference"),
-    params:
-        study=named("reference"),
-        launcher=launcher("reference"),
-    shell:
-        "{params.launcher} reference-statistics {params.study} --id {wildcards.id} > {log} 2>&1"
+        "logs/reference_statistics/{name}-{id}.log",
 
 
-rule evaluate_samples:
-    """Fréchet and kernel distance to held-out images, for all variants of a seed."""
+use rule prepare_dataset as evaluate_floor with:
+    # The distances of real images to real images.
     input:
-        inputs_of("sample-metrics"),
+        outside=reads("outside"),
+        dataset=reads("dataset"),
+        features=reads("features"),
+        reference=reads("reference"),
+        stamp=f"{STAMPS}/evaluate_floor/{{name}}-{{id}}",
     output:
-        metrics="runs/sample-metrics-{id}/seed{seed}/metrics.json",
-        provenance="runs/sample-metrics-{id}/seed{seed}/provenance.json",
+        metrics="runs/evaluate_floor/{name}-{id}/metrics.json",
+        provenance="runs/evaluate_floor/{name}-{id}/provenance.json",
     log:
-        "logs/evaluate_samples/{id}-seed{seed}.log",
-    conda:
-        "../envs/jebm.yaml"
-    threads: cores("sample-metrics")
-    resources:
-        gpu=gpus("sample-metrics"),
-    params:
-        study=named("sample-metrics"),
-        launcher=launcher("sample-metrics"),
-    shell:
-        "{params.launcher} evaluate-samples {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
+        "logs/evaluate_floor/{name}-{id}.log",
 
 
-rule evaluate_floor:
-    """The same distances, real images against real images."""
+use rule train_backbone as evaluate_samples with:
+    # Fréchet and kernel distance of one set of samples to held-out images.
     input:
-        inputs_of("floor"),
+        outside=reads("outside"),
+        dataset=reads("dataset"),
+        features=reads("features"),
+        reference=reads("reference"),
+        samples=reads("samples"),
+        stamp=f"{STAMPS}/evaluate_samples/{{name}}-{{id}}/seed{{seed}}",
     output:
-        metrics="runs/floor-{id}/metrics.json",
-        provenance="runs/floor-{id}/provenance.json",
+        metrics="runs/evaluate_samples/{name}-{id}/seed{seed}/metrics.json",
+        provenance="runs/evaluate_samples/{name}-{id}/seed{seed}/provenance.json",
     log:
-        "logs/evaluate_floor/{id}.log",
-    conda:
-        "../envs/jebm.yaml"
-    threads: cores("floor")
-    resources:
-        gpu=gpus("floor"),
-    params:
-        study=named("floor"),
-        launcher=launcher("floor"),
-    shell:
-        "{params.launcher} evaluate-floor {params.study} --id {wildcards.id} > {log} 2>&1"
+        "logs/evaluate_samples/{name}-{id}-seed{seed}.log",
+    priority: 0
 
 
-rule evaluate_density:
-    """For all priors of a backbone: bounds on log p(x), the partition function, and outlier detection."""
+use rule train_backbone as evaluate_density with:
+    # One prior as a density: bounds on log p(x), the partition function, and outlier detection.
     input:
-        inputs_of("density-metrics"),
+        dataset=reads("dataset"),
+        backbone=reads("backbone"),
+        prior=reads("prior"),
+        stamp=f"{STAMPS}/evaluate_density/{{name}}-{{id}}/seed{{seed}}",
     output:
-        metrics="runs/density-metrics-{id}/seed{seed}/metrics.json",
-        arrays="runs/density-metrics-{id}/seed{seed}/arrays.safetensors",
-        provenance="runs/density-metrics-{id}/seed{seed}/provenance.json",
+        metrics="runs/evaluate_density/{name}-{id}/seed{seed}/metrics.json",
+        arrays="runs/evaluate_density/{name}-{id}/seed{seed}/arrays.safetensors",
+        provenance="runs/evaluate_density/{name}-{id}/seed{seed}/provenance.json",
     log:
-        "logs/evaluate_density/{id}-seed{seed}.log",
-    conda:
-        "../envs/jebm.yaml"
-    threads: cores("density-metrics")
-    resources:
-        gpu=gpus("density-metrics"),
-    params:
-        study=named("density-metrics"),
-    shell:
-        "jebm evaluate-density {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
+        "logs/evaluate_density/{name}-{id}-seed{seed}.log",
+    priority: 0
 
 
-rule evaluate:
-    """One of the further evaluations that a variant asks for."""
+use rule train_backbone as run_evaluation with:
+    # One of the further evaluations that a variant asks for.
     input:
-        inputs_of("evaluation"),
+        outside=reads("outside"),
+        dataset=reads("dataset"),
+        backbone=reads("backbone"),
+        prior=reads("prior"),
+        features=reads("features"),
+        stamp=f"{STAMPS}/run_evaluation/{{name}}-{{id}}/seed{{seed}}",
     output:
-        metrics="runs/evaluation-{id}/seed{seed}/metrics.json",
-        arrays="runs/evaluation-{id}/seed{seed}/arrays.safetensors",
-        provenance="runs/evaluation-{id}/seed{seed}/provenance.json",
+        metrics="runs/run_evaluation/{name}-{id}/seed{seed}/metrics.json",
+        arrays="runs/run_evaluation/{name}-{id}/seed{seed}/arrays.safetensors",
+        provenance="runs/run_evaluation/{name}-{id}/seed{seed}/provenance.json",
     log:
-        "logs/evaluate/{id}-seed{seed}.log",
-    conda:
-        "../envs/jebm.yaml"
-    threads: cores("evaluation")
-    resources:
-        gpu=gpus("evaluation"),
-    params:
-        study=named("evaluation"),
-    shell:
-        "jebm evaluate {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
+        "logs/run_evaluation/{name}-{id}-seed{seed}.log",
+    priority: 0

@@ -1,74 +1,70 @@
 rule collect_metrics:
-    """All values of all runs in one table."""
+    """All values of all runs of a study in one table. The other rules of a report inherit their command from here."""
     input:
-        floor=lambda wildcards: PLANS[wildcards.study].floor_files(),
-        metrics=lambda wildcards: sorted({path for _, path in PLANS[wildcards.study].metric_files()}),
-        records=lambda wildcards: sorted({path for *_, path in PLANS[wildcards.study].record_files()}),
+        floor=reads("floor", report_job("collect_metrics", "metrics")),
+        metrics=reads("metrics", report_job("collect_metrics", "metrics")),
+        records=reads("records", report_job("collect_metrics", "metrics")),
+        stamp=f"{STAMPS}/collect_metrics/{{study}}/metrics",
     output:
         csv="results/{study}/metrics.csv",
         json="results/{study}/metrics.json",
         protocols="results/{study}/protocols.json",
         timings="results/{study}/timings.csv",
-        provenance="runs/report/{study}/collect_metrics.json",
+        provenance="runs/collect_metrics/{study}/metrics.json",
     log:
         "logs/collect_metrics/{study}.log",
     conda:
         "../envs/jebm.yaml"
+    params:
+        job="{study}/metrics",
     shell:
-        "jebm collect-metrics {wildcards.study} > {log} 2>&1"
+        "jebm run {rule} {params.job} > {log} 2>&1"
 
 
-rule collect_plots:
-    """The small tables behind `dvc plots`."""
+use rule collect_metrics as collect_plots with:
+    # The small tables behind `dvc plots`.
     input:
-        "results/{study}/metrics.csv",
-        "results/{study}/timings.csv",
-        lambda wildcards: PLANS[wildcards.study].prior_histories(),
+        metrics=reads("metrics", report_job("collect_plots", "plots")),
+        histories=reads("histories", report_job("collect_plots", "plots")),
+        stamp=f"{STAMPS}/collect_plots/{{study}}/plots",
     output:
         steps="results/{study}/plots/langevin-steps.csv",
         training="results/{study}/plots/training.csv",
-        provenance="runs/report/{study}/collect_plots.json",
+        provenance="runs/collect_plots/{study}/plots.json",
     log:
         "logs/collect_plots/{study}.log",
-    conda:
-        "../envs/jebm.yaml"
-    shell:
-        "jebm collect-plots {wildcards.study} > {log} 2>&1"
+    params:
+        job="{study}/plots",
 
 
-rule render_table:
-    """One table as Markdown, CSV and LaTeX."""
+use rule collect_metrics as render_table with:
+    # One table as Markdown, CSV and LaTeX.
     input:
-        "results/{study}/metrics.csv",
-        "results/{study}/timings.csv",
+        metrics=reads("metrics", report_job("render_table")),
+        stamp=f"{STAMPS}/render_table/{{study}}/{{name}}",
     output:
         csv=report("results/{study}/tables/{name}.csv", caption="../report/table.rst", category="{study} tables"),
         md="results/{study}/tables/{name}.md",
         tex="results/{study}/tables/{name}.tex",
-        provenance="runs/report/{study}/render_table-{name}.json",
+        provenance="runs/render_table/{study}/{name}.json",
     log:
         "logs/render_table/{study}-{name}.log",
-    conda:
-        "../envs/jebm.yaml"
     params:
+        job="{study}/{name}",
         spec=lambda wildcards: PLANS[wildcards.study].study.tables[wildcards.name].model_dump(mode="json"),
-    shell:
-        "jebm render-table {wildcards.study} {wildcards.name} > {log} 2>&1"
 
 
-rule render_figure:
-    """One figure as PNG and PDF."""
+use rule collect_metrics as render_figure with:
+    # One figure as PNG and PDF.
     input:
-        lambda wildcards: PLANS[wildcards.study].figure_files(wildcards.name),
+        metrics=reads("metrics", report_job("render_figure")),
+        runs=reads("runs", report_job("render_figure")),
+        stamp=f"{STAMPS}/render_figure/{{study}}/{{name}}",
     output:
         png=report("results/{study}/figures/{name}.png", caption="../report/figure.rst", category="{study} figures"),
         pdf="results/{study}/figures/{name}.pdf",
-        provenance="runs/report/{study}/render_figure-{name}.json",
+        provenance="runs/render_figure/{study}/{name}.json",
     log:
         "logs/render_figure/{study}-{name}.log",
-    conda:
-        "../envs/jebm.yaml"
     params:
-        variants=lambda wildcards: PLANS[wildcards.study].study.figures[wildcards.name],
-    shell:
-        "jebm render-figure {wildcards.study} {wildcards.name} > {log} 2>&1"
+        job="{study}/{name}",

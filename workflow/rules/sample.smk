@@ -1,39 +1,28 @@
-rule draw_samples:
-    """Images from one prior by one sampler."""
+use rule train_backbone as draw_samples with:
+    # Images from one prior by one sampler.
     input:
-        inputs_of("samples"),
+        dataset=reads("dataset"),
+        backbone=reads("backbone"),
+        prior=reads("prior"),
+        stamp=f"{STAMPS}/draw_samples/{{name}}-{{id}}/seed{{seed}}",
     output:
-        samples="runs/samples-{id}/seed{seed}/samples.safetensors",
-        provenance="runs/samples-{id}/seed{seed}/provenance.json",
+        samples="runs/draw_samples/{name}-{id}/seed{seed}/samples.safetensors",
+        provenance="runs/draw_samples/{name}-{id}/seed{seed}/provenance.json",
     log:
-        "logs/draw_samples/{id}-seed{seed}.log",
-    conda:
-        "../envs/jebm.yaml"
-    threads: cores("samples")
-    resources:
-        gpu=gpus("samples"),
-    params:
-        study=named("samples"),
-        launcher=launcher("samples"),
-    shell:
-        "{params.launcher} draw-samples {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
+        "logs/draw_samples/{name}-{id}-seed{seed}.log",
+    priority: 0
 
 
-rule resample_layers:
-    """Samples with one layer redrawn and the others kept."""
+use rule train_backbone as resample_layers with:
+    # Some samples with one layer redrawn and the others as they were.
     input:
-        inputs_of("layers"),
+        dataset=reads("dataset"),
+        backbone=reads("backbone"),
+        samples=reads("samples"),
+        stamp=f"{STAMPS}/resample_layers/{{name}}-{{id}}/seed{{seed}}",
     output:
-        arrays="runs/layers-{id}/seed{seed}/arrays.safetensors",
-        provenance="runs/layers-{id}/seed{seed}/provenance.json",
+        arrays="runs/resample_layers/{name}-{id}/seed{seed}/arrays.safetensors",
+        provenance="runs/resample_layers/{name}-{id}/seed{seed}/provenance.json",
     log:
-        "logs/resample_layers/{id}-seed{seed}.log",
-    conda:
-        "../envs/jebm.yaml"
-    threads: cores("layers")
-    resources:
-        gpu=gpus("layers"),
-    params:
-        study=named("layers"),
-    shell:
-        "jebm resample-layers {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
+        "logs/resample_layers/{name}-{id}-seed{seed}.log",
+    priority: 0

@@ -1,114 +1,81 @@
 # What takes long starts first, so that no core waits for it at the end.
-rule train_features:
-    """The classifier that the Fréchet and kernel distances look through."""
+use rule prepare_dataset as train_features with:
+    # The classifier that the Fréchet and kernel distances look through.
     input:
-        inputs_of("features"),
+        outside=reads("outside"),
+        dataset=reads("dataset"),
+        stamp=f"{STAMPS}/train_features/{{name}}-{{id}}",
     output:
-        weights="runs/features-{id}/weights.safetensors",
-        history="runs/features-{id}/history.csv",
-        record="runs/features-{id}/record.json",
-        provenance="runs/features-{id}/provenance.json",
+        weights="runs/train_features/{name}-{id}/weights.safetensors",
+        history="runs/train_features/{name}-{id}/history.csv",
+        record="runs/train_features/{name}-{id}/record.json",
+        provenance="runs/train_features/{name}-{id}/provenance.json",
     log:
-        "logs/train_features/{id}.log",
+        "logs/train_features/{name}-{id}.log",
     priority: 60
-    conda:
-        "../envs/jebm.yaml"
-    threads: cores("features")
-    resources:
-        gpu=gpus("features"),
-    params:
-        study=named("features"),
-    shell:
-        "jebm train-features {params.study} --id {wildcards.id} > {log} 2>&1"
 
 
-rule train_backbone:
-    """Stage 1: the hierarchy and its inference network by the ELBO."""
+use rule prepare_dataset as train_backbone with:
+    # Stage 1: the hierarchy and its inference network by the ELBO.
     input:
-        inputs_of("backbone"),
+        dataset=reads("dataset"),
+        stamp=f"{STAMPS}/train_backbone/{{name}}-{{id}}/seed{{seed}}",
     output:
-        weights="runs/backbone-{id}/seed{seed}/weights.safetensors",
-        history="runs/backbone-{id}/seed{seed}/history.csv",
-        record="runs/backbone-{id}/seed{seed}/record.json",
-        provenance="runs/backbone-{id}/seed{seed}/provenance.json",
+        weights="runs/train_backbone/{name}-{id}/seed{seed}/weights.safetensors",
+        history="runs/train_backbone/{name}-{id}/seed{seed}/history.csv",
+        record="runs/train_backbone/{name}-{id}/seed{seed}/record.json",
+        provenance="runs/train_backbone/{name}-{id}/seed{seed}/provenance.json",
     log:
-        "logs/train_backbone/{id}-seed{seed}.log",
+        "logs/train_backbone/{name}-{id}-seed{seed}.log",
     priority: 60
-    conda:
-        "../envs/jebm.yaml"
-    threads: cores("backbone")
-    resources:
-        gpu=gpus("backbone"),
     params:
-        study=named("backbone"),
-        launcher=launcher("backbone"),
-    shell:
-        "{params.launcher} train-backbone {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
+        command=command,
+        job="{name}-{id}/seed{seed}",
 
 
-rule import_backbone:
-    """Instead of stage 1: the weights of a backbone that was trained elsewhere."""
+use rule prepare_dataset as import_backbone with:
+    # Instead of stage 1: the weights of a backbone that was trained elsewhere.
     input:
-        inputs_of("imported"),
+        outside=reads("outside"),
+        dataset=reads("dataset"),
+        stamp=f"{STAMPS}/import_backbone/{{name}}-{{id}}",
     output:
-        weights="runs/imported-{id}/weights.safetensors",
-        record="runs/imported-{id}/record.json",
-        provenance="runs/imported-{id}/provenance.json",
+        weights="runs/import_backbone/{name}-{id}/weights.safetensors",
+        record="runs/import_backbone/{name}-{id}/record.json",
+        provenance="runs/import_backbone/{name}-{id}/provenance.json",
     log:
-        "logs/import_backbone/{id}.log",
+        "logs/import_backbone/{name}-{id}.log",
     priority: 60
-    conda:
-        "../envs/jebm.yaml"
-    params:
-        study=named("imported"),
-    shell:
-        "jebm import-backbone {params.study} --id {wildcards.id} > {log} 2>&1"
 
 
-rule train_prior:
-    """Stage 2: what the prior has to learn, on the frozen backbone."""
+use rule train_backbone as train_prior with:
+    # Stage 2: what the prior has to learn, on the frozen backbone.
     input:
-        inputs_of("prior"),
+        dataset=reads("dataset"),
+        backbone=reads("backbone"),
+        stamp=f"{STAMPS}/train_prior/{{name}}-{{id}}/seed{{seed}}",
     output:
-        weights="runs/prior-{id}/seed{seed}/weights.safetensors",
-        history="runs/prior-{id}/seed{seed}/history.csv",
-        record="runs/prior-{id}/seed{seed}/record.json",
-        provenance="runs/prior-{id}/seed{seed}/provenance.json",
+        weights="runs/train_prior/{name}-{id}/seed{seed}/weights.safetensors",
+        history="runs/train_prior/{name}-{id}/seed{seed}/history.csv",
+        record="runs/train_prior/{name}-{id}/seed{seed}/record.json",
+        provenance="runs/train_prior/{name}-{id}/seed{seed}/provenance.json",
     log:
-        "logs/train_prior/{id}-seed{seed}.log",
+        "logs/train_prior/{name}-{id}-seed{seed}.log",
     priority: 50
-    conda:
-        "../envs/jebm.yaml"
-    threads: cores("prior")
-    resources:
-        gpu=gpus("prior"),
-    params:
-        study=named("prior"),
-        launcher=launcher("prior"),
-    shell:
-        "{params.launcher} train-prior {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"
 
 
-rule train_joint:
-    """Hierarchy, inference network and energies at once."""
+use rule train_backbone as train_joint with:
+    # Hierarchy, inference network and energies at once.
     input:
-        inputs_of("joint"),
+        dataset=reads("dataset"),
+        pretrained=reads("pretrained"),
+        stamp=f"{STAMPS}/train_joint/{{name}}-{{id}}/seed{{seed}}",
     output:
-        weights="runs/joint-{id}/seed{seed}/weights.safetensors",
-        prior="runs/joint-{id}/seed{seed}/prior.safetensors",
-        history="runs/joint-{id}/seed{seed}/history.csv",
-        record="runs/joint-{id}/seed{seed}/record.json",
-        provenance="runs/joint-{id}/seed{seed}/provenance.json",
+        weights="runs/train_joint/{name}-{id}/seed{seed}/weights.safetensors",
+        prior="runs/train_joint/{name}-{id}/seed{seed}/prior.safetensors",
+        history="runs/train_joint/{name}-{id}/seed{seed}/history.csv",
+        record="runs/train_joint/{name}-{id}/seed{seed}/record.json",
+        provenance="runs/train_joint/{name}-{id}/seed{seed}/provenance.json",
     log:
-        "logs/train_joint/{id}-seed{seed}.log",
+        "logs/train_joint/{name}-{id}-seed{seed}.log",
     priority: 50
-    conda:
-        "../envs/jebm.yaml"
-    threads: cores("joint")
-    resources:
-        gpu=gpus("joint"),
-    params:
-        study=named("joint"),
-        launcher=launcher("joint"),
-    shell:
-        "{params.launcher} train-joint {params.study} --id {wildcards.id} --seed {wildcards.seed} > {log} 2>&1"

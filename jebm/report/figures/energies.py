@@ -16,10 +16,7 @@ def draw(plan: StudyPlan, variants: list[str]):
         1, len(plan.seeds), figsize=(2.7 * len(plan.seeds), 2.4), squeeze=False, sharey=True, layout="constrained"
     )
     for ax, seed in zip(axes[0], plan.seeds, strict=True):
-        name = f"{variant.prior.id}/tilt/posterior"
-        posterior = read_tensors(variant.density_metrics.run_folder(seed) / ARRAYS, {name}.__contains__)[0][
-            name
-        ].numpy()
+        posterior = read_tensors(variant.density_metrics.run_folder(seed) / ARRAYS)[0]["tilt/posterior"].numpy()
         samples = read_tensors(variant.samples.run_folder(seed) / SAMPLES, {"tilt"}.__contains__)[0]["tilt"].numpy()
         low, high = np.quantile(np.concatenate([posterior, samples]), [0.002, 0.998])
         bins = np.linspace(low, high, 40)

@@ -14,9 +14,7 @@ def draw(plan: StudyPlan, variants: list[str]):
     """Mean curve over seeds at equal false-positive rates, with the range over seeds as a band."""
     variant = plan.variants[variants[0]]
     reference = variant.params.evaluate_density.reference
-    folders, prefix = [variant.density_metrics.run_folder(seed) for seed in plan.seeds], f"{variant.prior.id}/"
-    arrays = [read_tensors(folder / ARRAYS, lambda name: name.startswith(prefix))[0] for folder in folders]
-    runs = [{name.removeprefix(prefix): values for name, values in run.items()} for run in arrays]
+    runs = [read_tensors(variant.density_metrics.run_folder(seed) / ARRAYS)[0] for seed in plan.seeds]
     names = sorted({key.split("/")[1] for key in runs[0] if key.startswith("score/")} - {reference})
     scores = sorted(key.split("/")[2] for key in runs[0] if key.startswith(f"score/{reference}/"))
     figure, axes = plt.subplots(

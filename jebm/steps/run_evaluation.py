@@ -1,4 +1,4 @@
-"""evaluate: one of the evaluations that a variant asks for."""
+"""run_evaluation: one of the evaluations that a variant asks for."""
 
 from functools import partial
 
@@ -15,9 +15,7 @@ def run(job: Run) -> None:
     data = job.dataset()
     hierarchy = load_backbone(job, data.image_shape)
     prior, space = load_prior(job, hierarchy), load_features(job, data)
-    block = next(
-        b for label, b in job.variant.params.evaluations.items() if job.variant.evaluations[label] == job.stage
-    )
+    block = job.variant.evaluation_block(job.stage)
     title = f"{job.title} ({block.name})"
     snapshots = partial(load_snapshots, job, data.image_shape)
     subject = Subject(data, hierarchy, prior, space, job.stream, job.device, title, snapshots)

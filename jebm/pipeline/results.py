@@ -1,0 +1,200 @@
+"""Finished results, found by their key.
+
+A job's key is a digest of its parameters, of the code that it runs and of the contents of its inputs, data from outside
+included. Each result has a provenance record beside it, which names the key and the sha256 of every output, and is kept
+under its key in ``.jebm/results`` (hard links, so it takes no space while it is in use). A job whose key has been made
+before takes the result from there: after an edit was undone, another branch was checked out, DVC put other files in
+place, or a job further up ran again and made the same bytes. ``.jebm/results`` may be deleted at any time.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from jebm.errors import JebmError
+from jebm.io.digests import DigestCache, digest
+from jebm.io.filenames import PROVENANCE
+from jebm.io.files import write_json
+from jebm.pipeline.code_digest import code_fingerprint
+from jebm.pipeline.jobs import Job, missing_outside
+from jebm.pipeline.stamps import age_stamp
+from jebm.runtime.progress import say
+
+KEPT, LOCKS = Path(".jebm/results"), Path(".jebm/locks")
+Digests = Callable[[str], str | None]
+
+
+def key_of(job: Job, code: dict[str, str], digests: Digests) -> str:
+    """The job's key. Inputs count by role, file name and content, and not by the folder that they are in."""
+    inputs = {role: [[Path(path).name, digests(path)] for path in paths] for role, paths in job.inputs.items()}
+    inputs["outside"] = [digests(path) for path in job.inputs.get("outside", ())]
+    return digest({"rule": job.rule, "parameters": job.parameters, "code": code, "inputs": inputs}, 20)
+
+
+def read_record(path: Path) -> dict | None:
+    """A provenance record, or None where there is no file, or another one."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        _ = record["key"], record["code"], record["parameters"], record["context"], record["seconds"]
+        return record if {*map(type, record["outputs"].values())} == {str} and record["inputs"] is not None else None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def wrong_outputs(record: dict, job: Job, digests: Digests) -> list[str]:
+    """The job's outputs that are missing or are not what the record vouches for; an empty list if all are whole."""
+    return [path for path in job.outputs[:-1] if digests(path) != record["outputs"].get(Path(path).name, "none")]
+
+
+def wrong_files(job: Job, digests: Digests) -> dict[str, str]:
+    """File → what is wrong with it, for a job's result that is there, whatever key it has."""
+    record = read_record(Path(job.provenance))
+    if record is None:
+        return {job.provenance: "is not a record of jebm"} if Path(job.provenance).exists() else {}
+    missing = {path: "is missing" for path in job.outputs[:-1] if not Path(path).exists()}
+    return {path: "has other content" for path in wrong_outputs(record, job, digests)} | missing
+
+
+def in_place(job: Job, key: str, digests: Digests) -> dict | None:
+    """The record of the result that stands where the job would write it, if it has that key and is whole."""
+    record = read_record(Path(job.provenance))
+    return record if record and record["key"] == key and not wrong_outputs(record, job, digests) else None
+
+
+def kept(job: Job, key: str, digests: Digests) -> dict | None:
+    """The record of the result that is kept under a key, if it is whole."""
+    folder = KEPT / key
+    record = read_record(folder / PROVENANCE)
+    if record is None or record["key"] != key:
+        return None
+    whole = all(digests(str(folder / name)) == expected for name, expected in record["outputs"].items())
+    return record if whole and {Path(path).name for path in job.outputs[:-1]} == set(record["outputs"]) else None
+
+
+def keep(job: Job, record: dict, digests: DigestCache) -> None:
+    """Link the job's result, which is in place, below its key."""
+    folder = KEPT / record["key"]
+    for path in job.outputs[:-1]:
+        link(Path(path), folder / Path(path).name, digests)
+    link(Path(job.provenance), folder / PROVENANCE, digests)
+
+
+def keep_all(jobs: list[Job], digests: DigestCache) -> None:
+    """Keep the whole results of jobs that are about to run again, such as pulled ones, which no job here has made."""
+    for job in jobs:
+        record = read_record(Path(job.provenance))
+        if record and not (KEPT / record["key"] / PROVENANCE).exists() and not wrong_outputs(record, job, digests):
+            keep(job, record, digests)
+
+
+def take(job: Job, key: str, digests: DigestCache) -> None:
+    """Put the result that is kept under a key in place; the record comes last."""
+    for path in job.outputs[:-1]:
+        link(KEPT / key / Path(path).name, Path(path), digests)
+    link(KEPT / key / PROVENANCE, Path(job.provenance), digests)
+
+
+def link(source: Path, target: Path, digests: DigestCache) -> None:
+    """Make ``target`` another name of ``source``, or a copy where the file system has no links."""
+    if target.exists() and os.path.samefile(source, target):
+        return
+    known = digests(str(source))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    beside.unlink(missing_ok=True)
+    try:
+        os.link(os.path.realpath(source), beside)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, beside)
+    os.replace(beside, target)
+    digests.remember(str(source), known)
+    digests.remember(str(target), known)
+
+
+@contextmanager
+def alone(job: Job) -> Iterator[None]:
+    """Refuse to work on a job on which another process is working; a killed process holds nothing."""
+    path = LOCKS / f"{digest(job.provenance)}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise JebmError(
+            f"{job.rule} {job.name}: another process is already working on this; let it finish, or stop it first"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def produce(job: Job, work: Callable[[str], dict | None], again: bool = False, leads: bool = True) -> None:
+    """Bring a job's result about: take it if its key has been made before, else do the work and record it.
+
+    What the job depends on is read before it starts, so that an edit meanwhile is noticed later.
+
+    Args:
+        work: given the digest of the job's code, makes all outputs but the record; may return ``seconds`` of earlier
+            runs that it went on from.
+        again: do the work even if the result is there.
+        leads: whether this process writes files: of several ranks of one job, one does.
+
+    Raises:
+        JebmError: an input is missing, or another process is working on the job.
+    """
+    digests = DigestCache()
+    code = code_fingerprint(job.entries)
+    inputs = {path: digests(path) for path in job.input_files}
+    _refuse_wrong(job, inputs)
+    key = key_of(job, code, inputs.__getitem__)
+    if not leads:
+        if again or not (in_place(job, key, digests) or kept(job, key, digests)):
+            work(digest(code))
+        return
+    with alone(job):
+        if not again and in_place(job, key, digests):
+            say(f"{job.rule} {job.name}: made before with this key ({key}); nothing to do")
+        elif not again and kept(job, key, digests):
+            take(job, key, digests)
+            say(f"{job.rule} {job.name}: made before with this key ({key}); taken from {KEPT / key}")
+        else:
+            started = time.monotonic()
+            facts = work(digest(code)) or {}
+            record = {
+                "key": key,
+                "rule": job.rule,
+                "parameters": job.parameters,
+                "context": job.context,
+                "code": code,
+                "inputs": inputs,
+                "outputs": {Path(path).name: digests(path) for path in job.outputs[:-1]},
+                "seconds": round(facts.get("seconds", time.monotonic() - started), 2),
+            }
+            write_json(Path(job.provenance), record)
+            keep(job, record, digests)
+        if job.state:  # it has served its purpose
+            shutil.rmtree(job.state, ignore_errors=True)
+        age_stamp(job)
+    digests.save_large()
+
+
+def _refuse_wrong(job: Job, inputs: dict[str, Any]) -> None:
+    """See that all inputs are there, and are what the jobs that made them say.
+
+    What is missing of the user's own is reported by the work itself, which knows the parameter that names it.
+    """
+    own = missing_outside(job)
+    for path, found in inputs.items():
+        if found is None and path not in own:
+            raise JebmError(f"{path}: no such file; `snakemake --cores all {path}` makes it")
+        maker = read_record(Path(path).parent / PROVENANCE)
+        if maker and maker["outputs"].get(Path(path).name, found) != found:
+            raise JebmError(f"{path}: is not what the job made that wrote it; `snakemake --cores all {path}` repairs it")

@@ -1,0 +1,62 @@
+"""How Snakemake is told which results are fresh, without touching any result.
+
+Snakemake asks file times. Here each job has one *stamp*, a small file below ``.jebm/cache/stamps``, which is the only
+input of its rule whose time counts; all other inputs are ``ancient()``. The stamp of a fresh result is older than any
+file can be, the stamp of another one is newer than all outputs of the job. Below ``max-checksum-file-size`` Snakemake
+takes a newer file of known content for unchanged; therefore the content of a stamp that is to count is never that of
+an earlier one.
+"""
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from jebm.pipeline.freshness import Status
+from jebm.pipeline.jobs import Job
+
+OLD = 1
+"""The time of a stamp that does not count, seconds."""
+
+
+def write_stamps(statuses: Iterable[Status]) -> None:
+    """Bring the stamps of all jobs up to date. Only the process that plans the jobs may do this."""
+    now = time.time_ns()
+    for status in statuses:
+        if status.fresh:
+            _age(Path(status.job.stamp))
+        else:
+            _renew(Path(status.job.stamp), status.job.outputs, now)
+
+
+def age_stamp(job: Job) -> None:
+    """After a job: its result is fresh now."""
+    _age(Path(job.stamp))
+
+
+def _age(stamp: Path) -> None:
+    time_of = _mtime(stamp)
+    if time_of is None:
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.touch()
+    if time_of != OLD * 10**9:
+        os.utime(stamp, (OLD, OLD))
+
+
+def _renew(stamp: Path, outputs: Iterable[str], now: int) -> None:
+    newest = max((time_of for path in outputs if (time_of := _mtime(Path(path))) is not None), default=0)
+    time_of = _mtime(stamp)
+    if time_of is not None and time_of > max(newest, OLD * 10**9):
+        return
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(os.urandom(8).hex(), encoding="utf-8")
+    when = max(now, newest + 10**9)  # outputs may have any time, also one that is still to come
+    os.utime(stamp, ns=(when, when))
+
+
+def _mtime(path: Path) -> int | None:
+    """The later modification time of a file and of what it links to, nanoseconds; Snakemake looks at both."""
+    try:
+        return max(os.stat(path).st_mtime_ns, os.lstat(path).st_mtime_ns)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
