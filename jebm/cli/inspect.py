@@ -14,6 +14,7 @@ from jebm.io.digests import DigestCache
 from jebm.pipeline.freshness import Status, settle, statuses
 from jebm.pipeline.jobs import all_jobs
 from jebm.pipeline.study import StudyPlan, make_plan
+from jebm.runtime.threads import thread_variables
 
 app = typer.Typer()
 
@@ -300,10 +301,6 @@ def bench(
     import os
     from dataclasses import replace
 
-    from jebm.cli import main as cli
-
-    if cli.forked:
-        raise cli.NeedsOwnProcess  # for its own number of threads, or a GPU
     plans = make_plan(read_params(PARAMS))
     if study not in plans:
         raise JebmError(f"{PARAMS}: there is no study '{study}'; it has: {', '.join(plans)}")
@@ -321,8 +318,7 @@ def bench(
         changed = overridden(plan.variants[label].params, override, f"--override: variant '{label}'")
         plan.variants[label] = replace(plan.variants[label], params=changed)
     threads = max(plan.variants[label].params.compute.threads for label in variant or plan.variants)
-    for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[key] = str(threads)  # before torch is imported: it sizes its pools then
+    os.environ |= thread_variables(threads)  # before torch is imported: it sizes its pools then
     from jebm.bench import study as benchmark
     from jebm.bench import sweeps
 

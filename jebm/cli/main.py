@@ -5,6 +5,7 @@ Heavy imports happen inside the verbs, so that ``jebm --help`` is quick.
 
 import os
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -14,12 +15,13 @@ from jebm.config.components import load
 from jebm.config.read import PARAMS, read_params
 from jebm.config.schema import Compute, Params
 from jebm.errors import JebmError
+from jebm.forkserver.refusal import require_own_process
 from jebm.pipeline.freshness import recorded, unrecorded
 from jebm.pipeline.jobs import devices_of, report_jobs, stage_job, stage_target
 from jebm.pipeline.restore import keep
 from jebm.pipeline.study import StudyPlan
-from jebm.runtime import launch
-from jebm.runtime.processes import leave
+from jebm.runtime.threads import thread_variables
+from jebm.runtime.torchrun import become_torchrun, exit_with_parent, is_rank_zero, report_error, world_size
 
 app = typer.Typer(
     help="Joint latent-space EBM priors for multi-layer generators, as a reproducible study.\n\n"
@@ -37,13 +39,6 @@ StudyName = Annotated[str, typer.Argument(help="A study of params.yaml, for inst
 StageId = Annotated[str, typer.Option("--id", help="The stage's identity (its folder's suffix); see `jebm variants`.")]
 VariantName = Annotated[str, typer.Option("--variant", help="A variant of the study, instead of --id.")]
 Seed = Annotated[int, typer.Option(help="The run's seed.")]
-
-forked = False
-"""Whether this process is a fork of ``jebm.forkserver``, with NumPy and torch imported for one thread and no GPU."""
-
-
-class NeedsOwnProcess(Exception):  # noqa: N818 - no error: the client of the server does the work instead
-    """A fork can't do this job as a process of its own would."""
 
 
 def _plan(study: str, params: Params | None = None) -> StudyPlan:
@@ -70,35 +65,34 @@ def _run(study: str, kind: str, id: str, variant: str, seed: int | None) -> None
         raise JebmError(f"'{variant}' has several of them, name one by --id: {known}")
     if kind == "prior" and not found.learned:
         raise JebmError(f"the {found.params.prior.name} prior has nothing to learn; `jebm draw-samples` needs no more")
-    if forked and found.params.compute != Compute(device="cpu", threads=1):
-        raise NeedsOwnProcess
+    if found.params.compute != Compute(device="cpu", threads=1):
+        require_own_process()
     devices = devices_of(kind, found)
     _start_ranks(devices)
     # Before NumPy and torch load: their thread pools are sized at import, and rounding depends on the size.
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(found.params.compute.threads)
+    os.environ |= thread_variables(found.params.compute.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on a GPU
     job = stage_job(plan, found, stages[0], seed)
-    with (recorded if launch.leads() else unrecorded)(job) as facts:
-        from jebm.runtime.distributed import joined
+    with (recorded if is_rank_zero() else unrecorded)(job) as facts:
+        from jebm.runtime.distributed import process_group
         from jebm.steps.common import Run
 
         run = load(stage_target(kind))
         seconds, on_device = params.runtime.checkpoint_seconds, params.runtime.data_on_device
-        with joined(devices, found.params.compute.device):
+        with process_group(devices, found.params.compute.device):
             facts |= run(Run(plan, found, stages[0], seed, seconds, facts["code"], on_device)) or {}
-    if launch.leads():
+    if is_rank_zero():
         keep(job)
 
 
 def _start_ranks(devices: int) -> None:
-    """See that this process is one of as many as the job needs; a process alone starts them and exits as they do."""
-    started = launch.launched()
+    """See that this process is one of as many as the job needs; one that was started alone becomes torchrun."""
+    started = world_size()
     if started not in (0, devices):
         raise JebmError(f"{PARAMS}: this job is one for {devices} devices, but was started as {started} processes")
     if devices > 1 and not started:
-        leave(launch.launch(devices, sys.argv[1:]))
-    launch.hold_lifeline()
+        become_torchrun(devices)
+    exit_with_parent()
 
 
 def _report(study: str, rule: str, name: str, target: str, *arguments: str) -> None:
@@ -203,21 +197,6 @@ def evaluate(study: StudyName, seed: Seed, id: StageId = "", variant: VariantNam
     _run(study, "evaluation", id, variant, seed)
 
 
-@app.command("launch", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def launch_ranks(
-    context: typer.Context,
-    devices: Annotated[int, typer.Option(min=1, help="How many processes: the job's compute.devices.")],
-):
-    """Run a verb as several processes that share its work, each on a device of its own.
-
-    For instance `jebm launch --devices 2 train-prior …`. The verbs do this by themselves when compute.devices says so;
-    the workflow's rules say it for all to see.
-    """
-    if forked:
-        raise NeedsOwnProcess
-    leave(launch.launch(devices, context.args))
-
-
 @app.command()
 def collect_metrics(study: StudyName):
     """Gather the metrics of all runs into results/STUDY/metrics.csv and metrics.json."""
@@ -247,9 +226,14 @@ def main() -> None:
     try:
         app(prog_name="jebm")
     except JebmError as error:
-        launch.tell(str(error), error.exit_code)
+        report_error(str(error), error.exit_code)
         sys.exit(error.exit_code)
     except OSError as error:  # a full disk, a folder that can't be written to …
         where = f"{error.filename}: " if error.filename else ""
-        launch.tell(f"{where}{error.strerror or error}", 1)
+        report_error(f"{where}{error.strerror or error}", 1)
+        sys.exit(1)
+    except Exception:
+        if not world_size():
+            raise
+        report_error(traceback.format_exc(), 1)  # the screen belongs to rank 0
         sys.exit(1)

@@ -24,7 +24,7 @@ from jebm.models.precision import laid_out
 from jebm.models.priors.base import Prior, build_prior
 from jebm.pipeline.assets import VerifiedAssets
 from jebm.pipeline.study import Stage, StudyPlan, Variant
-from jebm.runtime.distributed import own_device
+from jebm.runtime.distributed import local_device
 from jebm.runtime.progress import say
 from jebm.runtime.random import derive_seed, generator
 
@@ -54,7 +54,7 @@ class Run:
 
     @property
     def device(self) -> str:
-        return own_device(self.variant.params.compute.device)
+        return local_device(self.variant.params.compute.device)
 
     def stream(self, purpose: str) -> torch.Generator:
         """A random stream of this job's own."""

@@ -167,7 +167,8 @@ def launcher(kind):
 
     def command(wildcards):
         devices = devices_of(kind, variant_of(kind, wildcards))
-        return "jebm" if devices == 1 else f"jebm launch --devices {devices}"
+        torchrun = f"python -m jebm.runtime.torchrun --standalone --nproc-per-node={devices} -m"
+        return "jebm" if devices == 1 else f"{torchrun} jebm"
 
     return command
 
