@@ -1,8 +1,8 @@
 """The image studies in smoke size: the real blocks of params.yaml with fewer and smaller of everything.
 
-``python workflow/smoke.py FOLDER STUDY`` writes a copy of the project with synthetic archives, in which
-``snakemake --cores 2 STUDY`` goes from raw archives to tables and figures within a minute. It shows how everything
-hangs together, and its numbers mean nothing.
+``PYTHONPATH=tests/support python workflow/smoke.py FOLDER STUDY``, which is what ``make smoke`` calls, writes a copy of
+the project with synthetic archives. In it ``snakemake --cores 2 STUDY`` goes from raw archives to tables and figures
+within a minute. It shows how everything hangs together, and its numbers mean nothing.
 """
 
 import hashlib
@@ -165,7 +165,7 @@ def inception(root: Path) -> dict:
 
 
 def prepare(space: Any, study: str) -> None:
-    """Make a copy of the project (``tests/workflow/conftest.py``) ready to run a study in smoke size."""
+    """Make a copy of the project (``tests/support/workspace.py``) ready to run a study in smoke size."""
     params = smoke(space.params(), study)
     params["assets"] = params.get("assets", {}) | make_assets(space.folder, study)
     space.write_params(params)
@@ -176,8 +176,7 @@ def prepare(space: Any, study: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent / "workflow"))
-    from conftest import Workspace
+    from workspace import Workspace
 
     folder, study = Path(sys.argv[1]).resolve(), sys.argv[2]
     folder.mkdir(parents=True)

@@ -1,23 +1,19 @@
 """Components: what params.yaml may say is what the constructors take, and saying it needs no torch."""
 
-import ast
 import inspect
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from oracles import spec as oracle_spec
 from toy import params
 
-import jebm
 from jebm.config.catalogue import COMPONENTS, FIGURES, FITS, TABLES
 from jebm.config.components import _model, build, build_all, component_class, load
 from jebm.config.read import parse_params
 from jebm.pipeline.jobs import component_targets
 
 ALL = [(kind, name) for kind, names in COMPONENTS.items() for name in names]
-FOLDERS = ["data", "models", "sampling", "training", "metrics", "stages", "report"]
 
 
 @pytest.mark.parametrize(("kind", "name"), ALL)
@@ -73,24 +69,3 @@ def test_labelled_blocks_take_the_parameters_of_their_class_and_are_built_in_ord
 def test_reading_parameters_and_help_do_not_import_torch():
     code = "import sys, jebm.cli.main, jebm.pipeline.study; jebm.cli.main.read_params; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def modules_of(path: Path) -> set[str]:
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names.add(node.module)
-    return names
-
-
-def test_imports_go_one_way():
-    root = Path(jebm.__file__).parent
-    for path in root.rglob("*.py"):
-        folder = path.relative_to(root).parts[0]
-        for name in modules_of(path):
-            assert not name.startswith("snakemake"), path
-            parts = name.split(".")
-            if folder in FOLDERS and parts[0] == "jebm" and len(parts) > 1 and parts[1] in FOLDERS:
-                assert FOLDERS.index(parts[1]) <= FOLDERS.index(folder), f"{path} imports {name}"

@@ -179,8 +179,8 @@ ANOTHER_THREAD = """import signal, threading
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 """
-"""Before a client, so that SIGTERM interrupts none of its blocking calls: another thread gets the signal. Python then
-knows of it and runs no handler before the call returns, as when a signal arrives between Python's check and the call."""
+"""Before a client, so that SIGTERM interrupts none of its blocking calls: another thread gets the signal. Python knows of
+it then and runs no handler before the call returns, as when a signal arrives between Python's check and the call."""
 
 
 def test_a_signal_that_arrives_just_before_a_blocking_call_reaches_the_job(place, server):

@@ -66,3 +66,9 @@ def test_a_damaged_or_foreign_memory_is_not_used(package, content):
     expected = read()
     fingerprint.SCANS.write_text(content, encoding="utf-8")
     assert read() == expected
+
+
+@pytest.mark.parametrize("name", ["config.types", "pipeline.study", "cli.main", "forkserver.client"])
+def test_what_is_compared_by_value_is_no_code(package, name):
+    (package / "first.py").write_text(f"from jebm.{name} import x\nfrom jebm import second\n", encoding="utf-8")
+    assert set(read()) == {"jebm", "jebm.first", "jebm.second"}

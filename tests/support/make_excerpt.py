@@ -13,7 +13,7 @@ import torch
 
 from jebm.io.tensors import write_tensors
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "models" / "nvae"
 MODULES = ("enc_tower.6", "nf_cells.0", "enc_tower.9", "enc_sampler.1", "dec_sampler.0", "dec_tower.4")
 """A halving cell, a flow, a combiner, a posterior, a prior, a doubling cell."""
 ACTIVATIONS = (
