@@ -32,49 +32,46 @@ report: "workflow/report/study.rst"
 rule all:
     default_target: True
     input:
-        [path for name in DEFAULT_STUDIES for path in targets(PLANS[name])],
+        [path for study in DEFAULT_STUDIES for path in FLOW.targets(study)],
 
 
 rule core:
     input:
-        [path for name in CORE_STUDIES for path in targets(PLANS[name])],
+        [path for study in CORE_STUDIES for path in FLOW.targets(study)],
 
 
-for study_name in PLANS:
+for study_name in FLOW.plans:
 
     rule:
         name:
             study_name
         input:
-            targets(PLANS[study_name]),
+            FLOW.targets(study_name),
 
 
 rule benchmark:
     input:
-        expand("logs/bench/{study}.measured", study=PLANS),
+        expand("logs/bench/{study}.measured", study=FLOW.plans),
 
 
 rule tables:
     input:
-        [path for name in DEFAULT_STUDIES for path in rendered(PLANS[name], "table")],
+        FLOW.rendered(DEFAULT_STUDIES, "table"),
 
 
 rule figures:
     input:
-        [path for name in DEFAULT_STUDIES for path in rendered(PLANS[name], "figure")],
+        FLOW.rendered(DEFAULT_STUDIES, "figure"),
 
 
 onstart:
-    for line in keep_aside(STATUSES, PARAMETERS.runtime.keep_aside_hours):
-        print(line, file=sys.stderr)
-    start_server()
-    start_at_once()
+    begin()
 
 
 onsuccess:
-    stop_server()
+    end()
     show_results()
 
 
 onerror:
-    stop_server()
+    end()

@@ -19,9 +19,9 @@ ALLOWED = {
     **{name: LIBRARY[: place + 1] for place, name in enumerate(LIBRARY)},
     "pipeline": PIPELINE,
     **{name: (*COMMANDS, name) for name in ("steps", "report", "bench")},
-    "cli": (*COMMANDS, "steps", "report", "bench", "cli"),
-    "forkserver": ("runtime", "cli", "forkserver"),
-    "__main__": ("runtime", "cli", "forkserver"),
+    "forkserver": ("runtime", "forkserver"),
+    "cli": (*COMMANDS, "steps", "report", "bench", "forkserver", "cli"),
+    "__main__": ("cli", "forkserver"),
     "__init__": (),
 }
 EXCEPTIONS = {

@@ -97,7 +97,9 @@ def why(target: Annotated[str, typer.Argument(help="A study, or a file that the 
     elif (path := Path(target).as_posix()) in made_by:
         wanted = [made_by[path]]
     else:
-        known = "the file was made under other parameters, or is not ours" if Path(target).exists() else "nor is it a study"
+        known = (
+            "the file was made under other parameters, or is not ours" if Path(target).exists() else "nor is it a study"
+        )
         raise JebmError(f"{target}: no job of the present {PARAMS} makes this file; {known}. See `jebm list`")
     found = pending(wanted, every)
     if not found:
@@ -138,7 +140,9 @@ def verify(study: OptionalStudy = ""):
     if wrong:
         lines = [f"  {path}: {why}" for path, why in wrong.items()]
         shown = "\n".join(lines[:20]) + (f"\n  … and {len(lines) - 20} more" if len(lines) > 20 else "")
-        raise JebmError(f"{len(wrong)} files are not what their records say:\n{shown}\n`snakemake --cores all` makes them anew")
+        raise JebmError(
+            f"{len(wrong)} files are not what their records say:\n{shown}\n`snakemake --cores all` makes them anew"
+        )
     print(f"{there} of {len(jobs)} results are here, and all their files are what their records say.")
 
 

@@ -9,13 +9,15 @@ import typer
 from jebm.config.components import load
 from jebm.config.messages import near
 from jebm.config.read import PARAMS, read_params
-from jebm.config.schema import Compute, Params
+from jebm.config.schema import Params
 from jebm.errors import JebmError, ParamsError
+from jebm.forkserver.refusal import require_own_process
 from jebm.pipeline.jobs import Job, report_jobs, stage_job, step_target
 from jebm.pipeline.results import produce
 from jebm.pipeline.stages import KINDS, REPORTS, Stage
 from jebm.pipeline.study import StudyPlan, Variant, make_plan
-from jebm.runtime.launch import leads as is_rank_zero
+from jebm.runtime.threads import thread_variables
+from jebm.runtime.torchrun import become_torchrun, exit_with_parent, is_rank_zero, world_size
 
 app = typer.Typer()
 
@@ -25,11 +27,15 @@ def run(
     rule: Annotated[str, typer.Argument(help="A rule of the workflow, for instance train_prior.")],
     job: Annotated[
         str,
-        typer.Argument(help="The job as the rule names it (digits-layerwise-10a593f391/seed1, digits/main), or a study."),
+        typer.Argument(
+            help="The job as the rule names it (digits-layerwise-10a593f391/seed1, digits/main), or a study."
+        ),
     ],
     variant: Annotated[str, typer.Option(help="With a study: the variant whose job it is.")] = "",
     seed: Annotated[int | None, typer.Option(help="With a study: the seed; needed where each seed has a job.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Do the work even if this very result was made before.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Do the work even if this very result was made before.")
+    ] = False,
 ):
     """Run one job of the workflow, as its rule does. A result that was made before with the same key is taken instead.
 

@@ -1,11 +1,13 @@
 """The command line: its verbs, and how every one of them ends. Heavy imports happen inside the verbs."""
 
 import sys
+import traceback
 
 import typer
 
 from jebm.cli import inspect, job, tools
 from jebm.errors import JebmError
+from jebm.runtime.torchrun import report_error, world_size
 
 app = typer.Typer(
     help="Joint latent-space EBM priors for multi-layer generators, as a reproducible study.\n\n"
@@ -25,9 +27,14 @@ def main() -> None:
     try:
         app(prog_name="jebm")
     except JebmError as error:
-        print(error, file=sys.stderr)
+        report_error(str(error), error.exit_code)
         sys.exit(error.exit_code)
     except OSError as error:  # a full disk, a folder that can't be written to …
         where = f"{error.filename}: " if error.filename else ""
-        print(f"{where}{error.strerror or error}", file=sys.stderr)
+        report_error(f"{where}{error.strerror or error}", 1)
+        sys.exit(1)
+    except Exception:
+        if not world_size():
+            raise
+        report_error(traceback.format_exc(), 1)  # the screen belongs to rank 0
         sys.exit(1)

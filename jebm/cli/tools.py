@@ -11,6 +11,7 @@ from jebm.cli.inspect import OptionalStudy, default_plans
 from jebm.config.read import PARAMS, overridden, read_params
 from jebm.errors import JebmError
 from jebm.pipeline.study import make_plan
+from jebm.runtime.threads import thread_variables
 
 app = typer.Typer()
 
@@ -142,10 +143,6 @@ def bench(
     import os
     from dataclasses import replace
 
-    from jebm.cli import main as cli
-
-    if cli.forked:
-        raise cli.NeedsOwnProcess  # for its own number of threads, or a GPU
     plans = make_plan(read_params(PARAMS))
     if study not in plans:
         raise JebmError(f"{PARAMS}: there is no study '{study}'; it has: {', '.join(plans)}")
@@ -163,8 +160,7 @@ def bench(
         changed = overridden(plan.variants[label].params, override, f"--override: variant '{label}'")
         plan.variants[label] = replace(plan.variants[label], params=changed)
     threads = max(plan.variants[label].params.compute.threads for label in variant or plan.variants)
-    for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[key] = str(threads)  # before torch is imported: it sizes its pools then
+    os.environ |= thread_variables(threads)  # before torch is imported: it sizes its pools then
     from jebm.bench import study as benchmark
     from jebm.bench import sweeps
 

@@ -17,7 +17,7 @@ def batches(
 
     Of several ranks each has its part of the images.
     """
-    part = ranks().part(len(images))
+    part = ranks().shard_range(len(images))
     images = images[part.start : part.stop]
     for batch in images.split(batch_size or space.images_at_once):
         yield space.features(batch.to(device), levels)
@@ -27,5 +27,5 @@ def extract(
     space: FeatureSpace, images: torch.Tensor, levels: int, device: str, batch_size: int | None = None
 ) -> np.ndarray | None:
     """The features of all images at once, (count, dimensions), float64; None where another rank has them."""
-    parts = ranks().collect([batch.cpu() for batch in batches(space, images, levels, device, batch_size)])
+    parts = ranks().gather_object([batch.cpu() for batch in batches(space, images, levels, device, batch_size)])
     return None if parts is None else torch.cat([batch for part in parts for batch in part]).double().numpy()

@@ -2,8 +2,8 @@
 
 A fork takes over a client's standard streams, folder, arguments, environment and import path, and then imports this
 package from disk as any process does: an edit during a run counts from the next job on. The server imports nothing of
-the package but this module, the client and ``jebm.runtime.processes``, which are no part of any job's code, and starts
-no thread: no lock can be held by a thread that does not exist in the fork.
+the package but this folder and ``jebm.runtime.threads``, which are no part of any job's code, and starts no thread:
+no lock can be held by a thread that does not exist in the fork.
 
 Nothing outlives the workflow. The server's standard input is a pipe that only the workflow's process holds; when that
 ends, however it ends, the server stops its jobs by SIGTERM, on which training saves its state, and ends after them.
@@ -23,10 +23,12 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
-from jebm.forkserver.client import LENGTH, REFUSED, interpreter
-from jebm.runtime.processes import ADDRESS
+from jebm.forkserver.client import ADDRESS, LENGTH, REFUSED, context
+from jebm.runtime.threads import thread_variables
 
 HEAVY = (
     "cleanfid.fid",
@@ -50,7 +52,9 @@ HEAVY = (
     "typer",
     "yaml",
 )
-POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""What the steps of the pipeline import, and what these libraries import at their first use. A module that is missing
+here costs each job the time of its import and nothing else; tests/forkserver sees that none is missing. One list for
+all steps, and not one for each: forks share its memory, and a server that is not needed yet costs no job any time."""
 SECONDS = 10
 """A server that is still waiting for its jobs after this long is left to end by itself."""
 
@@ -74,7 +78,7 @@ class ForkServer:
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=file,
-                env={**os.environ, **dict.fromkeys(POOLS, "1"), "MPLBACKEND": "agg"},
+                env={**os.environ, **thread_variables(1), "MPLBACKEND": "agg"},
                 process_group=0,  # Ctrl-C is for the clients, who pass it on
             )
         os.environ[ADDRESS] = self.address
@@ -103,7 +107,7 @@ def main(address: str, *modules: str) -> None:
     if connection is None:
         shutil.rmtree(Path(address).parent, ignore_errors=True)
     else:
-        _work(connection)
+        _run_request(connection)
 
 
 def _serve(listener: socket.socket) -> socket.socket | None:
@@ -163,17 +167,17 @@ def _reap(jobs: dict[int, socket.socket]) -> None:
             connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
 
 
-def _work(connection: socket.socket) -> None:
+def _run_request(connection: socket.socket) -> None:
     """Become the process that the client would have been, and run its command."""
     header, streams, _, _ = socket.recv_fds(connection, LENGTH.size, 3)
     request = json.loads(connection.recv(*LENGTH.unpack(header), socket.MSG_WAITALL))
-    if request["interpreter"] != interpreter():
+    if request["context"] != context():
         _refuse(connection)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
     sys.stdout.reconfigure(line_buffering=os.isatty(1))
-    threading.Thread(target=_obey, args=(connection,), daemon=True).start()
+    threading.Thread(target=_relay_signals, args=(connection,), daemon=True).start()
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -184,28 +188,30 @@ def _work(connection: socket.socket) -> None:
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()  # from the system, as in a new process, and not the same in every fork
 
-    from jebm.cli import main as cli
-
-    cli.forked = True
+    importlib.import_module("jebm.forkserver.refusal").refuse = partial(_refuse, connection)
+    module, _, name = request["entry"].partition(":")
     try:
-        cli.main()
-    except cli.NeedsOwnProcess:
-        _refuse(connection)
+        getattr(importlib.import_module(module), name)()
     except SystemExit as left:
-        # Taking thousands of modules apart would take longer than many a job.
+        # Taking thousands of modules apart would take half a second, longer than many a job.
         atexit._run_exitfuncs()
         sys.stdout.flush()
         os._exit(left.code or 0)
 
 
-def _refuse(connection: socket.socket) -> None:
-    """Leave the job to its client; nothing was done yet."""
+def _refuse(connection: socket.socket) -> NoReturn:
+    """Leave the command to its client; nothing was done yet."""
     connection.sendall(REFUSED)
     os._exit(0)
 
 
-def _obey(connection: socket.socket) -> None:
-    """Pass on the signals that the client got. A client that is gone counts as SIGTERM."""
+def _relay_signals(connection: socket.socket) -> None:
+    """Pass on the signals that the client got. A client that is gone counts as SIGTERM.
+
+    The main thread gets them as in a process of its own: Python's handler runs before its next instruction, or its
+    blocking call is interrupted. So training learns of it within a step. As in any Python process, a blocking call that
+    starts in the microsecond of the signal is not interrupted; the steps of the pipeline wait for nothing that long.
+    """
     number = True
     while number:
         number = connection.recv(1)

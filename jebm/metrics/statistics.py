@@ -94,7 +94,7 @@ def gather(
     """
     if count < 2:
         raise JebmError(f"{count} images are too few for a covariance")
-    part = ranks().part(count)
+    part = ranks().shard_range(count)
     moments, chosen, kept, filled = Moments(), chosen_rows(count, keep)[part.start : part.stop], torch.empty(0), 0
     for batch in batches:
         if not moments.count:  # one block: thousands of small pieces would hold on to all memory between them
@@ -104,7 +104,7 @@ def gather(
         filled += len(rows)
         moments.add(batch)
         progress("features", moments.count, len(part))
-    parts = ranks().collect((moments.count, moments.mean.cpu(), moments.scatter.cpu(), kept))
+    parts = ranks().gather_object((moments.count, moments.mean.cpu(), moments.scatter.cpu(), kept))
     if parts is None:
         return None
     moments, kept = Moments(*parts[0][:3]), parts[0][3]

@@ -123,7 +123,9 @@ def _inputs(record: dict, job: Job, contents: dict[str, str | None]) -> list[str
         lines += explained or [f"data: reads {', '.join(new) or 'fewer files'} instead of {', '.join(gone) or 'fewer'}"]
     for path, now in contents.items():
         if path in old and now != old[path]:
-            lines.append(f"data: {path} " + ("is missing" if now is None else f"has other content ({_short(old[path], now)})"))
+            lines.append(
+                f"data: {path} " + ("is missing" if now is None else f"has other content ({_short(old[path], now)})")
+            )
     return lines
 
 

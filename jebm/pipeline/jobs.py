@@ -13,7 +13,6 @@ from pydantic import BaseModel
 
 from jebm.config.assets import asset_names, data_paths
 from jebm.config.catalogue import FIGURES, FITS, IMPORTERS, TABLES
-from jebm.io.filenames import PROVENANCE
 from jebm.pipeline.code_digest import entry_modules
 from jebm.pipeline.stages import KINDS, REPORTS, STAMPS, Stage
 from jebm.pipeline.study import StudyPlan, Variant

@@ -59,7 +59,7 @@ def wrong_files(job: Job, digests: Digests) -> dict[str, str]:
     if record is None:
         return {job.provenance: "is not a record of jebm"} if Path(job.provenance).exists() else {}
     missing = {path: "is missing" for path in job.outputs[:-1] if not Path(path).exists()}
-    return {path: "has other content" for path in wrong_outputs(record, job, digests)} | missing
+    return dict.fromkeys(wrong_outputs(record, job, digests), "has other content") | missing
 
 
 def in_place(job: Job, key: str, digests: Digests) -> dict | None:
@@ -197,4 +197,6 @@ def _refuse_wrong(job: Job, inputs: dict[str, Any]) -> None:
             raise JebmError(f"{path}: no such file; `snakemake --cores all {path}` makes it")
         maker = read_record(Path(path).parent / PROVENANCE)
         if maker and maker["outputs"].get(Path(path).name, found) != found:
-            raise JebmError(f"{path}: is not what the job made that wrote it; `snakemake --cores all {path}` repairs it")
+            raise JebmError(
+                f"{path}: is not what the job made that wrote it; `snakemake --cores all {path}` repairs it"
+            )

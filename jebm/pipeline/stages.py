@@ -87,9 +87,7 @@ KINDS: dict[str, StageKind] = {
         blocks=("backbone", "prior", "draw_samples", "compute"),
         devices="several",
     ),
-    "resample_layers": StageKind(
-        (ARRAYS,), reads=("dataset", "backbone", "samples"), blocks=("backbone", "compute")
-    ),
+    "resample_layers": StageKind((ARRAYS,), reads=("dataset", "backbone", "samples"), blocks=("backbone", "compute")),
     "evaluate_floor": StageKind(
         (METRICS,),
         reads=("dataset", "features", "reference"),

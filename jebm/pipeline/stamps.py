@@ -12,21 +12,21 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from jebm.pipeline.freshness import Status
 from jebm.pipeline.jobs import Job
 
 OLD = 1
 """The time of a stamp that does not count, seconds."""
 
 
-def write_stamps(statuses: Iterable[Status]) -> None:
-    """Bring the stamps of all jobs up to date. Only the process that plans the jobs may do this."""
+def write_stamps(fresh: Iterable[tuple[Job, bool]]) -> None:
+    """Bring the stamps of jobs up to date, of which each is said to be fresh or not. Only the process that plans the
+    jobs may do this."""
     now = time.time_ns()
-    for status in statuses:
-        if status.fresh:
-            _age(Path(status.job.stamp))
+    for job, is_fresh in fresh:
+        if is_fresh:
+            _age(Path(job.stamp))
         else:
-            _renew(Path(status.job.stamp), status.job.outputs, now)
+            _renew(Path(job.stamp), job.outputs, now)
 
 
 def age_stamp(job: Job) -> None:

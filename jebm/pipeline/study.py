@@ -124,9 +124,7 @@ class StudyPlan:
         features = self._stage("train_features", space, dataset, study, params.features.name)
         kind, block = ("import_backbone",) * 2 if params.import_backbone else ("train_backbone",) * 2
         spec = {"backbone": parts["backbone"], block: parts[block], "compute": compute}
-        backbone = self._stage(
-            kind, spec | self._digests(getattr(params, block)), dataset, study, params.backbone.name
-        )
+        backbone = self._stage(kind, spec | self._digests(getattr(params, block)), dataset, study, params.backbone.name)
         pretrained, learner = None, _prior_label(params)
         if params.train_joint is None:
             _, uses = FITS.get(params.prior.name, ("", ()))
@@ -170,7 +168,11 @@ class StudyPlan:
             reference,
             {
                 label: self._stage(
-                    "run_evaluation", {"evaluation": canonical(block), "features": features.id}, prior, study, block.name
+                    "run_evaluation",
+                    {"evaluation": canonical(block), "features": features.id},
+                    prior,
+                    study,
+                    block.name,
                 )
                 for label, block in params.evaluations.items()
             },

@@ -1,9 +1,9 @@
 """Ranks: the processes that run one job together, each on a device of its own, by torch.distributed.
 
-Every rank runs the same code on its share of each batch with random streams of its own; what is learned from the
-shares is averaged, so that all ranks hold the same weights at every step. A job of one process is rank 0 of 1, for
-which every operation here is the identity and costs nothing. Which rank a process is, is known to torch.distributed
-alone (``ranks``).
+Every rank runs the same code on its shard of each batch with random numbers of its own. Gradients are averaged, so that
+all ranks hold the same weights at every step. A job of one process is rank 0 of 1, for which every operation here is
+the identity and costs nothing. DistributedDataParallel wraps the ``forward`` of one module, and does not fit losses
+that call parts of two modules. Which rank this process is, torch.distributed knows (``ranks``).
 """
 
 import os
@@ -22,7 +22,7 @@ from jebm.runtime.random import derive_seed
 TIMEOUT = timedelta(minutes=30)
 """How long a rank waits for the others at one point before it gives up."""
 BUCKET = 2**24
-"""Numbers that are averaged at once: more would take more memory, and be no faster."""
+"""Numbers that are reduced at once: more would take more memory, and be no faster."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Ranks:
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_rank_zero(self) -> bool:
         """Whether this is the rank that writes files."""
         return self.rank == 0
 
-    def share(self, batch: torch.Tensor) -> torch.Tensor:
-        """This rank's rows of a batch that is common to all; the shares are equal, so that means of means are means.
+    def shard_batch(self, batch: torch.Tensor) -> torch.Tensor:
+        """This rank's rows of a batch that all ranks have. Shards are equal, so that means of means are means.
 
         Raises:
             JebmError: the rows can't be shared out equally.
@@ -50,8 +50,8 @@ class Ranks:
             )
         return batch.chunk(self.size)[self.rank]
 
-    def part(self, count: int) -> range:
-        """This rank's share of ``count`` things in a row; the shares differ by one at most.
+    def shard_range(self, count: int) -> range:
+        """This rank's part of ``count`` things in a row; the lengths of parts differ by one at most.
 
         Raises:
             JebmError: there are fewer things than ranks.
@@ -60,30 +60,30 @@ class Ranks:
             raise JebmError(f"params.yaml: compute.devices: {count} images are too few for {self.size} devices")
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
-    def own(self, stream: torch.Generator) -> torch.Generator:
-        """Turn a stream that is the same on all ranks into this rank's own; returns it."""
+    def seed_rng(self, rng: torch.Generator) -> torch.Generator:
+        """Reseed a generator that is identical on all ranks, so that each rank draws other numbers; returns it."""
         if self.size > 1:
-            stream.manual_seed(derive_seed(stream.initial_seed(), "rank", self.rank))
-        return stream
+            rng.manual_seed(derive_seed(rng.initial_seed(), "rank", self.rank))
+        return rng
 
-    def split(self, stream: torch.Generator) -> torch.Generator:
-        """Turn a stream that is the same on all ranks into this rank's own; returns one that stays common.
+    def fork_rng(self, rng: torch.Generator) -> torch.Generator:
+        """Reseed a generator as ``seed_rng`` does; returns a copy of what it was, which is identical on all ranks.
 
-        One process has one stream for everything.
+        One process has one generator for everything, and gets it back.
         """
         if self.size == 1:
-            return stream
-        common = torch.Generator(stream.device)
-        common.set_state(stream.get_state())
-        self.own(stream)
+            return rng
+        common = torch.Generator(rng.device)
+        common.set_state(rng.get_state())
+        self.seed_rng(rng)
         return common
 
     def average(self, tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
-        """Replace tensors by their mean over the ranks, in place, and return them; all ranks get the same bits."""
+        """All-reduce tensors to their mean, in place, and return them; all ranks get the same bits."""
         tensors = list(tensors)
         for bucket in _buckets(tensors) if self.size > 1 else ():
             flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
-            with _together():
+            with _collective():
                 distributed.all_reduce(flat)
             flat /= self.size
             for tensor, mean in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
@@ -91,48 +91,48 @@ class Ranks:
         return tensors
 
     def average_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Replace gradients by their mean over the ranks: that of a loss which is the mean over all shares."""
+        """All-reduce gradients to their mean, which is the gradient of the mean loss over all shards."""
         self.average(p.grad for p in parameters if p.grad is not None)
 
-    def means(self, scalars: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Means of scalars over the ranks; one that is not finite on some rank is not finite on any."""
+    def mean(self, scalars: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """All-reduce named scalars to their means; one that is not finite on some rank is not finite on any."""
         if self.size == 1:
             return scalars
         values = torch.stack([value.detach().double() for value in scalars.values()])
         self.average([values])
         return dict(zip(scalars, values.unbind(), strict=True))
 
-    def largest(self, *numbers: float) -> list[float]:
-        """The largest of each number over the ranks: how they agree on what to do next."""
+    def max(self, *numbers: float) -> list[float]:
+        """All-reduce numbers to their maxima: how the ranks agree on what to do next."""
         if self.size == 1:
             return list(numbers)
         values = torch.tensor(numbers, dtype=torch.float64)
-        with _together():
+        with _collective():
             distributed.all_reduce(values, distributed.ReduceOp.MAX)
         return values.tolist()
 
-    def gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
-        """One tensor of each rank, in their order, on every rank; the shapes must agree."""
+    def all_gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        """The tensors of all ranks, in order, on every rank; their shapes must agree."""
         if self.size == 1:
             return [tensor]
         parts = [torch.empty_like(tensor) for _ in range(self.size)]
-        with _together():
+        with _collective():
             distributed.all_gather(parts, tensor)
         return parts
 
-    def collect(self, thing: Any) -> list[Any] | None:
-        """What each rank has, in their order, on rank 0; None on the others."""
+    def gather_object(self, thing: Any) -> list[Any] | None:
+        """The objects of all ranks, in order, on rank 0; None on the others."""
         if self.size == 1:
             return [thing]
-        things = [None] * self.size if self.leads else None
-        with _together():
+        things = [None] * self.size if self.is_rank_zero else None
+        with _collective():
             distributed.gather_object(thing, things)
         return things
 
-    def merged(self, items: Iterable[Any]) -> Iterator[Any]:
-        """The items of all ranks on rank 0, one of each rank in turn; none on the others, which make theirs meanwhile.
+    def interleave(self, items: Iterable[Any]) -> Iterator[Any]:
+        """The items of all ranks, one of each rank in turn, on rank 0; nothing on the others.
 
-        Rank 0 holds one item of each rank at a time.
+        All ranks make their items at the same time. Rank 0 holds one item of each rank at a time.
         """
         if self.size == 1:
             yield from items
@@ -140,43 +140,43 @@ class Ranks:
         items = iter(items)
         while True:
             item = next(items, None)
-            if not self.largest(item is not None)[0]:
+            if not self.max(item is not None)[0]:
                 return
-            yield from (one for one in self.collect(item) or () if one is not None)
+            yield from (one for one in self.gather_object(item) or () if one is not None)
 
-    def follow(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Overwrite tensors by those of rank 0."""
+    def broadcast_(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Overwrite tensors by those of rank 0, in place."""
         for tensor in tensors if self.size > 1 else ():
-            with _together():
+            with _collective():
                 distributed.broadcast(tensor.detach(), 0)
 
-    def wait(self) -> None:
-        """Return when all ranks are here."""
-        self.largest(0)
+    def barrier(self) -> None:
+        """Return when all ranks have called this."""
+        self.max(0)
 
 
 def ranks() -> Ranks:
-    """This process's place; rank 0 of 1 outside :func:`joined`."""
+    """This process's place; rank 0 of 1 outside :func:`process_group`."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return Ranks()
     return Ranks(distributed.get_rank(), distributed.get_world_size())
 
 
-def own_device(device: str) -> str:
+def local_device(device: str) -> str:
     """The device of this rank: ``cuda`` stands for one GPU each."""
     if ranks().size > 1 and device == "cuda":
         return f"cuda:{os.environ['LOCAL_RANK']}"
     return device
 
 
-def own_places() -> dict[str, str] | None:
-    """For ``torch.load``: what rank 0 saved from its GPU belongs on this rank's."""
-    return {"cuda:0": own_device("cuda")} if ranks().size > 1 else None
+def map_location() -> dict[str, str] | None:
+    """The argument of ``torch.load`` that puts what rank 0 saved from its GPU onto this rank's GPU."""
+    return {"cuda:0": local_device("cuda")} if ranks().size > 1 else None
 
 
 @contextmanager
-def joined(size: int, device: str) -> Iterator[None]:
-    """Around the work of one rank of ``size``, as torchrun's environment variables describe it.
+def process_group(size: int, device: str) -> Iterator[None]:
+    """The process group of torch.distributed around the work of one rank, as torchrun's environment describes it.
 
     Args:
         size: 1 does nothing.
@@ -197,7 +197,7 @@ def joined(size: int, device: str) -> Iterator[None]:
             )
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     # Flags and states of generators are on the host, also where weights are not.
-    with _together():
+    with _collective():
         distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield
@@ -206,8 +206,8 @@ def joined(size: int, device: str) -> Iterator[None]:
 
 
 @contextmanager
-def _together() -> Iterator[None]:
-    """Around an operation for which all ranks must be there."""
+def _collective() -> Iterator[None]:
+    """Around a collective operation: a rank that is gone becomes a :class:`LostRankError`."""
     try:
         yield
     except RuntimeError as error:

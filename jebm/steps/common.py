@@ -25,7 +25,7 @@ from jebm.models.priors.base import Prior, build_prior
 from jebm.pipeline.assets import VerifiedAssets
 from jebm.pipeline.stages import Stage
 from jebm.pipeline.study import StudyPlan, Variant
-from jebm.runtime.distributed import own_device
+from jebm.runtime.distributed import local_device
 from jebm.runtime.progress import say
 from jebm.runtime.random import derive_seed, generator
 
@@ -55,7 +55,7 @@ class Run:
 
     @property
     def device(self) -> str:
-        return own_device(self.variant.params.compute.device)
+        return local_device(self.variant.params.compute.device)
 
     def stream(self, purpose: str, of: Stage | None = None) -> torch.Generator:
         """A random stream of this job's own, or one that all jobs on the stage ``of`` have in common at this seed."""

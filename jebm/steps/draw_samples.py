@@ -30,20 +30,20 @@ def run(job: Run) -> None:
     recalibrated = recalibrate_as(settings.recalibrate, hierarchy, job.stream("recalibrate"))
     sampler, own = build("sampler", settings.sampler), ranks()
     own.follow(list(hierarchy.buffers()))
-    count, stream = len(own.part(settings.count)), own.own(job.stream("draw"))
+    count, stream = len(own.shard_range(settings.count)), own.seed_rng(job.stream("draw"))
     draws = sampler.stream(prior, hierarchy.dimensions, count, stream, Progress(job.title))
     batches = (
         (decode_images(hierarchy, eps, data.levels).cpu(), eps.cpu()) for eps in in_batches(draws, settings.batch_size)
     )
     wanted = settings.count if settings.keep_latents is None else settings.keep_latents
     kept = [torch.empty(0, hierarchy.dimensions, device=job.device)]
-    with stream_tensors(job.folder / SAMPLES) if own.leads else nullcontext() as out:
-        if own.leads:  # what there is when all chains diverged
+    with stream_tensors(job.folder / SAMPLES) if own.is_rank_zero else nullcontext() as out:
+        if own.is_rank_zero:  # what there is when all chains diverged
             out.append("images", torch.empty(0, *data.image_shape, dtype=torch.uint8))
-        for images, eps in own.merged(batches):
+        for images, eps in own.interleave(batches):
             out.append("images", images)
             kept.append(eps[: max(wanted - sum(map(len, kept)), 0)].to(job.device, copy=True))
-        diagnostics = own.collect((count, draws.diagnostics))
+        diagnostics = own.gather_object((count, draws.diagnostics))
         if diagnostics is None:
             return
         latents = torch.cat(kept)

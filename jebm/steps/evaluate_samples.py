@@ -69,7 +69,7 @@ class Distances(ABC):
 
     def save(self) -> None:
         """Write the record."""
-        if ranks().leads:
+        if ranks().is_rank_zero:
             self.record.save(self.folder / METRICS)
 
 

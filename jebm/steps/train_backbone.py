@@ -20,7 +20,7 @@ def run(job: Run) -> dict:
     count, every, carried = len(pixels), job.checkpoint_seconds, carried_by(loss)
     trainer = Trainer(hierarchy, loss, settings, count, stream, state, every, job.title, carried=carried)
     trainer.run()
-    if not ranks().leads:
+    if not ranks().is_rank_zero:
         return {}
     recalibrated = recalibrate_as(settings.recalibrate, hierarchy, job.stream("recalibrate"))
     bound = validation_bound(hierarchy, job.pixels(data, "validation"), job.stream("validation"))

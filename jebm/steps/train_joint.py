@@ -40,7 +40,7 @@ def run(job: Run) -> dict:
     trainer = Trainer(model, loss, settings, count, stream, state, every, title, groups, limit, "energy_gap")
     scales = stable_scales(hierarchy, {"chain": settings.chain, "posterior_chain": settings.posterior_chain})
     diverged = run_to_the_end(trainer, settings.may_diverge)
-    if not ranks().leads:
+    if not ranks().is_rank_zero:
         return {}
     header = {"kind": job.stage.kind, "spec": job.stage.spec, "seed": job.seed, "stage": job.stage.id}
     snapshots = {part: _part(trainer.snapshots, part) for part in model}

@@ -28,7 +28,7 @@ def run(job: Run) -> dict:
         job.checkpoint_seconds,
         job.title,
     )
-    if not ranks().leads:
+    if not ranks().is_rank_zero:
         return {}
     publish_training(job, prior.state_dict(), fitted.history, fitted.facts, fitted.snapshots)
     return {key: fitted.facts[key] for key in ("seconds",) if key in fitted.facts}

@@ -109,7 +109,7 @@ class Trainer:
         self.groups = list(groups) or [one]
         self.parameters = [parameter for group in self.groups for parameter in group.parameters]
         self.ranks = ranks()
-        self.order = self.ranks.split(generator)
+        self.order = self.ranks.fork_rng(generator)
         self.batches = EpochSampler(data_count, settings.batch_size, self.order)
         self.optimizer = build_optimizer(self.groups, settings)
         self.carried, self.skips = dict(carried), SkipPolicy(settings)
@@ -131,7 +131,7 @@ class Trainer:
             InterruptedRunError: SIGTERM or SIGUSR1 asked to stop; the state is saved.
         """
         self._resume()
-        self.ranks.follow([*self.module.parameters(), *self.module.buffers()])
+        self.ranks.broadcast_([*self.module.parameters(), *self.module.buffers()])
         self.module.train()
         progress = Progress(self.title)
         with _stop_signals() as stop:
@@ -142,7 +142,7 @@ class Trainer:
                 now = time.monotonic()
                 self.seconds = before + now - started
                 progress(self._describe(), self.step, self.settings.steps)
-                number, due = self.ranks.largest(*stop[:1] or [0], now - saved >= self.checkpoint_seconds)
+                number, due = self.ranks.max(*stop[:1] or [0], now - saved >= self.checkpoint_seconds)
                 if number or due:
                     self._look()
                     self._save()
@@ -173,12 +173,12 @@ class Trainer:
         for group, own in zip(self.optimizer.param_groups, self.groups, strict=True):
             group["lr"] = learning_rate(self.step, self.settings, own.learning_rate)
         before = self.generator.get_state(), self.order.get_state(), self.batches.state_dict(), self._kept()
-        row = self._gradients(self.ranks.share(self.batches.next()))
+        row = self._gradients(self.ranks.shard_batch(self.batches.next()))
         self.ranks.average_gradients(self.parameters)
         self.ranks.average(self.statistics)
         limit = self.settings.clip_gradient_norm or math.inf
         row["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, limit)
-        row = self.ranks.means(row)
+        row = self.ranks.mean(row)
         self.finite.note(self.step, row, before)
         if self.settings.check_every > 1:
             self.optimizer.found_inf = self.finite.halted.float()
@@ -304,10 +304,10 @@ class Trainer:
 
     def _save(self) -> None:
         """Rank 0 writes, and the others wait for it: who stops after this has something to go on from."""
-        generators = self.ranks.gather(self.generator.get_state())
-        if self.ranks.leads:
+        generators = self.ranks.all_gather(self.generator.get_state())
+        if self.ranks.is_rank_zero:
             self._write(generators)
-        self.ranks.wait()
+        self.ranks.barrier()
 
     def _write(self, generators: list[torch.Tensor]) -> None:
         self.state.save(

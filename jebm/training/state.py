@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from jebm.io.files import published
-from jebm.runtime.distributed import own_places
+from jebm.runtime.distributed import map_location
 from jebm.runtime.progress import say
 
 
@@ -61,7 +61,7 @@ class StateFile:
             say(f"warning: {path} is truncated or damaged; it is not used")
             return None
         try:
-            state = torch.load(io.BytesIO(payload), map_location=own_places(), weights_only=True)
+            state = torch.load(io.BytesIO(payload), map_location=map_location(), weights_only=True)
             identity, content = state["identity"], state["content"]
         except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError, EOFError):
             say(f"warning: {path} is no training state of jebm, or holds code, which is never run; it is not used")

@@ -1,5 +1,6 @@
 """The fork server: a job in a fork is to its caller what it would be as a process, and nothing outlives its owner."""
 
+import ast
 import os
 import shutil
 import signal
@@ -13,51 +14,53 @@ import pytest
 import yaml
 from toy import params
 
-import jebm
 from jebm.cli import main as cli
 from jebm.config.read import read_params
-from jebm.forkserver.server import ForkServer
-from jebm.pipeline.code_digest import code_fingerprint
+from jebm.forkserver import refusal
+from jebm.forkserver.client import ADDRESS
+from jebm.forkserver.server import HEAVY, ForkServer
+from jebm.pipeline.code_digest import PACKAGE, code_fingerprint
 from jebm.pipeline.jobs import study_jobs
 from jebm.pipeline.study import make_plan
-from jebm.runtime.processes import ADDRESS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the workflow starts no fork server elsewhere")
-PACKAGE = Path(jebm.__file__).parent
+STEP = "render-table"
+"""A command that may be handed over, in the place of which the one below takes its arguments."""
 COMMANDS = '''
 """Stands for the command line of jebm."""
 import os, pathlib, signal, sys, time
-
-forked = False
-
-class NeedsOwnProcess(Exception):
-    pass
+from jebm.forkserver import refusal
 
 def stop(*_):
     sys.exit(75)
 
 def main():
-    verb, *arguments = sys.argv[1:]
+    verb, *arguments = sys.argv[2:]
     if verb == "exit":
-        print("forked" if forked else "alone")
+        print("forked" if refusal.refuse else "alone")
         print("complaint", file=sys.stderr)
         sys.exit(int(arguments[0]))
     if verb == "show":
-        print(os.getcwd(), os.environ["COLOUR"], sys.argv[1:], os.getpid() == os.getppid(), flush=True)
+        print(os.getcwd(), os.environ["COLOUR"], arguments, os.getpid() == os.getppid(), flush=True)
         sys.exit(0)
     if verb == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if verb == "alone":
-        if forked:
-            raise NeedsOwnProcess
+        refusal.require_own_process()
         print("alone")
         sys.exit(0)
     if verb == "wait":
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, stop)
         pathlib.Path("pid").write_text(str(os.getpid()))
-        time.sleep(60)
+        for _ in range(3000):
+            time.sleep(0.02)  # as training looks for signals after each step
 '''
+
+
+def command(*arguments: str, step: str = STEP, first: str = "") -> str:
+    """Python code that does something first and then is ``jebm STEP ARGUMENTS``."""
+    return f"import sys; {first}\nsys.argv = {['jebm', step, *arguments]}\nimport jebm.__main__ as m; m.main()"
 
 
 def until(condition, seconds: float = 20):
@@ -78,39 +81,38 @@ class Place:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        (folder / "jebm").mkdir()
-        for name in ("__init__.py", "__main__.py"):
-            shutil.copy(PACKAGE / name, folder / "jebm")
-        for name in ("forkserver", "runtime"):
-            shutil.copytree(PACKAGE / name, folder / "jebm" / name, ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / "jebm/cli").mkdir()
-        (folder / "jebm/cli/__init__.py").touch()
-        (folder / "jebm/cli/main.py").write_text(COMMANDS)
+        shutil.copytree(PACKAGE / "forkserver", folder / "jebm/forkserver")
+        for name in ("cli", "runtime"):
+            (folder / "jebm" / name).mkdir()
+        for name in ("__init__", "__main__", "runtime/__init__", "runtime/threads"):
+            shutil.copy(PACKAGE / f"{name}.py", folder / "jebm" / f"{name}.py")
+        self.commands = folder / "jebm/cli/main.py"
+        self.commands.write_text(COMMANDS)
 
     def serve(self) -> ForkServer:
         server = ForkServer(self.folder / "server.log", modules=("json",))
         until(lambda: os.path.exists(server.address))
         return server
 
-    def start(self, *command: str) -> subprocess.Popen:
+    def start(self, *command: str, **environment: str) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, *(command if command[0] == "-c" else ("-m", "jebm", *command))],
+            [sys.executable, *(command if command[0] == "-c" else ("-m", "jebm", STEP, *command))],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(self.folder), "COLOUR": "green"},
+            env={**os.environ, "PYTHONPATH": str(self.folder), "COLOUR": "green", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, *command: str) -> tuple[int, str, str]:
+    def run(self, *command: str, **environment: str) -> tuple[int, str, str]:
         """Exit status, standard output and standard error."""
-        process = self.start(*command)
+        process = self.start(*command, **environment)
         out, err = process.communicate(timeout=30)
         return process.returncode, out, err
 
-    def waiting(self) -> tuple[subprocess.Popen, int]:
+    def waiting(self, *command: str) -> tuple[subprocess.Popen, int]:
         """A client whose job waits for a signal, and the process id of the job."""
-        client = self.start("wait")
+        client = self.start(*command or ["wait"])
         file = self.folder / "pid"
         pid = int(until(lambda: file.exists() and file.read_text()))
         file.unlink()
@@ -147,7 +149,7 @@ def test_status_and_streams_are_those_of_the_job(place, server, status):
 
 
 def test_folder_environment_and_arguments_are_those_of_the_client(place, server):
-    assert place.run("show", "a b")[1] == f"{place.folder} green ['show', 'a b'] False\n"
+    assert place.run("show", "a b")[1] == f"{place.folder} green ['a b'] False\n"
 
 
 def test_an_exception_is_a_traceback_and_a_status(place, server):
@@ -173,10 +175,34 @@ def test_signals_reach_the_job(place, server, number, status):
     assert gone(pid)
 
 
+ANOTHER_THREAD = """import signal, threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+"""
+"""Before a client, so that SIGTERM interrupts none of its blocking calls: another thread gets the signal. Python knows of
+it then and runs no handler before the call returns, as when a signal arrives between Python's check and the call."""
+
+
+def test_a_signal_that_arrives_just_before_a_blocking_call_reaches_the_job(place, server):
+    client, pid = place.waiting("-c", command("wait", first=ANOTHER_THREAD))
+    client.send_signal(signal.SIGTERM)
+    assert client.wait(timeout=20) == 75
+    assert gone(pid)
+
+
+def test_a_signal_for_which_there_is_no_fork_any_more_ends_the_client(place, server):
+    """It must not run the command itself as if nobody had asked it to stop."""
+    server.process.send_signal(signal.SIGSTOP)
+    client = place.start("wait")
+    time.sleep(1)  # for the client to send its request; if it has not yet, the signal ends it all the same
+    client.send_signal(signal.SIGTERM)
+    server.process.kill()
+    assert client.wait(timeout=20) == -signal.SIGTERM
+
+
 def test_an_edit_counts_from_the_next_job_on(place, server):
     assert place.run("exit", "0")[1] == "forked\n"
-    path = place.folder / "jebm/cli/main.py"
-    path.write_text(path.read_text().replace('"forked"', '"edited, in a fork"'))
+    place.commands.write_text(COMMANDS.replace('"forked"', '"edited, in a fork"'))
     assert place.run("exit", "0")[1] == "edited, in a fork\n"
 
 
@@ -207,14 +233,14 @@ def test_everything_ends_with_a_workflow_that_is_killed(place):
     code = """if True:
         import os, subprocess, sys, time
         from pathlib import Path
-        from jebm.server import ForkServer
+        from jebm.forkserver.server import ForkServer
         server = ForkServer(Path("server.log"), modules=("json",))
         while not os.path.exists(server.address):
             time.sleep(0.01)
         print(server.process.pid, server.folder, flush=True)
-        subprocess.run([sys.executable, "-m", "jebm", "wait"])
+        subprocess.run([sys.executable, "-m", "jebm", "%s", "wait"])
     """
-    workflow = place.start("-c", code)
+    workflow = place.start("-c", code % STEP)
     server, folder = workflow.stdout.readline().split()
     pid = int(until(lambda: (file := place.folder / "pid").exists() and file.read_text()))
     workflow.kill()
@@ -244,17 +270,40 @@ def test_a_job_that_needs_its_own_process_gets_it(place, server):
 
 
 def test_another_interpreter_is_refused(place, server):
-    code = "import sys; sys.prefix = '/other'; sys.argv = ['jebm', 'exit', '0']; import jebm.__main__ as m; m.main()"
-    assert place.run("-c", code)[:2] == (0, "alone\n")
+    assert place.run("-c", command("exit", "0", first="sys.prefix = '/other'"))[:2] == (0, "alone\n")
+
+
+def test_a_job_of_a_batch_scheduler_is_not_run_by_the_server_of_another_process(place, server):
+    assert place.run("exit", "0", SLURM_JOB_ID="7")[1] == "alone\n"
+    assert place.run("exit", "0")[1] == "forked\n"
+
+
+def test_a_process_of_another_control_group_is_refused(place, server):
+    """Schedulers of whose variables nothing is known here put their jobs into control groups."""
+    first = "from pathlib import Path; Path.read_text = lambda *_, **__: '0::/job_7'"
+    assert place.run("-c", command("exit", "0", first=first))[1] == "alone\n"
+
+
+def test_only_a_step_of_the_pipeline_is_handed_over(place, server):
+    """A person's command and one of several ranks run in the process that was started."""
+    assert place.run("-c", command("exit", "0", step="show"))[1] == "alone\n"
+    assert place.run("exit", "0", RANK="0")[1] == "alone\n"
+
+
+class RefusedError(Exception):
+    """Raised where a fork would end."""
 
 
 @pytest.mark.parametrize("compute", [{"threads": 2}, {"device": "cuda"}, {"devices": 2}], ids=str)
 def test_a_fork_leaves_threads_and_gpus_to_a_process_of_its_own(compute, tmp_path, monkeypatch):
+    def refuse():
+        raise RefusedError
+
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "forked", True)
+    monkeypatch.setattr(refusal, "refuse", refuse)
     Path("params.yaml").write_text(yaml.safe_dump(params({"toy/compute": compute})))
     plan = next(iter(make_plan(read_params()).values()))
-    with pytest.raises(cli.NeedsOwnProcess):
+    with pytest.raises(RefusedError):
         cli._run(plan.name, "backbone", "", next(iter(plan.variants)), 1)
     assert not Path(".jebm").exists()
 
@@ -268,8 +317,20 @@ def test_what_the_server_imports_starts_no_thread(place):
         server.stop()
 
 
+def test_the_server_imports_what_the_steps_of_the_pipeline_import():
+    """Except for modules that few jobs need."""
+    code = "import importlib, sys; [importlib.import_module(n) for n in sys.argv[1:]]; print(*sys.modules)"
+    there = subprocess.run([sys.executable, "-c", code, *HEAVY], capture_output=True, text=True, check=True).stdout
+    library = {"bench", "cli", "forkserver", "pipeline"}
+    paths = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in library]
+    found = {node for path in paths for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))}
+    names = {node.module for node in found if isinstance(node, ast.ImportFrom)}
+    names |= {alias.name for node in found if isinstance(node, ast.Import) for alias in node.names}
+    missing = {name for name in names - set(there.split()) if name.partition(".")[0] not in sys.stdlib_module_names}
+    assert {name for name in missing if not name.startswith("jebm")} == {"lmdb"}
+
+
 def test_the_server_is_no_part_of_a_job_s_code():
     plans = make_plan(read_params(PACKAGE.parent / "params.yaml"))
     used = {name for plan in plans.values() for job in study_jobs(plan) for name in code_fingerprint(job.entries)}
-    assert not {"jebm.runtime.processes", "jebm.__main__"} & used
-    assert not [name for name in used if name.startswith("jebm.forkserver")]
+    assert not [name for name in used if name.startswith(("jebm.forkserver", "jebm.__main__"))]

@@ -9,7 +9,7 @@ from two_ranks import DATA, FEATURES, Job
 
 from jebm.errors import JebmError, LostRankError
 from jebm.metrics.statistics import gather
-from jebm.runtime.distributed import Ranks, joined, own_device, own_places
+from jebm.runtime.distributed import Ranks, local_device, map_location, process_group
 from jebm.runtime.random import generator
 
 
@@ -67,22 +67,22 @@ def test_a_split_stream_is_common_and_own(both):
 def test_one_process_does_nothing_with_the_others():
     alone, stream = Ranks(), generator("alone")
     before = stream.get_state()
-    assert alone.split(stream) is stream
-    assert alone.own(stream) is stream
+    assert alone.fork_rng(stream) is stream
+    assert alone.seed_rng(stream) is stream
     assert torch.equal(stream.get_state(), before)
     batch = torch.arange(7)
-    assert alone.share(batch).equal(batch)
+    assert alone.shard_batch(batch).equal(batch)
     scalars = {"a": torch.tensor(1.0)}
-    assert alone.means(scalars) is scalars
-    assert alone.collect("x") == ["x"]
-    assert list(alone.merged(iter("ab"))) == ["a", "b"]
+    assert alone.mean(scalars) is scalars
+    assert alone.gather_object("x") == ["x"]
+    assert list(alone.interleave(iter("ab"))) == ["a", "b"]
 
 
 def test_shares_that_are_not_equal_are_refused():
     with pytest.raises(JebmError, match="a batch of 7 examples can't be shared equally by 2 devices"):
-        Ranks(0, 2).share(torch.arange(7))
+        Ranks(0, 2).shard_batch(torch.arange(7))
     with pytest.raises(JebmError, match="3 images are too few for 4 devices"):
-        Ranks(0, 4).part(3)
+        Ranks(0, 4).shard_range(3)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() > 7, reason="this machine has them")
@@ -91,7 +91,7 @@ def test_more_devices_than_there_are_end_in_one_sentence(monkeypatch):
         monkeypatch.setenv(key, value)
     with (
         pytest.raises(JebmError, match=r"compute.devices: asks for 8 GPUs, but this machine offers \d"),
-        joined(8, "cuda"),
+        process_group(8, "cuda"),
     ):
         pass
 
@@ -103,7 +103,7 @@ def test_without_the_others_a_rank_gives_up(monkeypatch):
     monkeypatch.setattr("jebm.runtime.distributed.TIMEOUT", timedelta(seconds=1))
     with (
         pytest.raises(LostRankError, match="the connection between the processes of this job was lost"),
-        joined(2, "cpu"),
+        process_group(2, "cpu"),
     ):
         pass
 
@@ -232,10 +232,10 @@ def test_statistics_of_the_parts_are_those_of_all_features(both):
 
 
 def test_each_rank_has_a_gpu_of_its_own_and_loads_what_rank_0_saved_onto_it(monkeypatch):
-    assert own_device("cuda") == "cuda"
-    assert own_places() is None
+    assert local_device("cuda") == "cuda"
+    assert map_location() is None
     monkeypatch.setattr("jebm.runtime.distributed.ranks", lambda: Ranks(3, 4))
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert own_device("cuda") == "cuda:3"
-    assert own_device("cpu") == "cpu"
-    assert own_places() == {"cuda:0": "cuda:3"}
+    assert local_device("cuda") == "cuda:3"
+    assert local_device("cpu") == "cpu"
+    assert map_location() == {"cuda:0": "cuda:3"}

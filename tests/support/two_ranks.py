@@ -19,7 +19,7 @@ from jebm.config.training import Optimisation, TrainPrior
 from jebm.errors import DivergedError, InterruptedRunError
 from jebm.metrics.statistics import gather
 from jebm.models.backbones.chain import ChainHierarchy
-from jebm.runtime.distributed import joined, ranks
+from jebm.runtime.distributed import process_group, ranks
 from jebm.runtime.random import generator
 from jebm.training import ebm
 from jebm.training.loop import Trainer
@@ -141,11 +141,11 @@ def skipped(folder: Path) -> dict:
 
 def taken_over(folder: Path) -> dict:
     """A state of one process, gone on with by several."""
-    if ranks().leads:
+    if ranks().is_rank_zero:
         (folder / "state").mkdir(parents=True)
         for path in (folder.parent / "single" / "state").iterdir():
             (folder / "state" / path.name).write_bytes(path.read_bytes())
-    ranks().wait()
+    ranks().barrier()
     return Job(folder, norm=False).run()
 
 
@@ -178,16 +178,16 @@ def operations(folder: Path) -> dict:
     used.grad = torch.tensor([1.0, 3.0]) * (own.rank + 1)
     own.average_gradients([used, unused])
     common = generator("common")
-    order = own.split(common)
+    order = own.fork_rng(common)
     return {
         "gradient": used.grad,
         "unused": unused.grad,
-        "means": own.means({"a": torch.tensor(1.0 + own.rank), "b": torch.tensor(float("nan") if own.rank else 0.0)}),
-        "largest": own.largest(own.rank, -own.rank),
-        "gathered": own.gather(torch.tensor([own.rank])),
-        "collected": own.collect({"rank": own.rank}),
-        "merged": list(own.merged([f"{own.rank}.{i}" for i in range(3 - own.rank)])),
-        "part": list(own.part(7)),
+        "means": own.mean({"a": torch.tensor(1.0 + own.rank), "b": torch.tensor(float("nan") if own.rank else 0.0)}),
+        "largest": own.max(own.rank, -own.rank),
+        "gathered": own.all_gather(torch.tensor([own.rank])),
+        "collected": own.gather_object({"rank": own.rank}),
+        "merged": list(own.interleave([f"{own.rank}.{i}" for i in range(3 - own.rank)])),
+        "part": list(own.shard_range(7)),
         "own": torch.randn(4, generator=common),
         "order": torch.randn(4, generator=order),
     }
@@ -195,14 +195,14 @@ def operations(folder: Path) -> dict:
 
 def statistics(folder: Path):
     """Of features, each rank the batches of its part."""
-    part = ranks().part(len(FEATURES))
+    part = ranks().shard_range(len(FEATURES))
     found = gather(FEATURES[part.start : part.stop].split(7), len(FEATURES), 10)
     return found and {key: torch.from_numpy(getattr(found, key)) for key in ("mean", "covariance", "kept")}
 
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    with joined(int(os.environ["WORLD_SIZE"]), "cpu"):
+    with process_group(int(os.environ["WORLD_SIZE"]), "cpu"):
         seen = {
             "operations": operations(folder),
             "plain": Job(folder / "plain", norm=False).run(),

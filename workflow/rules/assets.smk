@@ -12,11 +12,11 @@ rule fetch_asset:
     log:
         "logs/fetch_asset/{file}.log",
     wildcard_constraints:
-        file="|".join(re.escape(asset.file) for asset in PARAMETERS.assets.values()) or "none",
+        file="|".join(re.escape(asset.file) for asset in FLOW.params.assets.values()) or "none",
     conda:
         "../envs/jebm.yaml"
     params:
-        name=lambda wildcards: next(n for n, a in PARAMETERS.assets.items() if a.file == wildcards.file),
+        name=lambda wildcards: next(n for n, a in FLOW.params.assets.items() if a.file == wildcards.file),
     shell:
         "jebm fetch-asset {params.name} 2>&1 | tee {log}"
 
@@ -26,7 +26,7 @@ rule assets:
         needed_assets(DEFAULT_STUDIES),
 
 
-for study_name in PLANS:
+for study_name in FLOW.plans:
 
     rule:
         name:

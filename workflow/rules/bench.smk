@@ -7,6 +7,6 @@ rule bench:
         "logs/bench/{study}.log",
     conda:
         "../envs/jebm.yaml"
-    threads: workflow.resource_settings.cores or 1
+    threads: workflow.cores or 1
     shell:
         "jebm bench {wildcards.study} > {log} 2>&1"

@@ -15,7 +15,6 @@ rule prepare_dataset:
     resources:
         gpu=gpus,
     params:
-        command=command,
         job="{name}-{id}",
     shell:
-        "{params.command} run {rule} {params.job} > {log} 2>&1"
+        "jebm run {rule} {params.job} > {log} 2>&1"

@@ -51,7 +51,7 @@ use rule collect_metrics as render_table with:
         "logs/render_table/{study}-{name}.log",
     params:
         job="{study}/{name}",
-        spec=lambda wildcards: PLANS[wildcards.study].study.tables[wildcards.name].model_dump(mode="json"),
+        spec=lambda wildcards: FLOW.plans[wildcards.study].study.tables[wildcards.name].model_dump(mode="json"),
 
 
 use rule collect_metrics as render_figure with:

@@ -29,7 +29,6 @@ use rule prepare_dataset as train_backbone with:
         "logs/train_backbone/{name}-{id}-seed{seed}.log",
     priority: 60
     params:
-        command=command,
         job="{name}-{id}/seed{seed}",
 
 

@@ -1,0 +1,115 @@
+"""What the Snakefile asks: the jobs of the parameters, which results are fresh, and what surrounds a run."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from jebm.config.assets import ASSETS
+from jebm.config.read import read_params
+from jebm.errors import JebmError
+from jebm.io.digests import DigestCache
+from jebm.pipeline.assets import inventory, refuse_wrong
+from jebm.pipeline.code_digest import save_scans
+from jebm.pipeline.freshness import Status, statuses
+from jebm.pipeline.jobs import Job, all_jobs, missing_outside
+from jebm.pipeline.results import LOCKS, keep_all
+from jebm.pipeline.stamps import write_stamps
+from jebm.pipeline.study import make_plan
+
+PLANNED = "JEBM_WORKFLOW"
+"""The environment variable by which jobs know that a workflow has planned them: it names the workflow's folder."""
+
+
+class Workflow:
+    """The parameters and their jobs. Snakemake reads its file again for jobs on a cluster; only the process that plans
+    the jobs decides what is fresh and writes stamps.
+
+    Raises:
+        ParamsError: a mistake in the parameters.
+    """
+
+    def __init__(self) -> None:
+        self.params = read_params()
+        self.plans = make_plan(self.params)
+        self.jobs = all_jobs(self.plans.values())
+        self._by_id = {
+            (job.parameters["id"], job.parameters["seed"]): job for job in self.jobs.values() if "id" in job.parameters
+        }
+        self.planning = PLANNED not in os.environ
+        os.environ[PLANNED] = str(Path.cwd())
+        self.statuses = self._decide() if self.planning else {}
+        self._makers = {path: status for status in self.statuses.values() for path in status.job.outputs}
+        self._lock = FileLock(LOCKS / "workflow.lock")
+
+    def _decide(self) -> dict[tuple[str, str], Status]:
+        digests = DigestCache()
+        found = statuses(self.jobs.values(), digests)
+        write_stamps((status.job, status.fresh) for status in found)
+        digests.save()
+        save_scans(job.entries for job in self.jobs.values())
+        return {(status.job.rule, status.job.name): status for status in found}
+
+    def stage_job(self, id: str, seed: int | None) -> Job:
+        """The job of a stage, by the identity and the seed in its path.
+
+        Raises:
+            JebmError: there is none.
+        """
+        if (id, seed) not in self._by_id:
+            raise JebmError(f"no study of the parameters has a stage {id} with seed {seed}; `jebm list` shows them all")
+        return self._by_id[id, seed]
+
+    def inputs(self, job: Job, role: str) -> list[str]:
+        """The files that a job reads in a role, as Snakemake is to see them.
+
+        What is missing of the user's own is left to the job to report: it knows the parameter that names it. A fresh
+        result does not wait for files that are gone or damaged.
+        """
+        absent = missing_outside(job)
+        status = self.statuses.get((job.rule, job.name))
+        if status and status.fresh:
+            absent += [path for path in job.input_files if path in self._makers and not self._makers[path].fresh]
+        return [path for path in job.inputs.get(role, ()) if path not in absent]
+
+    def targets(self, study: str) -> list[str]:
+        """Everything that a study leaves. Intermediate files too: Snakemake does not make a missing one otherwise."""
+        return sorted(path for job in all_jobs([self.plans[study]]).values() for path in job.outputs)
+
+    def rendered(self, studies: Iterable[str], what: str) -> list[str]:
+        """The files of all tables or figures of some studies."""
+        jobs = all_jobs(self.plans[study] for study in studies).values()
+        return [path for job in jobs if job.rule == f"render_{what}" for path in job.outputs]
+
+    def assets(self, studies: Iterable[str]) -> list[str]:
+        """The files from outside that studies need, after a list of what they are and of what is there.
+
+        Raises:
+            JebmError: one that is in place is another file.
+        """
+        needed = {name: self.plans[study].assets[name] for study in studies for name in self.plans[study].asset_names()}
+        if self.planning:
+            digests = DigestCache()
+            print(inventory(needed, digests))
+            digests.save()
+            refuse_wrong(needed, digests)
+        return [str(asset.path) for asset in needed.values()]
+
+    def begin(self) -> None:
+        """Before the first job: see that no other workflow runs in this folder, and that nothing finished gets lost.
+
+        The lock is the kernel's and ends with this process: after a kill of Snakemake nothing has to be unlocked.
+
+        Raises:
+            JebmError: another workflow runs in this folder.
+        """
+        LOCKS.mkdir(parents=True, exist_ok=True)
+        ASSETS.mkdir(exist_ok=True)  # DVC looks for it, also where no study needs any
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise JebmError("another Snakemake is running in this folder; let it finish, or stop it first") from None
+        digests = DigestCache()
+        keep_all([status.job for status in self.statuses.values() if not status.fresh], digests)
+        digests.save()
