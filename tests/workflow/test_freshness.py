@@ -69,9 +69,9 @@ def finished(new_tiny, tmp_path_factory):
         tabular[block] |= {key: value for key, value in digits[block].items() if key in ("steps", "count")}
     tabular["evaluate_density"] |= {"importance_samples": 5, "detection_samples": 0, "partition_samples": 500}
     tabular["seeds"] = [1]
-    tabular["variants"] = {name: tabular["variants"][name] for name in ("gaussian", "joint-k20")}
-    tabular["tables"] = {"main": tabular["tables"]["main"] | {"variants": ["gaussian", "joint-k20"]}}
-    tabular["figures"] = {"langevin-steps": ["gaussian", "joint-k20"]}
+    tabular["variants"] = {name: tabular["variants"][name] for name in ("gaussian", "joint")}
+    tabular["tables"] = {"main": tabular["tables"]["main"] | {"variants": ["gaussian", "joint"]}}
+    tabular["figures"] = {"langevin-steps": ["gaussian", "joint"]}
     params |= {"tabular": tabular, "pictures": yaml.safe_load(PICTURES), "default_studies": list(STUDIES)}
     space.write_params(params)
     pixels = np.random.default_rng(0).integers(0, 256, (260, 8, 8, 3), dtype=np.uint8)
@@ -242,7 +242,7 @@ PARAMETERS: dict[str, list[tuple[str, object]]] = {
         ("draw_samples.sampler.kernel.step_size", 0.36),
         ("evaluate_samples.reference", "validation"),
         ("evaluate_density.importance_samples", 6),
-        ("variants.joint-k20.train_prior", {"steps": 12}),
+        ("variants.joint.train_prior", {"steps": 12}),
         ("seeds", [2]),
         ("tables.main.notes", ["A note."]),
     ],
