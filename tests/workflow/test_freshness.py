@@ -84,28 +84,39 @@ def finished(new_tiny, tmp_path_factory):
     return space
 
 
+class Asked:
+    """Commands in the working copy, and what they answered."""
+
+    def __init__(self, space):
+        self.process = subprocess.Popen(
+            [sys.executable, str(SUPPORT / "dry_runs.py")],
+            cwd=space.folder,
+            env=space.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *commands: list[str]) -> list[tuple[set[tuple[str, str]], str]]:
+        """The jobs that each command would run, as (rule, first output), and what it printed."""
+        self.process.stdin.write(json.dumps(commands) + "\n")
+        self.process.stdin.flush()
+        found = json.loads(self.process.stdout.readline())
+        for status, _, text in found:
+            assert status == 0, text
+        return [({(r, out) for r, out in jobs if r not in ("all", "core", *STUDIES)}, text) for _, jobs, text in found]
+
+    def dry_run(self, *targets: str) -> set[tuple[str, str]]:
+        return self(["snakemake", *targets, "-n", "--cores", "1"])[0][0]
+
+
 @pytest.fixture(scope="module")
-def dry_runs(finished):
-    """Asks what a dry run would run: targets → (rule, first output) of each job."""
-    process = subprocess.Popen(
-        [sys.executable, str(SUPPORT / "dry_runs.py")],
-        cwd=finished.folder,
-        env=finished.environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-    def ask(*targets: str, options: tuple[str, ...] = ()) -> set[tuple[str, str]]:
-        process.stdin.write(json.dumps([*targets, "-n", "--cores", "1", *options]) + "\n")
-        process.stdin.flush()
-        status, jobs, text = json.loads(process.stdout.readline())
-        assert status == 0, text
-        return {(rule, output) for rule, output in jobs if rule not in ("all", "core", *STUDIES)}
-
-    yield ask
-    process.stdin.close()
-    process.wait(10)
+def ask(finished):
+    """Asks what would run."""
+    asked = Asked(finished)
+    yield asked
+    asked.process.stdin.close()
+    asked.process.wait(10)
 
 
 @dataclass
@@ -182,26 +193,23 @@ def content(path: Path, new: bytes | None):
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def check(finished, dry_runs, study: str, wrong: Callable[[Graph], set[str]], options: tuple[str, ...] = ()) -> None:
+def check(finished, ask, study: str, wrong: Callable[[Graph], set[str]]) -> None:
     """See that a dry run and ``jebm why`` name the expected jobs for each kind of target of a study."""
     graph = Graph.of(finished)
     records = wrong(graph)
-    name = "main" if study != "digits" else "detection-auroc"
-    targets = {
-        study: graph.outputs(study),
-        f"results/{study}/tables/{name}.md": [f"results/{study}/tables/{name}.md"],
-        f"results/{study}/figures/langevin-steps.png": [f"results/{study}/figures/langevin-steps.png"],
-        "all": [path for job in graph.jobs for path in job.outputs],
-    }
-    for target, files in targets.items():
-        expected = graph.needed(files, records)
-        assert dry_runs(target, options=options) == expected, target
-        if target != "all":
-            told = finished.run("jebm", "why", target).stdout
-            counted = dict(re.findall(r"(\w+) × (\d+)", told.partition("would run: ")[2]))
-            rules = [rule for rule, _ in expected]
-            assert counted == {rule: str(rules.count(rule)) for rule in set(rules)}, told
-            assert ("is fresh" in told) == (not expected)
+    table = f"results/{study}/tables/{'detection-auroc' if study == 'digits' else 'main'}.md"
+    figure = f"results/{study}/figures/langevin-steps.png"
+    targets = {study: graph.outputs(study), table: [table], figure: [figure]}
+    everything = [path for job in graph.jobs for path in job.outputs]
+    dry = [["snakemake", target, "-n", "--cores", "1"] for target in (*targets, "all")]
+    found = ask(*dry, *(["jebm", "why", target] for target in targets))
+    for (target, files), (jobs, _) in zip([*targets.items(), ("all", everything)], found[:4], strict=True):
+        assert jobs == graph.needed(files, records), target
+    for (target, files), (_, told) in zip(targets.items(), found[4:], strict=True):
+        counted = dict(re.findall(r"(\w+) × (\d+)", told.partition("would run: ")[2]))
+        rules = [rule for rule, _ in graph.needed(files, records)]
+        assert counted == {rule: str(rules.count(rule)) for rule in set(rules)}, told
+        assert ("is fresh" in told) == (not rules), target
 
 
 PARAMETERS: dict[str, list[tuple[str, object]]] = {
@@ -270,7 +278,7 @@ PARAMETERS: dict[str, list[tuple[str, object]]] = {
 
 
 @pytest.mark.parametrize(("study", "key", "value"), [(s, *edit) for s, edits in PARAMETERS.items() for edit in edits])
-def test_an_edit_of_the_parameters(finished, dry_runs, study, key, value):
+def test_an_edit_of_the_parameters(finished, ask, study, key, value):
     """Jobs that were never made with these parameters run, and what stands behind them; with an old file time too."""
     before = {job.provenance: job.parameters for job in Graph.of(finished).jobs}
     params = finished.params()
@@ -286,8 +294,8 @@ def test_an_edit_of_the_parameters(finished, dry_runs, study, key, value):
         def wrong(graph: Graph) -> set[str]:
             return graph.behind({job.provenance for job in graph.jobs if before.get(job.provenance) != job.parameters})
 
-        check(finished, dry_runs, study, wrong)
-    assert dry_runs("all") == set()
+        check(finished, ask, study, wrong)
+    assert ask.dry_run("all") == set()
 
 
 NOTHING: set[str] = set()
@@ -331,7 +339,7 @@ def _touched(job: Job, words: set[str]) -> bool:
 
 @pytest.mark.parametrize("study", STUDIES)
 @pytest.mark.parametrize(("path", "old", "new", "touched"), [edit[1:] for edit in CODE], ids=[edit[0] for edit in CODE])
-def test_an_edit_of_the_code(finished, dry_runs, study, path, old, new, touched):
+def test_an_edit_of_the_code(finished, ask, study, path, old, new, touched):
     """Jobs run whose command imports an edited module; comments, docstrings and layout are no edits."""
     file = finished.folder / path
     text = file.read_text(encoding="utf-8") if file.exists() else ""
@@ -341,12 +349,14 @@ def test_an_edit_of_the_code(finished, dry_runs, study, path, old, new, touched)
         def wrong(graph: Graph) -> set[str]:
             return graph.behind({job.provenance for job in graph.jobs if _touched(job, touched)})
 
-        check(finished, dry_runs, study, wrong)
-    assert dry_runs("all") == set()
+        check(finished, ask, study, wrong)
+    assert ask.dry_run("all") == set()
 
 
-@pytest.mark.parametrize("change", ["other pixels", "one picture more", "one less", "another name", "no picture at all"])
-def test_an_edit_of_the_pictures(finished, dry_runs, change):
+@pytest.mark.parametrize(
+    "change", ["other pixels", "one picture more", "one less", "another name", "no picture at all"]
+)
+def test_an_edit_of_the_pictures(finished, ask, change):
     """The contents and names of the files in the folder count, with an older time too."""
     folder = finished.folder / "cats"
     first = folder / "000.png"
@@ -366,14 +376,14 @@ def test_an_edit_of_the_pictures(finished, dry_runs, change):
         def wrong(graph: Graph) -> set[str]:
             return graph.behind({job.provenance for job in graph.jobs if job.outputs[0].startswith("data/folder")})
 
-        check(finished, dry_runs, "pictures", wrong)
-        assert {rule for rule, _ in dry_runs("digits")} == set()
+        check(finished, ask, "pictures", wrong)
+        assert {rule for rule, _ in ask.dry_run("digits")} == set()
     finally:
         for source, target in (("away", folder), ("kept.png", first), ("cats/zebra.png", first)):
             if (finished.folder / source).exists():
                 (finished.folder / source).rename(target)
         (folder / "more.png").unlink(missing_ok=True)
-    assert dry_runs("all") == set()
+    assert ask.dry_run("all") == set()
 
 
 FILES = [
@@ -397,7 +407,7 @@ FILES = [
 
 @pytest.mark.parametrize("change", ["deleted", "damaged, with an old time", "emptied"])
 @pytest.mark.parametrize("pattern", FILES)
-def test_a_file_that_is_not_what_was_made(finished, dry_runs, pattern, change):
+def test_a_file_that_is_not_what_was_made(finished, ask, pattern, change):
     """The job that makes the file runs where the file is asked for; a fresh result does not need it back."""
     path = sorted(finished.folder.glob(pattern))[0]
     name = path.relative_to(finished.folder).as_posix()
@@ -410,17 +420,15 @@ def test_a_file_that_is_not_what_was_made(finished, dry_runs, pattern, change):
         path.write_bytes(broken)
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - 10**15))
     try:
-        check(
-            finished, dry_runs, study, lambda graph: {job.provenance for job in graph.jobs if name in job.outputs}
-        )
+        check(finished, ask, study, lambda graph: {job.provenance for job in graph.jobs if name in job.outputs})
     finally:
         aside.replace(path)
-    assert dry_runs("all") == set()
+    assert ask.dry_run("all") == set()
 
 
 @pytest.mark.parametrize("when", ["long ago", "to come", "in no order"])
 @pytest.mark.parametrize("options", [(), ("--profile", "none", "--workflow-profile", "none")], ids=["ours", "none"])
-def test_file_times_mean_nothing(finished, dry_runs, when, options):
+def test_file_times_mean_nothing(finished, ask, when, options):
     """Under our profile and under none, where Snakemake asks its own notes too."""
     stream = random.Random(0)
     for path in sorted(finished.folder.rglob("*")):
@@ -428,14 +436,16 @@ def test_file_times_mean_nothing(finished, dry_runs, when, options):
             time = {"long ago": 10**9, "to come": 4 * 10**9}.get(when, 1_700_000_000 + stream.randrange(10_000_000))
             os.utime(path, (time, time))
     for target in ("all", "results/digits/tables/main.md", "pictures"):
-        assert dry_runs(target, options=options) == set()
+        assert ask.dry_run(target, *options) == set()
 
 
 def test_early_cutoff(finished):
     """A job that runs again and makes the same bytes: in the same run, what stands behind it finds its key."""
     file = finished.folder / "jebm/data/digits.py"
     logs = finished.folder / "logs"
-    with content(file, file.read_text(encoding="utf-8").replace("import torch\n", "import torch\n\nX = 1\n", 1).encode()):
+    with content(
+        file, file.read_text(encoding="utf-8").replace("import torch\n", "import torch\n\nX = 1\n", 1).encode()
+    ):
         shutil.rmtree(logs)
         finished.run("snakemake", "--cores", "2", "digits")
         said = {path.parent.name: path.read_text(encoding="utf-8") for path in logs.rglob("*.log")}
