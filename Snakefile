@@ -8,15 +8,18 @@
 #                                                            `assets_<study>`: those of one study
 #   snakemake --cores all benchmark                          what all studies cost on this machine, by the clock
 #   snakemake -n                                             what would run
+#   snakemake --cores all --configfile mine.yaml             the studies of another parameter file
 from snakemake.utils import min_version
 
 min_version("9.27")
 
 
-configfile: "params.yaml"
-
-
 include: "workflow/rules/common.smk"
+
+
+configfile: PARAMS_FILE  # params.yaml, or what --configfile names
+
+
 include: "workflow/rules/assets.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"

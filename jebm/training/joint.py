@@ -23,14 +23,14 @@ from typing import NamedTuple
 
 import torch
 
-from jebm.data.pixels import Pixels
-from jebm.models.hierarchy import Hierarchy, Posterior, TopDown, flatten
+from jebm.config.components import build
+from jebm.config.training import TrainingChain, TrainJoint
+from jebm.data.batches import Pixels
+from jebm.models.backbones.base import Hierarchy, Posterior, TopDown, flatten
 from jebm.models.nets import fixed, frozen
-from jebm.models.priors import JointPrior
-from jebm.registry import build
+from jebm.models.priors.joint import JointPrior
 from jebm.sampling.run import ChainResult, run_chain
 from jebm.sampling.spaces import SPACES, Space
-from jebm.train_config import TrainingChain, TrainJoint
 from jebm.training.ebm import energy_penalty
 from jebm.training.loop import Loss
 from jebm.training.schedules import kl_weights, layer_ramps

@@ -12,13 +12,13 @@ from typing import NamedTuple, NoReturn, Protocol
 import torch
 from torch import nn
 
+from jebm.config.training import Optimisation
 from jebm.errors import DivergedError, InterruptedRunError
-from jebm.memory import memory_hint
-from jebm.progress import Progress, say
-from jebm.ranks import ranks
-from jebm.store import Weights
-from jebm.streams import derive_seed
-from jebm.train_config import Optimisation
+from jebm.io.tensors import Weights
+from jebm.runtime.distributed import ranks
+from jebm.runtime.memory import memory_hint
+from jebm.runtime.progress import Progress, say
+from jebm.runtime.random import derive_seed
 from jebm.training.batches import EpochSampler
 from jebm.training.finite import Finiteness, Look
 from jebm.training.optimisers import ParameterGroup, build_optimizer

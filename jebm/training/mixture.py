@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from sklearn.mixture import GaussianMixture
 
-from jebm.data.pixels import Pixels, batches
-from jebm.models.hierarchy import Hierarchy, flatten
-from jebm.models.mixture import MixturePrior
-from jebm.progress import say
+from jebm.data.batches import Pixels, batches
+from jebm.models.backbones.base import Hierarchy, flatten
+from jebm.models.priors.mixture import MixturePrior
+from jebm.runtime.progress import say
 from jebm.training.loop import Fitted
 
 

@@ -8,10 +8,10 @@ from functools import partial
 import torch
 from torch.nn.functional import softplus
 
-from jebm.data.pixels import Pixels
-from jebm.models.hierarchy import flatten
-from jebm.models.ncp import NoiseContrastivePrior
-from jebm.train_config import TrainPrior
+from jebm.config.training import TrainPrior
+from jebm.data.batches import Pixels
+from jebm.models.backbones.base import flatten
+from jebm.models.priors.ncp import NoiseContrastivePrior
 from jebm.training.ebm import fit_energies
 from jebm.training.loop import Loss
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from jebm.files import published
-from jebm.progress import say
-from jebm.ranks import own_places
+from jebm.io.files import published
+from jebm.runtime.distributed import own_places
+from jebm.runtime.progress import say
 
 
 class StateFile:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from jebm.config.training import Optimisation
 from jebm.errors import DivergedError, InterruptedRunError
-from jebm.streams import generator
-from jebm.train_config import Optimisation
+from jebm.runtime.random import generator
 from jebm.training.loop import Trainer
 from jebm.training.state import StateFile
 

@@ -1,6 +1,6 @@
 """Each image study in smoke size: from synthetic archives in the real formats through Snakemake to tables and figures.
 
-The blocks are those of params.yaml with fewer and smaller of everything (tests/smoke.py); the numbers mean nothing.
+The blocks are those of params.yaml with fewer and smaller of everything (workflow/smoke.py); the numbers mean nothing.
 """
 
 import csv
@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 from matplotlib.image import imread
-from smoke import LABEL, NEEDS, NVAE, prepare
+from smoke import NEEDS, NVAE, labelled, prepare
+from workspace import raw_params
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -105,8 +106,7 @@ def test_second_run_has_nothing_to_do(finished):
 
 
 def test_smoke_size_leaves_out_no_variant_table_or_figure(finished):
-    real = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))[finished.study]
+    real = raw_params(ROOT)[finished.study]
     assert list(finished.block["variants"]) == list(real["variants"])
-    labelled = {key: {**table, "caption": f"{LABEL} {table['caption']}"} for key, table in real["tables"].items()}
-    assert finished.block["tables"] == labelled
+    assert finished.block["tables"] == labelled(real["tables"])
     assert finished.block["figures"] == real["figures"]

@@ -6,31 +6,38 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from jebm.assets import ASSETS, data_paths, inventory, refuse_wrong
-from jebm.params import PARAMS, parse_params, read_params
-from jebm.digests import DigestCache
+from jebm.config.assets import ASSETS, data_paths
+from jebm.pipeline.assets import inventory, refuse_wrong
+from jebm.config.files import choose_params_file, current_params_file, load_yaml
+from jebm.config.read import read_params
+from jebm.io.digests import DigestCache
 from jebm.errors import JebmError
-from jebm.fingerprint import save_scans
-from jebm.freshness import settle, statuses
-from jebm.jobs import all_jobs, devices_of, report_jobs, stage_job, study_jobs
-from jebm.keep import keep_aside, restore
-from jebm.plan import RESULTS, make_plan, study_of
-from jebm.server import ForkServer
+from jebm.pipeline.code_digest import save_scans
+from jebm.pipeline.freshness import settle, statuses
+from jebm.pipeline.jobs import all_jobs, devices_of, report_jobs, stage_job, study_jobs
+from jebm.pipeline.restore import keep_aside, restore
+from jebm.pipeline.study import RESULTS, make_plan, study_of
+from jebm.forkserver.server import ForkServer
 
 
-def checked_plans():
-    """The plans of all studies; a mistake in params.yaml ends Snakemake here with one line."""
+def checked_params():
+    """The parameters of the file that `--configfile` names, or of JEBM_PARAMS or params.yaml.
 
-    def checked():
-        params = read_params(PARAMS)
-        if parse_params(dict(config)) != params:
-            raise JebmError(
-                f"{PARAMS} is the only place where an experiment is changed; --config and --configfile are not used"
-            )
-        return params
-
-    params = end_with_a_line(checked)
-    return params, make_plan(params)
+    Jobs learn of the file by JEBM_PARAMS. Snakemake's `config` is not used: jobs read the file themselves, as they do
+    when they are started by hand.
+    """
+    files = workflow.overwrite_configfiles
+    if len(files) > 1:
+        raise JebmError("--configfile: name one parameter file; what several studies share are `presets` and `extends`")
+    if files:
+        choose_params_file(Path(files[0]))
+    params = read_params()
+    if config != (load_yaml(Path(files[0])) if files else {}):
+        raise JebmError(
+            f"--config: parameters come from {current_params_file()} alone; edit it, set a key of it by "
+            "`dvc exp run --set-param`, or name another file by --configfile"
+        )
+    return params
 
 
 def end_with_a_line(call):
@@ -43,7 +50,9 @@ def end_with_a_line(call):
         os._exit(error.exit_code)
 
 
-PARAMETERS, PLANS = checked_plans()
+PARAMETERS = end_with_a_line(checked_params)  # a mistake in them ends Snakemake here with one line
+PLANS = end_with_a_line(lambda: make_plan(PARAMETERS))
+PARAMS_FILE = str(current_params_file())
 DEFAULT_STUDIES = PARAMETERS.default_studies
 CORE_STUDIES = PARAMETERS.core_studies
 
@@ -65,7 +74,7 @@ def inputs_of(kind):
         own = {path for path in data_paths(variant.params) if not Path(path).exists()}
         # And so are assets that nobody offers: three attempts to fetch one would say no more.
         own |= {str(asset.path) for asset in plan.assets.values() if not asset.url and not asset.path.exists()}
-        return [path for path in stage_job(plan, variant, stage, seed).inputs if path not in own] or "params.yaml"
+        return [path for path in stage_job(plan, variant, stage, seed).inputs if path not in own] or PARAMS_FILE
 
     return inputs
 
