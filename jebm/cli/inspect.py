@@ -1,5 +1,6 @@
 """The verbs that a person needs besides those of the rules: what is there, what would run and why, and what changed."""
 
+import json
 import subprocess
 from collections import Counter
 from enum import StrEnum
@@ -60,6 +61,22 @@ def variants(study: OptionalStudy = ""):
 
 
 @app.command()
+def schema():
+    """Print the JSON schema of the parameter files, for editors: params.schema.json."""
+    from jebm.config.json_schema import json_schema
+
+    print(json.dumps(json_schema(), indent=1, ensure_ascii=False))
+
+
+@app.command()
+def parameters():
+    """Print every key of the parameter files with its type, default and meaning: docs/parameters.md."""
+    from jebm.config.reference import reference
+
+    print(reference(), end="")
+
+
+@app.command()
 def assets(study: OptionalStudy = ""):
     """List the files from outside that a study needs: size, whether they are there and whole, and where they go.
 
@@ -91,7 +108,9 @@ def why(target: Annotated[str, typer.Argument(help="A file that the workflow mak
     path = Path(target).as_posix()
     if path not in made_by:
         known = "it was made under other parameters" if Path(path).exists() else "it does not exist either"
-        raise JebmError(f"{target}: no job of the present {current_params_file()} makes this file; {known}. See `jebm variants`")
+        raise JebmError(
+            f"{target}: no job of the present {current_params_file()} makes this file; {known}. See `jebm variants`"
+        )
     behind = _ancestors(made_by[path], made_by)
     pending = [status for status in behind if not status.fresh]
     if not pending:
@@ -157,7 +176,9 @@ def show(
     for plan in default_plans(study):
         path = plan.results / "tables" / f"{table}.md"
         if study and table not in plan.study.tables:
-            raise JebmError(f"{current_params_file()}: {plan.name} has no table '{table}'; it has: {', '.join(plan.study.tables)}")
+            raise JebmError(
+                f"{current_params_file()}: {plan.name} has no table '{table}'; it has: {', '.join(plan.study.tables)}"
+            )
         if table in plan.study.tables:
             if not path.exists():
                 raise JebmError(f"{path}: no such file; `snakemake --cores all {path}` makes it")
@@ -311,7 +332,9 @@ def bench(
     plan = plans[study]
     for label in variant:
         if label not in plan.variants:
-            raise JebmError(f"{current_params_file()}: study '{study}' has no variant '{label}'; it has: {', '.join(plan.variants)}")
+            raise JebmError(
+                f"{current_params_file()}: study '{study}' has no variant '{label}'; it has: {', '.join(plan.variants)}"
+            )
     if shape and not all(part.isdigit() and int(part) for part in shape.split(",")):
         raise JebmError(f"--shape: '{shape}' must be whole numbers from 1 with commas between them, such as 3,32,32")
     if bool(override) != bool(name):

@@ -26,7 +26,8 @@ from jebm.runtime.processes import leave
 app = typer.Typer(
     help="Joint latent-space EBM priors for multi-layer generators, as a reproducible study.\n\n"
     "`snakemake --cores all` runs everything; each verb below runs one step of it by hand. "
-    "All experiment settings come from params.yaml and the folder params/, or from what --params names. Start with `jebm variants`, `jebm plan` and `jebm show`.",
+    "All experiment settings come from params.yaml and the folder params/, or from what --params names. "
+    "Start with `jebm variants`, `jebm plan` and `jebm show`.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -73,7 +74,9 @@ def _run(study: str, kind: str, id: str, variant: str, seed: int | None) -> None
     if bool(id) == bool(variant):
         raise JebmError("name the stage by exactly one of --id and --variant")
     if variant and variant not in plan.variants:
-        raise JebmError(f"{current_params_file()}: study '{study}' has no variant '{variant}'; it has: {', '.join(plan.variants)}")
+        raise JebmError(
+            f"{current_params_file()}: study '{study}' has no variant '{variant}'; it has: {', '.join(plan.variants)}"
+        )
     found = plan.variants[variant] if variant else plan.find(kind, id)
     stages = [stage for stage in found.stages(kind) if stage.id == id or (variant and not id)]
     if not stages:
@@ -108,7 +111,9 @@ def _start_ranks(devices: int) -> None:
     """See that this process is one of as many as the job needs; a process alone starts them and exits as they do."""
     started = launch.launched()
     if started not in (0, devices):
-        raise JebmError(f"{current_params_file()}: this job is one for {devices} devices, but was started as {started} processes")
+        raise JebmError(
+            f"{current_params_file()}: this job is one for {devices} devices, but was started as {started} processes"
+        )
     if devices > 1 and not started:
         leave(launch.launch(devices, sys.argv[1:]))
     launch.hold_lifeline()
@@ -119,9 +124,8 @@ def _report(study: str, rule: str, name: str, target: str, *arguments: str) -> N
     plan = _plan(study)
     jobs = {job.name: job for job in report_jobs(plan) if job.rule == rule}
     if name not in jobs:
-        raise JebmError(
-            f"{current_params_file()}: study '{study}' has no {rule.removeprefix('render_')} '{name}'; it has: {', '.join(jobs)}"
-        )
+        what, known = rule.removeprefix("render_"), ", ".join(jobs)
+        raise JebmError(f"{current_params_file()}: study '{study}' has no {what} '{name}'; it has: {known}")
     with recorded(jobs[name]):
         load(target)(plan, *arguments)
     keep(jobs[name])

@@ -9,8 +9,8 @@ overrides, of the study, of the studies that it extends, or of the whole file.
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from jebm.errors import ParamsError
 from jebm.config.messages import near
+from jebm.errors import ParamsError
 
 LIKE, EXTENDS, PRESETS = "like", "extends", "presets"
 OWN = ("variants", "tables", "figures")
@@ -98,7 +98,9 @@ def layers(
                 f"{place.at(LIKE)}: there is no '{name}' here and no such preset;{near(name, [*siblings, *presets])}"
             )
         if name in siblings and name in presets:
-            raise ParamsError(f"{place.at(LIKE)}: '{name}' is also a preset ({presets[name].place}); rename one of them")
+            raise ParamsError(
+                f"{place.at(LIKE)}: '{name}' is also a preset ({presets[name].place}); rename one of them"
+            )
         other = siblings[name] if name in siblings else presets[name]
         if other.place in (*below, place):
             raise ParamsError(f"{place.at(LIKE)}: '{name}' is like this block itself")
@@ -116,6 +118,4 @@ def _has(content: Any, key: str) -> bool:
     if not key:
         return True
     items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
-    return any(
-        _has(value, key[len(str(name)) + 1 :]) for name, value in items if f"{key}.".startswith(f"{name}.")
-    )
+    return any(_has(value, key[len(str(name)) + 1 :]) for name, value in items if f"{key}.".startswith(f"{name}."))

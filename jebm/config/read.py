@@ -93,7 +93,7 @@ def _study(place: Place, base: dict, content: dict, presets: dict[str, Block]) -
     if not isinstance(variants, dict) or not variants:
         raise ParamsError(f"{place.at('variants')}: must map the name of each variant to its overrides")
     variants = named_blocks(place.at("variants"), variants)
-    for name, block in presets.items():
+    for block in presets.values():
         layers(block, {}, presets, {**Base.model_fields, **Table.model_fields})
     own = {key: content[key] for key in OWN if key in content}
     own["variants"] = {

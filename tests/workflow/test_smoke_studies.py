@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 from matplotlib.image import imread
 from smoke import NEEDS, NVAE, labelled, prepare
 from workspace import raw_params
