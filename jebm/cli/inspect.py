@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from jebm.config.files import current_params_file
-from jebm.config.messages import near
+from jebm.config.messages import unknown
 from jebm.config.read import read_params
 from jebm.errors import JebmError
 from jebm.io.digests import DigestCache
@@ -27,7 +27,7 @@ def default_plans(study: str = "") -> list[StudyPlan]:
     params = read_params()
     plans = make_plan(params)
     if study and study not in plans:
-        raise JebmError(f"{current_params_file()}: there is no study '{study}';{near(study, plans)}")
+        raise unknown(f"there is no study '{study}'", study, plans)
     return [plans[name] for name in ([study] if study else params.default_studies)]
 
 
@@ -175,9 +175,7 @@ def show(
     for plan in default_plans(study):
         path = plan.results / "tables" / f"{table}.md"
         if study and table not in plan.study.tables:
-            raise JebmError(
-                f"{current_params_file()}: {plan.name} has no table '{table}'; it has: {', '.join(plan.study.tables)}"
-            )
+            raise unknown(f"{plan.name} has no table '{table}'", table, plan.study.tables)
         if table in plan.study.tables:
             if not path.exists():
                 raise JebmError(f"{path}: no such file; `snakemake --cores all {path}` makes it")

@@ -1,4 +1,4 @@
-"""The verbs that do the work of the workflow's rules: ``jebm run RULE JOB``, one for all of them, and ``fetch-asset``."""
+"""The verbs that do the work of the rules: ``jebm run RULE JOB``, one for all of them, and ``fetch-asset``."""
 
 import os
 import re
@@ -8,7 +8,7 @@ import typer
 
 from jebm.config.components import load
 from jebm.config.files import current_params_file
-from jebm.config.messages import near
+from jebm.config.messages import near, unknown
 from jebm.config.read import read_params
 from jebm.config.schema import Params
 from jebm.errors import JebmError, ParamsError
@@ -74,8 +74,8 @@ def _find(
                     if stage.id == match[1]:
                         return plan, candidate, stage, found
     raise ParamsError(
-        f"{current_params_file()}: no study has the job '{name}' of the rule {kind}; was the file edited while Snakemake was running? "
-        "Start it again. `jebm list` shows the folders of all stages"
+        f"{current_params_file()}: no study has the job '{name}' of the rule {kind}; was the file edited while Snakemake "
+        "was running? Start it again. `jebm list` shows the folders of all stages"
     )
 
 
@@ -83,9 +83,7 @@ def _of_variant(
     kind: str, plan: StudyPlan, variant: str, seed: int | None
 ) -> tuple[StudyPlan, Variant, Stage, int | None]:
     if variant not in plan.variants:
-        raise ParamsError(
-            f"{current_params_file()}: name one of the variants of '{plan.name}' by --variant;{near(variant, plan.variants)}"
-        )
+        raise unknown(f"name one of the variants of '{plan.name}' by --variant", variant, plan.variants)
     found = plan.variants[variant]
     stages = found.stages(kind)
     if not stages or (kind == "train_prior" and not found.learned):
@@ -132,10 +130,10 @@ def _start_ranks(job: Job) -> None:
 def _report(rule: str, name: str, plans: dict[str, StudyPlan], again: bool) -> None:
     study, _, what = name.partition("/")
     if study not in plans:
-        raise ParamsError(f"{current_params_file()}: there is no study '{study}';{near(study, plans)}")
+        raise unknown(f"there is no study '{study}'", study, plans)
     jobs = {job.name: job for job in report_jobs(plans[study]) if job.rule == rule}
     if name not in jobs:
-        raise ParamsError(f"{current_params_file()}: {rule} has no job '{name}';{near(name, jobs)}")
+        raise unknown(f"{rule} has no job '{name}'", name, jobs)
     arguments = [what] if rule.startswith("render_") else []
     produce(jobs[name], lambda code: load(REPORTS[rule])(plans[study], *arguments), again)
 
@@ -147,5 +145,5 @@ def fetch_asset(name: Annotated[str, typer.Argument(help="A key of the block ass
 
     assets = read_params().assets
     if name not in assets:
-        raise ParamsError(f"{current_params_file()}: there is no asset '{name}';{near(name, assets)}")
+        raise unknown(f"there is no asset '{name}'", name, assets)
     fetch(name, assets[name])

@@ -15,7 +15,8 @@ from jebm.runtime.torchrun import report_error, world_size
 app = typer.Typer(
     help="Joint latent-space EBM priors for multi-layer generators, as a reproducible study.\n\n"
     "`snakemake --cores all` runs everything; `jebm run` runs one job of it by hand. "
-    "All experiment settings come from params.yaml and the folder params/, or from what --params names. Start with `jebm list`, `jebm plan` and `jebm show`.",
+    "All experiment settings come from params.yaml and the folder params/, or from what --params names. "
+    "Start with `jebm list`, `jebm plan` and `jebm show`.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

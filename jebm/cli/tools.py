@@ -1,4 +1,4 @@
-"""The verbs that compare, convert and measure: ``diff``, ``compare-recorded``, ``import``, ``embed``, ``bench``, ``prune``."""
+"""The verbs that compare, convert and measure: diff, compare-recorded, import, embed, bench, prune."""
 
 import subprocess
 from enum import StrEnum
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from jebm.cli.inspect import OptionalStudy, default_plans
-from jebm.config.files import current_params_file
+from jebm.config.messages import unknown
 from jebm.config.read import overridden, read_params
 from jebm.errors import JebmError
 from jebm.pipeline.study import make_plan
@@ -146,7 +146,7 @@ def bench(
 
     plans = make_plan(read_params())
     if study not in plans:
-        raise JebmError(f"{current_params_file()}: there is no study '{study}'; it has: {', '.join(plans)}")
+        raise unknown(f"there is no study '{study}'", study, plans)
     plan = plans[study]
     for label in variant:
         if label not in plan.variants:

@@ -62,8 +62,7 @@ def finished(new_tiny, tmp_path_factory):
     space = new_tiny(tmp_path_factory.mktemp("storm"))
     params = space.params()
     full = yaml.safe_load((SUPPORT.parents[1] / "params.yaml").read_text(encoding="utf-8"))
-    source = SUPPORT.parents[1] / "params/tabular.yaml"
-    tabular = yaml.safe_load(source.read_text(encoding="utf-8")) if source.exists() else full["tabular"]
+    tabular = yaml.safe_load((SUPPORT.parents[1] / "params/tabular.yaml").read_text(encoding="utf-8"))
     digits = params["digits"]
     for block in ("train_backbone", "train_prior", "draw_samples", "evaluate_density"):
         tabular[block] |= {key: value for key, value in digits[block].items() if key in ("steps", "count")}
@@ -72,6 +71,7 @@ def finished(new_tiny, tmp_path_factory):
     tabular["variants"] = {name: tabular["variants"][name] for name in ("gaussian", "joint")}
     tabular["tables"] = {"main": tabular["tables"]["main"] | {"variants": ["gaussian", "joint"]}}
     tabular["figures"] = {"langevin-steps": ["gaussian", "joint"]}
+    params["presets"] = full["presets"]
     params |= {"tabular": tabular, "pictures": yaml.safe_load(PICTURES), "default_studies": list(STUDIES)}
     space.write_params(params)
     pixels = np.random.default_rng(0).integers(0, 256, (260, 8, 8, 3), dtype=np.uint8)
