@@ -207,7 +207,7 @@ def test_everything_ends_with_a_workflow_that_is_killed(place):
     code = """if True:
         import os, subprocess, sys, time
         from pathlib import Path
-        from jebm.server import ForkServer
+        from jebm.forkserver.server import ForkServer
         server = ForkServer(Path("server.log"), modules=("json",))
         while not os.path.exists(server.address):
             time.sleep(0.01)
