@@ -8,14 +8,13 @@
 #                                                            `assets_<study>`: those of one study
 #   snakemake --cores all benchmark                          what all studies cost on this machine, by the clock
 #   snakemake -n                                             what would run
+#   snakemake --cores all --configfile mine.yaml             the studies of another parameter file
 from snakemake.utils import min_version
 
 min_version("9.27")
 
 
-configfile: "params.yaml"
-
-
+include: "workflow/rules/parameters.smk"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/assets.smk"
 include: "workflow/rules/data.smk"

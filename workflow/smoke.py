@@ -92,19 +92,25 @@ def smoke(params: dict, study: str) -> dict:
         kept[name] = _small(params[name])
         name = params[name].get("extends")
     top = {key: params[key] for key in ("runtime", "assets") if key in params}
+    top["presets"] = labelled(_small(params.get("presets", {})))
     for block in kept.values():
         block["seeds"] = SEEDS.get(study, [1, 2])
-        # New tables: anchors of params.yaml make one object of what several studies have.
-        block["tables"] = {
-            key: {**table, "caption": f"{LABEL} {table.get('caption', '')}"}
-            for key, table in block.get("tables", {}).items()
-        }
+        for key in ("presets", "tables"):
+            block[key] = labelled(block.get(key, {}))
         if "backbone" in block and block["backbone"].get("name") == "convolutional":
             block["backbone"]["inference_features"] = 16
     for name, block in kept.items():
         if name.removesuffix("_scratch") in NVAE:
             _shrink_deep(name.removesuffix("_scratch"), block, params)
     return {"default_studies": [study], **top, **dict(reversed(kept.items()))}
+
+
+def labelled(blocks: dict) -> dict:
+    """Tables, or presets for tables, with the label in their captions."""
+    return {
+        key: {**block, "caption": f"{LABEL} {block['caption']}"} if "caption" in block else block
+        for key, block in blocks.items()
+    }
 
 
 def _shrink_deep(name: str, block: dict, params: dict) -> None:
@@ -114,7 +120,7 @@ def _shrink_deep(name: str, block: dict, params: dict) -> None:
         block["backbone"] |= TINY | sizes
     if name in SIZES and "dataset" in block:
         block["dataset"]["size"] = SIZES[name]
-    for variant in block.get("variants", {}).values():
+    for variant in [*block.get("variants", {}).values(), *block["presets"].values()]:
         energy = variant.get("prior", {}).get("energy", {})
         if isinstance(energy.get("layers"), list):
             share = sum(sizes["groups"]) / sum(before)

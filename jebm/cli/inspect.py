@@ -1,13 +1,15 @@
 """The verbs that look and change nothing: what there is, what would run, what it costs, and why."""
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jebm.config.messages import near
-from jebm.config.read import PARAMS, read_params
+from jebm.config.files import current_params_file
+from jebm.config.messages import unknown
+from jebm.config.read import read_params
 from jebm.errors import JebmError
 from jebm.io.digests import DigestCache
 from jebm.pipeline.freshness import Status, pending, statuses
@@ -25,7 +27,7 @@ def default_plans(study: str = "") -> list[StudyPlan]:
     params = read_params()
     plans = make_plan(params)
     if study and study not in plans:
-        raise JebmError(f"{PARAMS}: there is no study '{study}';{near(study, plans)}")
+        raise unknown(f"there is no study '{study}'", study, plans)
     return [plans[name] for name in ([study] if study else params.default_studies)]
 
 
@@ -56,6 +58,22 @@ def list_stages(study: OptionalStudy = ""):
                 seeds = plan.seeds if stage.per_seed else [None]
                 done = sum(all(Path(path).exists() for path in stage.files(seed)) for seed in seeds)
                 print(f"    {stage.kind:<22}{stage.folder}  ({done} of {len(seeds)} done)")
+
+
+@app.command()
+def schema():
+    """Print the JSON schema of the parameter files, for editors: params.schema.json."""
+    from jebm.config.json_schema import json_schema
+
+    print(json.dumps(json_schema(), indent=1, ensure_ascii=False))
+
+
+@app.command()
+def parameters():
+    """Print every key of the parameter files with its type, default and meaning: docs/parameters.md."""
+    from jebm.config.reference import reference
+
+    print(reference(), end="")
 
 
 @app.command()
@@ -100,7 +118,9 @@ def why(target: Annotated[str, typer.Argument(help="A study, or a file that the 
         known = (
             "the file was made under other parameters, or is not ours" if Path(target).exists() else "nor is it a study"
         )
-        raise JebmError(f"{target}: no job of the present {PARAMS} makes this file; {known}. See `jebm list`")
+        raise JebmError(
+            f"{target}: no job of the present {current_params_file()} makes this file; {known}. See `jebm list`"
+        )
     found = pending(wanted, every)
     if not found:
         print(f"{target} is fresh: parameters, code and data are those that it was made from.")
@@ -155,7 +175,7 @@ def show(
     for plan in default_plans(study):
         path = plan.results / "tables" / f"{table}.md"
         if study and table not in plan.study.tables:
-            raise JebmError(f"{PARAMS}: {plan.name} has no table '{table}'; it has: {', '.join(plan.study.tables)}")
+            raise unknown(f"{plan.name} has no table '{table}'", table, plan.study.tables)
         if table in plan.study.tables:
             if not path.exists():
                 raise JebmError(f"{path}: no such file; `snakemake --cores all {path}` makes it")

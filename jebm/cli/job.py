@@ -1,4 +1,4 @@
-"""The verbs that do the work of the workflow's rules: ``jebm run RULE JOB``, one for all of them, and ``fetch-asset``."""
+"""The verbs that do the work of the rules: ``jebm run RULE JOB``, one for all of them, and ``fetch-asset``."""
 
 import os
 import re
@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from jebm.config.components import load
-from jebm.config.messages import near
-from jebm.config.read import PARAMS, read_params
+from jebm.config.files import current_params_file
+from jebm.config.messages import near, unknown
+from jebm.config.read import read_params
 from jebm.config.schema import Params
 from jebm.errors import JebmError, ParamsError
 from jebm.forkserver.refusal import require_own_process
@@ -73,8 +74,8 @@ def _find(
                     if stage.id == match[1]:
                         return plan, candidate, stage, found
     raise ParamsError(
-        f"{PARAMS}: no study has the job '{name}' of the rule {kind}; was the file edited while Snakemake was running? "
-        "Start it again. `jebm list` shows the folders of all stages"
+        f"{current_params_file()}: no study has the job '{name}' of the rule {kind}; was the file edited while Snakemake "
+        "was running? Start it again. `jebm list` shows the folders of all stages"
     )
 
 
@@ -82,13 +83,13 @@ def _of_variant(
     kind: str, plan: StudyPlan, variant: str, seed: int | None
 ) -> tuple[StudyPlan, Variant, Stage, int | None]:
     if variant not in plan.variants:
-        raise ParamsError(
-            f"{PARAMS}: name one of the variants of '{plan.name}' by --variant;{near(variant, plan.variants)}"
-        )
+        raise unknown(f"name one of the variants of '{plan.name}' by --variant", variant, plan.variants)
     found = plan.variants[variant]
     stages = found.stages(kind)
     if not stages or (kind == "train_prior" and not found.learned):
-        raise JebmError(f"{PARAMS}: '{variant}' has no {kind}; `jebm list {plan.name}` shows what it has")
+        raise JebmError(
+            f"{current_params_file()}: '{variant}' has no {kind}; `jebm list {plan.name}` shows what it has"
+        )
     if len(stages) > 1:
         raise JebmError(f"'{variant}' has several of them, name one: {', '.join(stage.name for stage in stages)}")
     if KINDS[kind].per_seed and seed not in plan.seeds:
@@ -129,10 +130,10 @@ def _start_ranks(job: Job) -> None:
 def _report(rule: str, name: str, plans: dict[str, StudyPlan], again: bool) -> None:
     study, _, what = name.partition("/")
     if study not in plans:
-        raise ParamsError(f"{PARAMS}: there is no study '{study}';{near(study, plans)}")
+        raise unknown(f"there is no study '{study}'", study, plans)
     jobs = {job.name: job for job in report_jobs(plans[study]) if job.rule == rule}
     if name not in jobs:
-        raise ParamsError(f"{PARAMS}: {rule} has no job '{name}';{near(name, jobs)}")
+        raise unknown(f"{rule} has no job '{name}'", name, jobs)
     arguments = [what] if rule.startswith("render_") else []
     produce(jobs[name], lambda code: load(REPORTS[rule])(plans[study], *arguments), again)
 
@@ -144,5 +145,5 @@ def fetch_asset(name: Annotated[str, typer.Argument(help="A key of the block ass
 
     assets = read_params().assets
     if name not in assets:
-        raise ParamsError(f"{PARAMS}: there is no asset '{name}';{near(name, assets)}")
+        raise unknown(f"there is no asset '{name}'", name, assets)
     fetch(name, assets[name])

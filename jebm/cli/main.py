@@ -2,17 +2,21 @@
 
 import sys
 import traceback
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from jebm.cli import inspect, job, tools
+from jebm.config.files import VARIABLE, choose_params_file
 from jebm.errors import JebmError
 from jebm.runtime.torchrun import report_error, world_size
 
 app = typer.Typer(
     help="Joint latent-space EBM priors for multi-layer generators, as a reproducible study.\n\n"
     "`snakemake --cores all` runs everything; `jebm run` runs one job of it by hand. "
-    "All experiment settings come from params.yaml. Start with `jebm list`, `jebm plan` and `jebm show`.",
+    "All experiment settings come from params.yaml and the folder params/, or from what --params names. "
+    "Start with `jebm list`, `jebm plan` and `jebm show`.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -20,6 +24,16 @@ app = typer.Typer(
 )
 for part in (inspect, job, tools):
     app.registered_commands += part.app.registered_commands
+
+
+@app.callback()
+def options(
+    params: Annotated[
+        Path | None, typer.Option("--params", envvar=VARIABLE, help="The parameter file.", show_default="params.yaml")
+    ] = None,
+) -> None:
+    if params is not None:
+        choose_params_file(params)
 
 
 def main() -> None:

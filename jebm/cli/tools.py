@@ -1,4 +1,4 @@
-"""The verbs that compare, convert and measure: ``diff``, ``compare-recorded``, ``import``, ``embed``, ``bench``, ``prune``."""
+"""The verbs that compare, convert and measure: diff, compare-recorded, import, embed, bench, prune."""
 
 import subprocess
 from enum import StrEnum
@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from jebm.cli.inspect import OptionalStudy, default_plans
-from jebm.config.read import PARAMS, overridden, read_params
+from jebm.config.messages import unknown
+from jebm.config.read import overridden, read_params
 from jebm.errors import JebmError
 from jebm.pipeline.study import make_plan
 from jebm.runtime.threads import thread_variables
@@ -143,13 +144,15 @@ def bench(
     import os
     from dataclasses import replace
 
-    plans = make_plan(read_params(PARAMS))
+    plans = make_plan(read_params())
     if study not in plans:
-        raise JebmError(f"{PARAMS}: there is no study '{study}'; it has: {', '.join(plans)}")
+        raise unknown(f"there is no study '{study}'", study, plans)
     plan = plans[study]
     for label in variant:
         if label not in plan.variants:
-            raise JebmError(f"{PARAMS}: study '{study}' has no variant '{label}'; it has: {', '.join(plan.variants)}")
+            raise JebmError(
+                f"{current_params_file()}: study '{study}' has no variant '{label}'; it has: {', '.join(plan.variants)}"
+            )
     if shape and not all(part.isdigit() and int(part) for part in shape.split(",")):
         raise JebmError(f"--shape: '{shape}' must be whole numbers from 1 with commas between them, such as 3,32,32")
     if bool(override) != bool(name):

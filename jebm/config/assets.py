@@ -40,6 +40,7 @@ class Asset(Section):
     url: str | None = None
     """Null: nobody offers it for download, it is put in place by hand."""
     bytes: Count | None = None
+    """Size of the file; null: unknown."""
     digest: Annotated[str, AfterValidator(_known_digest)] | None = None
     """``md5:…`` or ``sha256:…``; null: the first file that is seen is remembered, and later ones must agree."""
     note: str = ""

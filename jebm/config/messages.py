@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from jebm.config.components import Section
+from jebm.config.files import current_params_file
+from jebm.errors import ParamsError
 
 PLAIN = {
     "model_type": "must be a block of settings",
@@ -27,6 +29,11 @@ def near(name: Any, allowed: Iterable[Any]) -> str:
     close = difflib.get_close_matches(str(name), names, n=1)
     hint = f" did you mean '{close[0]}'?" if close else ""
     return f"{hint} allowed: {', '.join(names)}"
+
+
+def unknown(what: str, name: Any, allowed: Iterable[Any]) -> ParamsError:
+    """An error that says what the parameters do not have, and what comes nearest."""
+    return ParamsError(f"{current_params_file()}: {what};{near(name, allowed)}")
 
 
 def explain(model: type[Section], raw: Any, detail: dict) -> tuple[str, str]:

@@ -1,107 +1,118 @@
-"""Reading ``params.yaml``: YAML to checked types, studies that extend others, variants laid over their base.
+"""From the files of parameters to checked types. What stands in which file: ``jebm.config.files``.
 
-A study is a base and a list of variants. A variant is a block of overrides on the base: mappings are merged key by
-key, everything else is replaced, and so is a component whose ``name`` the override changes, since another component
-has other parameters. A study may extend another one: it starts from that one's seeds and base in the same way.
+A study is a base and variants; a variant is a block of overrides on the base: mappings are merged key by key,
+everything else is replaced, and so is a component whose ``name`` the override changes, since another component has
+other parameters. ``jebm.config.inherit`` says what studies, variants and tables take over from others.
 """
 
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from jebm.config.assets import asset_names
+from jebm.config.assets import Asset, asset_names
 from jebm.config.components import Section
+from jebm.config.files import current_params_file, load_yaml, params_files, parse_yaml
+from jebm.config.inherit import EXTENDS, OWN, PRESETS, Block, Place, holder, inherited, layers, merge, named_blocks
 from jebm.config.messages import explain, near
 from jebm.config.schema import Base, Params, Study
+from jebm.config.tables import Table
 from jebm.errors import ParamsError
 
-PARAMS = Path("params.yaml")
 
-
-def read_params(path: Path = PARAMS) -> Params:
-    """Read and check a parameter file.
+def read_params(path: Path | None = None) -> Params:
+    """Read and check a parameter file; this process's one when left out.
 
     Raises:
-        ParamsError: one line a mistake, naming the file, the key and what is allowed.
+        ParamsError: one line for each mistake, naming the file, the key and what is allowed.
     """
-    try:
-        raw = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
-    except FileNotFoundError:
-        raise ParamsError(f"{path}: no such file; run from the repository's top folder") from None
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    return parse_params(raw, str(path))
+    main, *others = params_files(Path(path or current_params_file()))
+    return parse_params(load_yaml(main), str(main), {str(file): load_yaml(file) for file in others})
 
 
-def parse_params(raw: Any, source: str = str(PARAMS)) -> Params:
-    """Check parameters that are already in memory, such as Snakemake's ``config``; see :func:`read_params`."""
+def parse_params(raw: Any, source: str = "params.yaml", others: dict[str, Any] | None = None) -> Params:
+    """Check parameters that are already in memory; see :func:`read_params`.
+
+    Args:
+        source: the name of the file in messages.
+        others: the content of the other files that belong to it, by their names.
+    """
     if not isinstance(raw, dict):
         raise ParamsError(f"{source}: must be a mapping with the keys default_studies, runtime and one block a study")
-    raw = {str(key): value for key, value in raw.items()}
-    top = {key: raw.pop(key) for key in _TOP if key in raw}
-    if not raw:
+    blocks = {str(key): Block(Place(source, str(key)), content) for key, content in raw.items()}
+    for file, content in (others or {}).items():
+        name = Path(file).stem
+        if name in blocks:
+            raise ParamsError(f"{file}: '{name}' also stands in {blocks[name].place.file}; remove one of the two")
+        if name in _TOP and name != "assets":
+            raise ParamsError(f"{file}: '{name}' is a block of {source} itself and no study; move it there")
+        if not isinstance(content, dict):
+            raise ParamsError(f"{file}: must be the block of the study '{name}', not {content!r}")
+        blocks[name] = Block(Place(file), content)
+    top = {key: blocks.pop(key) for key in _TOP if key in blocks}
+    if not blocks:
         raise ParamsError(f"{source}: has no study")
-    studies = {name: _study(name, _extended(name, raw, source), source) for name in raw}
-    params = _validate(Params, {**top, "studies": studies}, "", source)
-    _assets_exist(params, source)
-    for key in ("default_studies", "core_studies"):
-        for name in getattr(params, key):
-            if name not in studies:
-                raise ParamsError(f"{source}: {key}: '{name}' is no study;{near(name, studies)}")
+    for name, (place, content) in blocks.items():
+        if not isinstance(content, dict):
+            raise ParamsError(f"{place}: must be a study's block of settings, not {content!r};{near(name, _TOP)}")
+    presets = named_blocks(*top.pop(PRESETS, Block(Place(source, PRESETS), {})))
+    assets = named_blocks(*top.pop("assets", Block(Place(source, "assets"), {})))
+    studies: dict[str, Study] = {}
+    for name in blocks:
+        _add_study(name, blocks, presets, studies)
+    content = {
+        **{key: block.content for key, block in top.items()},
+        "assets": {name: _validate(Asset, block.content, [block]) for name, block in assets.items()},
+        "studies": {name: studies[name] for name in blocks},
+    }
+    params = _validate(Params, content, [Block(Place(source), content)])
+    _names_exist(params, {name: block.place for name, block in blocks.items()}, source)
     return params
 
 
-def _extended(name: str, blocks: dict, source: str, below: tuple[str, ...] = ()) -> Any:
-    """A study's block, laid over the seeds and the base of the study that it ``extends``."""
-    block = blocks[name]
-    if not isinstance(block, dict) or "extends" not in block:
-        return block
-    other, seen = block["extends"], (*below, name)
-    if other not in blocks:
-        raise ParamsError(f"{source}: {name}.extends: '{other}' is no study;{near(other, blocks)}")
-    if other in seen:
-        raise ParamsError(f"{source}: {name}.extends: '{other}' extends this study itself")
-    inherited = _extended(other, blocks, source, seen)
-    if not isinstance(inherited, dict):
-        return block
-    base = {key: value for key, value in inherited.items() if key not in ("variants", "tables", "figures")}
-    return merge(base, {key: value for key, value in block.items() if key != "extends"})
+def _add_study(name: str, blocks: dict[str, Block], presets: dict[str, Block], studies: dict[str, Study]) -> None:
+    """Check a study, after the one that it extends, so that a mistake is reported where it stands."""
+    if name in studies:
+        return
+    base, own_presets = inherited(name, blocks)
+    place, content = blocks[name]
+    if EXTENDS in content:
+        _add_study(content[EXTENDS], blocks, presets, studies)
+    studies[name] = _study(place, base, content, {**presets, **own_presets})
 
 
-def _study(name: str, block: Any, source: str) -> Study:
-    if not isinstance(block, dict):
-        raise ParamsError(f"{source}: {name}: must be a study's block of settings, not {block!r};{near(name, _TOP)}")
-    block = dict(block)
-    own = {key: block.pop(key) for key in ("seeds", "variants", "tables", "figures") if key in block}
-    unknown = [key for key in block if key not in Base.model_fields]
-    if unknown:
-        allowed = ["extends", *(k for k in Study.model_fields if k != "base"), *Base.model_fields]
-        raise ParamsError(f"{source}: {name}.{unknown[0]}: unknown key;{near(unknown[0], allowed)}")
-    variants = own.get("variants")
+def _study(place: Place, base: dict, content: dict, presets: dict[str, Block]) -> Study:
+    seeds = {"seeds": base["seeds"]} if "seeds" in base else {}
+    base = {key: value for key, value in base.items() if key != "seeds"}
+    if unknown := [key for key in base if key not in Base.model_fields]:
+        allowed = [EXTENDS, PRESETS, *(key for key in Study.model_fields if key != "base"), *Base.model_fields]
+        raise ParamsError(f"{place.at(str(unknown[0]))}: unknown key;{near(unknown[0], allowed)}")
+    checked_base = _validate(Base, base, [Block(place, base)])
+    variants = content.get("variants")
     if not isinstance(variants, dict) or not variants:
-        raise ParamsError(f"{source}: {name}.variants: must map the name of each variant to its overrides")
-    base = _validate(Base, block, name, source)
-    resolved = {}
-    for variant, overrides in variants.items():
-        where = f"{name}.variants.{variant}"
-        if not isinstance(overrides, dict):
-            raise ParamsError(f"{source}: {where}: must be a block of overrides ({{}} for none), not {overrides!r}")
-        resolved[str(variant)] = _validate(Base, merge(block, overrides), where, source)
-    own["variants"] = resolved
-    return _validate(Study, {**own, "base": base}, name, source)
+        raise ParamsError(f"{place.at('variants')}: must map the name of each variant to its overrides")
+    variants = named_blocks(place.at("variants"), variants)
+    for block in presets.values():
+        layers(block, {}, presets, {**Base.model_fields, **Table.model_fields})
+    own = {key: content[key] for key in OWN if key in content}
+    own["variants"] = {
+        name: _merged(Base, base, layers(block, variants, presets, Base.model_fields))
+        for name, block in variants.items()
+    }
+    if isinstance(own.get("tables"), dict):
+        tables = named_blocks(place.at("tables"), own["tables"])
+        every = {"variants": list(variants)}
+        own["tables"] = {
+            name: _merged(Table, every, layers(block, tables, presets, Table.model_fields))
+            for name, block in tables.items()
+        }
+    return _validate(Study, {**seeds, **own, "base": checked_base}, [Block(place, own)])
 
 
-def merge(base: dict, overrides: dict) -> dict:
-    """``base`` with ``overrides`` laid over it; a component given another ``name`` replaces the block it overrides."""
-    if overrides.get("name", base.get("name")) != base.get("name"):
-        return overrides
-    merged = dict(base)
-    for key, value in overrides.items():
-        both = isinstance(value, dict) and isinstance(base.get(key), dict)
-        merged[key] = merge(base[key], value) if both else value
-    return merged
+def _merged(model: type[Section], base: dict, blocks: list[Block]) -> Any:
+    """The checked result of laying some blocks over a base, one after the other."""
+    return _validate(model, reduce(merge, (block.content for block in blocks), base), blocks)
 
 
 def overridden(params: Base, text: str, where: str) -> Base:
@@ -114,13 +125,10 @@ def overridden(params: Base, text: str, where: str) -> Base:
     Raises:
         ParamsError: it is no block, or one that a variant can't have.
     """
-    try:
-        overrides = yaml.load(text, _UniqueKeys)
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+    overrides = parse_yaml(text, where)
     if not isinstance(overrides, dict):
         raise ParamsError(f"{where}: must be a block of overrides such as 'backbone: {{groups: [2]}}', not {text!r}")
-    return _validate(Base, merge(params.model_dump(), overrides), "", where)
+    return _merged(Base, params.model_dump(), [Block(Place(where), overrides)])
 
 
 def canonical(section: BaseModel) -> dict:
@@ -128,39 +136,32 @@ def canonical(section: BaseModel) -> dict:
     return section.model_dump(mode="json", exclude_defaults=True)
 
 
-_TOP = ("default_studies", "core_studies", "runtime", "assets")
+_TOP = ("default_studies", "core_studies", "runtime", "presets", "assets")
 
 
-def _assets_exist(params: Params, source: str) -> None:
-    for study_name, study in params.studies.items():
+def _names_exist(params: Params, places: dict[str, Place], source: str) -> None:
+    for name, study in params.studies.items():
         for variant_name, variant in study.variants.items():
-            for name in asset_names(variant):
-                if name not in params.assets:
-                    where = f"{study_name}.variants.{variant_name}"
-                    raise ParamsError(f"{source}: {where}: '{name}' is no asset;{near(name, params.assets)}")
+            for asset in asset_names(variant):
+                if asset not in params.assets:
+                    where = places[name].at("variants", variant_name)
+                    raise ParamsError(f"{where}: '{asset}' is no asset;{near(asset, params.assets)}")
+    for key in ("default_studies", "core_studies"):
+        for name in getattr(params, key):
+            if name not in params.studies:
+                raise ParamsError(f"{source}: {key}: '{name}' is no study;{near(name, params.studies)}")
 
 
-def _validate(model: type[Section], raw: dict, where: str, source: str) -> Any:
+def _validate(model: type[Section], raw: Any, blocks: list[Block]) -> Any:
+    """Check the merge of some blocks. What is wrong with one key is reported where it stands, what is wrong between
+    several keys in the last block, which brings them together."""
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        explained = [explain(model, raw, detail) for detail in error.errors()]
-        lines = [f"{source}: {'.'.join(filter(None, [where, key]))}: {message}" for key, message in explained]
+        lines = []
+        for detail in error.errors():
+            key, message = explain(model, raw, detail)
+            between = str(detail.get("ctx", {}).get("error", "")).startswith("@")
+            place = blocks[-1].place if between else holder(key, blocks)
+            lines.append(f"{place.at(key)}: {message}")
         raise ParamsError("\n".join(dict.fromkeys(lines))) from None
-
-
-class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """YAML keeps the last of two equal keys and says nothing; an experiment must not depend on that.
-
-    Every job reads the file: libyaml's parser, where PyYAML has it, takes a tenth of the time.
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                line = key_node.start_mark.line + 1
-                raise yaml.YAMLError(f"line {line}: the key '{key}' stands twice in one block")
-            seen.add(key)
-        return super().construct_mapping(node, deep)

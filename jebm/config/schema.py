@@ -41,6 +41,7 @@ class Compute(Section):
     """Where to compute. Rounding depends on it, so it is part of every trained thing's identity."""
 
     device: str = "cpu"
+    """``cpu``, ``cuda``, one GPU of several such as ``cuda:1``, or ``mps``."""
     threads: Count = 1
     """Of one process."""
     devices: Count = 1
@@ -64,8 +65,12 @@ class Compute(Section):
 
 
 class DrawSamples(Section):
+    """How many images are drawn from the prior, and how."""
+
     count: Count
+    """Images for each seed."""
     sampler: schema("sampler")
+    """What draws the latents; its ``name`` must fit the prior."""
     batch_size: Count = 2000
     """Images decoded at once."""
     keep_latents: Count | None = None
@@ -84,10 +89,14 @@ class ReferenceStatistics(Section):
 
 
 class EvaluateSamples(Section):
+    """How samples are compared with real images."""
+
     reference: Literal["train", "validation", "test"] = "test"
     """The split that samples are compared with; published FIDs use the training split."""
     kernel_distance_subsets: Count = 100
+    """Random subsets over which the kernel distance is averaged."""
     kernel_distance_subset_size: Count = 1000
+    """Images in each of these subsets."""
     batch_size: Count | None = None
     """Images at once through the feature space; null: as many as the space is made for."""
     kept_features: Count = 10_000
@@ -105,7 +114,10 @@ class EvaluateSamples(Section):
 
 
 class EvaluateDensity(Section):
+    """How bounds on log p(x), log Z and outlier detection are estimated."""
+
     reference: Literal["validation", "test"] = "test"
+    """The split whose images are scored."""
     importance_samples: Count = 100
     """Draws of q(z|x) for each image in the importance-weighted bound."""
     detection_samples: Natural = 20
@@ -123,19 +135,29 @@ class Base(Section):
     """One experiment: what the base and each variant of a study must be after the overrides."""
 
     compute: Compute = Compute()
+    """Device, threads and precision."""
     dataset: schema("dataset")
+    """The data, their splits and their sets of outliers."""
     features: schema("features") = Field(default={"name": "classifier"}, validate_default=True)
+    """The feature space in which samples are compared with real images."""
     backbone: schema("backbone")
+    """The hierarchy p(x, z) with its inference network q(z | x)."""
     train_backbone: TrainBackbone | None = None
+    """Stage 1: training of the backbone. Either this or ``import_backbone`` is given."""
     import_backbone: ImportBackbone | None = None
-    """Where the backbone's weights come from: one of the two."""
+    """Weights of a backbone that was trained elsewhere, instead of stage 1."""
     prior: schema("prior")
+    """The prior on the latents, with its energies."""
     train_prior: TrainPrior
+    """Stage 2: training of the prior on the frozen backbone."""
     train_joint: TrainJoint | None = None
     """Instead of ``train_backbone`` and ``train_prior``: both at once."""
     draw_samples: DrawSamples
+    """Images drawn from the prior."""
     evaluate_samples: EvaluateSamples = EvaluateSamples()
+    """Distances of the samples to real images."""
     evaluate_density: EvaluateDensity = EvaluateDensity()
+    """Bounds on log p(x), the partition function, and outlier detection."""
     evaluations: dict[str, schema("evaluation")] = {}
     """Further evaluations of the prior, under labels of your own."""
 
@@ -288,12 +310,17 @@ class Base(Section):
 
 
 class Study(Section):
+    """A base and its variants, each of which runs once for every seed, and what is shown of them."""
+
     seeds: Annotated[list[Natural], Field(min_length=1)]
+    """One run of every variant for each of them."""
     base: Base
     variants: dict[str, Base]
+    """Name → overrides on the base; ``{}`` is the base itself."""
     tables: dict[str, Table]
+    """Name → what the table shows; rendered as results/STUDY/tables/NAME.md, .csv and .tex."""
     figures: dict[Literal[tuple(FIGURES)], Annotated[list[str], Field(min_length=1)]]
-    """Figure → the variants that it shows."""
+    """Figure → the variants that it shows; rendered as results/STUDY/figures/NAME.png and .pdf."""
 
     @model_validator(mode="after")
     def _names_exist(self):
@@ -340,11 +367,14 @@ class Study(Section):
 
 
 class Params(Section):
+    """Everything that the parameter files say."""
+
     default_studies: list[str]
     """What ``snakemake`` builds when no target is named."""
     core_studies: list[str] = []
     """What the target ``core`` builds."""
     runtime: Runtime = Runtime()
+    """How to run; no result depends on it."""
     assets: dict[str, Asset] = {}
     """Files from outside, by the names that parameters use."""
     studies: dict[str, Study]

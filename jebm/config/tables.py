@@ -24,6 +24,7 @@ class Published(Section):
     """A row of values that others published; printed beside ours and marked as theirs."""
 
     method: Annotated[str, Field(min_length=1)]
+    """What is printed as the name of the row."""
     source: Annotated[str, Field(min_length=1)]
     """Where the values stand; without it they are not printed."""
     values: Annotated[dict[str, Number], Field(min_length=1)]
@@ -34,12 +35,18 @@ class Published(Section):
 
 
 class Table(Section):
+    """What a table shows."""
+
     kind: Literal[tuple(TABLES)]
+    """How metrics are laid out in rows and columns."""
     variants: Annotated[list[str], Field(min_length=1)]
+    """The variants that it shows; all of the study when left out."""
     columns: Annotated[list[str], Field(min_length=1)]
     """Metrics, or ``measure:score`` with one measure for all (kinds ``detection``, ``scores``)."""
     caption: str = ""
+    """The sentence below the table."""
     published: list[Published] = []
+    """Values of others, printed beside ours (kinds ``metrics``, ``rows``, ``crossed``)."""
     notes: list[str] = []
     """What else a reader must know, for instance how a published value was measured."""
 

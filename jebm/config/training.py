@@ -26,16 +26,23 @@ class Optimisation(Section):
     """The optimiser and the loop around it, common to all that is trained by gradient."""
 
     steps: Count
+    """Updates of the parameters."""
     batch_size: Count
+    """Images in each step, of all devices together."""
     learning_rate: Positive
+    """The largest one, at the end of the warm-up."""
     optimizer: Literal["adamw", "adam", "adamax"] = "adamw"
     """Weight decay is decoupled in ``adamw``, an L2 term of the gradient in ``adam`` and ``adamax``."""
     betas: Betas = [0.9, 0.999]
     """Decay per step of the averages of the gradient and of its square (``adamax``: of its size)."""
     epsilon: Positive = 1e-8
+    """Added to the denominator of the optimiser's update."""
     weight_decay: NonNegative = 0.0
+    """How strong the weight decay is; ``optimizer`` says of which kind."""
     warmup_steps: Natural = 0
+    """Steps in which the learning rate grows linearly from near 0."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after the warm-up."""
     final_learning_rate: Fraction = 0.0
     """Where the schedule ends, as a fraction of learning_rate."""
     clip_gradient_norm: NonNegative = 0.0
@@ -43,10 +50,12 @@ class Optimisation(Section):
     ema: Annotated[NonNegative, Field(lt=1)] = 0.0
     """Decay per step of the exponential moving average that is published; 0 publishes the last weights."""
     log_every: Count = 50
+    """Steps between two rows of the training log."""
     snapshots: Natural = 0
     """How many models of the end of training are published besides the last one, for evaluations that are means over
     models: those of the last step, of ``snapshot_every`` steps before, and so on."""
     snapshot_every: Natural = 0
+    """Steps between two snapshots."""
 
     @model_validator(mode="after")
     def _snapshots_fit(self):
@@ -92,12 +101,16 @@ class Recalibration(Section):
     """Batch-norm statistics of the decoder, drawn anew from the Gaussian prior before anything is sampled."""
 
     passes: Count = 500
+    """Batches that are drawn."""
     batch_size: Count = 16
+    """Images in each of them."""
     temperature: Positive = 1.0
     """Factor on ε of all layers; 1 is the prior itself."""
 
 
 class TrainBackbone(Optimisation):
+    """Stage 1: the evidence lower bound of hierarchy and inference network."""
+
     kl_warmup: Annotated[list[Annotated[list[Fraction], Field(min_length=2, max_length=2)]], Field(min_length=1)]
     """For each layer, bottom first: [start, end] of the ramp of its KL weight from 0 to 1, as fractions of steps. One
     entry serves all layers."""
@@ -124,6 +137,7 @@ class StepAdaptation(Section):
     """During the first steps of training the chain's step size moves towards an acceptance, and is then fixed."""
 
     target_acceptance: Annotated[Fraction, Field(gt=0, lt=1)] = 0.6
+    """Share of proposals that the Metropolis test should accept."""
     steps: Count
     """Steps of training."""
 
@@ -132,6 +146,7 @@ class ImportBackbone(Section):
     """Weights of a backbone that was trained elsewhere, instead of ``train_backbone``."""
 
     format: Literal[tuple(IMPORTERS)]
+    """What wrote the file; ``jebm`` is what ``jebm import`` writes."""
     checkpoint: DataPath | None = None
     """The file, relative to this one."""
     asset: AssetName | None = None
@@ -147,8 +162,12 @@ class ImportBackbone(Section):
 
 
 class TrainingChain(Section):
+    """A short chain that is run anew in every step of training."""
+
     kernel: schema("kernel")
+    """The transition of the chain."""
     steps: Count
+    """Transitions of each chain."""
     space: LatentSpace = "whitened"
     """Where the chain runs: on ε, or on z = T(ε), all layers at once (the paper's joint training). In ``z`` unadjusted
     Langevin of step s is stable only while every σ_i > s/2: choose the backbone's floor of σ accordingly."""
@@ -168,6 +187,8 @@ class TrainingChain(Section):
 
 
 class TrainPrior(Optimisation):
+    """Stage 2: maximum likelihood of the energies on the frozen backbone."""
+
     chain: TrainingChain | None
     """The chain that draws the negatives, started from the Gaussian prior at every iteration; null for priors that
     are learned without (``ncp``)."""
@@ -199,7 +220,9 @@ class TrainJoint(Optimisation):
     ]
     """As in ``train_backbone``; f is weighed by the smallest of the layers' weights, and learned by it too."""
     energy_learning_rate: Positive
+    """As ``learning_rate``, of the energies."""
     energy_weight_decay: NonNegative = 0.0
+    """As ``weight_decay``, of the energies."""
     chain: TrainingChain
     """The chain that draws the negatives from the prior."""
     posterior_chain: TrainingChain | None = None

@@ -52,6 +52,7 @@ class Marked(NamedTuple):
 ASSET, DATA_PATH = "asset", "data path"
 
 EnergyBlock = Block("energy")
+"""The energy f(z), which is added to the log density of the Gaussian prior."""
 KernelBlock = Block("kernel")
 LikelihoodBlock = Block("likelihood")
 OptionalLikelihood = Block("likelihood", optional=True)
@@ -99,7 +100,7 @@ def _kl_balance(value):
     raise ValueError("must be true, false or 'scale'")
 
 
-KlBalance = Annotated[bool | str, PlainValidator(_kl_balance)]
+KlBalance = Annotated[bool | str, PlainValidator(_kl_balance, json_schema_input_type=bool | Literal["scale"])]
 StepSizeSource = Literal["own", "adapted"]
 ChainStart = Literal["normal", "generator"]
 """N(0, I) in the space of the chain, or draws of the Gaussian hierarchy, mapped into that space."""
@@ -125,7 +126,12 @@ def _layer_choice(value):
     raise ValueError("must be 'all', a list of layer numbers from 1, the bottom one, or {top_scales: k}")
 
 
-LayerChoice = Annotated[str | list[int] | dict[str, int], PlainValidator(_layer_choice)]
+LayerChoice = Annotated[
+    str | list[int] | dict[str, int],
+    PlainValidator(
+        _layer_choice, json_schema_input_type=Literal["all"] | list[Count] | dict[Literal["top_scales"], Count]
+    ),
+]
 """``all``, the numbers of some layers, 1 being the bottom one, or ``{top_scales: k}``: the layers of the k coarsest
 scales."""
 Digit = Annotated[int, Field(ge=0, le=9)]
@@ -152,7 +158,7 @@ def _resolutions(value):
     return value
 
 
-Resolutions = Annotated[list[int], PlainValidator(_resolutions)]
+Resolutions = Annotated[list[int], PlainValidator(_resolutions, json_schema_input_type=Counts)]
 """Height and width of the feature maps at each scale, the finest first."""
 
 
@@ -165,7 +171,8 @@ def _per_layer(least: int):
             raise ValueError(f"must be a whole number from {least}, or a list of one for each layer, bottom first")
         return value
 
-    return PlainValidator(check)
+    number = Annotated[int, Field(ge=least)]
+    return PlainValidator(check, json_schema_input_type=number | Annotated[list[number], Field(min_length=1)])
 
 
 LayerWidth = Annotated[int | list[int], _per_layer(1)]

@@ -74,7 +74,7 @@ def main(*options: str) -> int:
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL + 1)
+    logging.disable()  # torchrun's account of every process that it stops
     with tempfile.TemporaryDirectory(prefix="jebm-ranks-") as folder:
         try:
             run.run(run.parse_args([*OPTIONS, f"--log-dir={folder}", *options]))

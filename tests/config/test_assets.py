@@ -5,6 +5,7 @@ from copy import deepcopy
 import pytest
 import toy
 import yaml
+from workspace import raw_params
 
 from jebm.config.assets import Asset, resolved
 from jebm.config.read import parse_params
@@ -83,7 +84,7 @@ def test_component_may_be_given_paths_instead_of_names(tmp_path, monkeypatch):
 def test_examples_of_the_documentation_are_studies(request, page, variant, path):
     root = request.config.rootpath
     block = (root / f"docs/{page}.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
-    params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")) | yaml.safe_load(block)
+    params = raw_params(root) | {"pictures": yaml.safe_load(block)}
     study = make_plan(parse_params(params))["pictures"]
     assert dataset_job(study).inputs == (path,)
     assert str(study.variants[variant].dataset.folder).startswith("data/folder-")

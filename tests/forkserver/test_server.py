@@ -179,8 +179,8 @@ ANOTHER_THREAD = """import signal, threading
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 """
-"""Before a client, so that SIGTERM interrupts none of its blocking calls: another thread gets the signal. Python knows of
-it then and runs no handler before the call returns, as when a signal arrives between Python's check and the call."""
+"""Before a client: another thread gets SIGTERM, which so interrupts no blocking call of the client. Python knows of it
+then and runs no handler before the call returns, as when a signal arrives between Python's check and the call."""
 
 
 def test_a_signal_that_arrives_just_before_a_blocking_call_reaches_the_job(place, server):
@@ -321,8 +321,8 @@ def test_the_server_imports_what_the_steps_of_the_pipeline_import():
     """Except for modules that few jobs need."""
     code = "import importlib, sys; [importlib.import_module(n) for n in sys.argv[1:]]; print(*sys.modules)"
     there = subprocess.run([sys.executable, "-c", code, *HEAVY], capture_output=True, text=True, check=True).stdout
-    library = {"bench", "cli", "forkserver", "pipeline"}
-    paths = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in library]
+    others = {"bench", "cli", "forkserver", "pipeline", "runtime"}
+    paths = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in others]
     found = {node for path in paths for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))}
     names = {node.module for node in found if isinstance(node, ast.ImportFrom)}
     names |= {alias.name for node in found if isinstance(node, ast.Import) for alias in node.names}

@@ -10,7 +10,14 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 TOP = ("Snakefile", "dvc.yaml", "params.yaml", "pyproject.toml", "requirements.lock", ".dvcignore", ".gitignore")
-FOLDERS = ("jebm", "workflow", "profiles")
+FOLDERS = ("jebm", "workflow", "profiles", "params")
+
+
+def raw_params(folder: Path) -> dict:
+    """The parameters of a project as one file would hold them."""
+    content = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+    files = sorted((folder / "params").glob("*.yaml"))
+    return content | {file.stem: yaml.safe_load(file.read_text(encoding="utf-8")) for file in files}
 
 
 class Workspace:
@@ -51,9 +58,14 @@ class Workspace:
         return done
 
     def params(self) -> dict:
-        return yaml.safe_load((self.folder / "params.yaml").read_text(encoding="utf-8"))
+        return raw_params(self.folder)
 
     def write_params(self, params: dict) -> None:
+        """Put all parameters into params.yaml."""
+        shutil.rmtree(self.folder / "params", ignore_errors=True)
+        pipeline = self.folder / "dvc.yaml"
+        lines = pipeline.read_text(encoding="utf-8").splitlines(keepends=True)
+        pipeline.write_text("".join(line for line in lines if "- params/" not in line), encoding="utf-8")
         (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
     def read(self, path: str) -> str:

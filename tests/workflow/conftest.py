@@ -8,7 +8,7 @@ from workspace import Workspace
 
 def shrink(params: dict) -> dict:
     """The digits study alone, with the same rules and fewer of everything."""
-    for name in [name for name in params if name not in ("digits", "core_studies", "runtime")]:
+    for name in [name for name in params if name not in ("digits", "core_studies", "runtime", "presets")]:
         del params[name]
     params["default_studies"] = ["digits"]
     study = params["digits"]
@@ -24,12 +24,11 @@ def shrink(params: dict) -> dict:
     study["evaluate_density"] |= {"importance_samples": 5, "detection_samples": 3, "partition_samples": 500}
     variants = study["variants"]
     variants["mixture"]["prior"]["components"] = [2, 3]
-    variants["joint-density"]["draw_samples"]["sampler"]["pool"] = 500
     study["variants"] = {
         "gaussian": variants["gaussian"],
         "mixture": variants["mixture"],
         "joint-k20": {"draw_samples": {"sampler": {"steps": 4}}},
-        "joint-density": variants["joint-density"],
+        "joint-density": {"draw_samples": {"sampler": {"name": "resampling", "pool": 500}}},
     }
     study["tables"] = {name: study["tables"][name] for name in ("main", "detection-auroc")}
     study["figures"] = {"samples": ["gaussian", "joint-k20"], "langevin-steps": ["gaussian", "joint-k20"]}

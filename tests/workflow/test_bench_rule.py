@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
-NO_STUDIES = {"default_studies", "core_studies", "runtime", "assets"}
+NO_STUDIES = {"default_studies", "core_studies", "runtime", "presets", "assets"}
 
 
 def test_the_benchmark_measures_every_study_although_tables_are_recorded(workspace):

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 from matplotlib.image import imread
-from smoke import LABEL, NEEDS, NVAE, prepare
+from smoke import NEEDS, NVAE, labelled, prepare
+from workspace import raw_params
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -105,8 +105,7 @@ def test_second_run_has_nothing_to_do(finished):
 
 
 def test_smoke_size_leaves_out_no_variant_table_or_figure(finished):
-    real = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))[finished.study]
+    real = raw_params(ROOT)[finished.study]
     assert list(finished.block["variants"]) == list(real["variants"])
-    labelled = {key: {**table, "caption": f"{LABEL} {table['caption']}"} for key, table in real["tables"].items()}
-    assert finished.block["tables"] == labelled
+    assert finished.block["tables"] == labelled(real["tables"])
     assert finished.block["figures"] == real["figures"]

@@ -1,4 +1,4 @@
-# Parameters, checked before any job starts, and the look-ups that the rules share. Which result is fresh is decided by
+# The look-ups that the rules share. Which result is fresh is decided by
 # content in jebm.pipeline; Snakemake learns of it through one stamp per job, see jebm/pipeline/stamps.py.
 import re
 import subprocess
@@ -6,22 +6,11 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from jebm.errors import JebmError
 from jebm.forkserver.server import ForkServer
 from jebm.pipeline.stages import RESULTS, STAMPS
-from jebm.pipeline.workflow import Workflow
 
 
-def or_one_line(call, *arguments):
-    """What a call returns. A user's mistake ends Snakemake there with one line."""
-    try:
-        return call(*arguments)
-    except JebmError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-
-
-FLOW = or_one_line(Workflow)
+FLOW = or_one_line(planned)
 DEFAULT_STUDIES, CORE_STUDIES = FLOW.params.default_studies, FLOW.params.core_studies
 
 

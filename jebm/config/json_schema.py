@@ -1,0 +1,133 @@
+"""The JSON schema of the parameter files, for editors: completion, meanings, and mistyped keys while they are typed.
+
+It is the schema of the types that check the files, in the files' shape: studies are flat, extend others and have
+presets; variants and tables are partial and may be ``like`` others. What depends on several keys is not in it.
+"""
+
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from jebm.config.components import Section
+from jebm.config.meanings import meanings, summary
+from jebm.config.schema import Base, Params
+
+WHOLE = ("Asset", "Published")
+"""Blocks that are never laid over others: what they require is required where they stand."""
+RENAMED = {
+    "oneOf": "anyOf",
+    # Pydantic leaves bounds of numbers as they are where a validator runs before them.
+    "gt": "exclusiveMinimum",
+    "ge": "minimum",
+    "lt": "exclusiveMaximum",
+    "le": "maximum",
+}
+NAMES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+LIKE = {**NAMES, "description": "Names of others beside this one, or of presets, which it is laid over in this order."}
+EXTENDS = {"type": "string", "description": "The study whose seeds, base and presets this one is laid over."}
+PRESETS = {
+    "type": "object",
+    "additionalProperties": {"anyOf": [{"$ref": "#/$defs/Variant"}, {"$ref": "#/$defs/Table"}]},
+    "description": "Named blocks of overrides, for `like` in variants and tables.",
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema of params.yaml and of any file like it, of the files of studies, and of assets.yaml."""
+    schema = described_schema()
+    blocks = schema["$defs"]
+    top, base, study = schema["properties"], blocks.pop("Base")["properties"], blocks["Study"]["properties"]
+    blocks["Variant"] = _block("Overrides on the base of the study.", {"like": LIKE, **base})
+    blocks["Table"]["properties"] = {"like": LIKE, **blocks["Table"]["properties"]}
+    study["variants"]["additionalProperties"] = {"$ref": "#/$defs/Variant"}
+    own = {key: value for key, value in study.items() if key != "base"}
+    blocks["Study"] = _block(summary(Base), {"extends": EXTENDS, "presets": PRESETS, **own, **base})
+    blocks["Assets"] = {"type": "object", "additionalProperties": {"$ref": "#/$defs/Asset"}}
+    keys = {key: value for key, value in top.items() if key != "studies"}
+    blocks["Parameters"] = {
+        "type": "object",
+        "properties": {**keys, "presets": PRESETS},
+        "additionalProperties": {"$ref": "#/$defs/Study"},
+    }
+    for name, block in blocks.items():
+        if name not in WHOLE:
+            block.pop("required", None)
+    assets = {"minProperties": 1, "additionalProperties": {"type": "object", "required": ["file"]}}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Parameters of jebm",
+        "type": "object",
+        "if": {"required": ["default_studies"]},
+        "then": {"$ref": "#/$defs/Parameters"},
+        "else": {"if": assets, "then": {"$ref": "#/$defs/Assets"}, "else": {"$ref": "#/$defs/Study"}},
+        "$defs": dict(sorted(blocks.items())),
+    }
+
+
+def described_schema() -> dict[str, Any]:
+    """The schema of the checked parameters, with the meaning of every key."""
+    schema = _plain(Params.model_json_schema())
+    for model in sections(Params):
+        block = schema["$defs"][model.__name__] if model is not Params else schema
+        if text := summary(model):
+            block["description"] = plain_text(text)
+        for key, text in meanings(model).items():
+            block["properties"][key]["description"] = plain_text(text)
+    return schema
+
+
+def sections(model: type[Section]) -> list[type[Section]]:
+    """A block's type, and those of all blocks in it, in the order in which they come."""
+    found: dict[type[Section], None] = {}
+
+    def visit(annotation: Any) -> None:
+        for part in members(annotation):
+            if part not in found:
+                found[part] = None
+                for field in part.model_fields.values():
+                    visit(field.annotation)
+
+    visit(model)
+    return list(found)
+
+
+def members(annotation: Any) -> Iterator[type[Section]]:
+    """The blocks' types in an annotation: alternatives, entries of lists and of mappings."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        if issubclass(annotation, Section):
+            yield annotation
+    else:
+        for part in typing.get_args(annotation):
+            yield from members(part)
+
+
+def plain_text(text: str) -> str:
+    """Markdown instead of the markup of docstrings."""
+    for role in (":class:", ":meth:", ":func:"):
+        text = text.replace(role, "")
+    return text.replace("``", "`")
+
+
+def _block(description: str, properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": plain_text(description),
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Without titles; blocks of a component fit any of its kind, since overrides need not repeat the ``name``."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    plain = {}
+    for key, item in value.items():
+        if key == "properties":
+            plain[key] = {name: _plain(field) for name, field in item.items()}
+        elif key not in ("title", "discriminator"):
+            plain[RENAMED.get(key, key)] = _plain(item)
+    return plain

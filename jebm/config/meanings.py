@@ -1,0 +1,98 @@
+"""What each key of a block means, read from source text as the blocks of components are: nothing is imported for it.
+
+A block that is a class here says it in the string below each field. A component says it in the section ``Args:`` of its
+class's docstring. Where neither does, the string below the type's name in ``jebm.config.types`` serves.
+"""
+
+import ast
+import importlib.util
+import inspect
+import textwrap
+from functools import cache
+from itertools import takewhile
+from pathlib import Path
+
+from jebm.config import types
+from jebm.config.components import Section
+
+
+def summary(model: type[Section]) -> str:
+    """What a block is for: the first paragraph of its class's docstring."""
+    found = _class_of(model)
+    text = ast.get_docstring(found) if found else ""
+    first = " ".join((text or "").split("\n\n")[0].split())
+    return "" if first.startswith("Args:") else first
+
+
+def meanings(model: type[Section]) -> dict[str, str]:
+    """Key → meaning, for the keys of a block that have one written down."""
+    return {key: text for key in model.model_fields if (text := _meaning(model, key))}
+
+
+def _meaning(model: type[Section], key: str) -> str:
+    if model.target:
+        class_ = _class_of(model)
+        text = arguments(ast.get_docstring(class_) or "").get(key, "")
+        return text or _type_meaning(_constructor_annotation(class_, key))
+    for base in model.__mro__:
+        if base is not Section and issubclass(base, Section) and key in base.__annotations__:
+            text, annotation = _fields(base).get(key, ("", ""))
+            return text or _type_meaning(annotation)
+    return ""
+
+
+def arguments(docstring: str) -> dict[str, str]:
+    """Argument → its text, from the section ``Args:`` of a docstring."""
+    _, _, rest = docstring.partition("Args:\n")
+    section = "\n".join(takewhile(lambda line: line.startswith(" ") or not line, rest.splitlines()))
+    found: dict[str, str] = {}
+    names: list[str] = []
+    for line in textwrap.dedent(section).splitlines():
+        if line and not line.startswith(" ") and ":" in line:
+            head, _, text = line.partition(":")
+            names = [name.strip() for name in head.split(",")]
+            found |= dict.fromkeys(names, text.strip())
+        else:
+            found |= {name: f"{found[name]} {line.strip()}".strip() for name in names}
+    return found
+
+
+def _class_of(model: type[Section]) -> ast.ClassDef | None:
+    module, name = model.target.split(":") if model.target else (model.__module__, model.__name__)
+    return next((node for node in _tree(module).body if isinstance(node, ast.ClassDef) and node.name == name), None)
+
+
+def _constructor_annotation(class_: ast.ClassDef, key: str) -> str:
+    init = next((n for n in class_.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+    found = [a.annotation for a in init.args.kwonlyargs if a.arg == key] if init else []
+    return ast.unparse(found[0]) if found else ""
+
+
+def _fields(class_: type) -> dict[str, tuple[str, str]]:
+    """Field → the string below it and the text of its annotation."""
+    return _documented(next(n for n in _tree(class_.__module__).body if getattr(n, "name", "") == class_.__name__))
+
+
+def _type_meaning(annotation: str) -> str:
+    return _documented(_tree(types.__name__)).get(annotation, ("", ""))[0]
+
+
+def _documented(node: ast.Module | ast.ClassDef) -> dict[str, tuple[str, str]]:
+    """Assigned name → the string in the next statement, if it is one, and the text of the annotation."""
+    found = {}
+    for statement, following in zip(node.body, [*node.body[1:], None], strict=True):
+        if isinstance(statement, (ast.Assign, ast.AnnAssign)):
+            target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
+            annotation = ast.unparse(statement.annotation) if isinstance(statement, ast.AnnAssign) else ""
+            text = following.value.value if _is_string(following) else ""
+            found[ast.unparse(target)] = (" ".join(inspect.cleandoc(text).split()), annotation)
+    return found
+
+
+def _is_string(node: ast.stmt | None) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    return ast.parse(Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8"))
