@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install reproduce reproduce-all report adopt smoke test test-slow lint lock clean
+.PHONY: help install reproduce reproduce-all report smoke test test-slow lint lock clean
 
 help:
 	@echo "make reproduce       the core study: data, training, samples, metrics, tables, figures, report"
@@ -48,10 +48,6 @@ reproduce-all: $(VENV)/.installed
 	snakemake --cores all
 	@$(MAKE) --no-print-directory report
 	@jebm compare-recorded
-
-# After `git clone` and `dvc pull` on another machine: nothing is computed again if everything belongs together.
-adopt: $(VENV)/.installed
-	jebm adopt
 
 # Snakemake builds its HTML report from what is finished; it is made again only when a result or its target changed.
 TARGET ?= all

@@ -74,8 +74,8 @@ def _find(
                     if stage.id == match[1]:
                         return plan, candidate, stage, found
     raise ParamsError(
-        f"{current_params_file()}: no study has the job '{name}' of the rule {kind}; was the file edited while Snakemake "
-        "was running? Start it again. `jebm list` shows the folders of all stages"
+        f"{current_params_file()}: no study has the job '{name}' of the rule {kind}; was the file edited while "
+        "Snakemake was running? Start it again. `jebm list` shows the folders of all stages"
     )
 
 
@@ -87,9 +87,7 @@ def _of_variant(
     found = plan.variants[variant]
     stages = found.stages(kind)
     if not stages or (kind == "train_prior" and not found.learned):
-        raise JebmError(
-            f"{current_params_file()}: '{variant}' has no {kind}; `jebm list {plan.name}` shows what it has"
-        )
+        raise JebmError(f"variant '{variant}' has no {kind}; `jebm list {plan.name}` shows what it has")
     if len(stages) > 1:
         raise JebmError(f"'{variant}' has several of them, name one: {', '.join(stage.name for stage in stages)}")
     if KINDS[kind].per_seed and seed not in plan.seeds:

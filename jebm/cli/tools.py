@@ -1,5 +1,6 @@
 """The verbs that compare, convert and measure: diff, compare-recorded, import, embed, bench, prune."""
 
+import shutil
 import subprocess
 from enum import StrEnum
 from pathlib import Path
@@ -150,9 +151,7 @@ def bench(
     plan = plans[study]
     for label in variant:
         if label not in plan.variants:
-            raise JebmError(
-                f"{current_params_file()}: study '{study}' has no variant '{label}'; it has: {', '.join(plan.variants)}"
-            )
+            raise unknown(f"study '{study}' has no variant '{label}'", label, plan.variants)
     if shape and not all(part.isdigit() and int(part) for part in shape.split(",")):
         raise JebmError(f"--shape: '{shape}' must be whole numbers from 1 with commas between them, such as 3,32,32")
     if bool(override) != bool(name):
@@ -172,3 +171,30 @@ def bench(
     path = run(plan, variant or list(plan.variants), seconds, device, size, *([name, override] if name else []))
     print(path.read_text(encoding="utf-8"))
     print(path)
+
+
+@app.command()
+def prune(
+    days: Annotated[float, typer.Option(help="Keep results that were made or used within so many days.", min=0)] = 14,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete them; without it, only say what would go.")] = False,
+):
+    """Delete results that nothing needs any more: what no study of the parameters names, and kept results of old keys.
+
+    Recorded tables and figures in results/ stay. Says what would go and how large it is, and asks for --yes.
+    """
+    from jebm.pipeline.prune import superfluous, total_size
+
+    found = superfluous(make_plan(read_params()), days)
+    if not found:
+        print("Nothing to delete: a study names everything that is here, or it was used lately.")
+        return
+    for path in found[:40]:
+        print(f"{total_size([path]) / 1e6:>10.1f} MB  {path}")
+    if len(found) > 40:
+        print(f"{'…':>10}     and {len(found) - 40} more")
+    print(f"{total_size(found) / 1e6:>10.1f} MB  in all")
+    if not yes:
+        raise JebmError("nothing was deleted; `jebm prune --yes` deletes it")
+    for path in found:
+        shutil.rmtree(path)
+    print("Deleted.")

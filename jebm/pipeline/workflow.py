@@ -15,6 +15,7 @@ from jebm.pipeline.code_digest import save_scans
 from jebm.pipeline.freshness import Status, statuses
 from jebm.pipeline.jobs import Job, all_jobs, missing_outside
 from jebm.pipeline.results import LOCKS, keep_all
+from jebm.pipeline.stages import DATA, KINDS, REPORTS, RUNS
 from jebm.pipeline.stamps import write_stamps
 from jebm.pipeline.study import make_plan
 
@@ -105,7 +106,8 @@ class Workflow:
             JebmError: another workflow runs in this folder.
         """
         LOCKS.mkdir(parents=True, exist_ok=True)
-        ASSETS.mkdir(exist_ok=True)  # DVC looks for it, also where no study needs any
+        for folder in (ASSETS, DATA, *(RUNS / rule for rule in (*KINDS, *REPORTS) if rule != "prepare_dataset")):
+            folder.mkdir(parents=True, exist_ok=True)  # DVC looks for all of them, also where no study needs any
         try:
             self._lock.acquire(timeout=0)
         except Timeout:

@@ -9,6 +9,7 @@ import pytest
 import torch
 import toy
 import yaml
+from published_nvae import content, saved
 from typer.testing import CliRunner
 
 from jebm.cli.main import app
@@ -209,8 +210,6 @@ def test_training_a_mixture_for_other_levels_is_refused(project):
 
 
 def test_import_verb_writes_weights_and_prints_the_block(tmp_path):
-    from models.nvae.test_checkpoint import content, saved
-
     folder = Folder(tmp_path)
     checkpoint = saved(tmp_path, content())
     done = folder.jebm("import", "nvae", "checkpoint.pt", "--output", "new/converted.safetensors")

@@ -9,7 +9,6 @@ from pathlib import Path
 from jebm.forkserver.server import ForkServer
 from jebm.pipeline.stages import RESULTS, STAMPS
 
-
 FLOW = or_one_line(planned)
 DEFAULT_STUDIES, CORE_STUDIES = FLOW.params.default_studies, FLOW.params.core_studies
 

@@ -33,5 +33,3 @@ def planned():
             "`dvc exp run --set-param`, or name another file by --configfile"
         )
     return Workflow()
-
-

@@ -68,3 +68,4 @@ use rule collect_metrics as render_figure with:
         "logs/render_figure/{study}-{name}.log",
     params:
         job="{study}/{name}",
+        variants=lambda wildcards: FLOW.plans[wildcards.study].study.figures[wildcards.name],
