@@ -5,6 +5,7 @@ from toy import params
 
 from jebm.config.read import parse_params
 from jebm.errors import ParamsError
+from jebm.pipeline.jobs import study_jobs
 from jebm.pipeline.study import make_plan
 
 KERNEL = {"name": "pcnl", "step_size": 0.3}
