@@ -72,7 +72,7 @@ class Workflow:
         status = self.statuses.get((job.rule, job.name))
         if status and status.fresh:
             absent += [path for path in job.input_files if path in self._makers and not self._makers[path].fresh]
-        return [path for path in job.inputs.get(role, ()) if path not in absent]
+        return [path for path in dict.fromkeys(job.inputs.get(role, ())) if path not in absent]
 
     def targets(self, study: str) -> list[str]:
         """Everything that a study leaves. Intermediate files too: Snakemake does not make a missing one otherwise."""
