@@ -68,8 +68,10 @@ def _find(
     if name in plans:
         return _of_variant(kind, plans[name], variant, seed)
     match = re.fullmatch(r".*-([0-9a-f]{10})(?:/seed(\d+))?", name)
-    found = match and int(match[2]) if match and match[2] else None
-    if match and (found is not None) == KINDS[kind].per_seed:
+    if not match:
+        raise unknown(f"{kind} has no job '{name}', and no study is called so", name, plans)
+    found = int(match[2]) if match[2] else None
+    if (found is not None) == KINDS[kind].per_seed:
         for plan in plans.values():
             for candidate in plan.variants.values() if found is None or found in plan.seeds else ():
                 for stage in candidate.stages(kind):

@@ -161,7 +161,7 @@ def test_parsing_does_not_change_what_it_is_given():
         ("toy/tables/main/colums", [], "toy.tables.main.colums: unknown key; did you mean 'columns'? allowed: "
                                        "kind, variants, columns, caption, published, notes"),
         ("runtime/checkpoint_second", 3, "runtime.checkpoint_second: unknown key; did you mean 'checkpoint_seconds'? "
-                                         "allowed: checkpoint_seconds, keep_aside_hours, data_on_device, fork_server"),
+                                         "allowed: checkpoint_seconds, data_on_device, fork_server"),
     ],
     ids=lambda value: value.replace("/", ".") if isinstance(value, str) and " " not in value else "",
 )  # fmt: skip

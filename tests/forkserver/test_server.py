@@ -14,7 +14,7 @@ import pytest
 import yaml
 from toy import params
 
-from jebm.cli import main as cli
+from jebm.cli import job as cli
 from jebm.config.read import read_params
 from jebm.forkserver import refusal
 from jebm.forkserver.client import ADDRESS
@@ -24,7 +24,7 @@ from jebm.pipeline.jobs import study_jobs
 from jebm.pipeline.study import make_plan
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the workflow starts no fork server elsewhere")
-STEP = "render-table"
+STEP = "run"
 """A command that may be handed over, in the place of which the one below takes its arguments."""
 COMMANDS = '''
 """Stands for the command line of jebm."""
@@ -304,7 +304,7 @@ def test_a_fork_leaves_threads_and_gpus_to_a_process_of_its_own(compute, tmp_pat
     Path("params.yaml").write_text(yaml.safe_dump(params({"toy/compute": compute})))
     plan = next(iter(make_plan(read_params()).values()))
     with pytest.raises(RefusedError):
-        cli._run(plan.name, "backbone", "", next(iter(plan.variants)), 1)
+        cli.run("train_backbone", plan.name, variant=next(iter(plan.variants)), seed=1)
     assert not Path(".jebm").exists()
 
 
