@@ -23,16 +23,16 @@ def test_jebm_and_snakemake_take_the_file_that_they_are_given(space):
 def test_jobs_read_the_file_that_snakemake_was_given(space):
     listed = space.run("jebm", "--params", "mine.yaml", "variants").stdout
     target = re.search(r"data/\S+", listed)[0] + "/manifest.json"
-    space.run("snakemake", "--cores", "1", "--configfile", "mine.yaml", target)
+    space.run("snakemake", target, "--cores", "1", "--configfile", "mine.yaml")
     assert (space.folder / target).exists()
-    again = space.run("snakemake", "-n", "--configfile", "mine.yaml", target)
+    again = space.run("snakemake", target, "-n", "--configfile", "mine.yaml")
     assert "Nothing to be done" in again.stdout + again.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--configfile", "mine.yaml", "params.yaml"], "--configfile: name one parameter file"),
+        (["--configfile", "mine.yaml", "params.yaml"], "--configfile: takes one parameter file here"),
         (
             ["--configfile", "mine.yaml", "--config", "core_studies=[]"],
             "--config: parameters come from mine.yaml alone",
@@ -48,5 +48,5 @@ def test_what_cannot_be_is_refused_in_one_line(space, arguments, message):
 
 def test_missing_file_is_named(space):
     done = space.run("jebm", "--params", "none.yaml", "variants", check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "none.yaml: no such file; run from the repository's top folder, or name another" in done.stderr
