@@ -29,7 +29,7 @@ def run(job: Run) -> None:
     prior = load_prior(job, hierarchy)
     recalibrated = recalibrate_as(settings.recalibrate, hierarchy, job.stream("recalibrate"))
     sampler, own = build("sampler", settings.sampler), ranks()
-    own.follow(list(hierarchy.buffers()))
+    own.broadcast_(list(hierarchy.buffers()))
     count, stream = len(own.shard_range(settings.count)), own.seed_rng(job.stream("draw"))
     draws = sampler.stream(prior, hierarchy.dimensions, count, stream, Progress(job.title))
     batches = (

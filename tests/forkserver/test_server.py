@@ -280,7 +280,8 @@ def test_a_job_of_a_batch_scheduler_is_not_run_by_the_server_of_another_process(
 
 def test_a_process_of_another_control_group_is_refused(place, server):
     """Schedulers of whose variables nothing is known here put their jobs into control groups."""
-    first = "from pathlib import Path; Path.read_text = lambda *_, **__: '0::/job_7'"
+    (place.folder / "cgroup").write_text("0::/job_7\n")
+    first = "import jebm.forkserver.client as client; client.CONTROL_GROUP = 'cgroup'"
     assert place.run("-c", command("exit", "0", first=first))[1] == "alone\n"
 
 

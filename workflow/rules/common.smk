@@ -132,9 +132,12 @@ SERVERS = []
 
 
 def start_server():
-    """Let jobs that run on this machine fork from one process; without it, each of them imports the libraries."""
+    """Let jobs fork from one process; without it, each of them imports the libraries.
+
+    The server runs only jobs that are started beside it: those of a batch scheduler run as processes of their own.
+    """
     # Not on macOS: Accelerate, which NumPy and torch compute with there, does not survive a fork.
-    if PARAMETERS.runtime.fork_server and jobs_run_here() and sys.platform == "linux":
+    if PARAMETERS.runtime.fork_server and sys.platform == "linux":
         with suppress(OSError):
             SERVERS.append(ForkServer(Path("logs/server.log")))
 
