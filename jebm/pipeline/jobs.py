@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from jebm.config.assets import asset_names, data_paths
-from jebm.config.catalogue import FIGURES, FITS, IMPORTERS, TABLES
+from jebm.config.catalogue import FIGURES, FITS, IMPORTERS
 from jebm.io.filenames import PROVENANCE
 from jebm.pipeline.code_digest import entry_modules
 from jebm.pipeline.study import Stage, StudyPlan, Variant
@@ -189,7 +189,7 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
         "",
         [*plan.floor_files(), *collected, *records],
         ["metrics.csv", "metrics.json", "protocols.json", "timings.csv"],
-        rows,
+        rows | {"headline": {name: spec.model_dump(mode="json") for name, spec in plan.study.headline.items()}},
         "jebm.report.collect:collect",
     )
     yield job(
@@ -203,7 +203,7 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
     for name, spec in plan.study.tables.items():
         outputs = [f"tables/{name}.{kind}" for kind in ("csv", "md", "tex")]
         parameters = spec.model_dump(mode="json") | {"seeds": plan.seeds}
-        yield job("render_table", name, [csv, timings], outputs, parameters, TABLES[spec.kind])
+        yield job("render_table", name, [csv, timings], outputs, parameters, "jebm.report.tables:render")
     for name, variants in plan.study.figures.items():
         outputs = [f"figures/{name}.{kind}" for kind in ("png", "pdf")]
         parameters = {"variants": variants, "seeds": plan.seeds}

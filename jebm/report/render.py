@@ -4,6 +4,7 @@ from jebm.config.catalogue import FIGURES
 from jebm.config.components import load
 from jebm.errors import JebmError
 from jebm.pipeline.study import StudyPlan
+from jebm.report.frame import load_metrics
 from jebm.runtime.progress import say
 
 
@@ -15,6 +16,7 @@ def render(plan: StudyPlan, name: str) -> None:
         )
     from jebm.report.figures.style import save
 
-    path = plan.results / "figures" / name
-    save(load(FIGURES[name][0])(plan, plan.study.figures[name]), path)
+    path, (target, reads) = plan.results / "figures" / name, FIGURES[name]
+    metrics = [load_metrics(plan)] if "metrics" in reads else []
+    save(load(target)(plan, plan.study.figures[name], *metrics), path)
     say(f"{path}.png")

@@ -101,7 +101,7 @@ class Density:
                 normal = scores[reference][score].cpu().numpy()
                 for metric, value in detection_metrics(normal, values.cpu().numpy()).items():
                     n = len(values) + len(normal)
-                    self.record.add(f"{metric}:{name}:{score}", value, n, protocol, prior=self.prior_id)
+                    self.record.add(metric, value, n, protocol, set=name, score=score, prior=self.prior_id)
 
     def _weights(self, split: str, draws: int, purpose: str, redraw: bool) -> LogWeights:
         # The purpose alone names the stream: all priors of a backbone are compared on the same posterior draws.

@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from jebm.config.assets import ASSETS, data_paths
+from jebm.config.catalogue import FIGURES
+from jebm.config.components import description
 from jebm.pipeline.assets import inventory, refuse_wrong
 from jebm.config.files import choose_params_file, current_params_file, load_yaml
 from jebm.config.read import read_params

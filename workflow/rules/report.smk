@@ -70,5 +70,6 @@ rule render_figure:
         "../envs/jebm.yaml"
     params:
         variants=lambda wildcards: PLANS[wildcards.study].study.figures[wildcards.name],
+        caption=lambda wildcards: description(FIGURES[wildcards.name][0]),
     shell:
         "jebm render-figure {wildcards.study} {wildcards.name} > {log} 2>&1"
