@@ -2,6 +2,7 @@
 
 from jebm.config.catalogue import FIGURES
 from jebm.config.components import load
+from jebm.config.files import current_params_file
 from jebm.errors import JebmError
 from jebm.pipeline.study import StudyPlan
 from jebm.report.frame import load_metrics
@@ -12,7 +13,7 @@ def render(plan: StudyPlan, name: str) -> None:
     """Write ``results/<study>/figures/<name>.png`` and ``.pdf``."""
     if name not in plan.study.figures:
         raise JebmError(
-            f"params.yaml: {plan.name}.figures: no figure '{name}'; it has: {', '.join(plan.study.figures)}"
+            f"{current_params_file()}: {plan.name}.figures: no figure '{name}'; it has: {', '.join(plan.study.figures)}"
         )
     from jebm.report.figures.style import save
 

@@ -4,6 +4,7 @@ from itertools import product
 
 import pandas as pd
 
+from jebm.config.files import current_params_file
 from jebm.config.messages import near
 from jebm.config.tables import FIELDS, Literature, Table, parameter
 from jebm.errors import JebmError
@@ -29,14 +30,16 @@ Key = tuple[str, ...]
 def render(plan: StudyPlan, name: str) -> None:
     """Write a table of the study as ``.md``, ``.csv`` and ``.tex``."""
     if name not in plan.study.tables:
-        raise JebmError(f"params.yaml: {plan.name}.tables: no table '{name}'; it has: {', '.join(plan.study.tables)}")
+        raise JebmError(
+            f"{current_params_file()}: {plan.name}.tables: no table '{name}'; it has: {', '.join(plan.study.tables)}"
+        )
     spec, frame = plan.study.tables[name], load_metrics(plan)
     for field, names in spec.where.items():
         measured = sorted(set(frame[frame.metric.isin(spec.metrics)][field]) - {""})
         for value in names:
-            if value not in measured:
+            if measured and value not in measured:
                 where = f"{plan.name}.tables.{name}.where.{field}"
-                raise JebmError(f"params: {where}: '{value}' was not measured;{near(value, measured)}")
+                raise JebmError(f"{current_params_file()}: {where}: '{value}' was not measured;{near(value, measured)}")
     table = build_table(plan, spec, frame)
     path = plan.results / "tables" / name
     with published(path.with_suffix(".md")) as file:
