@@ -69,17 +69,26 @@ def _labelled(target: str) -> Any:
     return Annotated[dict[str, _parameters(target)], Field(min_length=1)]
 
 
+def description(target: str) -> str:
+    """The docstring of the class or function ``module:name``, whose module is not imported."""
+    return ast.get_docstring(_definition(target)) or ""
+
+
+def _definition(target: str) -> ast.ClassDef | ast.FunctionDef:
+    module, name = target.split(":")
+    tree = ast.parse(Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8"))
+    return next(n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name == name)
+
+
 def _parameters(target: str, **fields: Any) -> type[Section]:
     """The keyword-only arguments of a class's constructor as a block, after the given fields."""
-    module, class_name = target.split(":")
-    tree = ast.parse(Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8"))
-    class_ = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
+    class_ = _definition(target)
     init = next((n for n in class_.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
     if init is not None:
         for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True):
             value = ... if default is None else ast.literal_eval(default)
             fields[argument.arg] = (_annotation(ast.unparse(argument.annotation)), value)
-    model = create_model(f"{class_name}Parameters", __base__=Section, **fields)
+    model = create_model(f"{class_.name}Parameters", __base__=Section, **fields)
     model.target = target
     return model
 

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from jebm.config.assets import asset_names, data_paths
-from jebm.config.catalogue import FIGURES, FITS, IMPORTERS, TABLES
+from jebm.config.catalogue import FIGURES, FITS, IMPORTERS
+from jebm.config.tables import FIELDS, parameter
 from jebm.pipeline.code_digest import entry_modules
 from jebm.pipeline.stages import KINDS, REPORTS, STAMPS, Stage
 from jebm.pipeline.study import StudyPlan, Variant
@@ -166,7 +167,7 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
             "records": [path for *_, path in plan.record_files()],
         },
         ["metrics.csv", "metrics.json", "protocols.json", "timings.csv"],
-        rows,
+        rows | {"headline": {name: spec.model_dump(mode="json") for name, spec in plan.study.headline.items()}},
     )
     yield job(
         "collect_plots",
@@ -177,8 +178,10 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
     )
     for name, spec in plan.study.tables.items():
         outputs = [f"tables/{name}.{suffix}" for suffix in ("csv", "md", "tex")]
-        parameters = spec.model_dump(mode="json") | {"seeds": plan.seeds}
-        yield job("render_table", name, collected, outputs, parameters, TABLES[spec.kind])
+        paths = [field for field in (*spec.rows, *spec.columns) if field not in FIELDS]
+        values = {path: {v: parameter(plan.variants[v].params, path) for v in spec.variants} for path in paths}
+        parameters = spec.model_dump(mode="json") | {"seeds": plan.seeds, "values": values}
+        yield job("render_table", name, collected, outputs, parameters)
     for name, variants in plan.study.figures.items():
         outputs = [f"figures/{name}.{suffix}" for suffix in ("png", "pdf")]
         parameters = {"variants": variants, "seeds": plan.seeds}

@@ -8,7 +8,7 @@ import pytest
 from oracles import spec as oracle_spec
 from toy import params
 
-from jebm.config.catalogue import COMPONENTS, FIGURES, FITS, TABLES
+from jebm.config.catalogue import COMPONENTS, FIGURES, FITS
 from jebm.config.components import _model, build, build_all, component_class, load
 from jebm.config.read import parse_params
 from jebm.pipeline.jobs import component_targets
@@ -32,7 +32,6 @@ def test_schema_is_read_from_the_constructor(kind, name):
 
 def test_every_registered_function_exists():
     for target in [
-        *TABLES.values(),
         *(target for target, _ in FITS.values()),
         *(target for target, _ in FIGURES.values()),
     ]:
