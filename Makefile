@@ -23,7 +23,7 @@ install: $(VENV)/.installed
 STUDY ?= cifar10
 smoke: $(VENV)/.installed
 	rm -rf smoke/$(STUDY)
-	python tests/smoke.py smoke/$(STUDY) $(STUDY)
+	PYTHONPATH=tests/support python workflow/smoke.py smoke/$(STUDY) $(STUDY)
 	cd smoke/$(STUDY) && PYTHONPATH=$$PWD snakemake --cores 2 $(STUDY)
 	@cat smoke/$(STUDY)/results/$(STUDY)/tables/main.md; echo "Tables and figures: smoke/$(STUDY)/results/$(STUDY)"
 

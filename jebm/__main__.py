@@ -2,14 +2,15 @@
 
 import os
 
-from jebm.client import ADDRESS, hand_over
+from jebm.forkserver.client import hand_over
+from jebm.runtime.processes import ADDRESS
 
 
 def main() -> None:
     """Imports the command line only when this process has to do the work itself: a fork has its libraries loaded."""
     if ADDRESS in os.environ:
         hand_over(os.environ[ADDRESS])
-    from jebm.cli import main
+    from jebm.cli.main import main
 
     main()
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from toy import params
 
-from jebm.params import parse_params
+from jebm.config.read import parse_params
 from jebm.training.schedules import kl_weights, learning_rate
 
 DOCUMENT = Path(__file__).parents[1] / "docs/deep.md"

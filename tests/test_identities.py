@@ -6,8 +6,8 @@
 import json
 from pathlib import Path
 
-from jebm.params import read_params
-from jebm.plan import make_plan
+from jebm.config.read import read_params
+from jebm.pipeline.study import make_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = Path(__file__).parent / "golden" / "identities.json"

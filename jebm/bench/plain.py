@@ -10,12 +10,12 @@ import torch
 from torch.distributions import Distribution
 from torch.nn.functional import conv_transpose2d
 
-from jebm.models.convolutional import ConvolutionalHierarchy
-from jebm.models.hierarchy import Hierarchy, TopDown, standard_normal_log_prob
-from jebm.models.layerwise import LayerwiseEnergy
-from jebm.models.priors import JointPrior
-from jebm.train_config import TrainingChain, TrainJoint
-from jebm.types import LatentSpace
+from jebm.config.training import TrainingChain, TrainJoint
+from jebm.config.types import LatentSpace
+from jebm.models.backbones.base import Hierarchy, TopDown, standard_normal_log_prob
+from jebm.models.backbones.convolutional import ConvolutionalHierarchy
+from jebm.models.energies.layerwise import LayerwiseEnergy
+from jebm.models.priors.joint import JointPrior
 
 LogDensity = Callable[[torch.Tensor], torch.Tensor]
 

@@ -11,14 +11,14 @@ from tabulate import tabulate
 
 from jebm.bench.measure import Timing, compare, timed
 from jebm.bench.workloads import Workload, prepared
-from jebm.config import Base, Compute
+from jebm.config.components import component_class
+from jebm.config.schema import Base, Compute
 from jebm.data.dataset import MANIFEST
 from jebm.errors import JebmError
-from jebm.files import published, read_json, write_csv
-from jebm.memory import memory_hint
-from jebm.plan import StudyPlan, Variant
-from jebm.progress import say
-from jebm.registry import component_class
+from jebm.io.files import published, read_json, write_csv
+from jebm.pipeline.study import StudyPlan, Variant
+from jebm.runtime.memory import memory_hint
+from jebm.runtime.progress import say
 
 COLUMNS = [
     "study", "variant", "what", "batch", "batch_of_study", "seconds_each", "per_second", "plain_seconds_each",

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jebm.bench.study import image_shape, laid_over, rows_of, where, write
-from jebm.config import Base
+from jebm.config.schema import Base
 from jebm.errors import JebmError
-from jebm.plan import StudyPlan
-from jebm.progress import say
+from jebm.pipeline.study import StudyPlan
+from jebm.runtime.progress import say
 
 FACTORS = (0.5, 1, 2)
 

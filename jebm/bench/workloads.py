@@ -11,17 +11,20 @@ import torch
 from torch import nn
 
 from jebm.bench import plain
-from jebm.config import Base
-from jebm.models.hierarchy import Hierarchy
+from jebm.config.catalogue import CHAINLESS_PRIORS, FITS
+from jebm.config.components import build
+from jebm.config.schema import Base
+from jebm.config.training import Optimisation, TrainingChain
+from jebm.config.types import LatentSpace
+from jebm.models.backbones.base import Hierarchy
 from jebm.models.nets import frozen
-from jebm.models.priors import GaussianPrior, JointPrior, Prior, build_prior
-from jebm.registry import CHAINLESS_PRIORS, FITS, build
-from jebm.sampling.closed_form import prior_gradient
+from jebm.models.precision import laid_out
+from jebm.models.priors.base import GaussianPrior, Prior, build_prior
+from jebm.models.priors.joint import JointPrior
+from jebm.runtime.random import generator
+from jebm.sampling.closed_form.gradients import prior_gradient
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
-from jebm.stages.common import laid_out
-from jebm.streams import generator
-from jebm.train_config import Optimisation, TrainingChain
 from jebm.training.ebm import ContrastiveLoss
 from jebm.training.elbo import ElboLoss
 from jebm.training.joint import LOSSES
@@ -30,7 +33,6 @@ from jebm.training.loss import Loss
 from jebm.training.optimisers import ParameterGroup, joint_groups
 from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile
-from jebm.types import LatentSpace
 
 CLOSED = "closed form"
 

@@ -13,10 +13,10 @@ import sklearn
 import torch
 from sklearn.datasets import load_breast_cancer
 
-from jebm.assets import AssetFiles
+from jebm.config.types import Count, GreyLevels, Natural
+from jebm.data.assets import AssetFiles
 from jebm.errors import JebmError
-from jebm.streams import generator
-from jebm.types import Count, GreyLevels, Natural
+from jebm.runtime.random import generator
 
 
 class BreastCancer:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 
-from jebm.data.rows import Rows, write_rows
-from jebm.digests import digest_of
+from jebm.data.stream import Rows, write_rows
 from jebm.errors import JebmError
-from jebm.files import read_json, sha256, write_json
-from jebm.plan import IMAGES, MANIFEST
-from jebm.store import read_tensors, write_tensors
+from jebm.io.digests import digest_of, sha256
+from jebm.io.filenames import IMAGES, MANIFEST
+from jebm.io.files import read_json, write_json
+from jebm.io.tensors import read_tensors, write_tensors
 
 
 def to_pixels(images: torch.Tensor, levels: int) -> torch.Tensor:

@@ -12,10 +12,10 @@ import sklearn
 import torch
 from sklearn.datasets import load_digits, load_sample_images
 
-from jebm.assets import AssetFiles
+from jebm.config.types import Count, Digit, Natural, OodSets
+from jebm.data.assets import AssetFiles
 from jebm.errors import JebmError
-from jebm.streams import generator
-from jebm.types import Count, Digit, Natural, OodSets
+from jebm.runtime.random import generator
 
 LEVELS = 17
 

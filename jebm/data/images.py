@@ -10,15 +10,8 @@ import numpy as np
 import torch
 from PIL import UnidentifiedImageError
 
-from jebm.assets import AssetFiles
-from jebm.data.pictures import Conversion, refuse_wide
-from jebm.data.rows import Chunk, Rows
-from jebm.data.sources.source import DAMAGE, Source, SourceSplit, joined
-from jebm.errors import JebmError
-from jebm.progress import say
-from jebm.registry import build, component_class
-from jebm.streams import generator
-from jebm.types import (
+from jebm.config.components import build, component_class
+from jebm.config.types import (
     Background,
     Bits,
     Count,
@@ -31,6 +24,13 @@ from jebm.types import (
     SourceBlock,
     SourceBlocks,
 )
+from jebm.data.assets import AssetFiles
+from jebm.data.image_conversion import Conversion, refuse_wide
+from jebm.data.sources.base import DAMAGE, Source, SourceSplit, joined
+from jebm.data.stream import Chunk, Rows
+from jebm.errors import JebmError
+from jebm.runtime.progress import say
+from jebm.runtime.random import generator
 
 CHUNK = 256
 """Images that are in memory at a time."""

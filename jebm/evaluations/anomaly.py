@@ -9,15 +9,15 @@ from itertools import chain
 import numpy as np
 import torch
 
+from jebm.config.types import Count, Reference
 from jebm.errors import JebmError
-from jebm.evaluations.evaluation import Evaluation, Subject
+from jebm.evaluations.base import Evaluation, Subject
 from jebm.metrics.detection import detection_metrics
 from jebm.metrics.likelihood import importance_weighted
 from jebm.metrics.records import MetricRecord
-from jebm.models.hierarchy import Hierarchy, flatten, standard_normal_log_prob
-from jebm.models.priors import Prior
-from jebm.progress import Progress
-from jebm.types import Count, Reference
+from jebm.models.backbones.base import Hierarchy, flatten, standard_normal_log_prob
+from jebm.models.priors.base import Prior
+from jebm.runtime.progress import Progress
 
 MEASURES = ("auroc", "auprc")
 Scores = dict[str, dict[str, np.ndarray]]

@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 import torch
 
+from jebm.config.components import build, build_all
+from jebm.config.types import ChainBlocks, ChainStart, Count, KernelBlock, LatentSpace, Natural, Reference, Steps
 from jebm.errors import DivergedError
-from jebm.evaluations.evaluation import Evaluation, Subject
+from jebm.evaluations.base import Evaluation, Subject
 from jebm.metrics.records import MetricRecord
-from jebm.models.hierarchy import flatten
-from jebm.registry import build, build_all
+from jebm.models.backbones.base import flatten
 from jebm.sampling.diagnostics import autocorrelation, autocorrelation_time, r_hat
 from jebm.sampling.partition import resample
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES, Space
 from jebm.sampling.target import State
-from jebm.types import ChainBlocks, ChainStart, Count, KernelBlock, LatentSpace, Natural, Reference, Steps
 
 LIMIT = 1e3
 """A chain has left when a coordinate of its state is not finite or exceeds this; latents are of the order of 10."""

@@ -8,16 +8,17 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
+from jebm.config.types import Count, Reference
 from jebm.errors import JebmError
-from jebm.evaluations.evaluation import Evaluation, Subject
+from jebm.evaluations.base import Evaluation, Subject
+from jebm.features.extraction import extract
 from jebm.metrics.baselines import Forest, Mahalanobis
 from jebm.metrics.detection import detection_metrics, interval, outlier_scores, resampled
-from jebm.metrics.features import extract
 from jebm.metrics.likelihood import log_weights
 from jebm.metrics.records import MetricRecord
-from jebm.models.hierarchy import Hierarchy
-from jebm.models.priors import JointPrior, Prior
-from jebm.types import Count, Reference
+from jebm.models.backbones.base import Hierarchy
+from jebm.models.priors.base import Prior
+from jebm.models.priors.joint import JointPrior
 
 Scores = dict[str, np.ndarray]
 """High for outliers, (images,), by the name of the score."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import torch
 
-from jebm.data.pixels import Pixels, batches
-from jebm.evaluations.evaluation import Evaluation, Subject
+from jebm.config.components import build
+from jebm.config.types import Count, KernelBlock, Reference
+from jebm.data.batches import Pixels, batches
+from jebm.evaluations.base import Evaluation, Subject
 from jebm.metrics.records import MetricRecord
-from jebm.models.energy import Energy
-from jebm.models.hierarchy import TopDown
+from jebm.models.backbones.base import TopDown
+from jebm.models.energies.base import Energy
 from jebm.models.nets import frozen
-from jebm.models.priors import JointPrior
-from jebm.registry import build
+from jebm.models.priors.joint import JointPrior
 from jebm.sampling.run import run_chain
 from jebm.sampling.samplers import refuse_non_finite
 from jebm.sampling.spaces import SPACES
-from jebm.types import Count, KernelBlock, Reference
 
 
 class Groups(Evaluation):

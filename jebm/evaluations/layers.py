@@ -7,9 +7,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from jebm.evaluations.evaluation import Evaluation, Subject
+from jebm.config.types import Count, Positive, Reference
+from jebm.evaluations.base import Evaluation, Subject
 from jebm.metrics.records import MetricRecord
-from jebm.types import Count, Positive, Reference
 
 
 class Layers(Evaluation):

@@ -6,7 +6,8 @@ import math
 
 import torch
 
-from jebm.evaluations.evaluation import Evaluation, Subject
+from jebm.config.types import Annotated, Count, Field, Natural, Positive, Reference
+from jebm.evaluations.base import Evaluation, Subject
 from jebm.metrics.likelihood import importance_weighted, log_weights
 from jebm.metrics.records import MetricRecord
 from jebm.sampling.annealed import (
@@ -21,7 +22,6 @@ from jebm.sampling.partition import estimate_log_partition, resample
 from jebm.sampling.pcnl import CrankNicolsonLangevin
 from jebm.sampling.run import run_chain
 from jebm.sampling.target import Target
-from jebm.types import Annotated, Count, Field, Natural, Positive, Reference
 
 
 class Partition(Evaluation):

@@ -11,16 +11,16 @@ from typing import NamedTuple
 
 import torch
 
-from jebm.evaluations.evaluation import Evaluation, Subject
+from jebm.config.components import build
+from jebm.config.types import Annotated, Count, Counts, Field, KernelBlock, Positive, Reference
+from jebm.evaluations.base import Evaluation, Subject
 from jebm.metrics.likelihood import importance_weighted
 from jebm.metrics.records import MetricRecord
-from jebm.models.hierarchy import flatten, standard_normal_log_prob
-from jebm.registry import build
+from jebm.models.backbones.base import flatten, standard_normal_log_prob
 from jebm.sampling.diagnostics import r_hat
 from jebm.sampling.partition import effective_fraction
 from jebm.sampling.posterior import posterior_target
 from jebm.sampling.reference import ReferenceDraws, moment_map, pooled, reference_chains
-from jebm.types import Annotated, Count, Counts, Field, KernelBlock, Positive, Reference
 
 ROWS = 20_000
 """Latents that are evaluated at once, or fewer where images are large."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from jebm.evaluations.evaluation import Evaluation, Subject
+from jebm.config.types import Count, Reference
+from jebm.evaluations.base import Evaluation, Subject
 from jebm.metrics.records import MetricRecord
-from jebm.models.hierarchy import flatten
+from jebm.models.backbones.base import flatten
 from jebm.sampling.partition import choose, effective_fraction
-from jebm.types import Count, Reference
 
 
 class Terms(Evaluation):

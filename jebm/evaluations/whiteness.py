@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import torch
 
-from jebm.evaluations.evaluation import Evaluation, Subject
+from jebm.config.components import build
+from jebm.config.types import Count, KernelBlock
+from jebm.evaluations.base import Evaluation, Subject
 from jebm.metrics.records import MetricRecord
-from jebm.models.zero import ZeroPrior
-from jebm.registry import build
+from jebm.models.energies.zero import ZeroPrior
 from jebm.sampling.run import run_chain
 from jebm.sampling.samplers import refuse_non_finite
 from jebm.sampling.spaces import SPACES
-from jebm.types import Count, KernelBlock
 
 DENSITIES = {"exact": "whitened", "biased": "whitened-biased"}
 """What is compared, and the space of the chain."""

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import torch
 
-from jebm.data.pixels import Pixels, batches
-from jebm.models.hierarchy import Hierarchy, flatten, split, standard_normal_log_prob
-from jebm.models.priors import Prior
+from jebm.data.batches import Pixels, batches
+from jebm.models.backbones.base import Hierarchy, flatten, split, standard_normal_log_prob
+from jebm.models.priors.base import Prior
 
 
 class LogWeights(NamedTuple):

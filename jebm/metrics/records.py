@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jebm.errors import JebmError
-from jebm.files import read_json, write_json
-from jebm.plan import digest
+from jebm.io.digests import digest
+from jebm.io.files import read_json, write_json
 
 
 def protocol_id(name: str, facts: dict) -> str:

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from jebm.errors import JebmError
-from jebm.ranks import ranks
-from jebm.streams import generator
+from jebm.runtime.distributed import ranks
+from jebm.runtime.random import generator
 
 
 class Statistics(NamedTuple):

@@ -13,7 +13,7 @@ NEGATIVE_SLOPE = 0.2
 
 
 def activation(name: str) -> nn.Module:
-    """The activation of that name in params.yaml (``jebm.types.Activation``)."""
+    """The activation of that name in params.yaml (``jebm.config.types.Activation``)."""
     return nn.SiLU() if name == "silu" else nn.LeakyReLU(NEGATIVE_SLOPE)
 
 

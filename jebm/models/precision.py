@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from jebm.models.likelihoods.likelihood import Likelihood
+from jebm.config.schema import Compute
+from jebm.models.backbones.base import Hierarchy
+from jebm.models.likelihoods.base import Likelihood
 
 
 def in_bfloat16(module: nn.Module) -> None:
@@ -38,3 +40,13 @@ def _autocast(network: nn.Module, forward: Callable) -> Callable:
             return forward(x).float()
 
     return wrapped
+
+
+def laid_out(hierarchy: Hierarchy, compute: Compute) -> Hierarchy:
+    """The hierarchy in the layout and precision that ``compute`` asks for."""
+    for layer in hierarchy.modules() if compute.channels_last else ():
+        if type(layer) in (nn.Conv2d, nn.ConvTranspose2d):
+            layer.to(memory_format=torch.channels_last)
+    if compute.precision == "bf16":
+        in_bfloat16(hierarchy)
+    return hierarchy

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from jebm.files import read_json, write_csv, write_json
-from jebm.metric_names import FLOOR, HEADLINE
+from jebm.io.files import read_json, write_csv, write_json
+from jebm.metrics.catalogue import FLOOR, HEADLINE
 from jebm.metrics.records import MetricRecord, load_record
-from jebm.plan import StudyPlan, Variant
-from jebm.progress import say
+from jebm.pipeline.study import StudyPlan, Variant
+from jebm.runtime.progress import say
 
 COLUMNS = ["study", "variant", "seed", "metric", "value", "n", "protocol"]
 

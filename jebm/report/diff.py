@@ -11,8 +11,8 @@ import pandas as pd
 from scipy.stats import t as student_t
 
 from jebm.errors import JebmError
-from jebm.metric_names import FLOOR, METRICS, describe
-from jebm.plan import RESULTS
+from jebm.metrics.catalogue import FLOOR, METRICS, describe
+from jebm.pipeline.study import RESULTS
 
 LEVEL = 0.95
 LISTED = 20

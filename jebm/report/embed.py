@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from jebm.errors import JebmError
-from jebm.files import published
+from jebm.io.files import published
 
 BLOCK = re.compile(r"<!-- (results/\S+\.md) -->\n(.*?)<!-- end -->", re.DOTALL)
 

@@ -2,9 +2,10 @@
 
 import pandas as pd
 
-from jebm.files import write_csv
-from jebm.metric_names import frechet_metric
-from jebm.plan import HISTORY, StudyPlan
+from jebm.io.filenames import HISTORY
+from jebm.io.files import write_csv
+from jebm.metrics.catalogue import frechet_metric
+from jebm.pipeline.study import StudyPlan
 from jebm.report.tables import load_metrics
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
-from jebm.freshness import Status
-from jebm.plan import RUNS
+from jebm.pipeline.freshness import Status
+from jebm.pipeline.study import RUNS
 
 
 def recorded_seconds() -> dict[str, list[float]]:

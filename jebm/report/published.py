@@ -1,8 +1,8 @@
 """Published values beside ours: quoted with their source, marked in their row, never mixed with what was measured."""
 
-from jebm.metric_names import METRICS
+from jebm.config.tables import SCORED, Published, Table
+from jebm.metrics.catalogue import METRICS
 from jebm.report.rendered import Cell, Rendered
-from jebm.table_config import SCORED, Published, Table
 
 MARK = "published"
 NOTE = (

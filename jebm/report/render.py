@@ -1,9 +1,10 @@
 """Renders one figure of a study from what the runs left behind; nothing is trained or sampled here."""
 
+from jebm.config.catalogue import FIGURES
+from jebm.config.components import load
 from jebm.errors import JebmError
-from jebm.plan import StudyPlan
-from jebm.progress import say
-from jebm.registry import FIGURES, load
+from jebm.pipeline.study import StudyPlan
+from jebm.runtime.progress import say
 
 
 def render(plan: StudyPlan, name: str) -> None:

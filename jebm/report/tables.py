@@ -2,15 +2,16 @@
 
 import pandas as pd
 
+from jebm.config.catalogue import TABLES
+from jebm.config.components import load
+from jebm.config.tables import Table
 from jebm.errors import JebmError
-from jebm.files import published, write_csv
-from jebm.metric_names import FLOOR, METRICS, describe, tilted
-from jebm.plan import StudyPlan
-from jebm.progress import say
-from jebm.registry import TABLES, load
+from jebm.io.files import published, write_csv
+from jebm.metrics.catalogue import FLOOR, METRICS, describe, tilted
+from jebm.pipeline.study import StudyPlan
 from jebm.report.published import quote
 from jebm.report.rendered import Cell, Rendered, fixed, flat, latex, markdown
-from jebm.table_config import Table
+from jebm.runtime.progress import say
 
 ARROWS = {-1: " ↓", 0: "", 1: " ↑"}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from jebm.registry import build
+from jebm.config.components import build
 from jebm.sampling.kernel import Kernel
 
 DECAY = 0.6

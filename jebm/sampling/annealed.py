@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from jebm.models.priors import Prior
+from jebm.models.priors.base import Prior
 from jebm.sampling.partition import LogPartition, effective_fraction
 from jebm.sampling.pcnl import CrankNicolsonLangevin
 from jebm.sampling.target import State, Target

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from jebm.config.types import Positive
 from jebm.sampling.kernel import Kernel
 from jebm.sampling.target import State, Target
-from jebm.types import Positive
 
 
 class Langevin(Kernel):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from jebm.errors import DivergedError
-from jebm.models.priors import Prior
+from jebm.models.priors.base import Prior
 
 
 class LogPartition(NamedTuple):

@@ -10,9 +10,9 @@ import math
 
 import torch
 
+from jebm.config.types import Annotated, Field, Positive
 from jebm.sampling.kernel import Kernel
 from jebm.sampling.target import State, Target
-from jebm.types import Annotated, Field, Positive
 
 
 class CrankNicolsonLangevin(Kernel):

@@ -2,11 +2,11 @@
 
 import torch
 
-from jebm.models.hierarchy import Hierarchy
-from jebm.models.priors import Prior
-from jebm.sampling.closed_form import posterior_gradient
+from jebm.config.types import Gradients
+from jebm.models.backbones.base import Hierarchy
+from jebm.models.priors.base import Prior
+from jebm.sampling.closed_form.gradients import posterior_gradient
 from jebm.sampling.target import Target
-from jebm.types import Gradients
 
 
 def posterior_target(hierarchy: Hierarchy, prior: Prior, x: torch.Tensor, gradients: Gradients = "autograd") -> Target:

@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 import torch
 
+from jebm.config.components import build
+from jebm.config.types import ChainStart, Count, Gradients, KernelBlock, LatentSpace, StepSizeSource
 from jebm.errors import DivergedError, JebmError
-from jebm.memory import memory_hint
 from jebm.models.nets import frozen
-from jebm.models.priors import Prior
-from jebm.registry import build
-from jebm.sampling.closed_form import prior_target
+from jebm.models.priors.base import Prior
+from jebm.runtime.memory import memory_hint
+from jebm.sampling.closed_form.gradients import prior_target
 from jebm.sampling.kernel import Kernel
 from jebm.sampling.partition import resample
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
-from jebm.types import ChainStart, Count, Gradients, KernelBlock, LatentSpace, StepSizeSource
 
 
 class Draws(NamedTuple):

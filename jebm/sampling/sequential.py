@@ -6,15 +6,15 @@ from functools import partial
 
 import torch
 
-from jebm.models.hierarchy import START, flatten
+from jebm.config.components import build
+from jebm.config.types import Count, KernelBlock
+from jebm.models.backbones.base import START, flatten
 from jebm.models.nets import frozen
-from jebm.models.sequential import SequentialPrior
-from jebm.registry import build
+from jebm.models.priors.sequential import SequentialPrior
 from jebm.sampling.kernel import Kernel
 from jebm.sampling.run import run_chain
 from jebm.sampling.samplers import Sampler, refuse_non_finite
 from jebm.sampling.target import Target
-from jebm.types import Count, KernelBlock
 
 
 class Sequential(Sampler):

@@ -13,13 +13,14 @@ from abc import ABC, abstractmethod
 
 import torch
 
+from jebm.config.types import ChainStart, Gradients
 from jebm.errors import JebmError
-from jebm.models.hierarchy import Hierarchy, Latents, TopDown, flatten, standard_normal_log_prob
-from jebm.models.priors import JointPrior, Prior
-from jebm.sampling.closed_form import posterior_gradient, prior_gradient, prior_target
+from jebm.models.backbones.base import Hierarchy, Latents, TopDown, flatten, standard_normal_log_prob
+from jebm.models.priors.base import Prior
+from jebm.models.priors.joint import JointPrior
+from jebm.sampling.closed_form.gradients import posterior_gradient, prior_gradient, prior_target
 from jebm.sampling.posterior import posterior_target
 from jebm.sampling.target import Target
-from jebm.types import ChainStart, Gradients
 
 
 class Space(ABC):

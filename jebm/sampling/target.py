@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from jebm.models.hierarchy import standard_normal_log_prob
+from jebm.models.backbones.base import standard_normal_log_prob
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,17 @@ from collections.abc import Callable
 
 import torch
 
-from jebm.data.pixels import Pixels
-from jebm.models.hierarchy import Hierarchy, flatten
+from jebm.config.training import TrainingChain, TrainPrior
+from jebm.data.batches import Pixels
+from jebm.models.backbones.base import Hierarchy, flatten
 from jebm.models.nets import frozen
-from jebm.models.priors import EnergyPrior, JointPrior
-from jebm.progress import say
-from jebm.ranks import ranks
+from jebm.models.priors.base import EnergyPrior
+from jebm.models.priors.joint import JointPrior
+from jebm.runtime.distributed import ranks
+from jebm.runtime.progress import say
 from jebm.sampling.adaptation import AdaptiveKernel
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
-from jebm.train_config import TrainingChain, TrainPrior
 from jebm.training.finite import Divergence
 from jebm.training.loop import Trainer
 from jebm.training.loss import Loss, Scalars

@@ -2,10 +2,10 @@
 
 import torch
 
-from jebm.data.pixels import Pixels, batches
-from jebm.models.hierarchy import Hierarchy
-from jebm.ranks import ranks
-from jebm.train_config import TrainBackbone
+from jebm.config.training import TrainBackbone
+from jebm.data.batches import Pixels, batches
+from jebm.models.backbones.base import Hierarchy
+from jebm.runtime.distributed import ranks
 from jebm.training import kl_balance
 from jebm.training.loss import Loss, Scalars
 from jebm.training.regularisation import Penalty

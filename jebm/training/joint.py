@@ -22,14 +22,14 @@ from typing import NamedTuple
 
 import torch
 
-from jebm.data.pixels import Pixels
-from jebm.models.hierarchy import Posterior, TopDown, flatten
+from jebm.config.components import build
+from jebm.config.training import TrainJoint
+from jebm.data.batches import Pixels
+from jebm.models.backbones.base import Posterior, TopDown, flatten
 from jebm.models.nets import fixed, frozen
-from jebm.models.priors import JointPrior
-from jebm.registry import build
+from jebm.models.priors.joint import JointPrior
 from jebm.sampling.run import ChainResult, run_chain
 from jebm.sampling.spaces import SPACES, Space
-from jebm.train_config import TrainJoint
 from jebm.training.ebm import energy_penalty
 from jebm.training.loss import Loss, Scalars
 from jebm.training.schedules import kl_weights, layer_ramps

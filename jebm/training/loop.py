@@ -10,11 +10,11 @@ from typing import NoReturn
 import torch
 from torch import nn
 
+from jebm.config.training import Optimisation
 from jebm.errors import DivergedError, InterruptedRunError
-from jebm.memory import memory_hint
-from jebm.progress import Progress, say
-from jebm.ranks import ranks
-from jebm.train_config import Optimisation
+from jebm.runtime.distributed import ranks
+from jebm.runtime.memory import memory_hint
+from jebm.runtime.progress import Progress, say
 from jebm.training.batches import EpochSampler
 from jebm.training.finite import Divergence, wrong_values
 from jebm.training.loss import Loss, Scalars

@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from sklearn.mixture import GaussianMixture
 
-from jebm.data.pixels import Pixels, batches
-from jebm.models.hierarchy import Hierarchy, flatten
-from jebm.models.mixture import MixturePrior
-from jebm.progress import say
-from jebm.train_config import TrainPrior
+from jebm.config.training import TrainPrior
+from jebm.data.batches import Pixels, batches
+from jebm.models.backbones.base import Hierarchy, flatten
+from jebm.models.priors.mixture import MixturePrior
+from jebm.runtime.progress import say
 from jebm.training.run import Fitted, TrainingRun
 
 

@@ -6,10 +6,10 @@ No chain is run: of ``train_prior`` only the optimiser is used.
 import torch
 from torch.nn.functional import softplus
 
-from jebm.data.pixels import Pixels
-from jebm.models.hierarchy import flatten
-from jebm.models.ncp import NoiseContrastivePrior
-from jebm.train_config import TrainPrior
+from jebm.config.training import TrainPrior
+from jebm.data.batches import Pixels
+from jebm.models.backbones.base import flatten
+from jebm.models.priors.ncp import NoiseContrastivePrior
 from jebm.training.ebm import fit_energies
 from jebm.training.loss import Loss, Scalars
 from jebm.training.run import Fitted, TrainingRun

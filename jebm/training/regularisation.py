@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from jebm.train_config import TrainBackbone
+from jebm.config.training import TrainBackbone
 
 VECTOR_EPSILON = 1e-3
 FIRST_ITERATIONS, ITERATIONS = 40, 4

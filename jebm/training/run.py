@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import torch
 
-from jebm.ranks import ranks
-from jebm.store import Weights
-from jebm.streams import derive_seed
+from jebm.io.tensors import Weights
+from jebm.runtime.distributed import ranks
+from jebm.runtime.random import derive_seed
 from jebm.training.state import StateFile
 
 

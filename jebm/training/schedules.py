@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from jebm.train_config import Optimisation
+from jebm.config.training import Optimisation
 
 
 def learning_rate(step: int, settings: Optimisation, peak: float | None = None) -> float:

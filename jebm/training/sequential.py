@@ -4,12 +4,12 @@ from functools import partial
 
 import torch
 
-from jebm.data.pixels import Pixels
+from jebm.config.training import TrainPrior
+from jebm.data.batches import Pixels
 from jebm.models.nets import frozen
-from jebm.models.sequential import SequentialPrior
+from jebm.models.priors.sequential import SequentialPrior
 from jebm.sampling.run import run_chain
 from jebm.sampling.target import Target
-from jebm.train_config import TrainPrior
 from jebm.training.ebm import ChainLoss, fit_energies
 from jebm.training.loss import Scalars
 from jebm.training.run import Fitted, TrainingRun

@@ -1,6 +1,6 @@
 """Steps that are not finite: which may be skipped, how many were, and when that is no longer an accident."""
 
-from jebm.train_config import Optimisation
+from jebm.config.training import Optimisation
 
 WINDOW = 100
 """Steps over which the share of skipped ones is watched."""

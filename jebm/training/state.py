@@ -13,9 +13,9 @@ from typing import Protocol
 
 import torch
 
-from jebm.files import published
-from jebm.progress import say
-from jebm.ranks import own_places, ranks
+from jebm.io.files import published
+from jebm.runtime.distributed import own_places, ranks
+from jebm.runtime.progress import say
 
 
 class StateFile:

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from jebm.store import Weights
-from jebm.train_config import Optimisation
+from jebm.config.training import Optimisation
+from jebm.io.tensors import Weights
 
 
 class FinalWeights:

@@ -8,7 +8,7 @@ import pytest
 import toy
 import yaml
 
-from jebm import cli
+from jebm.cli import main as cli
 
 CHAIN = {"kernel": {"name": "langevin", "step_size": 0.1}, "steps": 4, "space": "z"}
 JOINT = {

@@ -7,13 +7,13 @@ from torch import nn
 
 from jebm.bench import plain
 from jebm.bench.measure import timed
+from jebm.config.components import build
+from jebm.config.training import TrainJoint
 from jebm.models.nets import frozen
-from jebm.models.priors import JointPrior
-from jebm.registry import build
+from jebm.models.priors.joint import JointPrior
+from jebm.runtime.random import generator
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
-from jebm.streams import generator
-from jebm.train_config import TrainJoint
 from jebm.training.joint import LOSSES
 from jebm.training.loop import Trainer
 from jebm.training.optimisers import ParameterGroup

@@ -9,7 +9,7 @@ from jebm.data import breast_cancer
 from jebm.data.breast_cancer import BreastCancer, QuantileGrid, shuffle_columns
 from jebm.data.dataset import quantise, to_pixels
 from jebm.errors import JebmError
-from jebm.streams import generator
+from jebm.runtime.random import generator
 
 SPLITS = ("train", "validation", "test")
 

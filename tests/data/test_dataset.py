@@ -7,7 +7,7 @@ import torch
 
 from jebm.data.dataset import load_dataset, quantise, save_dataset, to_pixels
 from jebm.errors import JebmError
-from jebm.streams import generator
+from jebm.runtime.random import generator
 
 
 @pytest.mark.parametrize("levels", [2, 3, 16, 17, 32, 256])

@@ -6,12 +6,12 @@ from oracles import spec
 from pydantic import TypeAdapter, ValidationError
 from sklearn.datasets import load_digits
 
+from jebm.config.components import schema
 from jebm.data.dataset import load_dataset, save_dataset
 from jebm.data.digits import LEVELS, OOD, Digits
 from jebm.errors import JebmError
-from jebm.models.classifier import Classifier
-from jebm.registry import schema
-from jebm.streams import generator
+from jebm.features.classifier import Classifier
+from jebm.runtime.random import generator
 
 ALL = list(OOD)
 

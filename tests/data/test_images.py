@@ -17,14 +17,15 @@ from PIL import Image
 from pydantic import TypeAdapter
 from safetensors import safe_open
 
-from jebm.assets import Asset, AssetFiles
+from jebm.config.assets import Asset
+from jebm.config.components import schema
+from jebm.config.types import SourceBlock
 from jebm.data.dataset import load_dataset, save_dataset
+from jebm.data.image_conversion import Conversion, refuse_wide
 from jebm.data.images import Images
-from jebm.data.pictures import Conversion, refuse_wide
-from jebm.data.rows import Rows, write_rows
+from jebm.data.stream import Rows, write_rows
 from jebm.errors import JebmError
-from jebm.registry import schema
-from jebm.types import SourceBlock
+from jebm.pipeline.assets import VerifiedAssets
 
 RAMP = (np.arange(48 * 40 * 3) % 240).astype(np.uint8).reshape(40, 48, 3)
 
@@ -168,7 +169,7 @@ def folder(path, **settings):
 
 
 def prepared(images, entries=None, to="data/set"):
-    files = AssetFiles({name: Asset(**entry) for name, entry in (entries or {}).items()})
+    files = VerifiedAssets({name: Asset(**entry) for name, entry in (entries or {}).items()})
     with TemporaryDirectory(dir=".") as scratch:
         splits, levels, facts = images.prepare(files, Path(scratch))
         save_dataset(Path(to), splits, levels, facts, Path(scratch))

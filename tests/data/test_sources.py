@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from torchvision.datasets import SVHN
 
-from jebm.assets import Asset, AssetFiles
+from jebm.config.assets import Asset
 from jebm.data.sources.celeba import CelebA
 from jebm.data.sources.cifar10 import Cifar10
 from jebm.data.sources.folder import Folder
@@ -17,6 +17,7 @@ from jebm.data.sources.lsun import Lsun
 from jebm.data.sources.mnist import FashionMnist, Mnist
 from jebm.data.sources.svhn import Svhn
 from jebm.errors import JebmError
+from jebm.pipeline.assets import VerifiedAssets
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +26,7 @@ def _elsewhere(tmp_path, monkeypatch):
 
 
 def files(entries):
-    return AssetFiles({name: Asset(**entry) for name, entry in entries.items()})
+    return VerifiedAssets({name: Asset(**entry) for name, entry in entries.items()})
 
 
 def opened(source, entries, tmp_path):

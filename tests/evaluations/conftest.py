@@ -5,10 +5,10 @@ import torch
 from oracles import mild_prior
 
 from jebm.data.dataset import Dataset
-from jebm.evaluations.evaluation import Subject
-from jebm.models.identity import Identity
-from jebm.plan import IMAGES
-from jebm.streams import generator
+from jebm.evaluations.base import Subject
+from jebm.features.identity import Identity
+from jebm.io.filenames import IMAGES
+from jebm.runtime.random import generator
 
 
 @pytest.fixture

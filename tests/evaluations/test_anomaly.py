@@ -8,14 +8,14 @@ from outliers import SHAPE, Along, make_data, make_energy, make_hierarchy
 
 from jebm.errors import JebmError
 from jebm.evaluations.anomaly import Anomaly
-from jebm.evaluations.evaluation import Subject
+from jebm.evaluations.base import Subject
+from jebm.features.identity import Identity
 from jebm.metrics import likelihood
 from jebm.metrics.records import MetricRecord
-from jebm.models.chain import ChainHierarchy
-from jebm.models.hierarchy import flatten, standard_normal_log_prob
-from jebm.models.identity import Identity
-from jebm.models.priors import GaussianPrior
-from jebm.streams import generator
+from jebm.models.backbones.base import flatten, standard_normal_log_prob
+from jebm.models.backbones.chain import ChainHierarchy
+from jebm.models.priors.base import GaussianPrior
+from jebm.runtime.random import generator
 
 KEYS = ("log-joint", "elbo", "elbo+f", "iw", "iw+f", "f")
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from oracles import mild_prior, spec
 
+from jebm.config.components import build, build_all
 from jebm.errors import DivergedError
 from jebm.evaluations.chains import LIMIT, has_left, run, trace
 from jebm.metrics.records import MetricRecord
-from jebm.registry import build, build_all
+from jebm.runtime.random import generator
 from jebm.sampling.spaces import Latent
-from jebm.streams import generator
 
 ADJUSTED = {"kernel": {"name": "pcnl", "step_size": 0.7, "adjusted": True}}
 UNSTABLE = {"kernel": {"name": "langevin", "step_size": 3.0, "adjusted": False}, "space": "z"}

@@ -4,12 +4,12 @@ import pytest
 import torch
 from oracles import SIGMAS, TiltPrior, mild_prior, resampled_terms, spec
 
-from jebm.evaluations.evaluation import Subject
+from jebm.config.components import build
+from jebm.evaluations.base import Subject
 from jebm.metrics.records import MetricRecord
-from jebm.models.hierarchy import flatten
-from jebm.models.priors import GaussianPrior
-from jebm.registry import build
-from jebm.streams import generator
+from jebm.models.backbones.base import flatten
+from jebm.models.priors.base import GaussianPrior
+from jebm.runtime.random import generator
 
 KERNEL = {"name": "pcnl", "step_size": 0.7, "adjusted": True}
 

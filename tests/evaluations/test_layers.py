@@ -5,12 +5,12 @@ import torch
 from oracles import LinearHierarchy
 
 from jebm.data.dataset import Dataset
-from jebm.evaluations.evaluation import Subject
+from jebm.evaluations.base import Subject
 from jebm.evaluations.layers import Layers
+from jebm.features.identity import Identity
 from jebm.metrics.records import MetricRecord
-from jebm.models.identity import Identity
-from jebm.models.priors import GaussianPrior
-from jebm.streams import generator
+from jebm.models.priors.base import GaussianPrior
+from jebm.runtime.random import generator
 
 
 class BlindTop(LinearHierarchy):

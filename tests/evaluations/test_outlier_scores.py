@@ -6,13 +6,13 @@ import torch
 from outliers import SHAPE, Along, make_data, make_energy, make_hierarchy
 
 from jebm.errors import JebmError
+from jebm.evaluations.base import Subject
 from jebm.evaluations.detection import Detection
-from jebm.evaluations.evaluation import Subject
+from jebm.features.identity import Identity
 from jebm.metrics.records import MetricRecord
-from jebm.models.hierarchy import flatten
-from jebm.models.identity import Identity
-from jebm.models.priors import GaussianPrior
-from jebm.streams import generator
+from jebm.models.backbones.base import flatten
+from jebm.models.priors.base import GaussianPrior
+from jebm.runtime.random import generator
 
 SCORES = {"elbo", "elbo+f", "f", "llr>1", "kl_1", "kl_2", "reconstruction", "mahalanobis", "isolation-forest"}
 

@@ -5,10 +5,10 @@ import math
 import pytest
 from oracles import SIGMAS, grid, spec
 
+from jebm.config.components import build
 from jebm.evaluations.partition import bits_per_dimension
 from jebm.metrics.records import MetricRecord
-from jebm.models.priors import GaussianPrior
-from jebm.registry import build
+from jebm.models.priors.base import GaussianPrior
 
 
 def measure(subject):

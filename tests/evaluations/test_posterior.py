@@ -10,8 +10,8 @@ from oracles import spec
 
 from jebm.evaluations.posterior import PosteriorAccuracy
 from jebm.metrics.records import MetricRecord
+from jebm.runtime.random import generator
 from jebm.sampling.posterior import posterior_target
-from jebm.streams import generator
 
 IMAGES = torch.randn(6, 1, 1, 3, generator=generator("posterior images"))
 

@@ -6,12 +6,12 @@ from oracles import LinearHierarchy, joint_prior
 from torch import nn
 
 from jebm.data.dataset import Dataset
-from jebm.evaluations.evaluation import Subject
+from jebm.evaluations.base import Subject
 from jebm.evaluations.terms import Terms
+from jebm.features.identity import Identity
 from jebm.metrics.records import MetricRecord
-from jebm.models.identity import Identity
+from jebm.runtime.random import generator
 from jebm.sampling.partition import choose
-from jebm.streams import generator
 
 
 class Shift(nn.Module):

@@ -8,18 +8,19 @@ from funnel import Funnel
 from oracles import SIGMAS, spec
 from toy import params
 
+from jebm.config.components import build
+from jebm.config.read import parse_params
 from jebm.errors import DivergedError, ParamsError
 from jebm.evaluations.whiteness import DENSITIES, moments
+from jebm.io.filenames import ARRAYS
+from jebm.io.tensors import write_tensors
 from jebm.metrics.records import MetricRecord
-from jebm.models.chain import ChainHierarchy
-from jebm.models.residual import ResidualHierarchy
-from jebm.models.zero import ZeroPrior
-from jebm.params import parse_params
-from jebm.plan import ARRAYS, make_plan
-from jebm.registry import build
+from jebm.models.backbones.chain import ChainHierarchy
+from jebm.models.backbones.residual import ResidualHierarchy
+from jebm.models.energies.zero import ZeroPrior
+from jebm.pipeline.study import make_plan
 from jebm.report.figures import whiteness
-from jebm.store import write_tensors
-from jebm.streams import generator
+from jebm.runtime.random import generator
 
 UNADJUSTED = {"name": "langevin", "step_size": 0.4}
 COUNT = 1000

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jebm.metrics.baselines import Forest, Mahalanobis
-from jebm.streams import derive_seed
+from jebm.runtime.random import derive_seed
 
 
 def normals(name, count, dimensions):

@@ -13,8 +13,8 @@ from torch.distributions import Normal
 from jebm.errors import JebmError
 from jebm.metrics.detection import detection_metrics, interval, outlier_scores, resampled
 from jebm.metrics.likelihood import LogWeights, log_weights
-from jebm.models.priors import GaussianPrior
-from jebm.streams import derive_seed, generator
+from jebm.models.priors.base import GaussianPrior
+from jebm.runtime.random import derive_seed, generator
 
 
 def test_perfect_scores():

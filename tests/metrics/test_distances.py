@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from jebm.errors import JebmError
-from jebm.metrics.features import extract
+from jebm.features.classifier import Classifier
+from jebm.features.extraction import extract
 from jebm.metrics.frechet import frechet
 from jebm.metrics.kernel_distance import kernel_distance
-from jebm.models.classifier import Classifier
-from jebm.streams import derive_seed, generator
+from jebm.runtime.random import derive_seed, generator
 
 pytestmark = pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")  # clean-fid's call of sqrtm
 

@@ -7,9 +7,9 @@ import torch
 from oracles import SIGMAS, LinearHierarchy, joint_prior, quadratic_prior
 
 from jebm.metrics.likelihood import importance_weighted, log_weights
-from jebm.models.priors import GaussianPrior
+from jebm.models.priors.base import GaussianPrior
+from jebm.runtime.random import generator
 from jebm.sampling.partition import estimate_log_partition
-from jebm.streams import generator
 
 X = torch.randn(6, 1, 1, 4, generator=generator("likelihood x"))
 

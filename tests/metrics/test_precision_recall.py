@@ -6,7 +6,7 @@ import torch
 
 from jebm.errors import JebmError
 from jebm.metrics.precision_recall import precision_recall
-from jebm.streams import generator
+from jebm.runtime.random import generator
 
 
 def normal(rows, columns, *purpose):

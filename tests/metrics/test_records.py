@@ -4,7 +4,7 @@ import pytest
 
 from jebm.errors import JebmError
 from jebm.metrics.records import MetricRecord, load_record, protocol_id
-from jebm.stages.evaluate_density import Density
+from jebm.steps.evaluate_density import Density
 
 
 def test_record_comes_back_as_it_was(tmp_path):

@@ -9,7 +9,7 @@ from cleanfid.fid import frechet_distance
 
 from jebm.errors import JebmError
 from jebm.metrics.statistics import Statistics, chosen_rows, frechet_of, gather, trace_of_root
-from jebm.streams import generator
+from jebm.runtime.random import generator
 
 
 def normal(rows, columns, *purpose):

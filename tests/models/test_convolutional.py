@@ -8,14 +8,14 @@ from oracles import spec
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
+from jebm.config.components import build
 from jebm.data.dataset import to_pixels
 from jebm.errors import JebmError
-from jebm.models.convolutional import ConvolutionalHierarchy
-from jebm.models.hierarchy import Hierarchy, flatten, standard_normal_log_prob
-from jebm.models.priors import JointPrior
-from jebm.registry import build
+from jebm.models.backbones.base import Hierarchy, flatten, standard_normal_log_prob
+from jebm.models.backbones.convolutional import ConvolutionalHierarchy
+from jebm.models.priors.joint import JointPrior
+from jebm.runtime.random import generator
 from jebm.sampling.spaces import SPACES
-from jebm.streams import generator
 
 TINY = {"latent_dims": [3, 2], "channels": [4, 3], "hidden": 5, "depth": 1, "inference_features": 6}
 

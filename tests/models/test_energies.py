@@ -5,13 +5,13 @@ import torch
 from oracles import spec
 from torch import nn
 
+from jebm.config.components import build
 from jebm.errors import JebmError
-from jebm.models.energy import chosen_layers
-from jebm.models.map_energy import map_net
+from jebm.models.backbones.residual import ResidualHierarchy
+from jebm.models.energies.base import chosen_layers
+from jebm.models.energies.convolutional import map_net
 from jebm.models.nets import initialise
-from jebm.models.residual import ResidualHierarchy
-from jebm.registry import build
-from jebm.streams import generator
+from jebm.runtime.random import generator
 
 LAYERS = 3
 

@@ -5,9 +5,9 @@ import torch
 from oracles import LinearHierarchy, mild_prior
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from jebm.models.chain import ChainHierarchy
-from jebm.models.hierarchy import flatten, normal_log_prob, split, standard_normal_log_prob
-from jebm.streams import generator
+from jebm.models.backbones.base import flatten, normal_log_prob, split, standard_normal_log_prob
+from jebm.models.backbones.chain import ChainHierarchy
+from jebm.runtime.random import generator
 
 
 def chain(dims=(3, 2, 2)):

@@ -4,16 +4,17 @@ import pytest
 import torch
 from oracles import spec
 
-from jebm.models.chain import ChainHierarchy
-from jebm.models.contextual import ContextEnergy
-from jebm.models.cumulative import CumulativeEnergy
-from jebm.models.hierarchy import START, Hierarchy, flatten
-from jebm.models.layerwise import LayerwiseEnergy
-from jebm.models.priors import Prior
-from jebm.models.residual import ResidualHierarchy
-from jebm.models.sequential import SequentialPrior
-from jebm.registry import COMPONENTS, EXACT_PRIORS, LAYER_ENERGIES, SEQUENTIAL_PRIORS, build, component_class
-from jebm.streams import generator
+from jebm.config.catalogue import COMPONENTS, EXACT_PRIORS, LAYER_ENERGIES, SEQUENTIAL_PRIORS
+from jebm.config.components import build, component_class
+from jebm.models.backbones.base import START, Hierarchy, flatten
+from jebm.models.backbones.chain import ChainHierarchy
+from jebm.models.backbones.residual import ResidualHierarchy
+from jebm.models.energies.context import ContextEnergy
+from jebm.models.energies.cumulative import CumulativeEnergy
+from jebm.models.energies.layerwise import LayerwiseEnergy
+from jebm.models.priors.base import Prior
+from jebm.models.priors.sequential import SequentialPrior
+from jebm.runtime.random import generator
 
 
 def backbones():

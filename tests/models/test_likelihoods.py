@@ -8,10 +8,10 @@ import torch
 from oracles import spec
 from torch.distributions import Independent, Normal
 
+from jebm.config.components import build
 from jebm.data.dataset import to_pixels
 from jebm.errors import JebmError
-from jebm.registry import build
-from jebm.streams import generator
+from jebm.runtime.random import generator
 
 
 def likelihood(image_shape=(1, 2, 2), **block):

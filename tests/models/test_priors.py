@@ -7,12 +7,13 @@ import torch
 from oracles import LinearHierarchy, joint_prior, mild_prior, quadratic_prior, spec, worst_moment_error
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from jebm.models.hierarchy import TopDown, flatten, standard_normal_log_prob
-from jebm.models.layerwise import LayerwiseEnergy
-from jebm.models.mixture import MixturePrior
+from jebm.models.backbones.base import TopDown, flatten, standard_normal_log_prob
+from jebm.models.energies.layerwise import LayerwiseEnergy
 from jebm.models.nets import frozen
-from jebm.models.priors import GaussianPrior, JointPrior, build_prior
-from jebm.streams import generator
+from jebm.models.priors.base import GaussianPrior, build_prior
+from jebm.models.priors.joint import JointPrior
+from jebm.models.priors.mixture import MixturePrior
+from jebm.runtime.random import generator
 
 
 class Shapes:

@@ -5,13 +5,13 @@ import torch
 from oracles import spec
 from torch.distributions import Normal, kl_divergence
 
+from jebm.config.components import build
 from jebm.data.dataset import to_pixels
 from jebm.errors import JebmError
-from jebm.models.classifier import Classifier
-from jebm.models.hierarchy import flatten, normal_log_prob, standard_normal_log_prob
-from jebm.models.residual import ResidualHierarchy
-from jebm.registry import build
-from jebm.streams import generator
+from jebm.features.classifier import Classifier
+from jebm.models.backbones.base import flatten, normal_log_prob, standard_normal_log_prob
+from jebm.models.backbones.residual import ResidualHierarchy
+from jebm.runtime.random import generator
 
 SHAPES = {
     "vector": ((1, 4, 4), {"groups": [3], "latent_channels": 2, "channels": [8]}),

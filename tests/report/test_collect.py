@@ -5,11 +5,11 @@ import json
 import pytest
 from toy import params
 
+from jebm.config.read import parse_params
 from jebm.errors import JebmError
-from jebm.files import write_json
+from jebm.io.files import write_json
 from jebm.metrics.records import MetricRecord
-from jebm.params import parse_params
-from jebm.plan import make_plan
+from jebm.pipeline.study import make_plan
 from jebm.report.collect import collect
 from jebm.report.tables import load_metrics
 

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 from toy import params
 
-from jebm.params import parse_params
-from jebm.plan import make_plan
+from jebm.config.read import parse_params
+from jebm.pipeline.study import make_plan
 from jebm.report.figures import energy_size
 
 DENSITY = {"draw_samples": {"sampler": {"name": "resampling", "pool": 100}}}

@@ -3,8 +3,8 @@
 import pandas as pd
 from toy import params
 
-from jebm.params import parse_params
-from jebm.plan import make_plan
+from jebm.config.read import parse_params
+from jebm.pipeline.study import make_plan
 from jebm.report.figures import groups
 
 

@@ -4,13 +4,13 @@ import pandas as pd
 import pytest
 from toy import params
 
+from jebm.config.read import parse_params
+from jebm.config.tables import Table
 from jebm.errors import ParamsError
 from jebm.metrics.records import MetricRecord
-from jebm.params import parse_params
-from jebm.plan import make_plan
+from jebm.pipeline.study import make_plan
 from jebm.report.rendered import flat, latex, markdown
 from jebm.report.tables import build_table, preview
-from jebm.table_config import Table
 
 
 def frame(*rows):

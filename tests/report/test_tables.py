@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 from toy import params
 
+from jebm.config.read import parse_params
+from jebm.config.tables import Table
 from jebm.errors import JebmError
-from jebm.metric_names import HEADLINE, METRICS
-from jebm.params import parse_params
-from jebm.plan import make_plan
+from jebm.metrics.catalogue import HEADLINE, METRICS
+from jebm.pipeline.study import make_plan
 from jebm.report.rendered import Cell, Rendered, flat, latex, markdown
 from jebm.report.tables import (
     by_seed_table,
@@ -23,7 +24,6 @@ from jebm.report.tables import (
     rows_table,
     scores_table,
 )
-from jebm.table_config import Table
 
 PLAN = make_plan(parse_params(params()))["toy"]
 

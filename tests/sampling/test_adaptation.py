@@ -7,12 +7,12 @@ import torch
 from oracles import TiltPrior, spec
 from torch.distributions import Normal
 
+from jebm.config.components import build
 from jebm.errors import JebmError
-from jebm.registry import build
+from jebm.runtime.random import generator
 from jebm.sampling.adaptation import AdaptiveKernel
 from jebm.sampling.run import run_chain
 from jebm.sampling.target import Target
-from jebm.streams import generator
 
 PCNL = {"name": "pcnl", "step_size": 0.05, "adjusted": True}
 MALA = {"name": "langevin", "step_size": 0.05, "adjusted": True}

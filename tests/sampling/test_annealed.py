@@ -8,6 +8,7 @@ import torch
 from oracles import SIGMAS, TiltPrior, grid, mild_prior
 from torch.distributions import MultivariateNormal
 
+from jebm.runtime.random import generator
 from jebm.sampling.annealed import (
     anneal_forward,
     anneal_reverse,
@@ -17,7 +18,6 @@ from jebm.sampling.annealed import (
 )
 from jebm.sampling.partition import resample
 from jebm.sampling.pcnl import CrankNicolsonLangevin
-from jebm.streams import generator
 
 KERNEL = CrankNicolsonLangevin(step_size=0.5, adjusted=True)
 DIMENSIONS = 4

@@ -4,16 +4,16 @@ import pytest
 import torch
 from oracles import TiltPrior, mild_prior, quadratic_prior, spec
 
+from jebm.config.components import build
 from jebm.errors import DivergedError, JebmError
-from jebm.models.hierarchy import Hierarchy
-from jebm.models.priors import GaussianPrior
-from jebm.registry import build
+from jebm.models.backbones.base import Hierarchy
+from jebm.models.priors.base import GaussianPrior
+from jebm.runtime.random import generator
 from jebm.sampling.langevin import Langevin
 from jebm.sampling.pcnl import CrankNicolsonLangevin
 from jebm.sampling.run import run_chain
 from jebm.sampling.samplers import in_batches
 from jebm.sampling.target import Target
-from jebm.streams import generator
 
 
 def quiet(what, done, total):

@@ -5,18 +5,18 @@ import torch
 from oracles import quadratic_prior, spec
 from torch import nn
 
-from jebm.models.convolutional import FromVector
+from jebm.config.components import build
+from jebm.models.backbones.convolutional import FromVector
+from jebm.models.backbones.residual import ResidualHierarchy
 from jebm.models.nets import frozen
-from jebm.models.priors import JointPrior
-from jebm.models.residual import ResidualHierarchy
-from jebm.models.stacks import recognise
-from jebm.registry import build
-from jebm.sampling.closed_form import posterior_gradient, prior_gradient
+from jebm.models.priors.joint import JointPrior
+from jebm.runtime.random import generator
+from jebm.sampling.closed_form.gradients import posterior_gradient, prior_gradient
+from jebm.sampling.closed_form.stacks import recognise
 from jebm.sampling.posterior import posterior_target
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
 from jebm.sampling.target import Target
-from jebm.streams import generator
 
 IMAGE = (3, 8, 8)
 BACKBONES = {

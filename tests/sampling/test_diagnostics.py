@@ -6,6 +6,7 @@ import pytest
 import torch
 from oracles import SIGMAS
 
+from jebm.runtime.random import generator
 from jebm.sampling.diagnostics import (
     autocorrelation,
     autocorrelation_time,
@@ -16,7 +17,6 @@ from jebm.sampling.diagnostics import (
     r_hat,
     split_chains,
 )
-from jebm.streams import generator
 
 
 def autoregressive(rho, steps=2000, chains=16, dimensions=4, seed=0):

@@ -7,13 +7,13 @@ import torch
 from oracles import SIGMAS, grid, mild_prior, quadratic_prior, worst_moment_error
 from torch.distributions import Independent, Normal
 
-from jebm.models.hierarchy import Hierarchy, TopDown, standard_normal_log_prob
-from jebm.models.priors import GaussianPrior
+from jebm.models.backbones.base import Hierarchy, TopDown, standard_normal_log_prob
+from jebm.models.priors.base import GaussianPrior
+from jebm.runtime.random import generator
 from jebm.sampling.langevin import Langevin
 from jebm.sampling.pcnl import CrankNicolsonLangevin
 from jebm.sampling.run import run_chain
 from jebm.sampling.target import State, Target
-from jebm.streams import generator
 
 ADJUSTED = [
     pytest.param(Langevin(step_size=0.6, adjusted=True), id="mala"),

@@ -6,11 +6,11 @@ import pytest
 import torch
 from oracles import SIGMAS, TiltPrior, grid, mild_prior, quadratic_prior, spec, worst_moment_error
 
-from jebm.models.hierarchy import TopDown, standard_normal_log_prob
-from jebm.models.priors import GaussianPrior
-from jebm.registry import build
+from jebm.config.components import build
+from jebm.models.backbones.base import TopDown, standard_normal_log_prob
+from jebm.models.priors.base import GaussianPrior
+from jebm.runtime.random import generator
 from jebm.sampling.partition import effective_fraction, estimate_log_partition, resample, tilts
-from jebm.streams import generator
 
 
 def test_log_partition_of_a_gaussian_tilt_is_exact_within_its_standard_error():

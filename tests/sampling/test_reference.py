@@ -6,10 +6,10 @@ import torch
 from linear_gaussian import exact_posterior, linear_model
 from oracles import SIGMAS
 
+from jebm.runtime.random import generator
 from jebm.sampling.langevin import Langevin
 from jebm.sampling.posterior import posterior_target
 from jebm.sampling.reference import moment_map, pooled, reference_chains
-from jebm.streams import generator
 
 IMAGES = torch.tensor([[[[0.9, -1.2, 0.4]]], [[[-2.0, 0.3, 1.0]]]])
 

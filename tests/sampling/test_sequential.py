@@ -5,11 +5,11 @@ import torch
 from ladder import OFFSETS, SCALES, WEIGHTS, Ladder, Quadratic
 from oracles import SIGMAS, spec, worst_moment_error
 
+from jebm.config.components import build
 from jebm.errors import DivergedError
-from jebm.models.residual import ResidualHierarchy
-from jebm.models.sequential import SequentialPrior
-from jebm.registry import build
-from jebm.streams import generator
+from jebm.models.backbones.residual import ResidualHierarchy
+from jebm.models.priors.sequential import SequentialPrior
+from jebm.runtime.random import generator
 
 COEFFICIENTS = [[0.9, 0.7, 0.5, 0.0], [-0.2, -0.4, 0.6, 1.0], [0.6, 0.8, 0.0, -2.0]]
 

@@ -5,17 +5,17 @@ import torch
 from funnel import Funnel
 from oracles import SIGMAS, TiltPrior, grid, mild_prior, spec
 
+from jebm.config.components import build
 from jebm.errors import JebmError
-from jebm.models.hierarchy import flatten
-from jebm.models.priors import JointPrior
-from jebm.models.zero import ZeroPrior
-from jebm.registry import build
+from jebm.models.backbones.base import flatten
+from jebm.models.energies.zero import ZeroPrior
+from jebm.models.priors.joint import JointPrior
+from jebm.runtime.random import generator
 from jebm.sampling.langevin import Langevin
 from jebm.sampling.partition import resample
 from jebm.sampling.pcnl import CrankNicolsonLangevin
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import Latent, Whitened, WhitenedBiased
-from jebm.streams import generator
 
 
 def pair():

@@ -9,18 +9,18 @@ from funnel import Funnel
 from oracles import SIGMAS, LinearHierarchy, joint_prior, spec
 from toy import params
 
+from jebm.config.read import parse_params
+from jebm.config.training import TrainPrior
 from jebm.errors import InterruptedRunError, ParamsError
-from jebm.models.chain import ChainHierarchy
-from jebm.models.hierarchy import flatten
-from jebm.models.sequential import SequentialPrior
-from jebm.models.zero import ZeroPrior
-from jebm.params import parse_params
+from jebm.models.backbones.base import flatten
+from jebm.models.backbones.chain import ChainHierarchy
+from jebm.models.energies.zero import ZeroPrior
+from jebm.models.priors.sequential import SequentialPrior
+from jebm.runtime.random import generator
 from jebm.sampling.langevin import Langevin
 from jebm.sampling.run import run_chain
 from jebm.sampling.samplers import Chain
 from jebm.sampling.spaces import SPACES
-from jebm.streams import generator
-from jebm.train_config import TrainPrior
 from jebm.training import ebm, sequential
 from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile

@@ -6,16 +6,15 @@ from losses import FunctionLoss
 from oracles import spec
 from torch import nn
 
-from jebm.config import Compute
+from jebm.config.components import build
+from jebm.config.schema import Compute
+from jebm.config.training import Optimisation, TrainBackbone
 from jebm.errors import DivergedError, JebmError
-from jebm.memory import memory_hint
-from jebm.models.hierarchy import flatten
+from jebm.models.backbones.base import flatten
 from jebm.models.nets import frozen
-from jebm.models.precision import in_bfloat16, networks
-from jebm.registry import build
-from jebm.stages.common import laid_out
-from jebm.streams import generator
-from jebm.train_config import Optimisation, TrainBackbone
+from jebm.models.precision import in_bfloat16, laid_out, networks
+from jebm.runtime.memory import memory_hint
+from jebm.runtime.random import generator
 from jebm.training.loop import Trainer
 from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile

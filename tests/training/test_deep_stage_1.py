@@ -5,10 +5,10 @@ import signal
 import pytest
 import torch
 
+from jebm.config.training import TrainBackbone
 from jebm.errors import InterruptedRunError
-from jebm.models.nvae.hierarchy import NvaeHierarchy
-from jebm.streams import generator
-from jebm.train_config import TrainBackbone
+from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
+from jebm.runtime.random import generator
 from jebm.training.elbo import ElboLoss
 from jebm.training.loop import Trainer
 from jebm.training.regularisation import batch_norm_gains, spectral_norms

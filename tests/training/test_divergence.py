@@ -4,9 +4,9 @@ import pytest
 import torch
 from oracles import mild_prior
 
+from jebm.config.training import TrainPrior
 from jebm.errors import DivergedError
-from jebm.streams import generator
-from jebm.train_config import TrainPrior
+from jebm.runtime.random import generator
 from jebm.training import ebm
 from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile

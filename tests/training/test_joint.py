@@ -10,13 +10,13 @@ from losses import FunctionLoss
 from oracles import SIGMAS, joint_prior
 from torch import nn
 
+from jebm.config.training import TrainJoint
 from jebm.errors import DivergedError, InterruptedRunError
-from jebm.models.chain import ChainHierarchy
-from jebm.models.hierarchy import flatten
-from jebm.models.residual import ResidualHierarchy
+from jebm.models.backbones.base import flatten
+from jebm.models.backbones.chain import ChainHierarchy
+from jebm.models.backbones.residual import ResidualHierarchy
+from jebm.runtime.random import generator
 from jebm.sampling.run import ChainResult
-from jebm.streams import generator
-from jebm.train_config import TrainJoint
 from jebm.training import joint
 from jebm.training.finite import Divergence
 from jebm.training.loop import Trainer

@@ -9,15 +9,15 @@ import torch
 from oracles import SIGMAS, LinearHierarchy, grid, joint_prior, mild_prior
 from torch.distributions import Normal, kl_divergence
 
+from jebm.config.components import build
+from jebm.config.training import Optimisation, TrainBackbone, TrainPrior
 from jebm.errors import DivergedError, InterruptedRunError
-from jebm.models.chain import ChainHierarchy
-from jebm.models.hierarchy import flatten
-from jebm.models.mixture import MixturePrior
-from jebm.registry import build
+from jebm.models.backbones.base import flatten
+from jebm.models.backbones.chain import ChainHierarchy
+from jebm.models.priors.mixture import MixturePrior
+from jebm.runtime.random import generator
 from jebm.sampling.run import run_chain
 from jebm.sampling.target import Target
-from jebm.streams import generator
-from jebm.train_config import Optimisation, TrainBackbone, TrainPrior
 from jebm.training import ebm, mixture
 from jebm.training.elbo import ElboLoss
 from jebm.training.loop import Trainer

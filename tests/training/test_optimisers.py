@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from toy import params
 
+from jebm.config.read import canonical, parse_params
+from jebm.config.training import Optimisation
 from jebm.errors import ParamsError
-from jebm.params import canonical, parse_params
-from jebm.streams import generator
-from jebm.train_config import Optimisation
+from jebm.runtime.random import generator
 from jebm.training.optimisers import ParameterGroup, build_optimizer
 from jebm.training.schedules import learning_rate
 

@@ -9,13 +9,13 @@ import torch
 from ladder import OFFSETS, SCALES, WEIGHTS, Ladder, Quadratic
 from oracles import SIGMAS, spec
 
+from jebm.config.training import TrainPrior
 from jebm.errors import InterruptedRunError
-from jebm.models.chain import ChainHierarchy
-from jebm.models.hierarchy import START, flatten
-from jebm.models.ncp import NoiseContrastivePrior
-from jebm.models.sequential import SequentialPrior
-from jebm.streams import generator
-from jebm.train_config import TrainPrior
+from jebm.models.backbones.base import START, flatten
+from jebm.models.backbones.chain import ChainHierarchy
+from jebm.models.priors.ncp import NoiseContrastivePrior
+from jebm.models.priors.sequential import SequentialPrior
+from jebm.runtime.random import generator
 from jebm.training import ncp, sequential
 from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile

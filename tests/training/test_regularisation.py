@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from jebm.models.nvae.convolutions import Convolution, MaskedConvolution, NormalisedConvolution, initialise
-from jebm.streams import generator
+from jebm.models.backbones.nvae.convolutions import Convolution, MaskedConvolution, NormalisedConvolution, initialise
+from jebm.runtime.random import generator
 from jebm.training.kl_balance import by_scale, layer_sizes
 from jebm.training.regularisation import SpectralPenalty, batch_norm_gains, penalty_weight, spectral_norms
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from jebm.streams import generator
-from jebm.train_config import Optimisation
+from jebm.config.training import Optimisation
+from jebm.runtime.random import generator
 from jebm.training.batches import EpochSampler
 from jebm.training.kl_balance import by_dimension, by_scale, layer_sizes
 from jebm.training.schedules import kl_weights, learning_rate

@@ -8,9 +8,9 @@ import torch
 from losses import FunctionLoss
 from torch import nn
 
+from jebm.config.training import Optimisation
 from jebm.errors import DivergedError, InterruptedRunError
-from jebm.streams import generator
-from jebm.train_config import Optimisation
+from jebm.runtime.random import generator
 from jebm.training.finite import Divergence
 from jebm.training.loop import Trainer
 from jebm.training.run import TrainingRun

@@ -38,7 +38,7 @@ def edited(space, path: str, old: str, new: str):
     [
         ("jebm/sampling/pcnl.py", "import math\n", "import math  # for the root\n\n# A comment.\n"),
         ("jebm/sampling/pcnl.py", "the natural chain for a tilt", "a chain for a tilt"),
-        ("jebm/cli.py", '"""Draw images from a prior."""', '"""Draw some images from a prior."""'),
+        ("jebm/cli/main.py", '"""Draw images from a prior."""', '"""Draw some images from a prior."""'),
         ("workflow/rules/sample.smk", '"{params.launcher} draw-samples {', '"{params.launcher}  draw-samples   {'),
         ("params.yaml", "checkpoint_seconds: 60", "checkpoint_seconds: 61"),
         ("README.md", "jebm", "Jebm"),

@@ -9,10 +9,10 @@ import yaml
 from cleanfid.fid import frechet_distance
 from tiny_inception import NAME, save_tiny_inception
 
-from jebm.assets import Asset
-from jebm.metrics.features import extract
-from jebm.models.inception import Inception
-from jebm.store import read_tensors
+from jebm.config.assets import Asset
+from jebm.features.extraction import extract
+from jebm.features.inception import Inception
+from jebm.io.tensors import read_tensors
 
 METRICS = ["fid", "kid", "precision", "recall"]
 

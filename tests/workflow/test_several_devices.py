@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 
-from jebm.store import read_tensors
+from jebm.io.tensors import read_tensors
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

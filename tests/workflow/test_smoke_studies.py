@@ -1,6 +1,6 @@
 """Each image study in smoke size: from synthetic archives in the real formats through Snakemake to tables and figures.
 
-The blocks are those of params.yaml with fewer and smaller of everything (tests/smoke.py); the numbers mean nothing.
+The blocks are those of params.yaml with fewer and smaller of everything (workflow/smoke.py); the numbers mean nothing.
 """
 
 import csv

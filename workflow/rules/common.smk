@@ -6,16 +6,17 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from jebm.assets import ASSETS, data_paths, inventory, refuse_wrong
-from jebm.params import PARAMS, parse_params, read_params
-from jebm.digests import DigestCache
+from jebm.config.assets import ASSETS, data_paths
+from jebm.pipeline.assets import inventory, refuse_wrong
+from jebm.config.read import PARAMS, parse_params, read_params
+from jebm.io.digests import DigestCache
 from jebm.errors import JebmError
-from jebm.fingerprint import save_scans
-from jebm.freshness import settle, statuses
-from jebm.jobs import all_jobs, devices_of, report_jobs, stage_job, study_jobs
-from jebm.keep import keep_aside, restore
-from jebm.plan import RESULTS, make_plan, study_of
-from jebm.server import ForkServer
+from jebm.pipeline.code_digest import save_scans
+from jebm.pipeline.freshness import settle, statuses
+from jebm.pipeline.jobs import all_jobs, devices_of, report_jobs, stage_job, study_jobs
+from jebm.pipeline.restore import keep_aside, restore
+from jebm.pipeline.study import RESULTS, make_plan, study_of
+from jebm.forkserver.server import ForkServer
 
 
 def checked_plans():

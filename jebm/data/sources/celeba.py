@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jebm.assets import AssetFiles
+from jebm.config.types import AssetName
+from jebm.data.assets import AssetFiles
+from jebm.data.sources.base import Source, SourceSplit, damaged
 from jebm.data.sources.folder import from_zip
-from jebm.data.sources.source import Source, SourceSplit, damaged
-from jebm.types import AssetName
 
 SPLITS = {"train": "0", "validation": "1", "test": "2"}
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from torchvision.datasets import CIFAR10
 
-from jebm.assets import AssetFiles
-from jebm.data.sources.source import Source, SourceSplit, damaged, from_array
-from jebm.types import AssetName
+from jebm.config.types import AssetName
+from jebm.data.assets import AssetFiles
+from jebm.data.sources.base import Source, SourceSplit, damaged, from_array
 
 
 class Cifar10(Source):

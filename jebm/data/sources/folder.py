@@ -9,11 +9,11 @@ from pathlib import Path
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from jebm.assets import AssetFiles
-from jebm.data.sources.source import Source, SourceSplit, damaged
-from jebm.digests import folder_files
+from jebm.config.types import DataPath
+from jebm.data.assets import AssetFiles
+from jebm.data.sources.base import Source, SourceSplit, damaged
 from jebm.errors import JebmError
-from jebm.types import DataPath
+from jebm.io.digests import folder_files
 
 
 class Folder(Source):

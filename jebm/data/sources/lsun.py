@@ -8,10 +8,10 @@ from pathlib import Path
 import lmdb
 from PIL import Image
 
-from jebm.assets import AssetFiles
-from jebm.data.sources.source import Source, SourceSplit, damaged
+from jebm.config.types import DataPath
+from jebm.data.assets import AssetFiles
+from jebm.data.sources.base import Source, SourceSplit, damaged
 from jebm.errors import JebmError
-from jebm.types import DataPath
 
 
 class Lsun(Source):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
-from jebm.assets import AssetFiles
-from jebm.data.sources.source import Source, SourceSplit, damaged, from_array
-from jebm.types import AssetName
+from jebm.config.types import AssetName
+from jebm.data.assets import AssetFiles
+from jebm.data.sources.base import Source, SourceSplit, damaged, from_array
 
 
 class Mnist(Source):

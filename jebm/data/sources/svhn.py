@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 from scipy.io import loadmat, whosmat
 
-from jebm.assets import AssetFiles
-from jebm.data.sources.source import Source, SourceSplit, damaged, joined
-from jebm.types import AssetName
+from jebm.config.types import AssetName
+from jebm.data.assets import AssetFiles
+from jebm.data.sources.base import Source, SourceSplit, damaged, joined
 
 HEADER, COMPRESSED, MATRIX, UINT8 = 128, 15, 14, 2
 """Of MATLAB's file format, level 5: bytes before the first element, and types of elements."""

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import nn
 
+from jebm.config.types import Positive
 from jebm.errors import JebmError
-from jebm.models.hierarchy import LOG_2PI
-from jebm.models.likelihoods.likelihood import Likelihood, PixelDistribution
-from jebm.types import Positive
+from jebm.models.backbones.base import LOG_2PI
+from jebm.models.likelihoods.base import Likelihood, PixelDistribution
 
 
 class NormalPixels(PixelDistribution):

@@ -12,9 +12,9 @@ from itertools import combinations
 import torch
 from torch.nn.functional import logsigmoid
 
+from jebm.config.types import Count, GreyLevels
 from jebm.errors import JebmError
-from jebm.models.likelihoods.likelihood import Likelihood, PixelDistribution
-from jebm.types import Count, GreyLevels
+from jebm.models.likelihoods.base import Likelihood, PixelDistribution
 
 LOG_SCALE_LIMIT = 7.0
 """A log scale stays within ± this, in units where pixels span [−1, 1]: the published floor, a ninth of a level of 256,

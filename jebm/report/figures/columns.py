@@ -4,9 +4,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from jebm.data.dataset import Dataset, load_dataset
-from jebm.plan import SAMPLES, StudyPlan
+from jebm.io.filenames import SAMPLES
+from jebm.io.tensors import read_tensors
+from jebm.pipeline.study import StudyPlan
 from jebm.report.figures.style import COLOURS
-from jebm.store import read_tensors
 
 
 def draw(plan: StudyPlan, variants: list[str]):

@@ -3,9 +3,9 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from jebm.config import layer_count
-from jebm.metric_names import FLOOR
-from jebm.plan import StudyPlan
+from jebm.config.schema import layer_count
+from jebm.metrics.catalogue import FLOOR
+from jebm.pipeline.study import StudyPlan
 from jebm.report.figures.style import COLOURS, CYCLE
 from jebm.report.tables import load_metrics
 

@@ -3,9 +3,10 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from jebm.plan import ARRAYS, SAMPLES, StudyPlan
+from jebm.io.filenames import ARRAYS, SAMPLES
+from jebm.io.tensors import read_tensors
+from jebm.pipeline.study import StudyPlan
 from jebm.report.figures.style import COLOURS
-from jebm.store import read_tensors
 
 
 def draw(plan: StudyPlan, variants: list[str]):

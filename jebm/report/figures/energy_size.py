@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from jebm.metric_names import FLOOR, METRICS, frechet_metric
-from jebm.plan import StudyPlan
+from jebm.metrics.catalogue import FLOOR, METRICS, frechet_metric
+from jebm.pipeline.study import StudyPlan
 from jebm.report.figures.style import COLOURS
 from jebm.report.tables import load_metrics
 

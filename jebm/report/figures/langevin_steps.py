@@ -3,8 +3,8 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from jebm.metric_names import FLOOR, METRICS, frechet_metric
-from jebm.plan import StudyPlan
+from jebm.metrics.catalogue import FLOOR, METRICS, frechet_metric
+from jebm.pipeline.study import StudyPlan
 from jebm.report.figures.style import COLOURS
 from jebm.report.tables import load_metrics
 

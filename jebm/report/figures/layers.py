@@ -4,9 +4,10 @@ import matplotlib.pyplot as plt
 import torch
 
 from jebm.data.dataset import load_dataset
-from jebm.plan import ARRAYS, StudyPlan
+from jebm.io.filenames import ARRAYS
+from jebm.io.tensors import read_tensors
+from jebm.pipeline.study import StudyPlan
 from jebm.report.figures.style import image_grid
-from jebm.store import read_tensors
 
 COLUMNS = 4
 

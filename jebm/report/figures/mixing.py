@@ -3,10 +3,11 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from jebm.plan import ARRAYS, StudyPlan
+from jebm.io.filenames import ARRAYS
+from jebm.io.tensors import read_tensors
+from jebm.pipeline.study import StudyPlan
 from jebm.report.figures.style import CYCLE
 from jebm.report.tables import load_metrics
-from jebm.store import read_tensors
 
 
 def draw(plan: StudyPlan, variants: list[str]):

@@ -2,9 +2,10 @@
 
 import matplotlib.pyplot as plt
 
-from jebm.plan import ARRAYS, StudyPlan
+from jebm.io.filenames import ARRAYS
+from jebm.io.tensors import read_tensors
+from jebm.pipeline.study import StudyPlan
 from jebm.report.figures.style import COLOURS, CYCLE
-from jebm.store import read_tensors
 
 LINES = {"cold": ("chain from N(0, I)", COLOURS["gaussian"]), "warm": ("chain from the network", COLOURS["ebm"])}
 

@@ -4,9 +4,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from jebm.plan import ARRAYS, StudyPlan
+from jebm.io.filenames import ARRAYS
+from jebm.io.tensors import read_tensors
+from jebm.pipeline.study import StudyPlan
 from jebm.report.figures.style import CYCLE
-from jebm.store import read_tensors
 
 
 def draw(plan: StudyPlan, variants: list[str]):

@@ -3,9 +3,10 @@
 import matplotlib.pyplot as plt
 
 from jebm.data.dataset import load_dataset
-from jebm.plan import SAMPLES, StudyPlan
+from jebm.io.filenames import SAMPLES
+from jebm.io.tensors import read_tensors
+from jebm.pipeline.study import StudyPlan
 from jebm.report.figures.style import image_grid
-from jebm.store import read_tensors
 
 COLUMNS = ROWS = 10
 

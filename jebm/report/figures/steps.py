@@ -3,8 +3,8 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from jebm.metric_names import FLOOR
-from jebm.plan import StudyPlan
+from jebm.metrics.catalogue import FLOOR
+from jebm.pipeline.study import StudyPlan
 from jebm.report.figures.style import COLOURS, CYCLE
 from jebm.report.tables import load_metrics
 

@@ -12,7 +12,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jebm.files import published
+from jebm.io.files import published
 
 GAP = 0.3
 """Grey level between the images of a grid: visible beside black and beside white."""

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from jebm.plan import StudyPlan
+from jebm.pipeline.study import StudyPlan
 from jebm.report.figures.style import COLOURS
 from jebm.report.tables import load_metrics
 

@@ -5,7 +5,8 @@ import math
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from jebm.plan import HISTORY, StudyPlan, Variant
+from jebm.io.filenames import HISTORY
+from jebm.pipeline.study import StudyPlan, Variant
 from jebm.report.figures.style import CYCLE
 
 NAMED = 8

@@ -4,9 +4,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from jebm.plan import ARRAYS, StudyPlan
+from jebm.io.filenames import ARRAYS
+from jebm.io.tensors import read_tensors
+from jebm.pipeline.study import StudyPlan
 from jebm.report.figures.style import COLOURS
-from jebm.store import read_tensors
 
 COLOUR = {"exact": COLOURS["ebm"], "biased": COLOURS["gaussian"]}
 EXPECTED = {"color": "black", "linewidth": 0.6, "linestyle": ":", "label": "expected of white noise"}

@@ -3,9 +3,9 @@
 import torch
 from torch.nn.functional import batch_norm, silu
 
-from jebm.models.nvae.cells import SHIFTS, BatchNorm, ShrinkingSkip
-from jebm.models.nvae.convolutions import initialise
-from jebm.streams import generator
+from jebm.models.backbones.nvae.cells import SHIFTS, BatchNorm, ShrinkingSkip
+from jebm.models.backbones.nvae.convolutions import initialise
+from jebm.runtime.random import generator
 
 
 def draw(*shape):

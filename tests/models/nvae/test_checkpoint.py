@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from jebm.errors import JebmError
-from jebm.models.imported import read_imported, write_imported
-from jebm.models.nvae.checkpoint import read_checkpoint, report
-from jebm.models.nvae.hierarchy import NvaeHierarchy
-from jebm.models.nvae.published import ALIAS, read_settings, to_published
-from jebm.store import write_tensors
-from jebm.streams import generator
+from jebm.io.tensors import write_tensors
+from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
+from jebm.models.checkpoints.base import read_imported, write_imported
+from jebm.models.checkpoints.nvae import read_checkpoint, report
+from jebm.models.checkpoints.nvae_keys import ALIAS, read_settings, to_published
+from jebm.runtime.random import generator
 
 ARGS = {
     "dataset": "imagenet_8", "use_se": True, "res_dist": True, "num_x_bits": 5, "num_latent_scales": 2,

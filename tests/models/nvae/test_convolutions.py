@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn.functional import conv2d
 
-from jebm.models.nvae.convolutions import MaskedConvolution, NormalisedConvolution, WeightNorm, initialise
-from jebm.models.nvae.hierarchy import NvaeHierarchy
-from jebm.streams import generator
+from jebm.models.backbones.nvae.convolutions import MaskedConvolution, NormalisedConvolution, WeightNorm, initialise
+from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
+from jebm.runtime.random import generator
 
 
 def convolution(kind=NormalisedConvolution, channels=6, kernel=3, **settings):

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Normal
 
-from jebm.models.nvae.heads import BernoulliPixels, GaussianPixels, MixturePixels, make_head
-from jebm.streams import generator
+from jebm.models.backbones.nvae.heads import BernoulliPixels, GaussianPixels, MixturePixels, make_head
+from jebm.runtime.random import generator
 
 
 def maps(channels, count=2, size=2, scale=1.0):

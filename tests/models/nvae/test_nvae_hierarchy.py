@@ -6,18 +6,18 @@ from oracles import spec
 from torch.distributions import Normal
 from torch.nn.functional import pad
 
+from jebm.config.components import build
 from jebm.errors import JebmError
-from jebm.models.hierarchy import flatten, normal_log_prob, standard_normal_log_prob
-from jebm.models.nvae.architectures import ARCHITECTURES
-from jebm.models.nvae.convolutions import MaskedConvolution
-from jebm.models.nvae.flows import Flow
-from jebm.models.nvae.hierarchy import NvaeHierarchy
-from jebm.models.nvae.recalibration import recalibrate
-from jebm.models.priors import build_prior
-from jebm.registry import build
+from jebm.models.backbones.base import flatten, normal_log_prob, standard_normal_log_prob
+from jebm.models.backbones.nvae.architectures import ARCHITECTURES
+from jebm.models.backbones.nvae.convolutions import MaskedConvolution
+from jebm.models.backbones.nvae.flows import Flow
+from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
+from jebm.models.batch_norm import recalibrate
+from jebm.models.priors.base import build_prior
+from jebm.runtime.random import generator
 from jebm.sampling.run import run_chain
 from jebm.sampling.target import Target
-from jebm.streams import generator
 
 TINY = {
     "latent_channels": 1, "encoder_channels": 4, "decoder_channels": 4, "preprocess_cells": 1, "postprocess_cells": 1,

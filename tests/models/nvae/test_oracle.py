@@ -11,10 +11,10 @@ import pytest
 import torch
 from nvae_oracle import Errors, check_case, check_stress
 
-from jebm.models.nvae.hierarchy import NvaeHierarchy
-from jebm.models.nvae.published import key_map, read_settings
-from jebm.store import read_tensors
-from jebm.streams import generator
+from jebm.io.tensors import read_tensors
+from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
+from jebm.models.checkpoints.nvae_keys import key_map, read_settings
+from jebm.runtime.random import generator
 from jebm.training.kl_balance import by_scale, layer_sizes
 
 TOLERANCE = 1e-9

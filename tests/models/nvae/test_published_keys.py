@@ -14,9 +14,9 @@ import torch
 from make_excerpt import digest
 
 from jebm.errors import JebmError
-from jebm.models.nvae.architectures import ARCHITECTURES
-from jebm.models.nvae.hierarchy import NvaeHierarchy
-from jebm.models.nvae.published import ALIAS, group_counts, key_map, published_shapes, read_settings
+from jebm.models.backbones.nvae.architectures import ARCHITECTURES
+from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
+from jebm.models.checkpoints.nvae_keys import ALIAS, group_counts, key_map, published_shapes, read_settings
 
 RECIPES = json.loads((Path(__file__).parent / "published_keys.json").read_text(encoding="utf-8"))
 FULL = os.environ.get("JEBM_NVAE_KEYS")

@@ -1,0 +1,105 @@
+"""Turns a validation error into one line that names the user's key, what is wrong, and what is allowed."""
+
+import difflib
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any
+
+from jebm.config.components import Section
+
+PLAIN = {
+    "model_type": "must be a block of settings",
+    "model_attributes_type": "must be a block of settings",
+    "dict_type": "must be a block of settings",
+    "list_type": "must be a list",
+    "missing": "is required, but missing",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+    "union_tag_not_found": "is required, but missing",
+}
+"""Pydantic's kinds of error that are said in the words of a parameter file."""
+
+
+def near(name: Any, allowed: Iterable[Any]) -> str:
+    """`` did you mean …? allowed: …``"""
+    names = [str(item) for item in allowed]
+    close = difflib.get_close_matches(str(name), names, n=1)
+    hint = f" did you mean '{close[0]}'?" if close else ""
+    return f"{hint} allowed: {', '.join(names)}"
+
+
+def explain(model: type[Section], raw: Any, detail: dict) -> tuple[str, str]:
+    """The dotted key of one of pydantic's errors, and what to say of it."""
+    path, parent = _locate(model, raw, detail["loc"])
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "value_error" and str(context["error"]).startswith("@"):
+        key, _, message = str(context["error"])[1:].partition(": ")
+        return ".".join([*path, key]), message
+    if kind == "value_error":
+        return ".".join(path), f"{context['error']}, got {detail['input']!r}"
+    if kind == "extra_forbidden":
+        return ".".join(path), f"unknown key;{near(path[-1], parent.model_fields)}"
+    if kind == "union_tag_invalid":
+        tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
+        return ".".join([*path, "name"]), f"'{context['tag']}' is unknown;{near(context['tag'], tags)}"
+    if kind == "union_tag_not_found":
+        path = [*path, "name"]
+    if kind == "literal_error":
+        choices = [part.strip("' ") for part in context["expected"].replace(" or ", ", ").split(",")]
+        return ".".join(path), f"{detail['input']!r} is unknown;{near(detail['input'], choices)}"
+    if kind in PLAIN:
+        message = PLAIN[kind].format(**context)
+        got = "" if kind in ("missing", "union_tag_not_found") else f", got {detail['input']!r}"
+        return ".".join(path), message + got
+    return ".".join(path), f"{detail['msg'][0].lower()}{detail['msg'][1:]}, got {detail['input']!r}"
+
+
+def _locate(model: Any, raw: Any, location: tuple) -> tuple[list[str], type[Section]]:
+    """The user's path to a mistake, and the block in which its last key stands.
+
+    Pydantic's location also names the chosen member of a union, which is no key of the file.
+    """
+    path: list[str] = []
+    parent, annotation = model, model
+    parts = list(location)
+    while parts:
+        part = parts.pop(0)
+        if part == "[key]":
+            continue
+        path.append(str(part))
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            parent = annotation
+            field = annotation.model_fields.get(part)
+            annotation = field.annotation if field is not None else None
+        else:
+            inner = typing.get_args(annotation)
+            annotation = inner[-1] if inner else None
+        raw = _child(raw, part)
+        annotation, is_union = _choose(annotation, raw)
+        if is_union and parts and isinstance(raw, dict) and parts[0] == raw.get("name"):
+            parts.pop(0)
+    return path, parent
+
+
+def _child(raw: Any, part: Any) -> Any:
+    if isinstance(raw, dict):
+        return raw.get(part)
+    return raw[part] if isinstance(raw, list) and isinstance(part, int) and part < len(raw) else None
+
+
+def _choose(annotation: Any, raw: Any) -> tuple[Any, bool]:
+    """The member of a union of components that the raw block names, and whether it was one of several.
+
+    Other annotations are returned as they are, an optional one as what it is when it is given.
+    """
+    while typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
+    if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
+        return annotation, False
+    if len(given := [m for m in typing.get_args(annotation) if m is not types.NoneType]) == 1:
+        return _choose(given[0], raw)  # a block, or null
+    members = [m for m in typing.get_args(annotation) if isinstance(m, type) and issubclass(m, Section)]
+    name = raw.get("name") if isinstance(raw, dict) else None
+    chosen = [m for m in members if typing.get_args(m.model_fields["name"].annotation) == (name,)]
+    return (chosen[0] if chosen else None), True

@@ -1,0 +1,182 @@
+"""Constrained types for parameters, shared by the schema and by the constructors of components.
+
+A component (backbone, energy, prior, kernel, sampler, dataset) is configured by the keyword-only arguments of its
+constructor. Their annotations are names from this module, so that ``jebm.config.components`` can read them without
+importing the component, and with it torch.
+"""
+
+import re
+from itertools import pairwise
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BeforeValidator, Field, PlainValidator
+
+__all__ = [
+    "Activation", "Annotated", "AssetName", "Background", "Betas", "Bits", "Block", "Blocks", "CellArchitecture",
+    "ChainBlocks", "ChainStart", "Count", "Counts", "DataPath", "Digit", "Dropout", "EnergyBlock", "EnergyStart",
+    "Field", "Fraction", "GeneratedSets", "Gradients", "GreyLevels", "ImageMode", "InceptionProtocol", "KernelBlock",
+    "KlBalance", "LabelledBlocks", "LatentSpace", "LayerChoice", "LayerDepth", "LayerDims", "LayerWidth",
+    "LikelihoodBlock", "Literal", "LogSigma", "Natural", "NonNegative", "Number", "OodSets", "OptionalLikelihood",
+    "PixelHead", "Positive", "Reference", "Resample", "Resolutions", "SourceBlock", "SourceBlocks", "StepSizeSource",
+    "Steps",
+]  # fmt: skip
+
+
+class Block(NamedTuple):
+    """Stands in an annotation for a nested ``{name: …, …}`` block: any registered component of that kind."""
+
+    kind: str
+    optional: bool = False
+    """Whether the block may also be null."""
+
+
+class Blocks(NamedTuple):
+    """Stands for several blocks under labels of the user's own, each with the parameters of one class."""
+
+    target: str
+    """``module:class``."""
+
+
+class LabelledBlocks(NamedTuple):
+    """Stands for any number of ``{name: …, …}`` blocks of a kind, under labels of the user's own."""
+
+    kind: str
+
+
+class Marked(NamedTuple):
+    """Says of a string parameter that it names something outside, which the job reads besides the parameters."""
+
+    what: str
+
+
+ASSET, DATA_PATH = "asset", "data path"
+
+EnergyBlock = Block("energy")
+KernelBlock = Block("kernel")
+LikelihoodBlock = Block("likelihood")
+OptionalLikelihood = Block("likelihood", optional=True)
+SourceBlock = Block("source")
+SourceBlocks = LabelledBlocks("source")
+ChainBlocks = Blocks("jebm.evaluations.chains:ChainSetup")
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+
+
+def _yaml_number(value):
+    """Accept ``1e-3``: a float in YAML 1.2 (DVC writes it so), a string in YAML 1.1 (PyYAML reads it so)."""
+    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+
+
+_Float = Annotated[float, BeforeValidator(_yaml_number), Field(allow_inf_nan=False)]
+
+Number = _Float
+AssetName = Annotated[str, Marked(ASSET)]
+"""A key of the block ``assets``."""
+DataPath = Annotated[str, Field(min_length=1), Marked(DATA_PATH)]
+"""A file or a folder of the user's own; a relative path starts at the repository's top folder."""
+Natural = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Counts = Annotated[list[Count], Field(min_length=1)]
+Steps = Annotated[list[Natural], Field(min_length=1)]
+"""Numbers of steps of a chain; 0 is its start."""
+Positive = Annotated[_Float, Field(gt=0)]
+NonNegative = Annotated[_Float, Field(ge=0)]
+Fraction = Annotated[_Float, Field(ge=0, le=1)]
+Betas = Annotated[list[Annotated[_Float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
+"""Decays per step of two running averages."""
+Reference = Literal["validation", "test"]
+"""The split that is held out and measured: ``validation`` while tuning."""
+InceptionProtocol = Literal["clean", "legacy_pytorch", "legacy_tensorflow"]
+"""clean-fid's modes; distances are comparable within one only."""
+LatentSpace = Literal["whitened", "z", "whitened-biased"]
+"""Where a chain runs and on which density; the last one is none of the joint prior's, and is there to be compared."""
+
+
+def _kl_balance(value):
+    """1 is no boolean here, and whatever is no choice is refused under one message."""
+    if value is True or value is False or value == "scale":
+        return value
+    raise ValueError("must be true, false or 'scale'")
+
+
+KlBalance = Annotated[bool | str, PlainValidator(_kl_balance)]
+StepSizeSource = Literal["own", "adapted"]
+ChainStart = Literal["normal", "generator"]
+"""N(0, I) in the space of the chain, or draws of the Gaussian hierarchy, mapped into that space."""
+Activation = Literal["silu", "leaky-relu"]
+"""Of hidden units; the leaky one has a slope of 0.2 below zero."""
+EnergyStart = Literal["zero", "random"]
+"""Whether an energy starts at f = 0, the Gaussian hierarchy, or with a random output layer as well."""
+Gradients = Literal["autograd", "closed-form"]
+"""How a chain gets its gradients: by one call of autograd a step, or in closed form, which is the same up to rounding,
+where the networks are stacks of linear maps and activations; by autograd where they are not. In closed form the end of
+an unadjusted chain is not evaluated either."""
+Dropout = Annotated[_Float, Field(ge=0, lt=1)]
+LayerDims = Annotated[list[Count], Field(min_length=1)]
+"""Latent dimensions of each layer, bottom first."""
+
+
+def _layer_choice(value):
+    """One message for both of its forms."""
+    if value == "all" or (isinstance(value, list) and value and all(type(i) is int and i >= 1 for i in value)):
+        return value
+    if isinstance(value, dict) and list(value) == ["top_scales"] and type(k := value["top_scales"]) is int and k >= 1:
+        return value
+    raise ValueError("must be 'all', a list of layer numbers from 1, the bottom one, or {top_scales: k}")
+
+
+LayerChoice = Annotated[str | list[int] | dict[str, int], PlainValidator(_layer_choice)]
+"""``all``, the numbers of some layers, 1 being the bottom one, or ``{top_scales: k}``: the layers of the k coarsest
+scales."""
+Digit = Annotated[int, Field(ge=0, le=9)]
+GreyLevels = Annotated[int, Field(ge=2, le=256)]
+"""Integer levels of the stored data, which is uint8."""
+ImageMode = Literal["source", "rgb", "grey"]
+"""Channels of prepared images: those of the source, 3 or 1."""
+Resample = Literal["bilinear", "bicubic", "lanczos", "box"]
+"""Filter of a change of size; all of them average over what a pixel covers when the image gets smaller."""
+Background = Literal["white", "black"]
+"""What stands behind transparent pixels."""
+Bits = Literal[8, 5]
+"""Of a stored channel; 5 keeps the highest five of eight."""
+GeneratedSets = list[Literal["uniform", "constant"]]
+OodSets = list[Literal["patches", "uniform", "constant", "half-mix", "vertical-flip", "overlay"]]
+
+
+def _resolutions(value):
+    """Finest first, each a whole multiple of the next."""
+    if not isinstance(value, list) or not value or not all(type(i) is int and i >= 1 for i in value):
+        raise ValueError("must be a list of whole numbers from 1, the finest scale first")
+    if any(fine <= coarse or fine % coarse for fine, coarse in pairwise(value)):
+        raise ValueError(f"is {value}; each must be a whole multiple of the next, the finest scale first")
+    return value
+
+
+Resolutions = Annotated[list[int], PlainValidator(_resolutions)]
+"""Height and width of the feature maps at each scale, the finest first."""
+
+
+def _per_layer(least: int):
+    """One whole number for all layers, or a list of one a layer, under one message."""
+
+    def check(value):
+        numbers = value if isinstance(value, list) else [value]
+        if not numbers or not all(type(i) is int and i >= least for i in numbers):
+            raise ValueError(f"must be a whole number from {least}, or a list of one for each layer, bottom first")
+        return value
+
+    return PlainValidator(check)
+
+
+LayerWidth = Annotated[int | list[int], _per_layer(1)]
+"""Hidden units: one number for the networks of all layers, or one for each, bottom first."""
+LayerDepth = Annotated[int | list[int], _per_layer(0)]
+"""Hidden layers: one number for the networks of all layers, or one for each, bottom first."""
+LogSigma = Annotated[_Float, Field(ge=-5, le=5)]
+PixelHead = Literal["bernoulli", "gaussian", "logistic-mixture"]
+"""What p(x | z) is; see ``jebm.models.backbones.nvae.heads``."""
+CellArchitecture = Literal[
+    "res_mbconv", "res_elu", "res_bnelu", "res_bnswish", "mbconv_sep", "mbconv_sep11", "res53_mbconv", "res35_mbconv",
+    "res55_mbconv", "mbconv_res", "mbconv_den",
+]  # fmt: skip
+"""Sets of operations; see ``jebm.models.backbones.nvae.architectures``."""

@@ -1,0 +1,8 @@
+"""What the files are called that one stage leaves for others."""
+
+IMAGES, MANIFEST = "images.safetensors", "manifest.json"
+WEIGHTS, HISTORY, RECORD = "weights.safetensors", "history.csv", "record.json"
+PROVENANCE = "provenance.json"
+SAMPLES, METRICS, ARRAYS = "samples.safetensors", "metrics.json", "arrays.safetensors"
+PRIOR_WEIGHTS = "prior.safetensors"
+STATISTICS = "statistics.safetensors"

@@ -1,0 +1,194 @@
+"""The interface of multi-layer generators: what energies, samplers, training and metrics know of a backbone.
+
+Latents are tuples of tensors (batch, *shape), bottom first. In whitened space ε every layer is standard normal under
+the Gaussian hierarchy, and z = T(ε) with z_i = μ_i(z_{>i}) + σ_i(z_{>i}) ε_i. Chains run on flat tensors (batch,
+dimensions) of all layers of ε side by side, bottom first.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import reduce
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.distributions import Independent, Normal
+
+Latents = tuple[torch.Tensor, ...]
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class TopDown(NamedTuple):
+    """What one pass from the top layer to the bottom one leaves."""
+
+    z: Latents
+    """The latents, bottom first."""
+    context: Latents
+    """For each layer what the pass knows once it has taken z_i in: features that depend on z_i … z_L. A chain, in
+    which each layer is fed by the one above alone, has no other features than z_i itself."""
+
+    def upper(self, layer: int) -> "TopDown":
+        """What the pass had left when it had come down to ``layer`` (from 0); of no layer: where it starts."""
+        return TopDown(self.z[layer:], self.context[layer:])
+
+
+START = TopDown((), ())
+"""A pass that has taken in no layer yet."""
+
+
+class Posterior(NamedTuple):
+    """A draw of q(ε | x), whitened, with its densities layer by layer (bottom first)."""
+
+    eps: Latents
+    top: TopDown
+    """The top-down pass of the draw."""
+    log_q: torch.Tensor
+    """(batch, layers), nats: log q(ε_i | ε_{>i}, x)."""
+    kl: torch.Tensor
+    """(batch, layers), nats: KL(q(ε_i | ε_{>i}, x) ‖ N(0, I)), exact given ε_{>i}; the Jacobian of T cancels."""
+
+
+class Hierarchy(nn.Module, ABC):
+    """p(z) = N(z_L; 0, I) Π N(z_i; μ_i(z_{>i}), σ_i(z_{>i})²), p(x | z), and q(z | x) (arXiv 2306.06323, eq. 3–5)."""
+
+    latent_shapes: tuple[tuple[int, ...], ...]
+    """Shape of each layer without the batch, bottom first."""
+    image_shape: tuple[int, ...]
+    levels: int | None = None
+    """The integer levels on which p(x | z) puts its mass, or None where it is a density."""
+    sigma_floor: float = 0.0
+    """No σ_i(z_{>i}) is below this."""
+
+    @property
+    def context_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of each layer's context without the batch, bottom first."""
+        return self.latent_shapes
+
+    def descend(self, above: TopDown, eps: torch.Tensor) -> TopDown:
+        """The pass one layer further down.
+
+        A hierarchy defines this, or else :meth:`top_down` as a whole; then its layers can't be sampled one by one.
+
+        Args:
+            above: what the layers above have left (``START`` for the top layer).
+            eps: whitened noise of the next layer below them, (batch, *shape).
+        """
+        raise NotImplementedError(f"{type(self).__name__} can't descend layer by layer")
+
+    def top_down(self, eps: Latents) -> TopDown:
+        """The pass that turns noise into latents, z = T(ε)."""
+        return reduce(self.descend, reversed(eps), START)
+
+    @abstractmethod
+    def condition(self, z: Latents) -> tuple[TopDown, torch.Tensor]:
+        """The pass through given latents, and log p(z_i | z_{>i}) of each layer, (batch, layers), nats."""
+
+    @abstractmethod
+    def decode(self, top: TopDown) -> torch.distributions.Distribution:
+        """p(x | z): ``log_prob(x)`` is (batch,), ``mean`` is (batch, *image_shape), pixels in [−1, 1].
+
+        A distribution of torch, or a :class:`~jebm.models.likelihoods.base.PixelDistribution`.
+        """
+
+    @abstractmethod
+    def infer(self, x: torch.Tensor, generator: torch.Generator) -> Posterior:
+        """A reparameterised draw from the inference network."""
+
+    @abstractmethod
+    def initialise(self, generator: torch.Generator) -> None:
+        """Set all parameters; must be called once before training."""
+
+    def inference_modules(self) -> list[nn.Module]:
+        """The modules that q(z | x) alone uses; all other parameters belong to the generator.
+
+        Joint training by MCMC needs to tell them apart; no other training does.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say which of its modules infer")
+
+    def inference_parameters(self) -> list[nn.Parameter]:
+        """ω: the parameters of q(z | x)."""
+        return [parameter for module in self.inference_modules() for parameter in module.parameters()]
+
+    def generator_parameters(self) -> list[nn.Parameter]:
+        """β: the parameters of p(z) and p(x | z)."""
+        inference = {id(parameter) for parameter in self.inference_parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in inference]
+
+    @property
+    def layers(self) -> int:
+        return len(self.latent_shapes)
+
+    @property
+    def layer_dims(self) -> list[int]:
+        return [math.prod(shape) for shape in self.latent_shapes]
+
+    @property
+    def dimensions(self) -> int:
+        """Latent dimensions of all layers together."""
+        return sum(self.layer_dims)
+
+    def rows_at_once(self, most: int = 2000) -> int:
+        """How many images are inferred or decoded at once outside training, for memory's sake: ``most``, or fewer large
+        ones. The feature maps of a convolutional backbone take hundreds of numbers for each pixel."""
+        return max(1, min(most, 2**21 // math.prod(self.image_shape)))
+
+    def split(self, flat: torch.Tensor) -> Latents:
+        """(batch, dimensions) → a tensor a layer."""
+        return split(flat, self.latent_shapes)
+
+    def top_down_flat(self, eps: torch.Tensor) -> TopDown:
+        """The pass for flat ε, (batch, dimensions)."""
+        return self.top_down(self.split(eps))
+
+    def transform(self, eps: Latents) -> Latents:
+        """z = T(ε)."""
+        return self.top_down(eps).z
+
+    def whiten(self, z: Latents) -> Latents:
+        """ε = T⁻¹(z). Every layer is affine in its own noise, so two passes tell its mean and its scale."""
+        above, eps = START, []
+        for layer in reversed(z):
+            zero = torch.zeros_like(layer)
+            mean = self.descend(above, zero).z[0]
+            eps.insert(0, (layer - mean) / (self.descend(above, zero + 1).z[0] - mean))
+            above = self.descend(above, eps[0])
+        return tuple(eps)
+
+    def log_prob(self, z: Latents) -> torch.Tensor:
+        """log p(z) of the Gaussian hierarchy, (batch,), nats."""
+        return self.condition(z)[1].sum(1)
+
+
+def split(flat: torch.Tensor, shapes: Sequence[tuple[int, ...]]) -> Latents:
+    """(batch, Σ sizes) → one tensor (batch, *shape) for each shape."""
+    parts = flat.split([math.prod(shape) for shape in shapes], dim=1)
+    return tuple(part.reshape(len(flat), *shape) for part, shape in zip(parts, shapes, strict=True))
+
+
+def flatten(latents: Latents) -> torch.Tensor:
+    """A tensor a layer → (batch, dimensions)."""
+    return torch.cat([layer.flatten(1) for layer in latents], dim=1)
+
+
+def standard_normal_log_prob(eps: torch.Tensor) -> torch.Tensor:
+    """log N(ε; 0, I), summed over everything but the batch, (batch,), nats."""
+    eps = eps.flatten(1)
+    return -0.5 * (eps.square().sum(1) + eps.shape[1] * LOG_2PI)
+
+
+def normal_log_prob(value: torch.Tensor, mean: torch.Tensor, log_sd: torch.Tensor) -> torch.Tensor:
+    """log N(value; mean, exp(log_sd)²), summed over everything but the batch, (batch,), nats."""
+    terms = -0.5 * ((value - mean) * torch.exp(-log_sd)).square() - log_sd - 0.5 * LOG_2PI
+    return terms.flatten(1).sum(1)
+
+
+def kl_to_standard_normal(mean: torch.Tensor, log_sd: torch.Tensor) -> torch.Tensor:
+    """KL(N(mean, exp(log_sd)²) ‖ N(0, I)), summed over everything but the batch, (batch,), nats."""
+    return (0.5 * (mean.square() + torch.exp(2 * log_sd) - 1) - log_sd).flatten(1).sum(1)
+
+
+def normal_pixels(mean: torch.Tensor, sigma: float) -> Independent:
+    """N(x; mean, sigma²) for means (batch, *image_shape), pixels in [−1, 1]."""
+    return Independent(Normal(mean, sigma, validate_args=False), mean.dim() - 1, validate_args=False)

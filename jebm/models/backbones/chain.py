@@ -1,0 +1,87 @@
+"""The plain chain of latent layers: z_L → … → z_1 → x, each fed only by the one above, all maps multilayer perceptrons.
+
+Two choices keep its upper layer alive on small data: the conditional prior starts narrow (σ ≈ exp(−limit)), and its
+mean starts with a gain, so that the upper layer has something to say from the first step on. Above two layers it
+still collapses.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.distributions import Independent
+
+from jebm.config.types import Count, LayerDims, Positive
+from jebm.models.backbones.base import Posterior, TopDown, normal_pixels
+from jebm.models.backbones.markov import MarkovHierarchy
+from jebm.models.nets import initialise, mlp
+
+
+class ChainHierarchy(MarkovHierarchy):
+    """p(z_i | z_{i+1}) = N(μ(z_{i+1}), σ(z_{i+1})²), p(x | z_1) = N(tanh(G(z_1)), sigma²),
+    q(ε_i | ε_{>i}, x) = N(m, s²).
+
+    Args:
+        image_shape: (channels, height, width).
+        latent_dims: dimensions of each layer, bottom first.
+        hidden, depth: units and number of hidden layers of every network.
+        sigma: standard deviation of a pixel given z, in units where pixels span [−1, 1].
+        scale_limit: log σ = limit·tanh(r/limit) − limit, so σ lies in (exp(−2·limit), 1).
+        mean_gain: factor on the initial weights of the last layer of each μ.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],
+        *,
+        latent_dims: LayerDims,
+        hidden: Count = 128,
+        depth: Count = 2,
+        sigma: Positive = 0.3,
+        scale_limit: Positive = 1.5,
+        mean_gain: Positive = 3.0,
+    ):
+        super().__init__()
+        self.image_shape = tuple(image_shape)
+        self.latent_shapes = tuple((dims,) for dims in latent_dims)
+        self.sigma, self.scale_limit, self.mean_gain = sigma, scale_limit, mean_gain
+        self.sigma_floor = math.exp(-2 * scale_limit)
+        pixels = math.prod(image_shape)
+        above = [sum(latent_dims[i + 1 :]) for i in range(len(latent_dims))]
+        self.generator_nets = nn.ModuleList(
+            mlp(latent_dims[i + 1], 2 * latent_dims[i], hidden, depth) for i in range(len(latent_dims) - 1)
+        )
+        self.decoder = mlp(latent_dims[0], pixels, hidden, depth)
+        self.inference_nets = nn.ModuleList(
+            mlp(pixels + above[i], 2 * latent_dims[i], hidden, depth) for i in range(len(latent_dims))
+        )
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        initialise(self, generator)
+        for net, shape in zip(self.generator_nets, self.latent_shapes, strict=False):
+            net[-1].weight[: shape[0]] *= self.mean_gain
+
+    def inference_modules(self) -> list[nn.Module]:
+        return [self.inference_nets]
+
+    def _conditional(self, layer: int, above: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and log standard deviation of p(z_layer | z_{layer+1}); ``layer`` counts from 0."""
+        mean, raw = self.generator_nets[layer](above).chunk(2, dim=1)
+        return mean, self.scale_limit * (torch.tanh(raw / self.scale_limit) - 1)
+
+    def scale(self, raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        bent = torch.tanh(raw / self.scale_limit)
+        return self.scale_limit * (bent - 1), 1 - bent.square()
+
+    def pixel_means(self) -> tuple[list[nn.Module], float]:
+        return [self.decoder, nn.Tanh(), nn.Unflatten(1, self.image_shape)], self.sigma
+
+    def decode(self, top: TopDown) -> Independent:
+        mean = torch.tanh(self.decoder(top.z[0])).reshape(-1, *self.image_shape)
+        return normal_pixels(mean, self.sigma)
+
+    def infer(self, x: torch.Tensor, generator: torch.Generator) -> Posterior:
+        return self.infer_from(x.flatten(1), generator)

@@ -1,0 +1,206 @@
+"""p(x | z) from the output maps of the decoder: pixels x in [−1, 1], (batch, colours, height, width).
+
+They are bound to published weights: the parameters' layout, their clamps, and where a mixture's density is taken for
+its mass are part of what those weights were trained with. ``jebm.models.likelihoods`` has heads of the same families
+that owe nothing to anyone, and are exact where these approximate.
+
+A temperature other than 1 does what published code does with it, which is not the same for every head: see
+:meth:`Pixels.sample`.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch.nn.functional import log_softmax, logsigmoid, softplus
+
+from jebm.errors import JebmError
+from jebm.models.backbones.nvae.gaussians import FLOOR, Normal, soft_clamp
+from jebm.models.likelihoods.base import PixelDistribution
+
+LOG_SCALE_MIN = -7.0
+EDGES = (-0.999, 0.99)
+"""Below the first and above the second pixel value, a mixture's component takes all of its tail."""
+TINY = 1e-5
+"""A bin whose probability is below this gets the density at its centre times its width."""
+UNIFORM_EDGE = 1e-5
+
+
+class Pixels(PixelDistribution):
+    """A distribution over images.
+
+    Args:
+        maps: the decoder's output, (batch, channels of the head, height, width), taken up to float32 at least.
+        colours: channels of the image.
+    """
+
+    def __init__(self, maps: torch.Tensor, colours: int):
+        self.image_shape = (colours, *maps.shape[2:])
+        self.maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
+
+    @abstractmethod
+    def element_log_prob(self, x: torch.Tensor) -> torch.Tensor:
+        """log p of each number, (batch, colours, height, width), or, where colours go together, of each pixel,
+        (batch, height, width)."""
+
+    def log_prob(self, x: torch.Tensor) -> torch.Tensor:
+        return self.element_log_prob(x).flatten(1).sum(1)
+
+    @abstractmethod
+    def sample(self, generator: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
+        """An image for each, clamped to [−1, 1]; never rounded to the levels of the data.
+
+        The mixture divides its components' scales by the temperature (below 1 there is *more* noise) and the logits
+        of the choice too; the Gaussian head ignores it; the Bernoulli head divides its logits.
+        """
+
+
+class BernoulliPixels(Pixels):
+    """Pixels that are −1 or 1; the maps are logits of 1. In between, the cross-entropy with (x + 1) / 2."""
+
+    @staticmethod
+    def channels(colours: int) -> int:
+        return colours
+
+    @property
+    def mean(self) -> torch.Tensor:
+        return 2 * torch.sigmoid(self.maps) - 1
+
+    def element_log_prob(self, x: torch.Tensor) -> torch.Tensor:
+        return 0.5 * (x + 1) * self.maps - softplus(self.maps)
+
+    def sample(self, generator: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
+        return 2 * torch.bernoulli(torch.sigmoid(self.maps / temperature), generator=generator) - 1
+
+
+class GaussianPixels(Pixels):
+    """N(mean, sigma²) for every number: a *density* of pixels on [−1, 1], not of levels; the mean may exceed ±1.
+
+    Args:
+        log_sigma_min: the clamped log σ is not let below it in ``log_prob`` (only there). −5 changes nothing; −2 is
+            the likelihood of VAEBM, which is not the one that its backbone was trained with.
+    """
+
+    def __init__(self, maps: torch.Tensor, colours: int, log_sigma_min: float = -5.0):
+        super().__init__(maps, colours)
+        self.normal = Normal.from_raw(*self.maps.chunk(2, dim=1))
+        floor = soft_clamp(self.maps.chunk(2, dim=1)[1]).clamp(min=log_sigma_min)
+        self.for_density = Normal(self.normal.mean, torch.exp(floor) + FLOOR)
+
+    @staticmethod
+    def channels(colours: int) -> int:
+        return 2 * colours
+
+    @property
+    def mean(self) -> torch.Tensor:
+        return self.normal.mean
+
+    def element_log_prob(self, x: torch.Tensor) -> torch.Tensor:
+        return self.for_density.log_prob(x)
+
+    def sample(self, generator: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
+        mean = self.normal.mean
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        return self.normal.transform(noise).clamp(-1, 1)
+
+
+class MixturePixels(Pixels):
+    """A mixture of logistics, integrated over the bins of the levels; one choice of component a pixel.
+
+    A component's mean of green depends linearly on red, that of blue on red and green (Salimans et al., 2017).
+
+    Args:
+        levels: of the data; bins are 2 / (levels − 1) wide.
+    """
+
+    def __init__(self, maps: torch.Tensor, colours: int, levels: int):
+        super().__init__(maps, colours)
+        components, blocks = self.components(maps.shape[1], colours), 3 if colours == 3 else 2
+        self.half_bin, self.log_half_levels = 1 / (levels - 1), math.log((levels - 1) / 2)
+        self.logits, rest = self.maps[:, :components], self.maps[:, components:]
+        parts = rest.unflatten(1, (colours, blocks, components)).unbind(2)
+        self.means, self.log_scales = parts[0], parts[1].clamp(min=LOG_SCALE_MIN)
+        self.coefficients = torch.tanh(parts[2]) if colours == 3 else None
+
+    @staticmethod
+    def channels(colours: int, components: int) -> int:
+        return components * (10 if colours == 3 else 3)
+
+    @classmethod
+    def components(cls, channels: int, colours: int) -> int:
+        """How many there are in maps of so many channels."""
+        return channels // cls.channels(colours, 1)
+
+    def _conditional_means(self, x: torch.Tensor) -> torch.Tensor:
+        """Means of all components given the colours of x that come before, (batch, colours, components, …)."""
+        if self.coefficients is None:
+            return self.means
+        (red, green, blue), (c_red, c_green, c_blue) = self.means.unbind(1), self.coefficients.unbind(1)
+        x_red, x_green = x[:, 0, None], x[:, 1, None]
+        return torch.stack([red, green + c_red * x_red, blue + c_green * x_red + c_blue * x_green], 1)
+
+    def element_log_prob(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.to(self.maps)
+        distance = x[:, :, None] - self._conditional_means(x)
+        inverse = torch.exp(-self.log_scales)
+        upper, lower = inverse * (distance + self.half_bin), inverse * (distance - self.half_bin)
+        inside, centre = torch.sigmoid(upper) - torch.sigmoid(lower), inverse * distance
+        density = centre - self.log_scales - 2 * softplus(centre) - self.log_half_levels
+        value = torch.where(inside > TINY, torch.log(inside.clamp(min=1e-10)), density)
+        place = x[:, :, None].expand_as(value)
+        value = torch.where(place > EDGES[1], -softplus(lower), value)
+        value = torch.where(place < EDGES[0], logsigmoid(upper), value)
+        return torch.logsumexp(value.sum(1) + log_softmax(self.logits, 1), 1)
+
+    @property
+    def mean(self) -> torch.Tensor:
+        weights = torch.softmax(self.logits, 1)[:, None]
+        coefficients = None if self.coefficients is None else (weights * self.coefficients).sum(2)
+        return self._chain((weights * self.means).sum(2), coefficients)
+
+    def sample(self, generator: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
+        shape = (len(self.maps), *self.image_shape)
+        uniform = partial(torch.rand, generator=generator, device=self.maps.device, dtype=self.maps.dtype)
+        edge, width = UNIFORM_EDGE, 1 - 2 * UNIFORM_EDGE
+        return self.draw_from(edge + width * uniform(self.logits.shape), edge + width * uniform(shape), temperature)
+
+    def draw_from(self, choice: torch.Tensor, place: torch.Tensor, temperature: float) -> torch.Tensor:
+        """The image that uniform numbers lead to: ``choice`` (batch, components, height, width) picks components,
+        ``place`` (batch, colours, height, width) the place within one."""
+        gumbel = -torch.log(-torch.log(choice))
+        index = (self.logits / temperature + gumbel).argmax(1)[:, None, None]
+        index = index.expand(-1, self.image_shape[0], -1, -1, -1)
+        chosen = [part.gather(2, index).squeeze(2) for part in (self.means, self.log_scales)]
+        coefficients = None if self.coefficients is None else self.coefficients.gather(2, index).squeeze(2)
+        noise = torch.log(place) - torch.log1p(-place)
+        return self._chain(chosen[0] + torch.exp(chosen[1]) / temperature * noise, coefficients)
+
+    @staticmethod
+    def _chain(values: torch.Tensor, coefficients: torch.Tensor | None) -> torch.Tensor:
+        """Colours one after the other, each clamped before the next one depends on it."""
+        if coefficients is None:
+            return values.clamp(-1, 1)
+        c_red, c_green, c_blue = coefficients.unbind(1)
+        red = values[:, 0].clamp(-1, 1)
+        green = (values[:, 1] + c_red * red).clamp(-1, 1)
+        return torch.stack([red, green, (values[:, 2] + c_green * red + c_blue * green).clamp(-1, 1)], 1)
+
+
+def make_head(
+    name: str, colours: int, components: int, levels: int, log_sigma_min: float
+) -> tuple[int, Callable[[torch.Tensor], Pixels]]:
+    """Channels that a head takes, and what makes the distribution from maps with so many.
+
+    Raises:
+        JebmError: a mixture of other than 1 or 3 colours.
+    """
+    if name == "bernoulli":
+        return BernoulliPixels.channels(colours), partial(BernoulliPixels, colours=colours)
+    if name == "gaussian":
+        make = partial(GaussianPixels, colours=colours, log_sigma_min=log_sigma_min)
+        return GaussianPixels.channels(colours), make
+    if colours not in (1, 3):
+        raise JebmError(f"params.yaml: backbone.head: '{name}' takes images of 1 or 3 colours, not {colours}")
+    return MixturePixels.channels(colours, components), partial(MixturePixels, colours=colours, levels=levels)

@@ -1,0 +1,319 @@
+"""The deep residual hierarchy: two towers of cells, and a group of latents wherever they meet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.functional import elu, pad
+from torch.utils.checkpoint import checkpoint
+
+from jebm.config.components import build
+from jebm.config.types import (
+    CellArchitecture,
+    Count,
+    Counts,
+    GreyLevels,
+    LogSigma,
+    Natural,
+    OptionalLikelihood,
+    PixelHead,
+)
+from jebm.errors import JebmError
+from jebm.models.backbones.base import Hierarchy, Latents, Posterior, TopDown
+from jebm.models.backbones.nvae.architectures import ARCHITECTURES
+from jebm.models.backbones.nvae.cells import Cell, Resize
+from jebm.models.backbones.nvae.convolutions import NormalisedConvolution, initialise
+from jebm.models.backbones.nvae.gaussians import FLOOR, LIMIT, Normal
+from jebm.models.backbones.nvae.groups import Group, build_groups
+from jebm.models.backbones.nvae.heads import make_head
+from jebm.models.likelihoods.base import PixelDistribution
+
+
+class GroupDraw(NamedTuple):
+    """A draw of q(z_i | z_{>i}, x) with the Gaussians that it came from, all (batch, latent_channels, size, size)."""
+
+    posterior: Normal
+    """Before the flows."""
+    prior: Normal
+    before: torch.Tensor
+    """The draw before the flows."""
+    z: torch.Tensor
+
+    @property
+    def eps(self) -> torch.Tensor:
+        return self.prior.whiten(self.z)
+
+    def log_q(self) -> torch.Tensor:
+        """log q(z_i | z_{>i}, x) of each element; the flows have no volume."""
+        return self.posterior.log_prob(self.before)
+
+    def kl(self, flows: bool) -> torch.Tensor:
+        """KL(q ‖ p) of each element, nats: exact, or with flows log q − log p of this draw."""
+        return self.log_q() - self.prior.log_prob(self.z) if flows else self.posterior.kl(self.prior)
+
+
+class NvaeHierarchy(Hierarchy):
+    """p(z_i | z_{>i}) = N(μ(h), σ(h)²) with h the path above z_i; p(x | z) by a head; q on z, with optional flows.
+
+    The top layer's σ is 1.01 as in published weights, so T is no identity there either. ``log_q`` is the density of ε.
+    ``kl`` of a layer is exact given the layers above it without flows; **with flows it is a Monte-Carlo estimate from
+    the one draw**, log q(ε_i | ε_{>i}, x) − log N(ε_i; 0, I), which may be negative for an image.
+
+    In training mode batch norm uses the statistics of the batch, and images of a batch depend on each other; chains
+    and evaluations need :meth:`eval`.
+
+    Args:
+        image_shape: (colours, size, size).
+        groups: latent layers at each scale, the finest scale first.
+        latent_channels: channels of each latent.
+        encoder_channels, decoder_channels: of the two towers at the size of the image; doubled by every halving.
+        blocks: halvings between the image and the finest scale.
+        preprocess_cells, postprocess_cells: cells in each of those blocks, in the encoder and in the decoder.
+        encoder_cells, decoder_cells: cells before each latent group, in the encoder and in the decoder.
+        architecture: the operations inside the cells.
+        squeeze_excite: whether cells end in squeeze-and-excite.
+        residual_posterior: whether q's raw parameters are added to those of the prior.
+        flows: autoregressive flows of each latent's posterior.
+        head: p(x | z), as published weights need it.
+        mixture_components: logistics in the mixture of each pixel, for the head ``logistic-mixture``.
+        levels: of the data: 256 is 8 bits, 32 is 5. The same head integrates over its bins.
+        log_sigma_min: for the Gaussian head, see :class:`GaussianPixels`.
+        likelihood: p(x | z) in the place of ``head``, as the other backbones have it.
+        padding: black pixels added on each side of the image; they have no likelihood.
+        checkpointing: keep no activations inside cells but compute them again for gradients: the same gradients, up
+            to a third more time, a small part of the memory.
+
+    Raises:
+        JebmError: the images can't be halved that often, or don't fit the head.
+    """
+
+    sigma_floor = math.exp(-LIMIT) + FLOOR
+
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],
+        *,
+        groups: Counts,
+        latent_channels: Count = 20,
+        encoder_channels: Count = 32,
+        decoder_channels: Count = 32,
+        blocks: Natural = 1,
+        preprocess_cells: Count = 2,
+        postprocess_cells: Count = 2,
+        encoder_cells: Count = 2,
+        decoder_cells: Count = 2,
+        architecture: CellArchitecture = "res_mbconv",
+        squeeze_excite: bool = True,
+        residual_posterior: bool = True,
+        flows: Natural = 0,
+        head: PixelHead = "logistic-mixture",
+        mixture_components: Count = 10,
+        levels: GreyLevels = 256,
+        log_sigma_min: LogSigma = -5.0,
+        likelihood: OptionalLikelihood = None,
+        padding: Natural = 0,
+        checkpointing: bool = False,
+    ):
+        super().__init__()
+        size = _map_size(tuple(image_shape), padding, blocks, len(groups))
+        if sum(groups) == 1 and encoder_channels != decoder_channels:
+            raise JebmError(
+                f"params.yaml: backbone.decoder_channels: is {decoder_channels}, encoder_channels {encoder_channels}; "
+                "a hierarchy of a single group needs the same number of both"
+            )
+        self.image_shape, self.padding, self.checkpointing = tuple(image_shape), padding, checkpointing
+        self.has_flows, colours = flows > 0, image_shape[0]
+        if likelihood is None:
+            self.levels = levels if head == "logistic-mixture" else None
+            channels, self.pixels = make_head(head, colours, mixture_components, levels, log_sigma_min)
+        else:
+            self.pixels = build("likelihood", likelihood, self.image_shape)
+            self.levels, channels = self.pixels.levels, self.pixels.channels
+        cells = ARCHITECTURES[architecture]
+        self.start = nn.Parameter(torch.empty(decoder_channels * 2 ** (blocks + len(groups) - 1), *[size] * 2))
+        self.stem = NormalisedConvolution(colours, encoder_channels, 3)
+        self.preprocess = nn.ModuleList(
+            Cell(encoder_channels * 2**block, cells.preprocess, resize, squeeze_excite)
+            for block in range(blocks)
+            for resize in [*[Resize.NONE] * (preprocess_cells - 1), Resize.DOWN]
+        )
+        self.groups = build_groups(
+            groups, blocks, encoder_channels, decoder_channels, latent_channels, encoder_cells, decoder_cells, cells,
+            squeeze_excite, flows, residual_posterior,
+        )  # fmt: skip
+        widest = self.groups[-1].posterior.in_channels
+        self.summit = NormalisedConvolution(widest, widest, 1)
+        self.postprocess = nn.ModuleList(
+            Cell(decoder_channels * 2**block * (2 if first else 1), cells.postprocess, resize, squeeze_excite)
+            for block in reversed(range(blocks))
+            for first, resize in [(True, Resize.UP), *[(False, Resize.NONE)] * (postprocess_cells - 1)]
+        )
+        self.output = NormalisedConvolution(decoder_channels, channels, 3)
+        sizes = [size * 2**above for above in reversed(range(len(groups))) for _ in range(groups[-1 - above])]
+        self.latent_shapes = tuple((latent_channels, side, side) for side in sizes)
+        self._context_shapes = tuple(
+            (group.take.out_channels, side, side) for group, side in zip(self.groups, sizes, strict=True)
+        )
+
+    @property
+    def context_shapes(self) -> tuple[tuple[int, ...], ...]:
+        return self._context_shapes
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Uniform ±1/√fan_in everywhere, gains to match, flows near the identity, a start in (0, 1)."""
+        self.start.uniform_(generator=generator)
+        initialise(self, generator)
+        for group in self.groups:
+            for flow in group.flows:
+                flow.shrink()
+
+    def requires_grad_(self, requires_grad: bool = True) -> NvaeHierarchy:
+        """All parameters trainable, or frozen; frozen filters are computed once."""
+        for layer in self.modules():
+            if isinstance(layer, NormalisedConvolution):
+                layer.keep_filters(not requires_grad)
+        return super().requires_grad_(requires_grad)
+
+    def inference_modules(self) -> list[nn.Module]:
+        return [
+            self.stem,
+            self.preprocess,
+            self.summit,
+            *(m for group in self.groups for m in group.inference_modules()),
+        ]
+
+    def _through(self, cells: Iterable[Cell], h: torch.Tensor) -> torch.Tensor:
+        """h after some cells."""
+        if not (self.checkpointing and torch.is_grad_enabled()):
+            for cell in cells:
+                h = cell(h)
+            return h
+        for cell in cells:
+            h = checkpoint(
+                cell, h, use_reentrant=False, preserve_rng_state=False, context_fn=partial(_recomputing, cell)
+            )
+        return h
+
+    def _path(self, layer: int, above: TopDown, like: torch.Tensor) -> torch.Tensor:
+        """The path as layer ``layer`` (from 0) finds it; ``like`` gives the batch."""
+        if not above.context:
+            return self.start.expand(len(like), *self.start.shape)
+        return self._through(self.groups[layer].decoder, above.context[0])
+
+    def _take(self, layer: int, above: TopDown, path: torch.Tensor, z: torch.Tensor) -> TopDown:
+        return TopDown((z, *above.z), (self.groups[layer].advance(path, z), *above.context))
+
+    def descend(self, above: TopDown, eps: torch.Tensor) -> TopDown:
+        layer = self.layers - len(above.z) - 1
+        path = self._path(layer, above, eps)
+        return self._take(layer, above, path, self.groups[layer].conditional(path).transform(eps))
+
+    def conditionals(self, z: Latents) -> tuple[TopDown, tuple[Normal, ...]]:
+        """The pass through given latents, and p(z_i | z_{>i}) of each layer, bottom first."""
+        top, priors = TopDown((), ()), []
+        for layer in reversed(range(self.layers)):
+            path = self._path(layer, top, z[layer])
+            priors.append(self.groups[layer].conditional(path))
+            top = self._take(layer, top, path, z[layer])
+        return top, tuple(priors[::-1])
+
+    def condition(self, z: Latents) -> tuple[TopDown, torch.Tensor]:
+        top, priors = self.conditionals(z)
+        terms = [prior.log_prob(value).flatten(1).sum(1) for prior, value in zip(priors, z, strict=True)]
+        return top, torch.stack(terms, 1)
+
+    def maps(self, top: TopDown) -> torch.Tensor:
+        """The decoder's output for the padded image, (batch, channels of the head, size, size)."""
+        return self.output(elu(self._through(self.postprocess, top.context[0])))
+
+    def decode(self, top: TopDown) -> PixelDistribution:
+        maps = self.maps(top)
+        return self.pixels(pad(maps, [-self.padding] * 4) if self.padding else maps)
+
+    def features(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """What inference sees of images at each group, bottom first: (batch, encoder channels there, size, size)."""
+        x = pad(x, [self.padding] * 4, value=-1.0) if self.padding else x
+        h, features = self._through(self.preprocess, self.stem(x)), []
+        for group in self.groups:
+            h = self._through(group.encoder, h)
+            features.append(h)
+        features[-1] = elu(self.summit(elu(h)))
+        return features
+
+    def draw_posterior(
+        self, x: torch.Tensor, noise: Callable[[torch.Tensor], torch.Tensor]
+    ) -> tuple[TopDown, tuple[GroupDraw, ...]]:
+        """The pass through a draw of q(z | x), and that draw, bottom first.
+
+        Args:
+            noise: standard normal numbers like a tensor; asked for the top layer first.
+        """
+        features, top, draws = self.features(x), TopDown((), ()), []
+        for layer in reversed(range(self.layers)):
+            group: Group = self.groups[layer]
+            path = self._path(layer, top, x)
+            posterior, prior = group.infer(features[layer], path)
+            before = posterior.transform(noise(posterior.mean))
+            draws.append(GroupDraw(posterior, prior, before, group.flow(before)))
+            top = self._take(layer, top, path, draws[-1].z)
+        return top, tuple(draws[::-1])
+
+    def infer(self, x: torch.Tensor, generator: torch.Generator) -> Posterior:
+        def noise(like: torch.Tensor) -> torch.Tensor:
+            return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+
+        return self.whitened(*self.draw_posterior(x, noise))
+
+    def whitened(self, top: TopDown, draws: tuple[GroupDraw, ...]) -> Posterior:
+        """What :meth:`infer` says of a draw of q(z | x)."""
+        # The density of ε is that of z times σ of the prior.
+        log_q = [(draw.log_q() + torch.log(draw.prior.sigma)).flatten(1).sum(1) for draw in draws]
+        kl = [draw.kl(self.has_flows).flatten(1).sum(1) for draw in draws]
+        return Posterior(tuple(draw.eps for draw in draws), top, torch.stack(log_q, 1), torch.stack(kl, 1))
+
+
+def _recomputing(cell: Cell):
+    """Contexts of the first pass through a cell, and of the second one for its gradient: statistics count once."""
+    return nullcontext(), _still(cell)
+
+
+@contextmanager
+def _still(module: nn.Module):
+    """Within it batch norm does not update its running statistics (which a pass for the gradient must still read)."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
+
+
+def _map_size(image_shape: tuple[int, ...], padding: int, blocks: int, scales: int) -> int:
+    """Height and width of the maps of the coarsest scale.
+
+    Raises:
+        JebmError: there is none.
+    """
+    if len(image_shape) != 3 or image_shape[1] != image_shape[2]:
+        raise JebmError(
+            f"params.yaml: backbone.name: 'nvae' needs square images, not data of shape {list(image_shape)}; "
+            "use 'residual' or 'chain'"
+        )
+    size, factor = image_shape[1] + 2 * padding, 2 ** (blocks + scales - 1)
+    if size % factor:
+        padded = f" (with padding {size})" if padding else ""
+        raise JebmError(
+            f"params.yaml: backbone.groups: {scales} scales after {blocks} halvings need images whose size is a "
+            f"multiple of {factor}, not {image_shape[1]}{padded}; give fewer scales or blocks, or set padding"
+        )
+    return size // factor

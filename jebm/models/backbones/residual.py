@@ -1,0 +1,261 @@
+"""A residual top-down hierarchy: a deterministic path h to which every layer adds its latent.
+
+The prior and the posterior of z_i are read off the path above it, so a layer need not carry what the layers above
+already said, and does not starve as in a plain chain. Bottom-up features are computed once and shared with inference
+(the ladder of Sønderby et al., 2016; the residual cells of NVAE, Vahdat and Kautz, 2020). A scale of resolution 1 is a
+multilayer perceptron; finer scales are convolutional.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.distributions import Independent
+from torch.nn.functional import silu
+from torch.nn.utils import skip_init
+
+from jebm.config.components import build
+from jebm.config.types import Count, Counts, Dropout, NonNegative, OptionalLikelihood, Positive, Resolutions
+from jebm.errors import JebmError
+from jebm.models.backbones.base import (
+    Hierarchy,
+    Latents,
+    Posterior,
+    TopDown,
+    kl_to_standard_normal,
+    normal_log_prob,
+    normal_pixels,
+)
+from jebm.models.likelihoods.base import PixelDistribution
+from jebm.models.nets import initialise
+
+Shape = tuple[int, int, int]
+
+
+class Map(nn.Module):
+    """A linear map between feature maps (channels, size, size): dense to and from size 1, else a convolution.
+
+    Coarser maps are reached by a stride, finer ones by repeating pixels.
+    """
+
+    def __init__(self, source: Shape, target: Shape, kernel: int = 3):
+        super().__init__()
+        self.target, ratio = target, source[1] / target[1]
+        self.dense = source[1] == 1 or target[1] == 1
+        if self.dense:
+            self.layer = skip_init(nn.Linear, math.prod(source), math.prod(target))
+            return
+        self.repeat = target[1] // source[1] if ratio < 1 else 1
+        stride = int(ratio) if ratio > 1 else 1
+        self.layer = skip_init(nn.Conv2d, source[0], target[0], kernel, stride=stride, padding=kernel // 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.dense:
+            out = self.layer(x.flatten(1))
+            return out if self.target[1] == 1 else out.reshape(-1, *self.target)
+        if self.repeat > 1:
+            x = x.repeat_interleave(self.repeat, 2).repeat_interleave(self.repeat, 3)
+        return self.layer(x)
+
+
+class Block(nn.Module):
+    """h + b(silu(a(silu(h)))): one residual block."""
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        self.a, self.b = Map(shape, shape), Map(shape, shape)
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        return h + self.b(silu(self.a(silu(h))))
+
+
+class Group(nn.Module):
+    """One latent layer: its prior and posterior heads, the way of its latent into the path, and its blocks."""
+
+    def __init__(self, shape: Shape, latent: Shape, above: Shape | None, blocks: int, inference_hidden: int):
+        super().__init__()
+        double, hidden = (2 * latent[0], *latent[1:]), (inference_hidden, *latent[1:])
+        self.entry = Map(above, shape) if above else None
+        self.prior = Map(shape, double)
+        self.inference_path = Map(shape, hidden)
+        self.inference_features = Map(shape, hidden)
+        self.inference_head = Map(hidden, double)
+        self.take = Map(latent, shape)
+        self.blocks = nn.Sequential(*(Block(shape) for _ in range(blocks)))
+
+    def enter(self, h: torch.Tensor) -> torch.Tensor:
+        """The path at this group's resolution."""
+        return h if self.entry is None else self.entry(silu(h))
+
+    def conditional(self, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and log standard deviation, in (−2, 2), of p(z_i | z_{>i})."""
+        mean, raw = self.prior(silu(h)).chunk(2, dim=1)
+        return mean, 2 * torch.tanh(raw / 2)
+
+    def posterior(self, h: torch.Tensor, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and log standard deviation of q(ε_i | ε_{>i}, x)."""
+        joined = self.inference_path(silu(h)) + self.inference_features(features)
+        return self.inference_head(silu(joined)).chunk(2, dim=1)
+
+    def advance(self, h: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """The path after it has taken z_i in: the context of this layer."""
+        return self.blocks(h + self.take(z))
+
+
+class ResidualHierarchy(Hierarchy):
+    """p(z_i | z_{>i}) = N(μ(h), σ(h)²) with h the path above z_i; p(x | z) = N(tanh(G(h_1)), sigma²); q on ε.
+
+    Args:
+        image_shape: (channels, height, width), or any shape where every resolution is 1.
+        groups: latent layers at each scale, the finest scale first.
+        resolutions: height and width of the maps at each scale; 1 is a vector.
+        channels: channels of the path at each scale.
+        latent_channels: channels of each latent.
+        blocks: residual blocks after each latent.
+        inference_hidden: channels of the hidden layer of q.
+        sigma: standard deviation of a pixel given z, in units where pixels span [−1, 1].
+        dropout: probability with which a bottom-up feature is dropped, in training only.
+        noise: standard deviation of Gaussian noise on the images that inference sees, in training only.
+        likelihood: p(x | z) for the output of G, in the place of the normal one with ``sigma``.
+    """
+
+    sigma_floor = math.exp(-2)
+
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],
+        *,
+        groups: Counts,
+        latent_channels: Count,
+        resolutions: Resolutions = [1],  # noqa: B006
+        channels: Counts = [128],  # noqa: B006
+        blocks: Count = 1,
+        inference_hidden: Count = 64,
+        sigma: Positive = 0.3,
+        dropout: Dropout = 0.0,
+        noise: NonNegative = 0.0,
+        likelihood: OptionalLikelihood = None,
+    ):
+        super().__init__()
+        _check(tuple(image_shape), resolutions)
+        self.image_shape, self.sigma = tuple(image_shape), sigma
+        self.dropout, self.noise = dropout, noise
+        scales = [(c, r, r) for c, r in zip(channels, resolutions, strict=True)]
+        shapes = [scale for scale, count in zip(scales, groups, strict=True) for _ in range(count)]
+        self._context_shapes = tuple(_squeeze(shape) for shape in shapes)
+        self.latent_shapes = tuple(_squeeze((latent_channels, *shape[1:])) for shape in shapes)
+        self.scale_of = [i for i, count in enumerate(groups) for _ in range(count)]
+        above = [next_ if next_ != own else None for own, next_ in zip(shapes, [*shapes[1:], shapes[-1]], strict=True)]
+        self.groups = nn.ModuleList(
+            Group(shape, (latent_channels, *shape[1:]), up, blocks, inference_hidden)
+            for shape, up in zip(shapes, above, strict=True)
+        )
+        self.start = nn.Parameter(torch.empty(_squeeze(shapes[-1])))
+        image = image_shape if len(image_shape) == 3 else (math.prod(image_shape), 1, 1)
+        self.stem = nn.ModuleList(Map(*pair) for pair in zip([image, *scales[:-1]], scales, strict=True))
+        self.bottom_up = nn.ModuleList(Block(scale) for scale in scales)
+        self.likelihood = None if likelihood is None else build("likelihood", likelihood, self.image_shape)
+        if self.likelihood is not None:
+            self.levels = self.likelihood.levels
+        self.head = Map(scales[0], self._head_shape(image))
+
+    def _head_shape(self, image: Shape) -> Shape:
+        """What G puts out: the image, or the map of parameters of a likelihood."""
+        return image if self.likelihood is None else (self.likelihood.channels, *image[1:])
+
+    @property
+    def context_shapes(self) -> tuple[tuple[int, ...], ...]:
+        return self._context_shapes
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Small prior heads, and residual branches that shrink with depth, so that no layer starts as noise."""
+        initialise(self, generator)
+        self.start.normal_(generator=generator)
+        for group in self.groups:
+            group.prior.layer.weight *= 0.3
+            for block in group.blocks:
+                block.b.layer.weight *= len(self.groups) ** -0.5
+
+    def inference_modules(self) -> list[nn.Module]:
+        heads = [m for g in self.groups for m in (g.inference_path, g.inference_features, g.inference_head)]
+        return [self.stem, self.bottom_up, *heads]
+
+    def _path(self, layer: int, h: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+        """The path as layer ``layer`` (from 0) finds it, given the context of the layer above."""
+        if h is None:
+            return self.start.expand(len(like), *self.start.shape)
+        return self.groups[layer].enter(h)
+
+    def descend(self, above: TopDown, eps: torch.Tensor) -> TopDown:
+        layer = self.layers - len(above.z) - 1
+        h = self._path(layer, above.context[0] if above.context else None, eps)
+        mean, log_sd = self.groups[layer].conditional(h)
+        z = mean + torch.exp(log_sd) * eps
+        return TopDown((z, *above.z), (self.groups[layer].advance(h, z), *above.context))
+
+    def condition(self, z: Latents) -> tuple[TopDown, torch.Tensor]:
+        h, terms, context = None, [], []
+        for layer in reversed(range(self.layers)):
+            h = self._path(layer, h, z[layer])
+            terms.append(normal_log_prob(z[layer], *self.groups[layer].conditional(h)))
+            h = self.groups[layer].advance(h, z[layer])
+            context.append(h)
+        return TopDown(z, tuple(context[::-1])), torch.stack(terms[::-1], 1)
+
+    def decode(self, top: TopDown) -> Independent | PixelDistribution:
+        out = self.head(silu(top.context[0]))
+        if self.likelihood is not None:
+            return self.likelihood(out.reshape(-1, *self.likelihood.parameter_shape))
+        return normal_pixels(torch.tanh(out).reshape(-1, *self.image_shape), self.sigma)
+
+    def _features(self, x: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:
+        """Bottom-up features of each scale."""
+        if self.training and self.noise:
+            x = x + self.noise * torch.randn(x.shape, generator=generator, device=x.device)
+        features, h = [], x
+        for stem, block in zip(self.stem, self.bottom_up, strict=True):
+            h = block(stem(h))
+            features.append(silu(h))
+        return features
+
+    def _drop(self, features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        if not (self.training and self.dropout):
+            return features
+        kept = torch.rand(features.shape, generator=generator, device=features.device) >= self.dropout
+        return features * kept / (1 - self.dropout)
+
+    def infer(self, x: torch.Tensor, generator: torch.Generator) -> Posterior:
+        features = self._features(x, generator)
+        h, eps, z, context, log_q, kl = None, [], [], [], [], []
+        for layer in reversed(range(self.layers)):
+            group = self.groups[layer]
+            h = self._path(layer, h, x)
+            mean, log_sd = group.posterior(h, self._drop(features[self.scale_of[layer]], generator))
+            noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+            eps.append(mean + torch.exp(log_sd) * noise)
+            log_q.append(normal_log_prob(eps[-1], mean, log_sd))
+            kl.append(kl_to_standard_normal(mean, log_sd))
+            prior_mean, prior_log_sd = group.conditional(h)
+            z.append(prior_mean + torch.exp(prior_log_sd) * eps[-1])
+            h = group.advance(h, z[-1])
+            context.append(h)
+        top = TopDown(tuple(z[::-1]), tuple(context[::-1]))
+        return Posterior(tuple(eps[::-1]), top, torch.stack(log_q[::-1], 1), torch.stack(kl[::-1], 1))
+
+
+def _check(image_shape: tuple[int, ...], resolutions: list[int]) -> None:
+    """Maps must tile the image; vectors take any shape."""
+    finest = resolutions[0]
+    if finest > 1 and (len(image_shape) != 3 or image_shape[1] != image_shape[2] or image_shape[1] % finest):
+        raise JebmError(
+            f"params.yaml: backbone.resolutions: maps of size {finest} do not tile data of shape {list(image_shape)}; "
+            "give a divisor of the size of a square image, or [1] for vectors"
+        )
+
+
+def _squeeze(shape: Shape) -> tuple[int, ...]:
+    """A map of one pixel is a vector."""
+    return shape[:1] if shape[1] == 1 else shape

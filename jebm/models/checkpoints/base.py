@@ -1,0 +1,130 @@
+"""Backbones whose weights come from elsewhere: what every reader of a foreign format hands over.
+
+A reader is one function, ``path → Imported``, and one line of ``IMPORTERS`` in ``jebm.config.catalogue``. It never runs
+anything from the file.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from jebm.config.components import build, schema
+from jebm.errors import JebmError
+from jebm.io.tensors import read_tensors, write_tensors
+
+NAMED = 5
+"""How many keys of each kind a message names."""
+
+
+class Imported(NamedTuple):
+    """A backbone as a file describes it."""
+
+    name: str
+    """Of the backbone in ``jebm.config.components``."""
+    image_shape: tuple[int, ...]
+    backbone: dict[str, Any]
+    """The parameters of its constructor that the file determines."""
+    weights: dict[str, torch.Tensor]
+    """By the keys of its own state, float32 and integers."""
+    facts: dict[str, Any]
+    """What else there is to know: epochs, licence."""
+
+
+def write_imported(path: Path, imported: Imported) -> None:
+    """As one file of this project: weights, and a header with the arguments that rebuild the backbone."""
+    header = {
+        "kind": "imported",
+        "spec": {"backbone": {"name": imported.name, **imported.backbone}},
+        "image_shape": list(imported.image_shape),
+        "facts": imported.facts,
+    }
+    write_tensors(path, imported.weights, header)
+
+
+def read_imported(path: Path) -> Imported:
+    """The file that :func:`write_imported` wrote.
+
+    Raises:
+        JebmError: it is none, or its weights do not fit its header.
+    """
+    weights, header = read_tensors(path)
+    try:
+        spec = dict(header["spec"]["backbone"])
+        name, shape = spec.pop("name"), tuple(int(side) for side in header["image_shape"])
+        block = TypeAdapter(schema("backbone")).validate_python({"name": name, **spec})
+        facts = dict(header["facts"])
+    except (KeyError, TypeError, ValueError, ValidationError):
+        raise JebmError(f"{path}: a file of jebm, but no imported backbone; `jebm import` writes one") from None
+    with torch.device("meta"):
+        hierarchy = build("backbone", block, shape)
+    expected = {key: tuple(tensor.shape) for key, tensor in hierarchy.state_dict().items()}
+    check_keys(path, expected, {key: tuple(tensor.shape) for key, tensor in weights.items()})
+    check_finite(path, weights)
+    return Imported(name, shape, spec, weights, facts)
+
+
+def check_keys(
+    path: Path, expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], optional: Iterable[str] = ()
+) -> None:
+    """Raises JebmError unless every key is there, in its shape, and no other; the message names those that are not."""
+    optional = set(optional)
+    missing = [key for key in expected if key not in found and key not in optional]
+    extra = [key for key in found if key not in expected]
+    other = [
+        f"{key} is {list(found[key])} instead of {list(expected[key])}"
+        for key in expected
+        if key in found and found[key] != expected[key]
+    ]
+    parts = [
+        f"{what} {_some(keys)}" for what, keys in (("missing", missing), ("unknown", extra), ("wrong", other)) if keys
+    ]
+    if parts:
+        raise JebmError(f"{path}: the weights are not those of the architecture in its settings: {'; '.join(parts)}")
+
+
+def check_finite(path: Path, weights: dict[str, torch.Tensor]) -> None:
+    """Raises JebmError if a weight is not a finite number; the message names its key."""
+    bad = [key for key, value in weights.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    if bad:
+        raise JebmError(f"{path}: weights are not finite: {_some(bad)}")
+
+
+def _some(keys: list[str]) -> str:
+    rest = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
+    return ", ".join(keys[:NAMED]) + rest
+
+
+def check_agreement(
+    imported: Imported, block: BaseModel, image_shape: tuple[int, ...], levels: int, where: str
+) -> None:
+    """Whether a study means the backbone that a file holds.
+
+    Args:
+        block: the study's ``backbone:``.
+        image_shape, levels: of the study's data.
+        where: the file of parameters and the study, for the message.
+
+    Raises:
+        JebmError: not; the message names every parameter that differs.
+    """
+    if block.name != imported.name:
+        raise JebmError(
+            f"{where}.backbone.name: is '{block.name}', the checkpoint holds the backbone '{imported.name}'"
+        )
+    differs = [
+        f"{key} is {getattr(block, key)!r}, the checkpoint has {value!r}"
+        for key, value in imported.backbone.items()
+        if getattr(block, key) != value
+    ]
+    if differs:
+        raise JebmError(f"{where}.backbone: {'; '.join(differs)}")
+    if tuple(image_shape) != imported.image_shape:
+        raise JebmError(
+            f"{where}.dataset: has images of shape {list(image_shape)}, the checkpoint is for "
+            f"{list(imported.image_shape)}"
+        )
+    if levels != imported.backbone.get("levels", levels):
+        raise JebmError(f"{where}.dataset: has {levels} levels, the checkpoint is for {imported.backbone['levels']}")

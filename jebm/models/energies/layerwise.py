@@ -1,0 +1,45 @@
+"""Energies that look at one layer each, summed: f(z) = Σ_i f_i(z_i) (arXiv 2306.06323, eq. 8)."""
+
+from __future__ import annotations
+
+import torch
+
+from jebm.config.types import Activation, EnergyStart, LayerChoice, LayerDepth, LayerWidth
+from jebm.models.backbones.base import Hierarchy, TopDown
+from jebm.models.energies.base import LayerEnergy, chosen_layers, layer_nets
+
+
+class LayerwiseEnergy(LayerEnergy):
+    """A multilayer perceptron for each chosen layer.
+
+    Args:
+        hierarchy: gives the shape of each layer.
+        hidden, depth: units and number of hidden layers of each perceptron; depth 0 is linear in z_i. A list has one
+            entry for each layer that has an energy.
+        layers: ``all``, the numbers of the layers that have an energy, 1 being the bottom one, or {top_scales: k} for
+            those of the k coarsest scales.
+        activation: of the hidden units.
+        start: ``zero`` for f = 0 at the start, ``random`` for PyTorch's default in the output layer too (the paper).
+    """
+
+    def __init__(
+        self,
+        hierarchy: Hierarchy,
+        *,
+        hidden: LayerWidth = 128,
+        depth: LayerDepth = 2,
+        layers: LayerChoice = "all",
+        activation: Activation = "silu",
+        start: EnergyStart = "zero",
+    ):
+        super().__init__()
+        self.start = start
+        self.nets = layer_nets(
+            hierarchy.layer_dims, hidden, depth, chosen_layers(hierarchy.latent_shapes, layers), activation
+        )
+
+    def term(self, number: int, top: TopDown) -> torch.Tensor:
+        return self.nets[str(number)](top.z[0].flatten(1)).squeeze(1)
+
+    def reads(self, layers: int) -> dict[str, tuple[int, ...]]:
+        return {name: (int(name) - 1,) for name in self.nets}

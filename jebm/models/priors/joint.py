@@ -1,0 +1,25 @@
+"""The joint EBM prior: one energy on all layers."""
+
+from __future__ import annotations
+
+import torch
+
+from jebm.config.types import EnergyBlock
+from jebm.models.backbones.base import Hierarchy, TopDown
+from jebm.models.priors.base import EnergyPrior
+
+
+class JointPrior(EnergyPrior):
+    """The joint EBM prior p(z) ∝ exp(f(z)) p_β(z): tilt(ε) = f(T(ε)) (arXiv 2306.06323, eq. 7).
+
+    The density that looks natural in ε-space, f(T(ε)) + log p_β(T(ε)), is another one: it counts the Jacobian of T.
+    """
+
+    def __init__(self, hierarchy: Hierarchy, *, energy: EnergyBlock):
+        super().__init__(hierarchy, energy)
+
+    def tilt(self, eps: torch.Tensor) -> torch.Tensor:
+        return self.energy(self.hierarchy.top_down_flat(eps))
+
+    def tilt_after(self, eps: torch.Tensor, top: TopDown) -> torch.Tensor:
+        return self.energy(top)

@@ -1,0 +1,110 @@
+"""Assets on this machine: whether they are there, and whether they are the files that params.yaml means."""
+
+from pathlib import Path
+
+from jebm.config.assets import Asset
+from jebm.errors import JebmError
+from jebm.io.digests import DigestCache
+from jebm.io.files import published
+
+
+def by_hand(asset: Asset) -> str:
+    """How to put an asset in place without a network."""
+    digest = f", whose digest must be {asset.expected}" if asset.expected else ""
+    note = f" ({asset.note})" if asset.note else ""
+    return f"put the file{' from ' + asset.url if asset.url else ''} at {asset.path}{digest}{note}"
+
+
+def verify(name: str, asset: Asset, digests: DigestCache, path: Path | None = None) -> None:
+    """See that a file, the asset's own unless another is given, is the asset.
+
+    Raises:
+        JebmError: it is missing, of another size or another content; both sizes or digests are named.
+    """
+    path = path or asset.path
+    if not path.is_file() and asset.url is None:
+        raise JebmError(f"{path}: the asset '{name}' is missing: {by_hand(asset)}")
+    if not path.is_file():
+        raise JebmError(
+            f"{path}: the asset '{name}' is missing; `jebm fetch-asset {name}` fetches it where there is a network; "
+            f"without one, {by_hand(asset)}"
+        )
+    size = path.stat().st_size
+    if asset.bytes is not None and size != asset.bytes:
+        state = "truncated" if size < asset.bytes else "not the file that is meant"
+        raise JebmError(
+            f"{path}: {state}: has {size:,} bytes, the asset '{name}' has {asset.bytes:,}"
+            f"{_digests(path, asset, digests)}; the file was left alone, move it away and fetch it again"
+        )
+    if asset.expected is not None and (found := _found(path, asset.expected, digests)) != asset.expected:
+        raise JebmError(
+            f"{path}: not the asset '{name}': its digest is {found}, expected is {asset.expected}; the file was left "
+            "alone, move it away and fetch it again, or correct assets in params.yaml"
+        )
+
+
+def _found(path: Path, expected: str, digests: DigestCache) -> str:
+    kind = expected.split(":")[0]
+    return f"{kind}:{digests(str(path), kind)}"
+
+
+def _digests(path: Path, asset: Asset, digests: DigestCache) -> str:
+    if asset.expected is None:
+        return ""
+    return f" (digest {_found(path, asset.expected, digests)}, expected {asset.expected})"
+
+
+def remember(asset: Asset, digests: DigestCache) -> None:
+    """Keep the digest of a file beside it, where none is published."""
+    if asset.expected is None:
+        with published(asset.remembered) as file:
+            file.write(f"{digests(str(asset.path))}\n")
+
+
+def inventory(entries: dict[str, Asset], digests: DigestCache) -> str:
+    """A line an asset: its size, whether it is there and whole, and its place; and the sum of what is missing."""
+    if not entries:
+        return "assets: none are needed"
+    lines, missing = [], 0
+    for name, asset in entries.items():
+        try:
+            verify(name, asset, digests)
+            state = "in place"
+        except JebmError:
+            state = "wrong or truncated" if asset.path.exists() else "missing"
+            missing += asset.bytes or 0
+        size = "size not known" if asset.bytes is None else f"{asset.bytes / 1e6:,.1f} MB"
+        lines.append(f"{name:<28}{size:>14}  {state:<18}  {asset.path}")
+    return "\n".join([*lines, f"{'still to fetch':<28}{missing / 1e6:>11,.1f} MB"])
+
+
+def refuse_wrong(entries: dict[str, Asset], digests: DigestCache) -> None:
+    """See that none of the assets that are in place is another file; missing ones are left to be fetched.
+
+    Raises:
+        JebmError: a line for each that is.
+    """
+    wrong = []
+    for name, asset in entries.items():
+        try:
+            if asset.path.exists():
+                verify(name, asset, digests)
+        except JebmError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise JebmError("\n".join(wrong))
+
+
+class VerifiedAssets:
+    """Name → the path of an asset that has been checked; what a component opens its files with."""
+
+    def __init__(self, entries: dict[str, Asset]):
+        self.entries = entries
+
+    def __call__(self, name: str) -> Path:
+        """See :func:`verify`; reading gigabytes again is spared by the digest cache."""
+        digests, asset = DigestCache(), self.entries[name]
+        verify(name, asset, digests)
+        remember(asset, digests)
+        digests.save_large()
+        return asset.path

@@ -1,0 +1,98 @@
+"""Fetching an asset: downloaded beside its place, checked, and put there by a rename.
+
+A file that is already in place is checked and never replaced. Connections are retried by urllib3; a download that
+breaks off is not resumed.
+"""
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import requests
+from requests.adapters import HTTPAdapter, Retry
+
+from jebm.config.assets import Asset
+from jebm.errors import JebmError
+from jebm.io.digests import DigestCache
+from jebm.pipeline.assets import by_hand, remember, verify
+from jebm.runtime.progress import Progress, say
+
+CHUNK = 2**18
+TIMEOUT = (15, 60)
+"""Seconds to connect, and between two arrivals of data."""
+TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+"""HTTP statuses that another attempt may not meet again."""
+
+
+def fetch(name: str, asset: Asset, backoff: float = 1.0) -> Path:
+    """Bring an asset to its place, or see that the file in its place is the asset.
+
+    Args:
+        backoff: seconds between attempts to connect, doubled each time; the first follows at once.
+
+    Raises:
+        JebmError: the file in place is another one, the server is out of reach or sends something else, or the folder
+            can't be written to. Each says what the file must be and where it goes.
+    """
+    digests, path = DigestCache(), asset.path
+    if path.exists():
+        verify(name, asset, digests)
+        say(f"{path}: in place")
+    elif asset.url is None:
+        raise JebmError(f"the asset '{name}' can't be fetched: {by_hand(asset)}")
+    else:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(dir=path.parent, prefix=".fetch-") as folder:
+                new = Path(folder) / path.name
+                _download(name, asset, new, backoff)
+                _check(name, asset, digests, new)
+                os.replace(new, path)
+        except requests.RequestException as error:
+            raise JebmError(f"the asset '{name}' can't be fetched: {_reason(error)}; {by_hand(asset)}") from None
+        except OSError as error:
+            reason = error.strerror or error
+            raise JebmError(
+                f"{path.parent}: can't be written to ({reason}); the asset '{name}' belongs there"
+            ) from None
+        say(f"{path}: fetched")
+    remember(asset, digests)
+    digests.save_large()
+    return path
+
+
+def _download(name: str, asset: Asset, path: Path, backoff: float) -> None:
+    retries = Retry(total=4, backoff_factor=backoff, status_forcelist=TRANSIENT, raise_on_status=False)
+    with requests.Session() as session:
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(max_retries=retries))
+        # The file as it is: a server must not compress it on the way.
+        with session.get(asset.url, headers={"Accept-Encoding": "identity"}, stream=True, timeout=TIMEOUT) as answer:
+            answer.raise_for_status()
+            if answer.headers.get("Content-Type", "").startswith("text/html"):
+                raise JebmError(
+                    f"{asset.url}: answers with a web page instead of the file (a quota, or a log-in); {by_hand(asset)}"
+                )
+            total, progress = int(answer.headers.get("Content-Length", 0)), Progress(f"{name}: {asset.url}")
+            with open(path, "wb") as file:
+                for chunk in answer.iter_content(CHUNK):
+                    file.write(chunk)
+                    progress("MiB", file.tell() >> 20, max(total, file.tell()) >> 20)
+
+
+def _check(name: str, asset: Asset, digests: DigestCache, path: Path) -> None:
+    try:
+        verify(name, asset, digests, path)
+    except JebmError as error:
+        message = str(error).replace("the file was left alone, move it away and fetch it again", "it was not kept")
+        raise JebmError(f"{asset.url} sent something else. {message.replace(str(path), str(asset.path))}") from None
+
+
+def _reason(error: requests.RequestException) -> str:
+    if isinstance(error, requests.HTTPError):
+        return f"the server answers {error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the server broke off; try again"
+    if isinstance(error, requests.ConnectionError | requests.Timeout):
+        return "no connection to the server (is there a network?)"
+    return str(error)

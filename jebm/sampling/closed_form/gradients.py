@@ -1,0 +1,176 @@
+"""Gradients of a prior's log density, and of a posterior's, in closed form where the networks are plain stacks.
+
+For hierarchies in which each layer is fed by the one above alone
+(:class:`jebm.models.backbones.markov.MarkovHierarchy`), with energies that read latents side by side. The result is
+autograd's up to rounding, at less than its overhead, and no graph is built. What is not recognised is left to autograd:
+every function here then returns None.
+
+f is a *negative* energy: high means likely. (μ_i, r_i) is read off z_{i+1}, log σ_i is a function of r_i, and l its
+derivative. What all of this is made of, with z_i = μ_i + σ_i ε_i in whitened space, ρ_i = (z_i − μ_i)/σ_i in that of z:
+
+    whitened   ∂f/∂ε_i = σ_i ∂f/∂z_i       ∂f/∂μ_i = ∂f/∂z_i        ∂f/∂r_i = ∂f/∂z_i σ_i ε_i l
+    z          ∂log p/∂z_i = −ρ_i/σ_i      ∂log p/∂μ_i = ρ_i/σ_i    ∂log p/∂r_i = (ρ_i² − 1) l
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from jebm.config.types import Gradients, LatentSpace
+from jebm.models.backbones.base import LOG_2PI, Hierarchy, standard_normal_log_prob
+from jebm.models.backbones.markov import MarkovHierarchy
+from jebm.models.energies.base import Energy
+from jebm.models.priors.base import Prior
+from jebm.models.priors.joint import JointPrior
+from jebm.sampling.closed_form.stacks import Stack, recognise
+from jebm.sampling.target import Target
+
+ValueAndGradient = Callable[[torch.Tensor, bool], tuple[torch.Tensor | None, torch.Tensor]]
+"""x (batch, dimensions) → a function's value (batch,), nats, and its gradient, like x. The flag says whether the value
+is wanted; without it there may be None in its place."""
+OfLatents = Callable[[list[torch.Tensor], bool], tuple[torch.Tensor | None, list[torch.Tensor]]]
+"""The same for latents, bottom first, with the gradient with respect to each of them."""
+
+
+def prior_gradient(prior: Prior, space: LatentSpace = "whitened") -> ValueAndGradient | None:
+    """Of the tilt f(T(ε)) in whitened space, of f(z) + log p_β(z) in the space ``z``."""
+    if not isinstance(prior, JointPrior):
+        return None
+    energy, layers = _energy(prior.energy, prior.hierarchy), _conditionals(prior.hierarchy)
+    if energy is None or layers is None:
+        return None
+    return _whitened(layers, energy) if space == "whitened" else _latent(layers, energy)
+
+
+def prior_target(prior: Prior, gradients: Gradients) -> Target:
+    """The prior in whitened space, as what a chain samples."""
+    if gradients == "autograd":
+        return Target(prior.tilt)
+    return Target(prior.tilt, closed_form=prior_gradient(prior), lean=True)
+
+
+def posterior_gradient(
+    hierarchy: Hierarchy, prior: Prior, x: torch.Tensor, space: LatentSpace = "whitened"
+) -> ValueAndGradient | None:
+    """The same with log p(x | z_1) added, for images x (batch, *image_shape), a chain each."""
+    if not isinstance(prior, JointPrior):
+        return None
+    pixels, energy, layers = _pixels(hierarchy, x), _energy(prior.energy, hierarchy), _conditionals(hierarchy)
+    if pixels is None or energy is None or layers is None:
+        return None
+
+    def both(z: list[torch.Tensor], wanted: bool) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
+        value, gradients = energy(z, wanted)
+        log_px, gradient = pixels(z[0], wanted)
+        return value + log_px if wanted else None, [gradients[0] + gradient, *gradients[1:]]
+
+    return _whitened(layers, both) if space == "whitened" else _latent(layers, both)
+
+
+class Conditionals:
+    """The networks of all p(z_i | z_{i+1}) as stacks, bottom first, with what turns their output into scales."""
+
+    def __init__(self, hierarchy: MarkovHierarchy, stacks: list[Stack]):
+        self.scale, self.stacks, self.dims = hierarchy.scale, stacks, hierarchy.layer_dims
+
+    def of(self, layer: int, above: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list]:
+        """μ, log σ and d log σ / d r of a layer, counted from 0, and what its stack has kept."""
+        out, kept = self.stacks[layer].forward(above)
+        mean, raw = out.chunk(2, dim=1)
+        return mean, *self.scale(raw), kept
+
+
+def _conditionals(hierarchy: Hierarchy) -> Conditionals | None:
+    if not isinstance(hierarchy, MarkovHierarchy):
+        return None
+    stacks = [recognise([net]) for net in hierarchy.generator_nets]
+    known = type(hierarchy).scale is not MarkovHierarchy.scale
+    return Conditionals(hierarchy, stacks) if known and None not in stacks else None
+
+
+def _energy(energy: Energy, hierarchy: Hierarchy) -> OfLatents | None:
+    """f and its gradients."""
+    reads = energy.reads(hierarchy.layers) if isinstance(energy, Energy) else None
+    if reads is None:
+        return None
+    terms = [(reads[name], recognise([net])) for name, net in energy.nets.items()]
+    if any(stack is None for _, stack in terms):
+        return None
+    dims = hierarchy.layer_dims
+
+    def value_and_gradients(z: list[torch.Tensor], wanted: bool) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
+        total, gradients = None, [None] * len(z)
+        for layers, stack in terms:
+            value, gradient = stack.value_and_gradient(_side_by_side(z, layers), wanted)
+            total = value if total is None or not wanted else total + value
+            for layer, own in zip(layers, gradient.split([dims[i] for i in layers], 1), strict=True):
+                gradients[layer] = own if gradients[layer] is None else gradients[layer] + own
+        return total, [torch.zeros_like(x) if g is None else g for x, g in zip(z, gradients, strict=True)]
+
+    return value_and_gradients
+
+
+def _side_by_side(z: list[torch.Tensor], layers: tuple[int, ...]) -> torch.Tensor:
+    return z[layers[0]] if len(layers) == 1 else torch.cat([z[i] for i in layers], 1)
+
+
+def _pixels(hierarchy: Hierarchy, x: torch.Tensor) -> ValueAndGradient | None:
+    """log p(x | z_1), for independent normal pixels."""
+    known = hierarchy.pixel_means() if isinstance(hierarchy, MarkovHierarchy) else None
+    stack = known and recognise(known[0])
+    if not stack:
+        return None
+    given = known[1]
+    sigma = given.detach().to(x) if isinstance(given, torch.Tensor) else x.new_full((), given)
+    constant = x[0].numel() * (torch.log(sigma) + 0.5 * LOG_2PI)
+
+    def value_and_gradient(z: torch.Tensor, wanted: bool) -> tuple[torch.Tensor | None, torch.Tensor]:
+        mean, kept = stack.forward(z)
+        error = (x - mean) / sigma
+        value = -0.5 * error.square().flatten(1).sum(1) - constant if wanted else None
+        return value, stack.pull_back(error / sigma, kept)
+
+    return value_and_gradient
+
+
+def _whitened(layers: Conditionals, of_latents: OfLatents) -> ValueAndGradient:
+    def value_and_gradient(eps: torch.Tensor, wanted: bool = True) -> tuple[torch.Tensor | None, torch.Tensor]:
+        parts = eps.split(layers.dims, 1)
+        z, passes = [parts[-1]], []
+        for layer in reversed(range(len(layers.stacks))):
+            mean, log_sd, slope, kept = layers.of(layer, z[0])
+            spread = torch.exp(log_sd).mul_(parts[layer])  # σ ε
+            passes.insert(0, (log_sd, slope, spread, kept))
+            z.insert(0, mean + spread)
+        value, gradients = of_latents(z, wanted)
+        for layer, (log_sd, slope, spread, kept) in enumerate(passes):
+            own = gradients[layer]
+            above = layers.stacks[layer].pull_back(torch.cat([own, own * spread * slope], 1), kept)
+            gradients[layer + 1] = gradients[layer + 1] + above
+            gradients[layer] = own * torch.exp(log_sd)
+        return value, torch.cat(gradients, 1)
+
+    return value_and_gradient
+
+
+def _latent(layers: Conditionals, of_latents: OfLatents) -> ValueAndGradient:
+    def value_and_gradient(x: torch.Tensor, wanted: bool = True) -> tuple[torch.Tensor | None, torch.Tensor]:
+        z = list(x.split(layers.dims, 1))
+        value, gradients = of_latents(z, wanted)
+        if wanted:
+            value = value + standard_normal_log_prob(z[-1])
+        gradients[-1] = gradients[-1] - z[-1]
+        for layer, stack in enumerate(layers.stacks):
+            mean, log_sd, slope, kept = layers.of(layer, z[layer + 1])
+            inverse = torch.exp(-log_sd)
+            error = (z[layer] - mean).mul_(inverse)  # ρ
+            square = error.square()
+            if wanted:
+                value = value - (0.5 * square + log_sd).sum(1) - 0.5 * layers.dims[layer] * LOG_2PI
+            pull = error.mul_(inverse)
+            above = stack.pull_back(torch.cat([pull, square.sub_(1).mul_(slope)], 1), kept)
+            gradients[layer] = gradients[layer] - pull
+            gradients[layer + 1] = gradients[layer + 1] + above
+        return value, torch.cat(gradients, 1)
+
+    return value_and_gradient

@@ -1,0 +1,222 @@
+"""Stacks of linear maps and activations with their gradient in closed form: the networks of most energies and chains.
+
+Autograd costs a small network more than its arithmetic. Here the value and the gradient with respect to the *input*
+are computed by the same kernels that autograd would call, in the same order, without a graph. Nothing here is
+differentiable: chains need no more, and learning goes through the modules themselves.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import conv2d, conv_transpose2d, silu
+
+from jebm.models.backbones.convolutional import FromVector
+
+aten = torch.ops.aten
+
+
+class Layer(ABC):
+    """One map of a stack. It shares the storage of its module's weights, so it follows the optimiser."""
+
+    overwrites = False
+    """Whether :meth:`forward` writes over its argument."""
+
+    @abstractmethod
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        """The map at x (batch, …), and what :meth:`pull_back` needs to know of it."""
+
+    @abstractmethod
+    def pull_back(self, gradient: torch.Tensor, kept: Any) -> torch.Tensor:
+        """The gradient with respect to the input, given that with respect to the output."""
+
+
+class Affine(Layer):
+    """x W' + b."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None):
+        self.weight, self.transposed, self.bias = weight, weight.t(), bias
+
+    def forward(self, x):
+        if self.bias is None:
+            return torch.mm(x, self.transposed), None
+        return torch.addmm(self.bias, x, self.transposed), None
+
+    def pull_back(self, gradient, kept):
+        return torch.mm(gradient, self.weight)
+
+
+class TransposedConvolution(Layer):
+    """A transposed convolution, (batch, in, h, w) → (batch, out, h', w')."""
+
+    def __init__(self, module: nn.ConvTranspose2d):
+        self.weight, self.bias = module.weight.detach(), _detached(module.bias)
+        self.stride, self.padding = module.stride, module.padding
+        self.output_padding = module.output_padding
+
+    def forward(self, x):
+        return conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding), None
+
+    def pull_back(self, gradient, kept):
+        return conv2d(gradient, self.weight, None, self.stride, self.padding)
+
+
+class OfOnePixel(TransposedConvolution):
+    """The same of one pixel, (batch, in) → (batch, out, h, w): a matrix product."""
+
+    def forward(self, x):
+        out = torch.mm(x, self.weight.flatten(1)).reshape(len(x), *self.weight.shape[1:])
+        return out if self.bias is None else out.add_(self.bias[:, None, None]), None
+
+    def pull_back(self, gradient, kept):
+        return torch.mm(gradient.flatten(1), self.weight.flatten(1).t())
+
+
+class Mirrored(TransposedConvolution):
+    """The same at stride 1, where it is a convolution by the mirrored kernel, which libraries do faster."""
+
+    def forward(self, x):
+        border = [size - 1 - pad for size, pad in zip(self.weight.shape[2:], self.padding, strict=True)]
+        return conv2d(x, self.weight.flip(2, 3).transpose(0, 1), self.bias, 1, border), None
+
+
+class Pointwise(Layer):
+    """An activation whose gradient is known from its result; it overwrites what the map before it has made."""
+
+    overwrites = True
+
+    def __init__(self, in_place: Callable, pull_back: Callable):
+        self._in_place, self._pull_back = in_place, pull_back
+
+    def forward(self, x):
+        x = self._in_place(x)
+        return x, x
+
+    def pull_back(self, gradient, kept):
+        return self._pull_back(gradient, kept)
+
+
+class SiLU(Layer):
+    def forward(self, x):
+        return silu(x), x
+
+    def pull_back(self, gradient, kept):
+        return aten.silu_backward(gradient, kept)
+
+
+class Reshape(Layer):
+    """Flattening, or its opposite."""
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+
+    def forward(self, x):
+        return self.module(x), x.shape
+
+    def pull_back(self, gradient, kept):
+        return gradient.reshape(kept)
+
+
+def _transposed_convolution(module: nn.ConvTranspose2d) -> Layer | None:
+    if module.groups != 1 or module.dilation != (1, 1):
+        return None
+    small = all(pad < size for pad, size in zip(module.padding, module.kernel_size, strict=True))
+    if module.stride == (1, 1) and module.output_padding == (0, 0) and small:
+        return Mirrored(module)
+    return TransposedConvolution(module)
+
+
+def _leaky(slope: float) -> Pointwise:
+    return Pointwise(
+        lambda x: nn.functional.leaky_relu_(x, slope),
+        lambda gradient, result: aten.leaky_relu_backward(gradient, result, slope, True),
+    )
+
+
+def _activation(module: nn.Module) -> Layer | None:
+    match module:
+        case nn.LeakyReLU() if module.negative_slope > 0:
+            return _leaky(module.negative_slope)
+        case nn.ReLU():
+            return Pointwise(torch.relu_, lambda gradient, result: aten.threshold_backward(gradient, result, 0))
+        case nn.Tanh():
+            return Pointwise(torch.tanh_, aten.tanh_backward)
+        case nn.SiLU():
+            return SiLU()
+    return None
+
+
+def _detached(parameter: torch.Tensor | None) -> torch.Tensor | None:
+    return None if parameter is None else parameter.detach()
+
+
+class Stack:
+    """Layers one after the other.
+
+    Args:
+        layers: none of them may overwrite what the caller gave, so the first one does not overwrite.
+    """
+
+    def __init__(self, layers: Sequence[Layer]):
+        self.layers = tuple(layers)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, list]:
+        """The value at x, and what :meth:`pull_back` needs."""
+        kept = []
+        for layer in self.layers:
+            x, own = layer.forward(x)
+            kept.append(own)
+        return x, kept
+
+    def pull_back(self, gradient: torch.Tensor, kept: list) -> torch.Tensor:
+        """The gradient with respect to the input, given that with respect to the output."""
+        for layer, own in zip(reversed(self.layers), reversed(kept), strict=True):
+            gradient = layer.pull_back(gradient, own)
+        return gradient
+
+    def value_and_gradient(self, x: torch.Tensor, value: bool = True) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """For a scalar network: its value (batch,), or None where it is not wanted, and its gradient like x."""
+        *hidden, last = self.layers
+        if value or not isinstance(last, Affine):
+            found, kept = self.forward(x)
+            return found.squeeze(1), self.pull_back(torch.ones_like(found), kept)
+        below = Stack(hidden)
+        kept = below.forward(x)[1]
+        return None, below.pull_back(last.weight.expand(len(x), -1), kept)
+
+
+def recognise(modules: Iterable[nn.Module]) -> Stack | None:
+    """The closed form of modules one after the other, or None where one of them is of no known kind."""
+    layers: list[Layer] = []
+    for module in _flat(modules):
+        if isinstance(module, nn.Identity):
+            continue
+        layer = _recognise(module)
+        # An activation of the very input, or of a mere view of it, would write over the caller's tensor or over what
+        # another activation has kept.
+        made = bool(layers) and isinstance(layers[-1], Affine | TransposedConvolution)
+        if layer is None or (layer.overwrites and not made):
+            return None
+        layers.append(layer)
+    return Stack(layers)
+
+
+def _recognise(module: nn.Module) -> Layer | None:
+    kind = type(module)  # a class derived from one of these may do anything
+    if kind is nn.Linear:
+        return Affine(module.weight.detach(), _detached(module.bias))
+    if kind is FromVector:
+        return OfOnePixel(module)
+    if kind is nn.ConvTranspose2d:
+        return _transposed_convolution(module)
+    return Reshape(module) if kind in (nn.Flatten, nn.Unflatten) else _activation(module)
+
+
+def _flat(modules: Iterable[nn.Module]) -> Iterable[nn.Module]:
+    for module in modules:
+        if type(module) is nn.Sequential:
+            yield from _flat(module)
+        else:
+            yield module

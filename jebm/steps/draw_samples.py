@@ -1,0 +1,78 @@
+"""draw_samples: images from one prior by one sampler."""
+
+from contextlib import nullcontext
+
+import torch
+
+from jebm.config.components import build
+from jebm.data.dataset import quantise
+from jebm.io.filenames import SAMPLES
+from jebm.io.tensors import stream_tensors
+from jebm.runtime.distributed import ranks
+from jebm.runtime.memory import memory_hint
+from jebm.runtime.progress import Progress
+from jebm.sampling.partition import tilts
+from jebm.sampling.samplers import in_batches
+from jebm.steps.common import Run, load_backbone, load_prior, prepare_compute, recalibrate_as
+
+
+@torch.no_grad()
+def run(job: Run) -> None:
+    """Draw, decode and write a batch at a time: however many images there are, memory holds one batch of them.
+
+    Of several ranks each draws its part, with a stream of its own, and the first one writes what all of them draw.
+    Latents (``eps``, with their ``tilt``) are held until the end; ``keep_latents`` bounds them.
+    """
+    prepare_compute(job)
+    data, settings = job.dataset(), job.variant.params.draw_samples
+    hierarchy = load_backbone(job, data.image_shape)
+    prior = load_prior(job, hierarchy)
+    recalibrated = recalibrate_as(settings.recalibrate, hierarchy, job.stream("recalibrate"))
+    sampler, own = build("sampler", settings.sampler), ranks()
+    own.follow(list(hierarchy.buffers()))
+    count, stream = len(own.part(settings.count)), own.own(job.stream("draw"))
+    draws = sampler.stream(prior, hierarchy.dimensions, count, stream, Progress(job.title))
+    batches = (
+        (decode_images(hierarchy, eps, data.levels).cpu(), eps.cpu()) for eps in in_batches(draws, settings.batch_size)
+    )
+    wanted = settings.count if settings.keep_latents is None else settings.keep_latents
+    kept = [torch.empty(0, hierarchy.dimensions, device=job.device)]
+    with stream_tensors(job.folder / SAMPLES) if own.leads else nullcontext() as out:
+        if own.leads:  # what there is when all chains diverged
+            out.append("images", torch.empty(0, *data.image_shape, dtype=torch.uint8))
+        for images, eps in own.merged(batches):
+            out.append("images", images)
+            kept.append(eps[: max(wanted - sum(map(len, kept)), 0)].to(job.device, copy=True))
+        diagnostics = own.collect((count, draws.diagnostics))
+        if diagnostics is None:
+            return
+        latents = torch.cat(kept)
+        out.append("eps", latents)
+        if prior.evaluable:
+            out.append("tilt", tilts(prior, latents))
+        # Beside every number that is measured on these samples.
+        facts = {f"recalibration_{k}": value for facts in recalibrated.values() for k, value in facts.items()}
+        told = mean_diagnostics(diagnostics) | facts
+        out.header = {"stage": job.stage.id, "seed": job.seed, "diagnostics": told}
+
+
+def mean_diagnostics(parts: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
+    """The diagnostics of all draws from those of some parts: of each its number of draws, and its own diagnostics."""
+    (_, first), *others = parts
+    if not others:
+        return first
+    total = sum(count for count, _ in parts)
+    return {name: sum(count * values[name] for count, values in parts) / total for name in first}
+
+
+@torch.no_grad()
+def decode_images(hierarchy, eps: torch.Tensor, levels: int) -> torch.Tensor:
+    """The means of p(x | z) for flat ε, quantised to the data's grey levels, uint8."""
+    advice = "lower draw_samples.batch_size in params.yaml"
+    with memory_hint(f"decoding {len(eps)} images at once", advice):
+        return _decode_images(hierarchy, eps, levels)
+
+
+def _decode_images(hierarchy, eps: torch.Tensor, levels: int) -> torch.Tensor:
+    means = [hierarchy.decode(hierarchy.top_down_flat(batch)).mean for batch in eps.split(hierarchy.rows_at_once())]
+    return torch.cat([quantise(mean, levels) for mean in means])

@@ -1,0 +1,27 @@
+"""evaluate: one of the evaluations that a variant asks for."""
+
+from functools import partial
+
+from jebm.config.components import build
+from jebm.evaluations.base import Subject
+from jebm.io.filenames import ARRAYS, METRICS
+from jebm.io.tensors import write_tensors
+from jebm.metrics.records import MetricRecord
+from jebm.steps.common import Run, load_backbone, load_features, load_prior, load_snapshots, prepare_compute
+
+
+def run(job: Run) -> None:
+    prepare_compute(job)
+    data = job.dataset()
+    hierarchy = load_backbone(job, data.image_shape)
+    prior, space = load_prior(job, hierarchy), load_features(job, data)
+    block = next(
+        b for label, b in job.variant.params.evaluations.items() if job.variant.evaluations[label] == job.stage
+    )
+    title = f"{job.title} ({block.name})"
+    snapshots = partial(load_snapshots, job, data.image_shape)
+    subject = Subject(data, hierarchy, prior, space, job.stream, job.device, title, snapshots)
+    record = MetricRecord(job.seed)
+    arrays = build("evaluation", block).evaluate(subject, record)
+    write_tensors(job.folder / ARRAYS, arrays, {"stage": job.stage.id, "seed": job.seed})
+    record.save(job.folder / METRICS)

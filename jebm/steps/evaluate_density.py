@@ -1,0 +1,110 @@
+"""evaluate_density: what each prior of a backbone is worth as a density: log p(x), log Z, outlier detection."""
+
+import math
+from importlib.metadata import version
+
+from jebm.data.dataset import Dataset
+from jebm.errors import JebmError
+from jebm.io.filenames import ARRAYS, IMAGES, METRICS
+from jebm.io.tensors import write_tensors
+from jebm.metrics.detection import detection_metrics, outlier_scores
+from jebm.metrics.likelihood import LogWeights, importance_weighted, log_weights
+from jebm.metrics.records import MetricRecord
+from jebm.models.backbones.base import Hierarchy
+from jebm.models.priors.base import Prior
+from jebm.runtime.progress import Progress, say
+from jebm.sampling.partition import estimate_log_partition
+from jebm.steps.common import Run, load_backbone, load_prior, prepare_compute
+
+
+def run(job: Run) -> None:
+    """Measure every prior of the stage on the same backbone; values and arrays carry the prior's identity."""
+    prepare_compute(job)
+    data = job.dataset()
+    hierarchy = load_backbone(job, data.image_shape)
+    record, arrays = MetricRecord(job.seed), {}
+    for prior_id in job.stage.spec["priors"]:
+        variant = next(v for v in job.plan.variants.values() if v.prior.id == prior_id)
+        prior = load_prior(job, hierarchy, variant)
+        density = Density(job, data, hierarchy, prior, record, prior_id)
+        density.add_likelihood()
+        if density.settings.detection_samples:
+            density.add_detection()
+        arrays |= {f"{prior_id}/{name}": tensor for name, tensor in density.arrays.items()}
+    write_tensors(job.folder / ARRAYS, arrays, {"stage": job.stage.id, "seed": job.seed})
+    record.save(job.folder / METRICS)
+
+
+class Density:
+    """The measurements of one prior."""
+
+    def __init__(
+        self, job: Run, data: Dataset, hierarchy: Hierarchy, prior: Prior, record: MetricRecord, prior_id: str
+    ):
+        self.job, self.data, self.hierarchy, self.prior = job, data, hierarchy, prior
+        self.record, self.prior_id, self.arrays = record, prior_id, {}
+        self.settings = job.variant.params.evaluate_density
+        self.title = f"{job.title} prior {prior_id}"
+        params = next(v for v in job.plan.variants.values() if v.prior.id == prior_id).params
+        self.may_diverge = (params.train_joint or params.train_prior).may_diverge
+        self.facts = {
+            "reference": self.settings.reference,
+            "reference_sha256": data.manifest["sha256"][IMAGES],
+            "grey_levels": data.levels,
+        }
+
+    def add_likelihood(self) -> None:
+        """log Z with its error, the ELBO, and the importance-weighted bound, nats an image."""
+        settings, record, about = self.settings, self.record, {"prior": self.prior_id}
+        stream = self.job.stream(f"partition {self.prior_id}")
+        log_z = estimate_log_partition(self.prior, self.hierarchy.dimensions, settings.partition_samples, stream)
+        weights = self._weights(settings.reference, settings.importance_samples, "bound", redraw=False)
+        self.arrays["tilt/posterior"] = weights.tilt[:, 0]
+        draws, n = settings.importance_samples, len(weights.gaussian)
+        levels = self.hierarchy.levels
+        unit = f"nats an image, {f'mass on {levels} levels' if levels else 'density of pixels in [-1, 1]'}"
+        log_w = weights.gaussian + weights.tilt - log_z.value
+        facts = {**self.facts, "unit": unit, "draws": draws, "log_z_draws": settings.partition_samples}
+        bound = record.protocol(f"iw{draws}", facts)
+        self._add("iw_bound", importance_weighted(log_w).mean(), n, bound, **about)
+        self._add("elbo", log_w.double().mean(), n, bound, **about)
+        partition = record.protocol("log-z-is", {"draws": settings.partition_samples, "proposal": "Gaussian prior"})
+        self._add("log_partition", log_z.value, settings.partition_samples, partition, **about)
+        self._add("log_partition_se", log_z.standard_error, settings.partition_samples, partition, **about)
+        self._add("log_partition_ess", log_z.effective_fraction, settings.partition_samples, partition, **about)
+
+    def _add(self, metric: str, value: float, n: int, protocol: str, **about: str) -> None:
+        """Record a value; what is not finite, of a training that may diverge, is left out: its cells stay empty."""
+        if math.isfinite(value):
+            self.record.add(metric, value, n, protocol, **about)
+        elif self.may_diverge:
+            say(f"warning: {self.title}: {metric} is {float(value)}; it is left out")
+        else:
+            raise JebmError(f"{self.title}: {metric} is {float(value)}; the model or its energies have diverged")
+
+    def add_detection(self) -> None:
+        """AUROC, AUPRC and FPR of each score on each out-of-distribution set of the data."""
+        draws, reference = self.settings.detection_samples, self.settings.reference
+        code = f"scikit-learn {version('scikit-learn')}"
+        facts = {**self.facts, "draws": draws, "code": code, "positive": "outliers"}
+        protocol = self.record.protocol(f"detection-{draws}", facts)
+        splits = {reference: reference} | {name: f"ood/{name}" for name in self.data.ood_sets}
+        scores = {
+            name: outlier_scores(self._weights(split, draws, f"detection {split}", redraw=True))
+            for name, split in splits.items()
+        }
+        for name, by_score in scores.items():
+            for score, values in by_score.items():
+                self.arrays[f"score/{name}/{score}"] = values
+                if name == reference:
+                    continue
+                normal = scores[reference][score].cpu().numpy()
+                for metric, value in detection_metrics(normal, values.cpu().numpy()).items():
+                    n = len(values) + len(normal)
+                    self.record.add(f"{metric}:{name}:{score}", value, n, protocol, prior=self.prior_id)
+
+    def _weights(self, split: str, draws: int, purpose: str, redraw: bool) -> LogWeights:
+        # The purpose alone names the stream: all priors of a backbone are compared on the same posterior draws.
+        pixels, stream = self.job.pixels(self.data, split), self.job.stream(purpose)
+        progress = Progress(f"{self.title}: {purpose}")
+        return log_weights(self.hierarchy, self.prior, pixels, draws, stream, redraw, progress)

@@ -1,0 +1,33 @@
+"""import_backbone: the weights of a backbone that was trained elsewhere, in this project's own format."""
+
+from pathlib import Path
+
+from jebm.config.assets import resolved
+from jebm.config.catalogue import IMPORTERS
+from jebm.config.components import load
+from jebm.errors import JebmError
+from jebm.models.checkpoints.base import check_agreement
+from jebm.pipeline.assets import VerifiedAssets
+from jebm.runtime.progress import say
+from jebm.steps.common import Run, build_backbone, prepare_compute, publish_weights, recalibrate_as
+
+
+def run(job: Run) -> None:
+    prepare_compute(job)
+    params, data = job.variant.params, job.dataset()
+    settings = resolved(params.import_backbone, VerifiedAssets(job.plan.assets))
+    path = Path(settings.asset or settings.checkpoint)
+    if not path.exists():
+        raise JebmError(
+            f"params.yaml: {job.plan.name}.import_backbone.checkpoint: there is no file '{path}'; docs/deep.md says "
+            "where published checkpoints are and under which licence, and `train_backbone` trains one instead"
+        )
+    imported = load(IMPORTERS[settings.format])(path)
+    check_agreement(imported, params.backbone, data.image_shape, data.levels, f"params.yaml: {job.plan.name}")
+    hierarchy = build_backbone(job, data)
+    hierarchy.load_state_dict(imported.weights)
+    facts = dict(imported.facts)
+    facts |= recalibrate_as(settings.recalibrate, hierarchy, job.stream("recalibrate"))
+    if "licence" in facts:
+        say(facts["licence"])
+    publish_weights(job, hierarchy.state_dict(), facts)

@@ -1,0 +1,30 @@
+"""prepare_dataset: raw data → one file of images and its manifest."""
+
+import os
+import shutil
+
+from jebm.config.components import build
+from jebm.data.dataset import save_dataset
+from jebm.errors import JebmError
+from jebm.io.filenames import MANIFEST
+from jebm.io.files import read_json
+from jebm.pipeline.assets import VerifiedAssets
+from jebm.runtime.progress import say
+from jebm.steps.common import Run
+
+
+def run(job: Run) -> None:
+    files, scratch = VerifiedAssets(job.plan.assets), job.stage.state_folder(None)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(job.folder, os.W_OK):  # better said before the work than after it
+        raise JebmError(f"{job.folder}: can't be written to (permission denied, or a read-only disk)")
+    # Not the system's temporary folder, which may be in memory. An earlier run may have been killed.
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        splits, levels, facts = build("dataset", job.variant.params.dataset).prepare(files, scratch)
+        save_dataset(job.folder, splits, levels, {**facts, "parameters": job.stage.spec["dataset"]}, scratch)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    counts = read_json(job.folder / MANIFEST)["counts"]
+    say(f"{job.folder}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))

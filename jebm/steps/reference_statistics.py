@@ -1,0 +1,29 @@
+"""reference_statistics: the features of the images that samples are compared with, once for all samples."""
+
+import torch
+
+from jebm.features.extraction import batches
+from jebm.io.filenames import STATISTICS
+from jebm.io.tensors import read_tensors, write_tensors
+from jebm.metrics.statistics import Statistics, gather
+from jebm.runtime.progress import Progress
+from jebm.steps.common import Run, load_features, prepare_compute
+
+
+def run(job: Run) -> None:
+    """Write mean and covariance (float64) over the reference split, and some of its features."""
+    prepare_compute(job)
+    data, settings = job.dataset(), job.variant.params.evaluate_samples.statistics
+    space, images = load_features(job, data), data.images(settings.reference)
+    features = batches(space, images, data.levels, job.device, settings.batch_size)
+    found = gather(features, len(images), settings.kept_features, Progress(job.title))
+    if found is None:
+        return
+    tensors = {name: torch.from_numpy(getattr(found, name)) for name in ("mean", "covariance", "kept")}
+    write_tensors(job.folder / STATISTICS, tensors, {"stage": job.stage.id, "count": found.count})
+
+
+def load_reference(job: Run) -> Statistics:
+    """The statistics of the images that this job's samples are compared with."""
+    tensors, header = read_tensors(job.variant.reference.folder / STATISTICS)
+    return Statistics(header["count"], **{name: tensor.numpy() for name, tensor in tensors.items()})

@@ -1,0 +1,32 @@
+"""resample_layers: what each layer carries, by freezing all layers but one and redrawing that one."""
+
+import torch
+
+from jebm.io.filenames import ARRAYS, SAMPLES
+from jebm.io.tensors import read_tensors, write_tensors
+from jebm.steps.common import Run, load_backbone, prepare_compute
+from jebm.steps.draw_samples import decode_images
+
+ROWS, REDRAWS = 6, 8
+
+
+@torch.no_grad()
+def run(job: Run) -> None:
+    """Redraw ε_i ~ N(0, I) of the first samples; layers below i follow through T, layers above stay."""
+    prepare_compute(job)
+    data = job.dataset()
+    hierarchy = load_backbone(job, data.image_shape)
+    samples, _ = read_tensors(job.variant.samples.run_folder(job.seed) / SAMPLES)
+    eps, stream, arrays = samples["eps"][:ROWS].to(job.device), job.stream("redraw"), {}
+    arrays["original"] = decode_images(hierarchy, eps, data.levels)
+    for layer, (start, size) in enumerate(_ranges(hierarchy.layer_dims), 1):
+        redrawn = eps.repeat_interleave(REDRAWS, 0)
+        redrawn[:, start : start + size] = torch.randn(len(redrawn), size, generator=stream, device=stream.device)
+        images = decode_images(hierarchy, redrawn, data.levels)
+        arrays[f"layer{layer}"] = images.reshape(len(eps), REDRAWS, *images.shape[1:])
+    write_tensors(job.folder / ARRAYS, arrays, {"stage": job.stage.id, "seed": job.seed})
+
+
+def _ranges(sizes: list[int]) -> list[tuple[int, int]]:
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    return list(zip(starts, sizes, strict=True))

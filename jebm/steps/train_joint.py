@@ -1,0 +1,60 @@
+"""train_joint: hierarchy, inference network and energies at once, from random weights or from those of stage 1."""
+
+from pathlib import Path
+
+from torch import nn
+
+from jebm.io.filenames import IMAGES, PRIOR_WEIGHTS, WEIGHTS
+from jebm.io.tensors import read_weights, with_snapshots, write_tensors
+from jebm.models.priors.base import build_prior
+from jebm.runtime.distributed import ranks
+from jebm.steps.common import Run, build_backbone, prepare_compute, weights_header
+from jebm.steps.training import publish_training, training_run
+from jebm.training.ebm import stable_scales
+from jebm.training.elbo import validation_bound
+from jebm.training.finite import Divergence
+from jebm.training.joint import LOSSES
+from jebm.training.loop import Trainer
+from jebm.training.optimisers import joint_groups
+
+
+def run(job: Run) -> dict:
+    prepare_compute(job)
+    params, data, rng = job.variant.params, job.dataset(), job.stream("train")
+    settings = params.train_joint
+    hierarchy = build_backbone(job, data)
+    hierarchy.initialise(rng)
+    for path in pretrained(job):
+        hierarchy.load_state_dict(read_weights(path))
+    prior = build_prior(params.prior, hierarchy).to(job.device)
+    prior.initialise(rng)
+    pixels = job.pixels(data, "train", rng if settings.horizontal_flips else None)
+    model = nn.ModuleDict({"hierarchy": hierarchy, "prior": prior})
+    trainer = Trainer(
+        model,
+        LOSSES[settings.method](prior, pixels, settings, rng),
+        settings,
+        training_run(job, rng, job.variant.dataset.folder / IMAGES, *pretrained(job)),
+        joint_groups(hierarchy, prior, settings),
+        Divergence("energy_gap", settings.largest_gap, settings.may_diverge),
+    )
+    scales = stable_scales(hierarchy, {"chain": settings.chain, "posterior_chain": settings.posterior_chain})
+    fitted = trainer.train()
+    if not ranks().leads:
+        return {}
+    snapshots = fitted.part("prior").snapshots
+    write_tensors(job.folder / PRIOR_WEIGHTS, with_snapshots(prior.state_dict(), snapshots), weights_header(job))
+    facts = {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "steps": trainer.state.step,
+        **scales,
+        **validation_bound(hierarchy, job.pixels(data, "validation"), job.stream("validation")),
+    }
+    publish_training(job, hierarchy.state_dict(), fitted.part("hierarchy").with_facts(facts))
+    return {"seconds": fitted.facts["seconds"]}
+
+
+def pretrained(job: Run) -> list[Path]:
+    """The weights of stage 1 that training starts from, if it starts from any."""
+    stage = job.variant.pretrained
+    return [] if stage is None else [stage.run_folder(job.seed) / WEIGHTS]

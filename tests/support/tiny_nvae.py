@@ -1,0 +1,39 @@
+"""A small NVAE with random weights as a checkpoint in the published layout."""
+
+import argparse
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel
+
+from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
+from jebm.models.checkpoints.nvae_keys import RENAMED, read_settings, to_published
+from jebm.runtime.random import generator
+
+
+def save_tiny_nvae(path: Path, block: BaseModel, size: int, seed: int = 0) -> Path:
+    """Write the checkpoint of a backbone (a ``backbone:`` block of params.yaml) for images of a size; returns it."""
+    args = {published: getattr(block, ours) for published, ours in RENAMED.items()}
+    equal = len(set(block.groups)) == 1
+    args |= {
+        "dataset": "cifar10" if size == 32 else f"celeba_{size}",
+        "num_postprocess_blocks": block.blocks,
+        "num_latent_scales": len(block.groups),
+        "num_groups_per_scale": block.groups[0],
+        "ada_groups": not equal,
+        "min_groups_per_scale": 1,
+        "num_mixture_dec": 1 if block.head == "gaussian" else block.mixture_components,
+        "num_x_bits": block.levels.bit_length() - 1,
+    }
+    settings = read_settings(args)
+    assert settings.backbone["groups"] == block.groups
+    hierarchy = NvaeHierarchy(settings.image_shape, **settings.backbone)
+    hierarchy.initialise(generator("tiny NVAE", seed))
+    content = {
+        "epoch": 400, "global_step": 78_000, "state_dict": to_published(hierarchy),
+        "args": argparse.Namespace(**args, epochs=400, root="/data", distributed=True),
+        "optimizer": {"state": {}, "param_groups": []}, "arch_instance": {},
+    }  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, path)
+    return path
