@@ -51,7 +51,7 @@ class RunState:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on with as many ranks as there were; other numbers of ranks get new random numbers, but the same order."""
+        """Continue a run. Ranks of another number than before get new random numbers; the order of the data goes on."""
         self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
         self.order.set_state(state["order"])
         rngs, own = state["rngs"], ranks()
@@ -71,11 +71,11 @@ class Fitted(NamedTuple):
     """Step → the module's weights as they would have been published after that step."""
 
     def with_facts(self, facts: dict) -> "Fitted":
-        """The same with further facts for the record."""
+        """This result with further facts for the record."""
         return self._replace(facts=self.facts | facts)
 
     def part(self, name: str) -> "Fitted":
-        """The same with the snapshots of one submodule alone."""
+        """This result with the snapshots of one submodule alone, named as that submodule names its weights."""
         prefix = f"{name}."
         own = {
             step: {key.removeprefix(prefix): tensor for key, tensor in weights.items() if key.startswith(prefix)}

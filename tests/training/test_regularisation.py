@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from jebm.models.backbones.nvae.convolutions import Convolution, MaskedConvolution, NormalisedConvolution, initialise
+from jebm.models.backbones.nvae.convolutions import (
+    Convolution,
+    MaskedConvolution,
+    NormalisedConvolution,
+    initialise_layers,
+)
 from jebm.runtime.random import generator
 from jebm.training.kl_balance import by_scale, layer_sizes
 from jebm.training.regularisation import SpectralPenalty, batch_norm_gains, penalty_weight, spectral_norms
@@ -24,7 +29,7 @@ def module():
         nn.BatchNorm2d(2),
     ]
     module = nn.Sequential(*parts).double()
-    initialise(module, generator("regularisation"))
+    initialise_layers(module, generator("regularisation"))
     return module
 
 
