@@ -12,7 +12,7 @@ from PIL import Image
 from tiny_inception import NAME, save_tiny_inception
 
 from jebm.errors import JebmError
-from jebm.features.extraction import extract
+from jebm.features.extraction import extract, feature_batches
 from jebm.features.inception import Inception, eight_bit
 from jebm.metrics.kernel_distance import kernel_distance
 from jebm.metrics.statistics import frechet_of, gather
