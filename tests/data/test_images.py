@@ -338,8 +338,8 @@ import resource, sys
 import numpy as np
 from pathlib import Path
 from jebm.data.dataset import load_dataset, save_dataset
-from jebm.data.pixels import Pixels
-from jebm.data.rows import Rows
+from jebm.data.batches import Pixels
+from jebm.data.stream import Rows
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 def chunks():
     for i in range(100):
