@@ -77,7 +77,8 @@ FITS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ncp": ("jebm.training.ncp:fit", ("train_prior",)),
     "sequential": ("jebm.training.sequential:fit", ("train_prior",)),
 }
-"""How the prior of that name is learned, and the blocks of parameters that this uses besides the prior's own.
+"""Prior → the function ``fit(prior, data, settings, run)`` that learns it, and the blocks of parameters that this uses
+besides the prior's own.
 
 A prior that is not listed has nothing to learn."""
 

@@ -27,6 +27,16 @@ class Prior(nn.Module, ABC):
     adapted_step_size: float | None = None
     """The step size that training ended with, where it adapted that of its chain; a standard deviation."""
 
+    def __init__(self, hierarchy: Hierarchy):
+        super().__init__()
+        # In a list, so that the frozen backbone is neither a parameter of the prior nor saved with it.
+        self._hierarchy = [hierarchy]
+
+    @property
+    def hierarchy(self) -> Hierarchy:
+        """The backbone that the prior stands on."""
+        return self._hierarchy[0]
+
     @abstractmethod
     def tilt(self, eps: torch.Tensor) -> torch.Tensor:
         """log p(ε) − log N(ε; 0, I), up to the constant log Z, (batch,), nats; a *negative* energy."""
@@ -54,7 +64,7 @@ class GaussianPrior(Prior):
     normalised = True
 
     def __init__(self, hierarchy: Hierarchy):
-        super().__init__()
+        super().__init__(hierarchy)
         self.dimensions = hierarchy.dimensions
 
     def tilt(self, eps: torch.Tensor) -> torch.Tensor:
@@ -68,14 +78,8 @@ class EnergyPrior(Prior):
     """What priors with an energy on the top-down pass of a frozen backbone share."""
 
     def __init__(self, hierarchy: Hierarchy, energy: Any):
-        super().__init__()
-        # In a list, so that the frozen backbone is neither a parameter of the prior nor saved with it.
-        self._hierarchy = [hierarchy]
+        super().__init__(hierarchy)
         self.energy = build("energy", energy, hierarchy)
-
-    @property
-    def hierarchy(self) -> Hierarchy:
-        return self._hierarchy[0]
 
     def initialise(self, generator: torch.Generator) -> None:
         self.energy.initialise(generator)
