@@ -11,7 +11,8 @@ from jebm.io.tensors import read_tensors
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-TRAIN = ["jebm", "train-backbone", "digits", "--variant", "joint-k20", "--seed", "1"]
+TRAIN = ["jebm", "run", "train_backbone", "digits", "--variant", "joint-k20", "--seed", "1"]
+TORCHRUN = ["python", "-m", "jebm.runtime.torchrun", "--standalone"]
 
 
 def two_devices(space, **backbone):
@@ -21,7 +22,7 @@ def two_devices(space, **backbone):
     params["digits"]["compute"] = {"devices": 2}
     params["digits"]["train_backbone"] |= {"steps": 300, **backbone}
     space.write_params(params)
-    space.run("jebm", "prepare-dataset", "digits", "--variant", "joint-k20")
+    space.run("jebm", "run", "prepare_dataset", "digits", "--variant", "joint-k20")
     return space
 
 
@@ -47,12 +48,12 @@ def fresh(prepared):
 
 
 def published(space) -> dict[str, bytes]:
-    folder = next(space.folder.glob("runs/backbone-*/seed1"))
+    folder = next(space.folder.glob("runs/train_backbone/*/seed1"))
     return {name: (folder / name).read_bytes() for name in ("weights.safetensors", "history.csv")}
 
 
 def ranks_of(process: subprocess.Popen) -> list[psutil.Process]:
-    """The processes of a launched job, rank 0 first, once they train."""
+    """The processes of a job, rank 0 first, once they train."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         found = psutil.Process(process.pid).children(recursive=True)
@@ -65,19 +66,19 @@ def ranks_of(process: subprocess.Popen) -> list[psutil.Process]:
 def when_training(space, process) -> list[psutil.Process]:
     """The ranks, when the first state was saved."""
     deadline = time.monotonic() + 120
-    while not list(space.folder.glob(".jebm/state/backbone-*/seed1/state.pt")):
+    while not list(space.folder.glob(".jebm/state/train_backbone/*/seed1/state.pt")):
         assert time.monotonic() < deadline, "no state was saved"
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
     return ranks_of(process)
 
 
-@pytest.mark.parametrize("target", ["launcher", "rank 0", "rank 1"])
+@pytest.mark.parametrize("target", ["torchrun", "rank 0", "rank 1"])
 def test_a_signal_stops_all_processes_with_the_reserved_code(undisturbed, fresh, target):
     process = fresh.start(*TRAIN)
     ranks = when_training(fresh, process)
     number = signal.SIGUSR1 if target == "rank 1" else signal.SIGTERM
-    (process if target == "launcher" else ranks[int(target[-1])]).send_signal(number)
+    (process if target == "torchrun" else ranks[int(target[-1])]).send_signal(number)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 75, output
     errors = [line for line in output.splitlines() if line.startswith("error: ")]
@@ -95,14 +96,14 @@ def test_a_process_that_dies_brings_the_others_down_and_costs_a_checkpoint_inter
     ranks[1].kill()
     output = process.communicate(timeout=90)[0]
     assert process.returncode == 1
-    assert output.splitlines()[-1].startswith("error: process 1 of 2 was ended by SIGKILL (out of memory?)")
+    assert output.splitlines()[-1].startswith("error: process 1 of this job was ended by SIGKILL (out of memory?)")
     assert "Traceback" not in output
     assert not ranks[0].is_running()
     assert "going on from step" in fresh.run(*TRAIN).stderr
     assert published(fresh) == undisturbed
 
 
-def test_processes_do_not_outlive_their_launcher(fresh):
+def test_processes_do_not_outlive_torchrun(fresh):
     process = fresh.start(*TRAIN)
     ranks = when_training(fresh, process)
     process.kill()
@@ -118,19 +119,22 @@ def test_divergence_is_said_once_with_its_own_status(new_tiny, tmp_path):
     assert done.stderr.count("error: ") == 1
     assert "stopped before the optimiser stepped" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not list(space.folder.glob("runs/backbone-*"))
+    assert not list(space.folder.glob("runs/train_backbone/*/seed1/*"))
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["launch", "--devices", "3", *TRAIN[1:]], "this job is one for 2 devices, but was started as 3 processes"),
-        (["launch", "--devices", "2", *TRAIN[1:3], "--variant", "nothing", "--seed", "1"], "has no variant 'nothing'"),
+        ([*TORCHRUN, "--nproc-per-node=3", "-m", *TRAIN], "one for 2 devices, but was started as 3 processes"),
+        (
+            [*TORCHRUN, "--nproc-per-node=2", "-m", *TRAIN[:5], "nothing", *TRAIN[6:]],
+            "name one of the variants of 'digits'",
+        ),
     ],
     ids=["devices", "variant"],
 )
 def test_a_mistake_is_said_once(fresh, command, message):
-    done = fresh.run("jebm", *command, check=False)
+    done = fresh.run(*command, check=False)
     assert done.returncode in (1, 2)
     assert done.stderr.count("error: ") == 1
     assert message in done.stderr
@@ -151,14 +155,13 @@ def test_snakemake_runs_a_study_on_two_devices(new_tiny, tmp_path):
     study["tables"] = {"main": {"kind": "metrics", "variants": ["two-stage", "joint"], "columns": ["fd"]}}
     study["figures"] = {}
     space.write_params(params)
-    plan = space.run("snakemake", "-n", "-p").stdout
-    for verb in ("train-backbone", "train-prior", "train-joint", "draw-samples", "evaluate-samples", "evaluate-floor"):
-        assert f"jebm launch --devices 2 {verb} digits" in plan
-    for verb in ("train-features", "evaluate-density"):
-        assert f"Shell command: jebm {verb} digits" in plan
+    plan = space.run("snakemake", "-n", "--cores", "2").stdout
+    two = {block.split(":")[0] for block in plan.split("\nrule ")[1:] if "    threads: 2\n" in block}
+    shared = {"train_backbone", "train_prior", "train_joint", "draw_samples", "evaluate_samples", "evaluate_floor"}
+    assert two == shared, "what several processes work on takes as many cores, and nothing else does"
     space.run("snakemake", "--cores", "2", timeout=580)
     assert "two-stage" in space.read("results/digits/tables/main.md")
-    for path in space.folder.glob("runs/samples-*/seed1/samples.safetensors"):
+    for path in space.folder.glob("runs/draw_samples/*/seed1/samples.safetensors"):
         samples, header = read_tensors(path)
         assert len(samples["images"]) == len(samples["eps"]) == len(samples["tilt"]) == 200
         assert len(samples["eps"].unique(dim=0)) == 200  # each process drew others
