@@ -43,7 +43,8 @@ def commands() -> list[tuple[str, str]]:
 
 
 def words_of(line: str) -> list[str]:
-    return [PLACEHOLDERS.get(word, word) for word in shlex.split(re.sub(r'"?\$\w+"?', "1", line.rstrip("} ")))]
+    words = shlex.split(re.sub(r'"?\$\w+"?', "1", line.rstrip("} ")))
+    return [PLACEHOLDERS.get(word, word.replace("_STUDY", "_digits")) for word in words]
 
 
 def targets() -> set[str]:
@@ -76,9 +77,9 @@ def parse(command, words: list[str]) -> None:
 
     Of a verb that is only mentioned, or whose arguments are left out with an ellipsis, the name is checked.
     """
-    group = command.make_context("jebm", list(words))
     if "--help" in words or "-h" in words:
         return
+    group = command.make_context("jebm", list(words))
     given = [*group._protected_args, *group.args]
     if given and given[0] != "…":
         name, verb, rest = command.resolve_command(group, given)

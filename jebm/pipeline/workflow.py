@@ -71,8 +71,12 @@ class Workflow:
         absent = missing_outside(job)
         status = self.statuses.get((job.rule, job.name))
         if status and status.fresh:
-            absent += [path for path in job.input_files if path in self._makers and not self._makers[path].fresh]
+            absent += [path for path in job.input_files if self.has_to_be_made(path)]
         return [path for path in dict.fromkeys(job.inputs.get(role, ())) if path not in absent]
+
+    def has_to_be_made(self, path: str) -> bool:
+        """Whether the job that makes a file has to run."""
+        return path in self._makers and not self._makers[path].fresh
 
     def targets(self, study: str) -> list[str]:
         """Everything that a study leaves. Intermediate files too: Snakemake does not make a missing one otherwise."""

@@ -56,7 +56,7 @@ def snapshot(folder: Path) -> dict[str, tuple]:
     found: dict[str, tuple] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if name.startswith(SCRATCH):
+        if name == ".jebm" or name.startswith(SCRATCH):  # with all caches deleted, it comes back for them
             continue
         status = os.lstat(path)
         found[name] = ("folder",)

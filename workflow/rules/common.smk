@@ -35,8 +35,17 @@ def report_job(rule, name=None):
 
 
 def reads(role, job=job_of):
-    """An input function: the files that a job reads in a role. Their contents count, not their times: see the stamp."""
-    return lambda wildcards: [ancient(path) for path in FLOW.inputs(job(wildcards), role)]
+    """An input function: the files that a job reads in a role. Their contents count, not their times: see the stamp.
+
+    Files that another job is about to make are not `ancient`. Snakemake asks no stamp of a job that stands behind one
+    that runs; it takes for granted that the one triggers the other, which ancient files would prevent.
+    """
+
+    def files(wildcards):
+        paths = FLOW.inputs(job(wildcards), role)
+        return [path if FLOW.has_to_be_made(path) else ancient(path) for path in paths]
+
+    return files
 
 
 def needed_assets(studies):

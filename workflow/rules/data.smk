@@ -15,6 +15,6 @@ rule prepare_dataset:
     resources:
         gpu=gpus,
     params:
-        job="{name}-{id}",
+        job="prepare_dataset {name}-{id}",
     shell:
-        "jebm run {rule} {params.job} > {log} 2>&1"
+        "jebm run {params.job} > {log} 2>&1"

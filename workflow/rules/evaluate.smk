@@ -10,6 +10,8 @@ use rule prepare_dataset as reference_statistics with:
         provenance="runs/reference_statistics/{name}-{id}/provenance.json",
     log:
         "logs/reference_statistics/{name}-{id}.log",
+    params:
+        job="reference_statistics {name}-{id}",
 
 
 use rule prepare_dataset as evaluate_floor with:
@@ -25,6 +27,8 @@ use rule prepare_dataset as evaluate_floor with:
         provenance="runs/evaluate_floor/{name}-{id}/provenance.json",
     log:
         "logs/evaluate_floor/{name}-{id}.log",
+    params:
+        job="evaluate_floor {name}-{id}",
 
 
 use rule train_backbone as evaluate_samples with:
@@ -42,6 +46,8 @@ use rule train_backbone as evaluate_samples with:
     log:
         "logs/evaluate_samples/{name}-{id}-seed{seed}.log",
     priority: 0
+    params:
+        job="evaluate_samples {name}-{id}/seed{seed}",
 
 
 use rule train_backbone as evaluate_density with:
@@ -58,6 +64,8 @@ use rule train_backbone as evaluate_density with:
     log:
         "logs/evaluate_density/{name}-{id}-seed{seed}.log",
     priority: 0
+    params:
+        job="evaluate_density {name}-{id}/seed{seed}",
 
 
 use rule train_backbone as run_evaluation with:
@@ -76,3 +84,5 @@ use rule train_backbone as run_evaluation with:
     log:
         "logs/run_evaluation/{name}-{id}-seed{seed}.log",
     priority: 0
+    params:
+        job="run_evaluation {name}-{id}/seed{seed}",

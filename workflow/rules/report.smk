@@ -16,9 +16,9 @@ rule collect_metrics:
     conda:
         "../envs/jebm.yaml"
     params:
-        job="{study}/metrics",
+        job="collect_metrics {study}/metrics",
     shell:
-        "jebm run {rule} {params.job} > {log} 2>&1"
+        "jebm run {params.job} > {log} 2>&1"
 
 
 use rule collect_metrics as collect_plots with:
@@ -34,7 +34,7 @@ use rule collect_metrics as collect_plots with:
     log:
         "logs/collect_plots/{study}.log",
     params:
-        job="{study}/plots",
+        job="collect_plots {study}/plots",
 
 
 use rule collect_metrics as render_table with:
@@ -50,7 +50,7 @@ use rule collect_metrics as render_table with:
     log:
         "logs/render_table/{study}-{name}.log",
     params:
-        job="{study}/{name}",
+        job="render_table {study}/{name}",
         spec=lambda wildcards: FLOW.plans[wildcards.study].study.tables[wildcards.name].model_dump(mode="json"),
 
 
@@ -67,5 +67,5 @@ use rule collect_metrics as render_figure with:
     log:
         "logs/render_figure/{study}-{name}.log",
     params:
-        job="{study}/{name}",
+        job="render_figure {study}/{name}",
         variants=lambda wildcards: FLOW.plans[wildcards.study].study.figures[wildcards.name],

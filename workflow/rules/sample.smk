@@ -11,6 +11,8 @@ use rule train_backbone as draw_samples with:
     log:
         "logs/draw_samples/{name}-{id}-seed{seed}.log",
     priority: 0
+    params:
+        job="draw_samples {name}-{id}/seed{seed}",
 
 
 use rule train_backbone as resample_layers with:
@@ -26,3 +28,5 @@ use rule train_backbone as resample_layers with:
     log:
         "logs/resample_layers/{name}-{id}-seed{seed}.log",
     priority: 0
+    params:
+        job="resample_layers {name}-{id}/seed{seed}",

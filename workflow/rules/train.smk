@@ -13,6 +13,8 @@ use rule prepare_dataset as train_features with:
     log:
         "logs/train_features/{name}-{id}.log",
     priority: 60
+    params:
+        job="train_features {name}-{id}",
 
 
 use rule prepare_dataset as train_backbone with:
@@ -29,7 +31,7 @@ use rule prepare_dataset as train_backbone with:
         "logs/train_backbone/{name}-{id}-seed{seed}.log",
     priority: 60
     params:
-        job="{name}-{id}/seed{seed}",
+        job="train_backbone {name}-{id}/seed{seed}",
 
 
 use rule prepare_dataset as import_backbone with:
@@ -45,6 +47,8 @@ use rule prepare_dataset as import_backbone with:
     log:
         "logs/import_backbone/{name}-{id}.log",
     priority: 60
+    params:
+        job="import_backbone {name}-{id}",
 
 
 use rule train_backbone as train_prior with:
@@ -61,6 +65,8 @@ use rule train_backbone as train_prior with:
     log:
         "logs/train_prior/{name}-{id}-seed{seed}.log",
     priority: 50
+    params:
+        job="train_prior {name}-{id}/seed{seed}",
 
 
 use rule train_backbone as train_joint with:
@@ -78,3 +84,5 @@ use rule train_backbone as train_joint with:
     log:
         "logs/train_joint/{name}-{id}-seed{seed}.log",
     priority: 50
+    params:
+        job="train_joint {name}-{id}/seed{seed}",
