@@ -1,7 +1,7 @@
-"""Assets in params.yaml: files from outside that can't be rebuilt, and the paths of data that a user brings along.
+"""Assets in params.yaml: external files that can't be rebuilt, and paths of files that belong to the user.
 
-An asset is named in params.yaml with its place below ``assets/``, its size and its digest. What a component reads is
-seen from the annotations of its parameters (``AssetName``, ``DataPath`` of ``jebm.config.types``).
+The block ``assets`` gives each asset a place below ``assets/``, a size and a digest. Which assets a component reads
+follows from the annotations of its parameters (``AssetName``, ``DataPath`` of ``jebm.config.types``).
 """
 
 import re
@@ -33,18 +33,19 @@ def _known_digest(value: str) -> str:
 
 
 class Asset(Section):
-    """One file: where it lies, where it comes from, and what it must be."""
+    """An external file: its place, its source, and how it is verified."""
 
     file: Annotated[str, AfterValidator(_below_assets)]
-    """Below ``assets/``."""
+    """Path below ``assets/``."""
     url: str | None = None
-    """Null: nobody offers it for download, it is put in place by hand."""
+    """Where it can be downloaded. ``null``: it is not offered for download and must be put in place by hand."""
     bytes: Count | None = None
-    """Size of the file; null: unknown."""
+    """Size of the file in bytes; ``null`` if unknown."""
     digest: Annotated[str, AfterValidator(_known_digest)] | None = None
-    """``md5:…`` or ``sha256:…``; null: the first file that is seen is remembered, and later ones must agree."""
+    """``md5:…`` or ``sha256:…``. ``null``: the digest of the first file that is found is remembered, and later files
+    must have the same digest."""
     note: str = ""
-    """For whoever has to find the file by hand."""
+    """A hint for users who have to obtain the file by hand."""
 
     @property
     def path(self) -> Path:
@@ -52,12 +53,12 @@ class Asset(Section):
 
     @property
     def remembered(self) -> Path:
-        """Where the digest of the first file is kept if none is published."""
+        """File that holds the digest of the first file found, if the parameters give none."""
         return self.path.with_name(f"{self.path.name}.sha256")
 
     @property
     def expected(self) -> str | None:
-        """The digest that a file must have, as far as it is known."""
+        """The digest that the file must have, or None if none is known."""
         if self.digest is None and self.remembered.exists():
             return f"sha256:{self.remembered.read_text(encoding='utf-8').strip()}"
         return self.digest
@@ -70,12 +71,12 @@ def resolved(section: BaseModel, files: Callable[[str], Path]) -> BaseModel:
 
 
 def asset_names(section: BaseModel) -> list[str]:
-    """The assets that a block of parameters names, nested blocks too."""
+    """The names of all assets that a block of parameters mentions, including nested blocks."""
     return list(dict.fromkeys(_values(section, _ASSET)))
 
 
 def data_paths(section: BaseModel) -> list[str]:
-    """The files and folders of the user's own that a block of parameters names."""
+    """The paths of all files and folders of the user that a block of parameters mentions, including nested blocks."""
     return list(dict.fromkeys(_values(section, _DATA_PATH)))
 
 
@@ -92,12 +93,12 @@ def _values(section: BaseModel, mark: Marked) -> Iterator[Any]:
 
 @cache
 def _marked_fields(section: type[BaseModel], mark: Marked) -> frozenset[str]:
-    """The parameters of a component that a mark stands at."""
+    """The parameters of a component whose annotation carries a mark."""
     fields = section.model_fields.items()
     return frozenset(key for key, field in fields if _is_marked(field.annotation, field.metadata, mark))
 
 
 def _is_marked(annotation: Any, metadata: list, mark: Marked) -> bool:
-    """Whether a mark stands at an annotation, or inside one that may also be null."""
+    """Whether an annotation carries a mark, itself or in one of its alternatives."""
     inner = [getattr(part, "__metadata__", ()) for part in get_args(annotation)]
     return any(mark in found for found in (metadata, *inner))

@@ -1,4 +1,4 @@
-"""The types behind ``params.yaml``. Every fact about an experiment is a key here; unknown keys are refused."""
+"""The types that check ``params.yaml``. Every property of an experiment is a key here; unknown keys are refused."""
 
 from itertools import product
 from typing import Annotated, Literal
@@ -26,32 +26,37 @@ from jebm.metrics.catalogue import DISTANCES, FLOOR, STREAMED_DISTANCES
 
 
 class Runtime(Section):
-    """How to run, not what to compute: no result may depend on these, so they are part of no digest."""
+    """How jobs are run. No result depends on these keys, so they are not part of any identity."""
 
     checkpoint_seconds: Positive = 60.0
-    """Training state is saved this often."""
+    """Seconds between two checkpoints of the training state."""
     data_on_device: bool | None = None
-    """Whether the training images are kept on the device; null: if they fit. On a CPU they stay on disk, mapped."""
+    """Keep the training images in the memory of the device. ``null`` does so if they fit. On a CPU they stay on disk
+    and are memory-mapped."""
     fork_server: bool = True
-    """Whether jobs on this machine are forks of one process that has imported the libraries, and so start at once."""
+    """Start jobs on this machine as forks of one process that has already imported the libraries, which saves the
+    seconds of the import."""
 
 
 class Compute(Section):
-    """Where to compute. Rounding depends on it, so it is part of every trained thing's identity."""
+    """Where and how precisely to compute. Rounding depends on these keys, so they are part of the identity of
+    everything that is trained."""
 
     device: str = "cpu"
-    """``cpu``, ``cuda``, one GPU of several such as ``cuda:1``, or ``mps``."""
+    """``cpu``, ``cuda``, one of several GPUs such as ``cuda:1``, or ``mps``."""
     threads: Count = 1
-    """Of one process."""
+    """Number of CPU threads per process."""
     devices: Count = 1
-    """Processes that share the batches of one training run, and the samples to draw and to measure; on ``cuda`` one
-    GPU each."""
+    """Number of processes that share the batches of a training run, and the samples that are drawn and evaluated; on
+    ``cuda`` each process uses one GPU."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the networks of the backbone while they learn; chains, energies and log densities are in fp32 always."""
+    """Floating-point precision of the backbone's networks during training. Chains, energies and log densities are
+    always computed in fp32."""
     tf32: bool = False
-    """Whether a GPU may round the factors of fp32 matrix products and convolutions to 10 bits."""
+    """Allow a GPU to round the factors of fp32 matrix products and convolutions to 10 bits (TensorFloat-32), which is
+    faster."""
     channels_last: bool = False
-    """Whether convolutions keep the channels of a pixel side by side in memory, which GPUs prefer."""
+    """Store feature maps with the channels last in memory, which makes convolutions faster on GPUs."""
 
     @model_validator(mode="after")
     def _devices_exist(self):
@@ -64,23 +69,23 @@ class Compute(Section):
 
 
 class DrawSamples(Section):
-    """How many images are drawn from the prior, and how."""
+    """Images that are drawn from the prior."""
 
     count: Count
-    """Images for each seed."""
+    """Number of images per seed."""
     sampler: schema("sampler")
-    """What draws the latents; its ``name`` must fit the prior."""
+    """The sampler of the latents; it must fit the prior."""
     batch_size: Count = 2000
-    """Images decoded at once."""
+    """Number of images that are decoded at once."""
     keep_latents: Count | None = None
-    """Of how many samples, the first ones, the latents are written beside the images; null: of all."""
+    """Number of samples whose latents are saved beside the images, the first ones; ``null`` saves all."""
     recalibrate: Recalibration | None = None
-    """Before sampling, and for it alone, replace the statistics of the generator's batch norm by those of draws of the
-    prior."""
+    """Before sampling, recompute the batch-norm statistics of the decoder from draws of the Gaussian prior. No other
+    stage uses them."""
 
 
 class ReferenceStatistics(Section):
-    """What the moments of the reference depend on."""
+    """The parameters on which the statistics of the reference images depend."""
 
     reference: Literal["train", "validation", "test"]
     batch_size: Count | None
@@ -91,19 +96,19 @@ class EvaluateSamples(Section):
     """How samples are compared with real images."""
 
     reference: Literal["train", "validation", "test"] = "test"
-    """The split that samples are compared with; published FIDs use the training split."""
+    """Split of the data that samples are compared with. FIDs in publications usually use the training split."""
     kernel_distance_subsets: Count = 100
-    """Random subsets over which the kernel distance is averaged."""
+    """Number of random subsets over which the kernel distance is averaged."""
     kernel_distance_subset_size: Count = 1000
-    """Images in each of these subsets."""
+    """Number of images per subset."""
     batch_size: Count | None = None
-    """Images at once through the feature space; null: as many as the space is made for."""
+    """Number of images per batch of feature extraction; ``null`` uses the default of the feature space."""
     kept_features: Count = 10_000
-    """``inception``: of so many images of a set, at most, features are kept for KID, precision and recall."""
+    """``inception`` only: largest number of images per set whose features are used for KID, precision and recall."""
     precision_recall_neighbours: Count = 3
-    """``inception``: the k of the nearest neighbours that span the manifolds of precision and recall."""
+    """``inception`` only: number k of nearest neighbours in precision and recall (Kynkäänniemi et al., 2019)."""
     allow_singular: bool = False
-    """``inception``: measure FID even of fewer images than a covariance needs."""
+    """``inception`` only: compute FID even if there are too few images for a covariance matrix of full rank."""
 
     @property
     def statistics(self) -> ReferenceStatistics:
@@ -113,16 +118,16 @@ class EvaluateSamples(Section):
 
 
 class EvaluateDensity(Section):
-    """How bounds on log p(x), log Z and outlier detection are estimated."""
+    """How the bounds on log p(x), log Z and outlier detection are estimated."""
 
     reference: Literal["validation", "test"] = "test"
-    """The split whose images are scored."""
+    """Split of the data on which they are measured."""
     importance_samples: Count = 100
-    """Draws of q(z|x) for each image in the importance-weighted bound."""
+    """Number of draws from q(z|x) per image in the importance-weighted bound."""
     detection_samples: Natural = 20
-    """Draws of q(z|x) for each image in the detection scores; 0 leaves detection out."""
+    """Number of draws from q(z|x) per image in the outlier scores; 0 skips outlier detection."""
     partition_samples: Count = 50_000
-    """Draws of the Gaussian prior that estimate log Z."""
+    """Number of draws from the Gaussian prior in the importance-sampling estimate of log Z."""
 
 
 def layer_count(backbone: Section) -> int:
@@ -131,34 +136,34 @@ def layer_count(backbone: Section) -> int:
 
 
 class Base(Section):
-    """One experiment: what the base and each variant of a study must be after the overrides."""
+    """One experiment. The base of a study and each variant, after its overrides, must be complete."""
 
     compute: Compute = Compute()
     """Device, threads and precision."""
     dataset: schema("dataset")
-    """The data, their splits and their sets of outliers."""
+    """The data, with their splits and out-of-distribution sets."""
     features: schema("features") = Field(default={"name": "classifier"}, validate_default=True)
     """The feature space in which samples are compared with real images."""
     backbone: schema("backbone")
-    """The hierarchy p(x, z) with its inference network q(z | x)."""
+    """The hierarchical model p(x, z) and its inference network q(z | x)."""
     train_backbone: TrainBackbone | None = None
-    """Stage 1: training of the backbone. Either this or ``import_backbone`` is given."""
+    """Stage 1: training of the backbone. Give either this or ``import_backbone``."""
     import_backbone: ImportBackbone | None = None
     """Weights of a backbone that was trained elsewhere, instead of stage 1."""
     prior: schema("prior")
-    """The prior on the latents, with its energies."""
+    """The prior over the latents, with its energies."""
     train_prior: TrainPrior
     """Stage 2: training of the prior on the frozen backbone."""
     train_joint: TrainJoint | None = None
-    """Instead of ``train_backbone`` and ``train_prior``: both at once."""
+    """Train backbone and prior jointly, instead of ``train_backbone`` and ``train_prior``."""
     draw_samples: DrawSamples
-    """Images drawn from the prior."""
+    """Samples that are drawn from the prior."""
     evaluate_samples: EvaluateSamples = EvaluateSamples()
-    """Distances of the samples to real images."""
+    """Distances between the samples and real images."""
     evaluate_density: EvaluateDensity = EvaluateDensity()
     """Bounds on log p(x), the partition function, and outlier detection."""
     evaluations: dict[str, schema("evaluation")] = {}
-    """Further evaluations of the prior, under labels of your own."""
+    """Further evaluations of the prior, under labels of your choice."""
 
     @model_validator(mode="after")
     def _layers_agree(self):
@@ -309,19 +314,19 @@ class Base(Section):
 
 
 class Study(Section):
-    """A base and its variants, each of which runs once for every seed, and what is shown of them."""
+    """A base and its variants, the seeds at which each variant is run, and what is reported."""
 
     seeds: Annotated[list[Natural], Field(min_length=1)]
-    """One run of every variant for each of them."""
+    """Random seeds; every variant is run once for each."""
     base: Base
     variants: dict[str, Base]
     """Name → overrides on the base; ``{}`` is the base itself."""
     headline: dict[str, Headline] = {}
-    """The numbers of ``metrics.json``, which ``dvc metrics`` shows: few, and under short names."""
+    """The numbers of ``metrics.json``, which ``dvc metrics show`` prints, by short names."""
     tables: dict[str, Table]
-    """Name → what the table shows; rendered as results/STUDY/tables/NAME.md, .csv and .tex."""
+    """Name → definition of a table, which is written to results/STUDY/tables/NAME.md, .csv and .tex."""
     figures: dict[Literal[tuple(FIGURES)], Annotated[list[str], Field(min_length=1)]]
-    """Figure → the variants that it shows; rendered as results/STUDY/figures/NAME.png and .pdf."""
+    """Figure → the variants that it shows; written to results/STUDY/figures/NAME.png and .pdf."""
 
     @model_validator(mode="after")
     def _names_exist(self):
@@ -368,14 +373,14 @@ class Study(Section):
 
 
 class Params(Section):
-    """Everything that the parameter files say."""
+    """The content of the parameter files."""
 
     default_studies: list[str]
-    """What ``snakemake`` builds when no target is named."""
+    """The studies that ``snakemake`` runs when no target is named."""
     core_studies: list[str] = []
-    """What the target ``core`` builds."""
+    """The studies of the target ``core``."""
     runtime: Runtime = Runtime()
-    """How to run; no result depends on it."""
+    """How jobs are run; no result depends on it."""
     assets: dict[str, Asset] = {}
-    """Files from outside, by the names that parameters use."""
+    """External files, by the names that parameters use."""
     studies: dict[str, Study]

@@ -23,28 +23,29 @@ __all__ = [
 
 
 class Block(NamedTuple):
-    """Stands in an annotation for a nested ``{name: …, …}`` block: any registered component of that kind."""
+    """In an annotation: a nested ``{name: …, …}`` block, which configures any registered component of that kind."""
 
     kind: str
     optional: bool = False
-    """Whether the block may also be null."""
+    """Whether the block may be null."""
 
 
 class Blocks(NamedTuple):
-    """Stands for several blocks under labels of the user's own, each with the parameters of one class."""
+    """In an annotation: several blocks under labels of the user's choice, each with the parameters of one class."""
 
     target: str
     """``module:class``."""
 
 
 class LabelledBlocks(NamedTuple):
-    """Stands for any number of ``{name: …, …}`` blocks of a kind, under labels of the user's own."""
+    """In an annotation: any number of ``{name: …, …}`` blocks of one kind, under labels of the user's choice."""
 
     kind: str
 
 
 class Marked(NamedTuple):
-    """Says of a string parameter that it names something outside, which the job reads besides the parameters."""
+    """Marks a string parameter as the name of an external input (an asset or a user's path), so that the file becomes
+    an input of the job."""
 
     what: str
 
@@ -74,23 +75,24 @@ Number = _Float
 AssetName = Annotated[str, Marked(ASSET)]
 """A key of the block ``assets``."""
 DataPath = Annotated[str, Field(min_length=1), Marked(DATA_PATH)]
-"""A file or a folder of the user's own; a relative path starts at the repository's top folder."""
+"""Path of a file or folder of the user; a relative path starts at the top folder of the repository."""
 Natural = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Counts = Annotated[list[Count], Field(min_length=1)]
 Steps = Annotated[list[Natural], Field(min_length=1)]
-"""Numbers of steps of a chain; 0 is its start."""
+"""Numbers of steps of a chain; 0 is the initial state."""
 Positive = Annotated[_Float, Field(gt=0)]
 NonNegative = Annotated[_Float, Field(ge=0)]
 Fraction = Annotated[_Float, Field(ge=0, le=1)]
 Betas = Annotated[list[Annotated[_Float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
-"""Decays per step of two running averages."""
+"""Decay rates per step of two running averages."""
 Reference = Literal["validation", "test"]
-"""The split that is held out and measured: ``validation`` while tuning."""
+"""Split of the data on which the evaluation is done: ``validation`` while tuning, otherwise ``test``."""
 InceptionProtocol = Literal["clean", "legacy_pytorch", "legacy_tensorflow"]
-"""clean-fid's modes; distances are comparable within one only."""
+"""Mode of clean-fid. Distances are comparable within one mode only."""
 LatentSpace = Literal["whitened", "z", "whitened-biased"]
-"""Where a chain runs and on which density; the last one is none of the joint prior's, and is there to be compared."""
+"""Coordinates in which a chain runs, and its target density. ``whitened-biased`` is the biased density of the published
+code, for comparison; it is not the density of the joint prior."""
 
 
 def _kl_balance(value):
@@ -103,18 +105,20 @@ def _kl_balance(value):
 KlBalance = Annotated[bool | str, PlainValidator(_kl_balance, json_schema_input_type=bool | Literal["scale"])]
 StepSizeSource = Literal["own", "adapted"]
 ChainStart = Literal["normal", "generator"]
-"""N(0, I) in the space of the chain, or draws of the Gaussian hierarchy, mapped into that space."""
+"""``normal`` is N(0, I) in the chain's coordinates; ``generator`` is the Gaussian prior of the backbone, mapped to
+these coordinates."""
 Activation = Literal["silu", "leaky-relu"]
-"""Of hidden units; the leaky one has a slope of 0.2 below zero."""
+"""Activation function of hidden units; ``leaky-relu`` has the slope 0.2 for negative inputs."""
 EnergyStart = Literal["zero", "random"]
-"""Whether an energy starts at f = 0, the Gaussian hierarchy, or with a random output layer as well."""
+"""``zero``: training starts at f = 0, which is the Gaussian prior; ``random``: the output layer is initialised
+randomly, like all other layers."""
 Gradients = Literal["autograd", "closed-form"]
-"""How a chain gets its gradients: by one call of autograd a step, or in closed form, which is the same up to rounding,
-where the networks are stacks of linear maps and activations; by autograd where they are not. In closed form the end of
-an unadjusted chain is not evaluated either."""
+"""How a chain computes its gradients: by ``autograd``, with one call per step, or in ``closed-form`` (equal up to
+rounding) if the networks are stacks of linear maps and activations, and by autograd otherwise. In closed form the last
+state of an unadjusted chain is not evaluated."""
 Dropout = Annotated[_Float, Field(ge=0, lt=1)]
 LayerDims = Annotated[list[Count], Field(min_length=1)]
-"""Latent dimensions of each layer, bottom first."""
+"""Number of latent dimensions of each layer, bottom first."""
 
 
 def _layer_choice(value):
@@ -132,19 +136,19 @@ LayerChoice = Annotated[
         _layer_choice, json_schema_input_type=Literal["all"] | list[Count] | dict[Literal["top_scales"], Count]
     ),
 ]
-"""``all``, the numbers of some layers, 1 being the bottom one, or ``{top_scales: k}``: the layers of the k coarsest
+"""``all``, a list of layer numbers (1 is the bottom layer), or ``{top_scales: k}``: all layers of the k coarsest
 scales."""
 Digit = Annotated[int, Field(ge=0, le=9)]
 GreyLevels = Annotated[int, Field(ge=2, le=256)]
-"""Integer levels of the stored data, which is uint8."""
+"""Number of integer levels of the stored data, which is uint8."""
 ImageMode = Literal["source", "rgb", "grey"]
-"""Channels of prepared images: those of the source, 3 or 1."""
+"""Channels of the prepared images: ``source`` keeps those of the source, ``rgb`` has 3, ``grey`` has 1."""
 Resample = Literal["bilinear", "bicubic", "lanczos", "box"]
-"""Filter of a change of size; all of them average over what a pixel covers when the image gets smaller."""
+"""Resampling filter for changes of size. All of them are antialiased when the image gets smaller."""
 Background = Literal["white", "black"]
-"""What stands behind transparent pixels."""
+"""Colour that is shown behind transparent pixels."""
 Bits = Literal[8, 5]
-"""Of a stored channel; 5 keeps the highest five of eight."""
+"""Bits per stored channel; 5 keeps the five most significant of eight bits."""
 GeneratedSets = list[Literal["uniform", "constant"]]
 OodSets = list[Literal["patches", "uniform", "constant", "half-mix", "vertical-flip", "overlay"]]
 
@@ -159,7 +163,7 @@ def _resolutions(value):
 
 
 Resolutions = Annotated[list[int], PlainValidator(_resolutions, json_schema_input_type=Counts)]
-"""Height and width of the feature maps at each scale, the finest first."""
+"""Height and width of the feature maps at each scale, finest first. Each must be a multiple of the next."""
 
 
 def _per_layer(least: int):
@@ -176,14 +180,14 @@ def _per_layer(least: int):
 
 
 LayerWidth = Annotated[int | list[int], _per_layer(1)]
-"""Hidden units: one number for the networks of all layers, or one for each, bottom first."""
+"""Number of hidden units: one number for the networks of all layers, or a list with one per layer, bottom first."""
 LayerDepth = Annotated[int | list[int], _per_layer(0)]
-"""Hidden layers: one number for the networks of all layers, or one for each, bottom first."""
+"""Number of hidden layers: one number for the networks of all layers, or a list with one per layer, bottom first."""
 LogSigma = Annotated[_Float, Field(ge=-5, le=5)]
 PixelHead = Literal["bernoulli", "gaussian", "logistic-mixture"]
-"""What p(x | z) is; see ``jebm.models.backbones.nvae.heads``."""
+"""The distribution p(x | z); see ``jebm.models.backbones.nvae.heads``."""
 CellArchitecture = Literal[
     "res_mbconv", "res_elu", "res_bnelu", "res_bnswish", "mbconv_sep", "mbconv_sep11", "res53_mbconv", "res35_mbconv",
     "res55_mbconv", "mbconv_res", "mbconv_den",
 ]  # fmt: skip
-"""Sets of operations; see ``jebm.models.backbones.nvae.architectures``."""
+"""Operations of the residual cells; see ``jebm.models.backbones.nvae.architectures``."""
