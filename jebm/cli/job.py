@@ -8,7 +8,7 @@ import typer
 
 from jebm.config.components import load
 from jebm.config.files import current_params_file
-from jebm.config.messages import near, unknown
+from jebm.config.messages import suggestion, unknown
 from jebm.config.read import read_params
 from jebm.config.schema import Params
 from jebm.errors import JebmError, ParamsError
@@ -48,7 +48,7 @@ def run(
     JEBM_AGAIN=1 snakemake --cores all --forcerun train_prior   no result is taken: all that is forced is made again
     """
     if rule not in {**KINDS, **REPORTS}:
-        raise JebmError(f"jebm run: there is no rule '{rule}';{near(rule, [*KINDS, *REPORTS])}")
+        raise JebmError(f"jebm run: there is no rule '{rule}';{suggestion(rule, [*KINDS, *REPORTS])}")
     params = read_params()
     plans = make_plan(params)
     if rule in REPORTS:
@@ -110,11 +110,11 @@ def _stage(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None, pa
 
     def work(code: str) -> dict | None:
         from jebm.runtime.distributed import process_group
-        from jebm.steps.common import Run
+        from jebm.steps.run import StageRun
 
         seconds, on_device = params.runtime.checkpoint_seconds, params.runtime.data_on_device
         with process_group(job.devices, job.device):
-            return load(step_target(stage.kind))(Run(plan, variant, stage, seed, seconds, code, on_device))
+            return load(step_target(stage.kind))(StageRun(plan, variant, stage, seed, seconds, code, on_device))
 
     produce(job, work, again, is_rank_zero())
 

@@ -9,7 +9,7 @@ overrides, of the study, of the studies that it extends, or of the whole file.
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from jebm.config.messages import near
+from jebm.config.messages import suggestion
 from jebm.errors import ParamsError
 
 LIKE, EXTENDS, PRESETS = "like", "extends", "presets"
@@ -65,14 +65,14 @@ def inherited(name: str, studies: dict[str, Block], below: tuple[str, ...] = ())
         return base, presets
     other = content[EXTENDS]
     if not isinstance(other, str) or other not in studies:
-        raise ParamsError(f"{place.at(EXTENDS)}: '{other}' is no study;{near(other, studies)}")
+        raise ParamsError(f"{place.at(EXTENDS)}: '{other}' is no study;{suggestion(other, studies)}")
     if other in (*below, name):
         raise ParamsError(f"{place.at(EXTENDS)}: '{other}' extends this study itself")
     other_base, other_presets = inherited(other, studies, (*below, name))
     return merge(other_base, base), {**other_presets, **presets}
 
 
-def layers(
+def merge_order(
     block: Block, siblings: dict[str, Block], presets: dict[str, Block], allowed: Iterable[str], below: tuple = ()
 ) -> list[Block]:
     """The blocks whose merge, in this order, makes a variant, a table or a preset: those it is ``like``, then its own.
@@ -88,14 +88,15 @@ def layers(
     if not isinstance(content, dict):
         raise ParamsError(f"{place}: must be a block of overrides ({{}} for none), not {content!r}")
     if unknown := [key for key in content if key != LIKE and key not in allowed]:
-        raise ParamsError(f"{place.at(str(unknown[0]))}: unknown key;{near(unknown[0], (LIKE, *allowed))}")
+        raise ParamsError(f"{place.at(str(unknown[0]))}: unknown key;{suggestion(unknown[0], (LIKE, *allowed))}")
     names = content.get(LIKE, [])
     names = names if isinstance(names, list) else [names]
     found = []
     for name in names:
         if not isinstance(name, str) or (name not in siblings and name not in presets):
             raise ParamsError(
-                f"{place.at(LIKE)}: there is no '{name}' here and no such preset;{near(name, [*siblings, *presets])}"
+                f"{place.at(LIKE)}: there is no '{name}' here and no such preset;"
+                f"{suggestion(name, [*siblings, *presets])}"
             )
         if name in siblings and name in presets:
             raise ParamsError(
@@ -104,11 +105,11 @@ def layers(
         other = siblings[name] if name in siblings else presets[name]
         if other.place in (*below, place):
             raise ParamsError(f"{place.at(LIKE)}: '{name}' is like this block itself")
-        found += layers(other, siblings if name in siblings else {}, presets, allowed, (*below, place))
+        found += merge_order(other, siblings if name in siblings else {}, presets, allowed, (*below, place))
     return [*found, Block(place, {key: value for key, value in content.items() if key != LIKE})]
 
 
-def holder(key: str, blocks: list[Block]) -> Place:
+def place_of(key: str, blocks: list[Block]) -> Place:
     """Where the block stands that a key of the merged blocks comes from; the last block's place if none has it."""
     return next((block.place for block in reversed(blocks) if _has(block.content, key)), blocks[-1].place)
 

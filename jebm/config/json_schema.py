@@ -82,7 +82,7 @@ def sections(model: type[Section]) -> list[type[Section]]:
     found: dict[type[Section], None] = {}
 
     def visit(annotation: Any) -> None:
-        for part in members(annotation):
+        for part in block_types(annotation):
             if part not in found:
                 found[part] = None
                 for field in part.model_fields.values():
@@ -92,14 +92,14 @@ def sections(model: type[Section]) -> list[type[Section]]:
     return list(found)
 
 
-def members(annotation: Any) -> Iterator[type[Section]]:
+def block_types(annotation: Any) -> Iterator[type[Section]]:
     """The blocks' types in an annotation: alternatives, entries of lists and of mappings."""
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         if issubclass(annotation, Section):
             yield annotation
     else:
         for part in typing.get_args(annotation):
-            yield from members(part)
+            yield from block_types(part)
 
 
 def plain_text(text: str) -> str:

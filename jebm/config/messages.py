@@ -23,7 +23,7 @@ PLAIN = {
 """Pydantic's kinds of error that are said in the words of a parameter file."""
 
 
-def near(name: Any, allowed: Iterable[Any]) -> str:
+def suggestion(name: Any, allowed: Iterable[Any]) -> str:
     """`` did you mean …? allowed: …``"""
     names = [str(item) for item in allowed]
     close = difflib.get_close_matches(str(name), names, n=1)
@@ -33,7 +33,7 @@ def near(name: Any, allowed: Iterable[Any]) -> str:
 
 def unknown(what: str, name: Any, allowed: Iterable[Any]) -> ParamsError:
     """An error that says what the parameters do not have, and what comes nearest."""
-    return ParamsError(f"{current_params_file()}: {what};{near(name, allowed)}")
+    return ParamsError(f"{current_params_file()}: {what};{suggestion(name, allowed)}")
 
 
 def explain(model: type[Section], raw: Any, detail: dict) -> tuple[str, str]:
@@ -46,15 +46,15 @@ def explain(model: type[Section], raw: Any, detail: dict) -> tuple[str, str]:
     if kind == "value_error":
         return ".".join(path), f"{context['error']}, got {detail['input']!r}"
     if kind == "extra_forbidden":
-        return ".".join(path), f"unknown key;{near(path[-1], parent.model_fields)}"
+        return ".".join(path), f"unknown key;{suggestion(path[-1], parent.model_fields)}"
     if kind == "union_tag_invalid":
         tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
-        return ".".join([*path, "name"]), f"'{context['tag']}' is unknown;{near(context['tag'], tags)}"
+        return ".".join([*path, "name"]), f"'{context['tag']}' is unknown;{suggestion(context['tag'], tags)}"
     if kind == "union_tag_not_found":
         path = [*path, "name"]
     if kind == "literal_error":
         choices = [part.strip("' ") for part in context["expected"].replace(" or ", ", ").split(",")]
-        return ".".join(path), f"{detail['input']!r} is unknown;{near(detail['input'], choices)}"
+        return ".".join(path), f"{detail['input']!r} is unknown;{suggestion(detail['input'], choices)}"
     if kind in PLAIN:
         message = PLAIN[kind].format(**context)
         got = "" if kind in ("missing", "union_tag_not_found") else f", got {detail['input']!r}"

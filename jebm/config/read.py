@@ -14,8 +14,19 @@ from pydantic import BaseModel, ValidationError
 from jebm.config.assets import Asset, asset_names
 from jebm.config.components import Section
 from jebm.config.files import current_params_file, load_yaml, params_files, parse_yaml
-from jebm.config.inherit import EXTENDS, OWN, PRESETS, Block, Place, holder, inherited, layers, merge, named_blocks
-from jebm.config.messages import explain, near
+from jebm.config.inherit import (
+    EXTENDS,
+    OWN,
+    PRESETS,
+    Block,
+    Place,
+    inherited,
+    merge,
+    merge_order,
+    named_blocks,
+    place_of,
+)
+from jebm.config.messages import explain, suggestion
 from jebm.config.schema import Base, Params, Study
 from jebm.config.tables import Table
 from jebm.errors import ParamsError
@@ -55,7 +66,7 @@ def parse_params(raw: Any, source: str = "params.yaml", others: dict[str, Any] |
         raise ParamsError(f"{source}: has no study")
     for name, (place, content) in blocks.items():
         if not isinstance(content, dict):
-            raise ParamsError(f"{place}: must be a study's block of settings, not {content!r};{near(name, _TOP)}")
+            raise ParamsError(f"{place}: must be a study's block of settings, not {content!r};{suggestion(name, _TOP)}")
     presets = named_blocks(*top.pop(PRESETS, Block(Place(source, PRESETS), {})))
     assets = named_blocks(*top.pop("assets", Block(Place(source, "assets"), {})))
     studies: dict[str, Study] = {}
@@ -87,24 +98,24 @@ def _study(place: Place, base: dict, content: dict, presets: dict[str, Block]) -
     base = {key: value for key, value in base.items() if key != "seeds"}
     if unknown := [key for key in base if key not in Base.model_fields]:
         allowed = [EXTENDS, PRESETS, *(key for key in Study.model_fields if key != "base"), *Base.model_fields]
-        raise ParamsError(f"{place.at(str(unknown[0]))}: unknown key;{near(unknown[0], allowed)}")
+        raise ParamsError(f"{place.at(str(unknown[0]))}: unknown key;{suggestion(unknown[0], allowed)}")
     checked_base = _validate(Base, base, [Block(place, base)])
     variants = content.get("variants")
     if not isinstance(variants, dict) or not variants:
         raise ParamsError(f"{place.at('variants')}: must map the name of each variant to its overrides")
     variants = named_blocks(place.at("variants"), variants)
     for block in presets.values():
-        layers(block, {}, presets, {**Base.model_fields, **Table.model_fields})
+        merge_order(block, {}, presets, {**Base.model_fields, **Table.model_fields})
     own = {key: content[key] for key in OWN if key in content}
     own["variants"] = {
-        name: _merged(Base, base, layers(block, variants, presets, Base.model_fields))
+        name: _merged(Base, base, merge_order(block, variants, presets, Base.model_fields))
         for name, block in variants.items()
     }
     if isinstance(own.get("tables"), dict):
         tables = named_blocks(place.at("tables"), own["tables"])
         every = {"variants": list(variants)}
         own["tables"] = {
-            name: _merged(Table, every, layers(block, tables, presets, Table.model_fields))
+            name: _merged(Table, every, merge_order(block, tables, presets, Table.model_fields))
             for name, block in tables.items()
         }
     return _validate(Study, {**seeds, **own, "base": checked_base}, [Block(place, own)])
@@ -115,7 +126,7 @@ def _merged(model: type[Section], base: dict, blocks: list[Block]) -> Any:
     return _validate(model, reduce(merge, (block.content for block in blocks), base), blocks)
 
 
-def overridden(params: Base, text: str, where: str) -> Base:
+def with_overrides(params: Base, text: str, where: str) -> Base:
     """A variant with a block of overrides laid over it, as the overrides of a variant are over the base.
 
     Args:
@@ -145,11 +156,11 @@ def _names_exist(params: Params, places: dict[str, Place], source: str) -> None:
             for asset in asset_names(variant):
                 if asset not in params.assets:
                     where = places[name].at("variants", variant_name)
-                    raise ParamsError(f"{where}: '{asset}' is no asset;{near(asset, params.assets)}")
+                    raise ParamsError(f"{where}: '{asset}' is no asset;{suggestion(asset, params.assets)}")
     for key in ("default_studies", "core_studies"):
         for name in getattr(params, key):
             if name not in params.studies:
-                raise ParamsError(f"{source}: {key}: '{name}' is no study;{near(name, params.studies)}")
+                raise ParamsError(f"{source}: {key}: '{name}' is no study;{suggestion(name, params.studies)}")
 
 
 def _validate(model: type[Section], raw: Any, blocks: list[Block]) -> Any:
@@ -162,6 +173,6 @@ def _validate(model: type[Section], raw: Any, blocks: list[Block]) -> Any:
         for detail in error.errors():
             key, message = explain(model, raw, detail)
             between = str(detail.get("ctx", {}).get("error", "")).startswith("@")
-            place = blocks[-1].place if between else holder(key, blocks)
+            place = blocks[-1].place if between else place_of(key, blocks)
             lines.append(f"{place.at(key)}: {message}")
         raise ParamsError("\n".join(dict.fromkeys(lines))) from None

@@ -8,7 +8,7 @@ from pydantic_core import PydanticUndefined
 
 from jebm.config.catalogue import COMPONENTS
 from jebm.config.components import Section
-from jebm.config.json_schema import EXTENDS, LIKE, PRESETS, described_schema, members, plain_text, sections
+from jebm.config.json_schema import EXTENDS, LIKE, PRESETS, block_types, described_schema, plain_text, sections
 from jebm.config.meanings import summary
 from jebm.config.schema import Base, Params, Study
 from jebm.config.tables import Table
@@ -81,7 +81,7 @@ def _title(model: type[Section]) -> str:
     if model.target in names:
         return names[model.target]
     fields = {key: field for parent in sections(Params) for key, field in parent.model_fields.items()}
-    keys = [f"`{key}`" for key, field in fields.items() if model in members(field.annotation)]
+    keys = [f"`{key}`" for key, field in fields.items() if model in block_types(field.annotation)]
     return TITLES.get(model) or ", ".join(keys)
 
 

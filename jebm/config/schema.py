@@ -18,7 +18,7 @@ from jebm.config.catalogue import (
     STREAMED_FEATURES,
 )
 from jebm.config.components import Section, schema
-from jebm.config.messages import near
+from jebm.config.messages import suggestion
 from jebm.config.tables import Headline, Table
 from jebm.config.training import ImportBackbone, Recalibration, TrainBackbone, TrainJoint, TrainPrior
 from jebm.config.types import Count, Natural, Positive
@@ -346,7 +346,7 @@ class Study(Section):
         for where, variants in named.items():
             for variant in variants:
                 if variant not in self.variants:
-                    raise ValueError(f"@{where}: '{variant}' is no variant;{near(variant, self.variants)}")
+                    raise ValueError(f"@{where}: '{variant}' is no variant;{suggestion(variant, self.variants)}")
         for name, spec in self.headline.items():
             self._are_measured(f"headline.{name}.metric", [spec.metric], spec.variants)
         for name, variants in self.figures.items():

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from jebm.config.components import Section
-from jebm.config.messages import near
+from jebm.config.messages import suggestion
 from jebm.config.types import Number
 from jebm.metrics.catalogue import DIMENSIONS, METRICS, outlier_scores
 
@@ -85,7 +85,7 @@ class Table(Section):
     def _fits(self):
         for metric in self.metrics:
             if metric not in METRICS:
-                raise ValueError(f"@metrics: '{metric}' is no metric;{near(metric, METRICS)}")
+                raise ValueError(f"@metrics: '{metric}' is no metric;{suggestion(metric, METRICS)}")
         fields = [*self.rows, *self.columns]
         twice = next((field for field in fields if fields.count(field) > 1), None)
         if twice:
@@ -96,7 +96,7 @@ class Table(Section):
             raise ValueError("@variants: several of them need 'variant' among rows or columns")
         for variant in self.scores:
             if variant not in self.variants:
-                raise ValueError(f"@scores: '{variant}' is no row of this table;{near(variant, self.variants)}")
+                raise ValueError(f"@scores: '{variant}' is no row of this table;{suggestion(variant, self.variants)}")
         if self.scores and not {"variant", "score"} <= set(fields):
             raise ValueError("@scores: need 'variant' and 'score' among rows and columns")
         if self.ratios and (self.rows != ["seed"] or self.columns != ["metric", "variant"]):
@@ -107,7 +107,7 @@ class Table(Section):
         for place, entry in enumerate(self.literature):
             if entry.variant is not None and entry.variant not in rows:
                 raise ValueError(
-                    f"@literature.{place}.variant: '{entry.variant}' is no row;{near(entry.variant, rows)}"
+                    f"@literature.{place}.variant: '{entry.variant}' is no row;{suggestion(entry.variant, rows)}"
                 )
         return self
 
@@ -119,17 +119,17 @@ class Table(Section):
         """
         for name in self.variants:
             if name not in variants:
-                raise ValueError(f"@variants: '{name}' is no variant;{near(name, variants)}")
+                raise ValueError(f"@variants: '{name}' is no variant;{suggestion(name, variants)}")
         for axis in ("rows", "columns"):
             for field in getattr(self, axis):
                 if field not in FIELDS and not any(parameter(variants[name], field) for name in self.variants):
-                    raise ValueError(f"@{axis}: '{field}' is no column and no parameter;{near(field, FIELDS)}")
+                    raise ValueError(f"@{axis}: '{field}' is no column and no parameter;{suggestion(field, FIELDS)}")
         known = outlier_scores(layers)
         for key, names in [("where.score", self.where.get("score", [])), *self.scores.items()]:
             for name in names:
                 if name not in known:
                     where = key if key == "where.score" else f"scores.{key}"
-                    raise ValueError(f"@{where}: '{name}' is no score of {layers} layers;{near(name, known)}")
+                    raise ValueError(f"@{where}: '{name}' is no score of {layers} layers;{suggestion(name, known)}")
         columns = self.metrics if self.columns == ["metric"] else self.where.get(self.columns[0])
         if self.columns[0] not in FIELDS:
             columns = [parameter(variants[name], self.columns[0]) for name in self.variants]
@@ -137,7 +137,8 @@ class Table(Section):
             for column in entry.values:
                 if column not in columns:
                     raise ValueError(
-                        f"@literature.{place}.values.{column}: is no column;{near(column, dict.fromkeys(columns))}"
+                        f"@literature.{place}.values.{column}: is no column;"
+                        f"{suggestion(column, dict.fromkeys(columns))}"
                     )
 
 

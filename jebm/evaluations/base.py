@@ -32,8 +32,8 @@ class Subject:
     prior: Prior
     space: FeatureSpace
     """What FD looks through."""
-    stream: Callable[[str], torch.Generator]
-    """A random stream for a purpose."""
+    rng: Callable[[str], torch.Generator]
+    """A random rng for a purpose."""
     device: str
     title: str
     snapshots: Callable[[], Iterable[tuple[int, Hierarchy, Prior]]] = tuple

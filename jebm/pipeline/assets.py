@@ -8,7 +8,7 @@ from jebm.io.digests import DigestCache
 from jebm.io.files import published
 
 
-def by_hand(asset: Asset) -> str:
+def manual_instructions(asset: Asset) -> str:
     """How to put an asset in place without a network."""
     digest = f", whose digest must be {asset.expected}" if asset.expected else ""
     note = f" ({asset.note})" if asset.note else ""
@@ -23,11 +23,11 @@ def verify(name: str, asset: Asset, digests: DigestCache, path: Path | None = No
     """
     path = path or asset.path
     if not path.is_file() and asset.url is None:
-        raise JebmError(f"{path}: the asset '{name}' is missing: {by_hand(asset)}")
+        raise JebmError(f"{path}: the asset '{name}' is missing: {manual_instructions(asset)}")
     if not path.is_file():
         raise JebmError(
             f"{path}: the asset '{name}' is missing; `jebm fetch-asset {name}` fetches it where there is a network; "
-            f"without one, {by_hand(asset)}"
+            f"without one, {manual_instructions(asset)}"
         )
     size = path.stat().st_size
     if asset.bytes is not None and size != asset.bytes:

@@ -14,7 +14,7 @@ from requests.adapters import HTTPAdapter, Retry
 from jebm.config.assets import Asset
 from jebm.errors import JebmError
 from jebm.io.digests import DigestCache
-from jebm.pipeline.assets import by_hand, remember, verify
+from jebm.pipeline.assets import manual_instructions, remember, verify
 from jebm.runtime.progress import Progress, say
 
 CHUNK = 2**18
@@ -39,7 +39,7 @@ def fetch(name: str, asset: Asset, backoff: float = 1.0) -> Path:
         verify(name, asset, digests)
         say(f"{path}: in place")
     elif asset.url is None:
-        raise JebmError(f"the asset '{name}' can't be fetched: {by_hand(asset)}")
+        raise JebmError(f"the asset '{name}' can't be fetched: {manual_instructions(asset)}")
     else:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,9 @@ def fetch(name: str, asset: Asset, backoff: float = 1.0) -> Path:
                 _check(name, asset, digests, new)
                 os.replace(new, path)
         except requests.RequestException as error:
-            raise JebmError(f"the asset '{name}' can't be fetched: {_reason(error)}; {by_hand(asset)}") from None
+            raise JebmError(
+                f"the asset '{name}' can't be fetched: {_reason(error)}; {manual_instructions(asset)}"
+            ) from None
         except OSError as error:
             reason = error.strerror or error
             raise JebmError(
@@ -71,7 +73,8 @@ def _download(name: str, asset: Asset, path: Path, backoff: float) -> None:
             answer.raise_for_status()
             if answer.headers.get("Content-Type", "").startswith("text/html"):
                 raise JebmError(
-                    f"{asset.url}: answers with a web page instead of the file (a quota, or a log-in); {by_hand(asset)}"
+                    f"{asset.url}: answers with a web page instead of the file (a quota, or a log-in); "
+                    f"{manual_instructions(asset)}"
                 )
             total, progress = int(answer.headers.get("Content-Length", 0)), Progress(f"{name}: {asset.url}")
             with open(path, "wb") as file:

@@ -13,7 +13,7 @@ from typing import Any
 from jebm.io.digests import DigestCache
 from jebm.pipeline.code_digest import code_fingerprint
 from jebm.pipeline.jobs import Job
-from jebm.pipeline.results import in_place, kept, key_of, read_record, wrong_outputs
+from jebm.pipeline.results import kept_result, key_of, read_record, result_in_place, wrong_outputs
 
 NO_RECORD = "no record says how the files that are there were made"
 NOT_MADE = "not made yet"
@@ -33,7 +33,7 @@ class Status:
     """The result in place is not fresh, but one with the key is kept: the job takes it and ends at once."""
     changes: list[str] = field(default_factory=list)
     """What changed since the result in place was made; empty if nothing but its inputs' jobs has to run."""
-    follows: list[str] = field(default_factory=list)
+    stale_inputs: list[str] = field(default_factory=list)
     """Inputs whose content is not known before their jobs have run."""
 
 
@@ -43,14 +43,15 @@ def statuses(jobs: Iterable[Job], digests: DigestCache) -> list[Status]:
     """Output of a job → its content, None where it has yet to be computed."""
     result = []
     for job in jobs:
-        status = Status(job, follows=[path for path in job.input_files if made.get(path, "") is None])
+        stale = [path for path in job.input_files if made.get(path, "") is None]
+        status = Status(job, stale_inputs=stale)
         code, record = code_fingerprint(job.entries), None
-        contents = {path: made.get(path) or digests(path) for path in job.input_files if path not in status.follows}
-        if not status.follows:
+        contents = {path: made.get(path) or digests(path) for path in job.input_files if path not in stale}
+        if not stale:
             status.key = key_of(job, code, contents.__getitem__)
-            record = in_place(job, status.key, digests)
+            record = result_in_place(job, status.key, digests)
             status.fresh = record is not None
-            record = record or kept(job, status.key, digests)
+            record = record or kept_result(job, status.key, digests)
             status.kept = record is not None and not status.fresh
         if not status.fresh:
             status.changes = _changes(job, code, contents, digests)

@@ -13,7 +13,7 @@ from jebm.pipeline.stages import DATA, KINDS, RUNS, STATE
 from jebm.pipeline.study import StudyPlan
 
 
-def superfluous(plans: dict[str, StudyPlan], days: float) -> list[Path]:
+def unneeded(plans: dict[str, StudyPlan], days: float) -> list[Path]:
     """Folders to delete. What stands in place and what is kept of it belong together: both go, or none.
 
     Args:

@@ -62,13 +62,13 @@ def wrong_files(job: Job, digests: Digests) -> dict[str, str]:
     return dict.fromkeys(wrong_outputs(record, job, digests), "has other content") | missing
 
 
-def in_place(job: Job, key: str, digests: Digests) -> dict | None:
+def result_in_place(job: Job, key: str, digests: Digests) -> dict | None:
     """The record of the result that stands where the job would write it, if it has that key and is whole."""
     record = read_record(Path(job.provenance))
     return record if record and record["key"] == key and not wrong_outputs(record, job, digests) else None
 
 
-def kept(job: Job, key: str, digests: Digests) -> dict | None:
+def kept_result(job: Job, key: str, digests: Digests) -> dict | None:
     """The record of the result that is kept under a key, if it is whole."""
     folder = KEPT / key
     record = read_record(folder / PROVENANCE)
@@ -119,7 +119,7 @@ def link(source: Path, target: Path, digests: DigestCache) -> None:
 
 
 @contextmanager
-def alone(job: Job) -> Iterator[None]:
+def exclusive(job: Job) -> Iterator[None]:
     """Refuse to work on a job on which another process is working; a killed process holds nothing."""
     path = LOCKS / f"{digest(job.provenance)}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ def alone(job: Job) -> Iterator[None]:
         lock.release()
 
 
-def produce(job: Job, work: Callable[[str], dict | None], again: bool = False, leads: bool = True) -> None:
+def produce(job: Job, work: Callable[[str], dict | None], again: bool = False, is_rank_zero: bool = True) -> None:
     """Bring a job's result about: take it if its key has been made before, else do the work and record it.
 
     What the job depends on is read before it starts, so that an edit meanwhile is noticed later.
@@ -145,7 +145,7 @@ def produce(job: Job, work: Callable[[str], dict | None], again: bool = False, l
         work: given the digest of the job's code, makes all outputs but the record; may return ``seconds`` of earlier
             runs that it went on from.
         again: do the work even if the result is there.
-        leads: whether this process writes files: of several ranks of one job, one does.
+        is_rank_zero: whether this process writes files: of several ranks of one job, one does.
 
     Raises:
         JebmError: an input is missing, or another process is working on the job.
@@ -155,14 +155,14 @@ def produce(job: Job, work: Callable[[str], dict | None], again: bool = False, l
     inputs = {path: digests(path) for path in job.input_files}
     _refuse_wrong(job, inputs)
     key = key_of(job, code, inputs.__getitem__)
-    if not leads:
-        if again or not (in_place(job, key, digests) or kept(job, key, digests)):
+    if not is_rank_zero:
+        if again or not (result_in_place(job, key, digests) or kept_result(job, key, digests)):
             work(digest(code))
         return
-    with alone(job):
-        if not again and in_place(job, key, digests):
+    with exclusive(job):
+        if not again and result_in_place(job, key, digests):
             say(f"{job.rule} {job.name}: made before with this key ({key}); nothing to do")
-        elif not again and kept(job, key, digests):
+        elif not again and kept_result(job, key, digests):
             take(job, key, digests)
             say(f"{job.rule} {job.name}: made before with this key ({key}); taken from {KEPT / key}")
         else:

@@ -5,14 +5,14 @@ from itertools import product
 import pandas as pd
 
 from jebm.config.files import current_params_file
-from jebm.config.messages import near
+from jebm.config.messages import suggestion
 from jebm.config.tables import FIELDS, Literature, Table, parameter
 from jebm.errors import JebmError
 from jebm.io.files import published, write_csv
 from jebm.metrics.catalogue import DIMENSIONS, FLOOR, METRICS
 from jebm.pipeline.study import StudyPlan
 from jebm.report.frame import load_metrics
-from jebm.report.rendered import Cell, Rendered, fixed, flat, latex, markdown
+from jebm.report.table_format import Cell, RenderedTable, csv_rows, fixed, latex, markdown
 from jebm.runtime.progress import say
 
 ARROWS = {-1: " ↓", 0: "", 1: " ↑"}
@@ -39,14 +39,16 @@ def render(plan: StudyPlan, name: str) -> None:
         for value in names:
             if measured and value not in measured:
                 where = f"{plan.name}.tables.{name}.where.{field}"
-                raise JebmError(f"{current_params_file()}: {where}: '{value}' was not measured;{near(value, measured)}")
+                raise JebmError(
+                    f"{current_params_file()}: {where}: '{value}' was not measured;{suggestion(value, measured)}"
+                )
     table = build_table(plan, spec, frame)
     path = plan.results / "tables" / name
     with published(path.with_suffix(".md")) as file:
         file.write(markdown(table, spec.caption))
     with published(path.with_suffix(".tex")) as file:
         file.write(latex(table, spec.caption))
-    write_csv(path.with_suffix(".csv"), *flat(table))
+    write_csv(path.with_suffix(".csv"), *csv_rows(table))
     say(f"{path}.md")
 
 
@@ -60,7 +62,7 @@ def preview(plan: StudyPlan, name: str) -> str:
     return markdown(table, spec.caption)
 
 
-def build_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
+def build_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> RenderedTable:
     """A table of the study from its metrics, with the values of the literature that it asks for."""
     chosen = _chosen(plan, spec, frame)
     rows, columns = (_keys(plan, spec, fields, chosen) for fields in (spec.rows, spec.columns))
@@ -81,7 +83,8 @@ def build_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
     if spec.ratios:
         headers, body = _with_ratios(columns, headers, body)
     label = spec.label or LABELS.get(tuple(spec.rows), "of")
-    table = Rendered([label, *headers], list(zip(_labels(spec, rows), body, strict=True)), _notes(spec, chosen, plan))
+    labelled = list(zip(_labels(spec, rows), body, strict=True))
+    table = RenderedTable([label, *headers], labelled, _notes(spec, chosen, plan))
     if spec.compare == "columns":
         table.notes += _floor(plan, frame, spec.metrics)
     for entry in spec.literature:
@@ -250,7 +253,7 @@ def _floor(plan: StudyPlan, frame: pd.DataFrame, metrics: list[str]) -> list[str
     ]
 
 
-def _quote(table: Rendered, entry: Literature, spec: Table, columns: list[Key]) -> None:
+def _quote(table: RenderedTable, entry: Literature, spec: Table, columns: list[Key]) -> None:
     """Add a row of the literature under the row of ours that it belongs to, or else at the end."""
     cells = []
     for (column,) in columns:

@@ -9,7 +9,7 @@ WIDTH = 100
 """Of a terminal that does not say how wide it is."""
 
 
-def fitted(text: str, width: int | None = None) -> str:
+def fit_to_terminal(text: str, width: int | None = None) -> str:
     """A rendered table with its caption and notes, still Markdown, no wider than the terminal if its cells allow."""
     width = width or shutil.get_terminal_size((WIDTH, 24)).columns
     lines = text.splitlines()

@@ -13,25 +13,27 @@ from jebm.runtime.memory import memory_hint
 from jebm.runtime.progress import Progress
 from jebm.sampling.partition import tilts
 from jebm.sampling.samplers import in_batches
-from jebm.steps.common import Run, load_backbone, load_prior, prepare_compute, recalibrate_as
+from jebm.steps.models import load_backbone, load_prior
+from jebm.steps.recalibration import recalibrate_if_asked
+from jebm.steps.run import StageRun, prepare_compute
 
 
 @torch.no_grad()
-def run(job: Run) -> None:
+def run(job: StageRun) -> None:
     """Draw, decode and write a batch at a time: however many images there are, memory holds one batch of them.
 
-    Of several ranks each draws its part, with a stream of its own, and the first one writes what all of them draw.
+    Of several ranks each draws its part, with a rng of its own, and the first one writes what all of them draw.
     Latents (``eps``, with their ``tilt``) are held until the end; ``keep_latents`` bounds them.
     """
     prepare_compute(job)
     data, settings = job.dataset(), job.variant.params.draw_samples
     hierarchy = load_backbone(job, data.image_shape)
     prior = load_prior(job, hierarchy)
-    recalibrated = recalibrate_as(settings.recalibrate, hierarchy, job.stream("recalibrate"))
+    recalibrated = recalibrate_if_asked(settings.recalibrate, hierarchy, job.rng("recalibrate"))
     sampler, own = build("sampler", settings.sampler), ranks()
     own.broadcast_(list(hierarchy.buffers()))
-    count, stream = len(own.shard_range(settings.count)), own.seed_rng(job.stream("draw"))
-    draws = sampler.stream(prior, hierarchy.dimensions, count, stream, Progress(job.title))
+    count, rng = len(own.shard_range(settings.count)), own.seed_rng(job.rng("draw"))
+    draws = sampler.stream(prior, hierarchy.dimensions, count, rng, Progress(job.title))
     batches = (
         (decode_images(hierarchy, eps, data.levels).cpu(), eps.cpu()) for eps in in_batches(draws, settings.batch_size)
     )

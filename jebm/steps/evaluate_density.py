@@ -14,10 +14,11 @@ from jebm.models.backbones.base import Hierarchy
 from jebm.models.priors.base import Prior
 from jebm.runtime.progress import Progress, say
 from jebm.sampling.partition import estimate_log_partition
-from jebm.steps.common import Run, load_backbone, load_prior, prepare_compute
+from jebm.steps.models import load_backbone, load_prior
+from jebm.steps.run import StageRun, prepare_compute
 
 
-def run(job: Run) -> None:
+def run(job: StageRun) -> None:
     prepare_compute(job)
     data = job.dataset()
     hierarchy = load_backbone(job, data.image_shape)
@@ -32,7 +33,7 @@ def run(job: Run) -> None:
 class Density:
     """The measurements of one prior."""
 
-    def __init__(self, job: Run, data: Dataset, hierarchy: Hierarchy, prior: Prior):
+    def __init__(self, job: StageRun, data: Dataset, hierarchy: Hierarchy, prior: Prior):
         self.job, self.data, self.hierarchy, self.prior = job, data, hierarchy, prior
         self.record, self.arrays = MetricRecord(job.seed), {}
         params = job.variant.params
@@ -47,8 +48,8 @@ class Density:
     def add_likelihood(self) -> None:
         """log Z with its error, the ELBO, and the importance-weighted bound, nats an image."""
         settings, record = self.settings, self.record
-        stream = self.job.stream("partition")
-        log_z = estimate_log_partition(self.prior, self.hierarchy.dimensions, settings.partition_samples, stream)
+        rng = self.job.rng("partition")
+        log_z = estimate_log_partition(self.prior, self.hierarchy.dimensions, settings.partition_samples, rng)
         weights = self._weights(settings.reference, settings.importance_samples, "bound", redraw=False)
         self.arrays["tilt/posterior"] = weights.tilt[:, 0]
         draws, n = settings.importance_samples, len(weights.gaussian)
@@ -97,6 +98,6 @@ class Density:
     def _weights(self, split: str, draws: int, purpose: str, redraw: bool) -> LogWeights:
         # Streams of the backbone: all priors on it are compared on the same posterior draws.
         pixels = self.job.pixels(self.data, split)
-        stream = self.job.stream(purpose, of=self.job.variant.backbone)
+        rng = self.job.rng(purpose, of=self.job.variant.backbone)
         progress = Progress(f"{self.title}: {purpose}")
-        return log_weights(self.hierarchy, self.prior, pixels, draws, stream, redraw, progress)
+        return log_weights(self.hierarchy, self.prior, pixels, draws, rng, redraw, progress)

@@ -19,11 +19,12 @@ from jebm.metrics.records import MetricRecord
 from jebm.metrics.statistics import Statistics, frechet_of, gather
 from jebm.runtime.distributed import ranks
 from jebm.runtime.progress import Progress, say
-from jebm.steps.common import Run, load_features, prepare_compute
+from jebm.steps.features import load_features
 from jebm.steps.reference_statistics import load_reference
+from jebm.steps.run import StageRun, prepare_compute
 
 
-def run(job: Run) -> None:
+def run(job: StageRun) -> None:
     """Measure the samples; a set of which chains were dropped may be too small for a distance, and then has none."""
     prepare_compute(job)
     distances = distances_of(job)
@@ -43,7 +44,7 @@ def run(job: Run) -> None:
     distances.save()
 
 
-def distances_of(job: Run) -> "Distances":
+def distances_of(job: StageRun) -> "Distances":
     """FID and its companions where the feature space is streamed, FD and KD in the others."""
     return InceptionDistances(job) if job.variant.reference else FeatureDistances(job)
 
@@ -51,7 +52,7 @@ def distances_of(job: Run) -> "Distances":
 class Distances(ABC):
     """Distances to the reference split of the study, with their protocols."""
 
-    def __init__(self, job: Run):
+    def __init__(self, job: StageRun):
         self.settings, self.data = job.variant.params.evaluate_samples, job.dataset()
         self.record, self.folder = MetricRecord(job.seed), job.folder
         self.space, self.device = load_features(job, self.data), job.device
@@ -76,7 +77,7 @@ class Distances(ABC):
 class FeatureDistances(Distances):
     """FD and KD, from the features of all images at once."""
 
-    def __init__(self, job: Run):
+    def __init__(self, job: StageRun):
         super().__init__(job)
         self.reference = self._extract(self.data.images(self.settings.reference))
         self.subsets = {
@@ -109,7 +110,7 @@ class FeatureDistances(Distances):
 class InceptionDistances(Distances):
     """FID, KID, precision and recall, from statistics that are collected batch by batch."""
 
-    def __init__(self, job: Run):
+    def __init__(self, job: StageRun):
         super().__init__(job)
         self.title, self.reference = job.title, load_reference(job)
         code = [f"{name} {version(name).split('+')[0]}" for name in ("clean-fid", "numpy", "torch")]
@@ -146,7 +147,7 @@ class InceptionDistances(Distances):
             self.record.add(metric, value, count, protocol)
 
 
-def _facts(job: Run, data: Dataset, space: FeatureSpace) -> dict:
+def _facts(job: StageRun, data: Dataset, space: FeatureSpace) -> dict:
     return {
         "code": [f"{name} {version(name).split('+')[0]}" for name in ("clean-fid", "scipy", "torch")],
         "features": f"{space.about} ({job.variant.features.id})",

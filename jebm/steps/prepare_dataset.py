@@ -10,10 +10,10 @@ from jebm.io.filenames import MANIFEST
 from jebm.io.files import read_json
 from jebm.pipeline.assets import VerifiedAssets
 from jebm.runtime.progress import say
-from jebm.steps.common import Run
+from jebm.steps.run import StageRun
 
 
-def run(job: Run) -> None:
+def run(job: StageRun) -> None:
     files, scratch = VerifiedAssets(job.plan.assets), job.stage.state_folder(None)
     job.folder.mkdir(parents=True, exist_ok=True)
     if not os.access(job.folder, os.W_OK):  # better said before the work than after it

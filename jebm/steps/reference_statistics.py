@@ -7,10 +7,11 @@ from jebm.io.filenames import STATISTICS
 from jebm.io.tensors import read_tensors, write_tensors
 from jebm.metrics.statistics import Statistics, gather
 from jebm.runtime.progress import Progress
-from jebm.steps.common import Run, load_features, prepare_compute
+from jebm.steps.features import load_features
+from jebm.steps.run import StageRun, prepare_compute
 
 
-def run(job: Run) -> None:
+def run(job: StageRun) -> None:
     """Write mean and covariance (float64) over the reference split, and some of its features."""
     prepare_compute(job)
     data, settings = job.dataset(), job.variant.params.evaluate_samples.statistics
@@ -23,7 +24,7 @@ def run(job: Run) -> None:
     write_tensors(job.folder / STATISTICS, tensors, {"stage": job.stage.id, "count": found.count})
 
 
-def load_reference(job: Run) -> Statistics:
+def load_reference(job: StageRun) -> Statistics:
     """The statistics of the images that this job's samples are compared with."""
     tensors, header = read_tensors(job.variant.reference.folder / STATISTICS)
     return Statistics(header["count"], **{name: tensor.numpy() for name, tensor in tensors.items()})

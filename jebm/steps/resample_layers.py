@@ -4,24 +4,25 @@ import torch
 
 from jebm.io.filenames import ARRAYS, SAMPLES
 from jebm.io.tensors import read_tensors, write_tensors
-from jebm.steps.common import Run, load_backbone, prepare_compute
 from jebm.steps.draw_samples import decode_images
+from jebm.steps.models import load_backbone
+from jebm.steps.run import StageRun, prepare_compute
 
 ROWS, REDRAWS = 6, 8
 
 
 @torch.no_grad()
-def run(job: Run) -> None:
+def run(job: StageRun) -> None:
     """Redraw ε_i ~ N(0, I) of the first samples; layers below i follow through T, layers above stay."""
     prepare_compute(job)
     data = job.dataset()
     hierarchy = load_backbone(job, data.image_shape)
     samples, _ = read_tensors(job.variant.samples.run_folder(job.seed) / SAMPLES)
-    eps, stream, arrays = samples["eps"][:ROWS].to(job.device), job.stream("redraw"), {}
+    eps, rng, arrays = samples["eps"][:ROWS].to(job.device), job.rng("redraw"), {}
     arrays["original"] = decode_images(hierarchy, eps, data.levels)
     for layer, (start, size) in enumerate(_ranges(hierarchy.layer_dims), 1):
         redrawn = eps.repeat_interleave(REDRAWS, 0)
-        redrawn[:, start : start + size] = torch.randn(len(redrawn), size, generator=stream, device=stream.device)
+        redrawn[:, start : start + size] = torch.randn(len(redrawn), size, generator=rng, device=rng.device)
         images = decode_images(hierarchy, redrawn, data.levels)
         arrays[f"layer{layer}"] = images.reshape(len(eps), REDRAWS, *images.shape[1:])
     write_tensors(job.folder / ARRAYS, arrays, {"stage": job.stage.id, "seed": job.seed})

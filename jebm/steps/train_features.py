@@ -10,11 +10,12 @@ from jebm.data.dataset import Dataset
 from jebm.errors import JebmError
 from jebm.features.base import FeatureSpace
 from jebm.io.filenames import IMAGES
-from jebm.steps.common import Run, build_features, prepare_compute
-from jebm.steps.training import publish_training, training_run
+from jebm.steps.features import build_features
+from jebm.steps.run import StageRun, prepare_compute
+from jebm.steps.training import save_training, training_run
 from jebm.training.loop import Trainer
 from jebm.training.loss import Loss, Scalars
-from jebm.training.run import Fitted
+from jebm.training.run import TrainingResult
 
 
 class ClassificationLoss(Loss):
@@ -32,15 +33,15 @@ class ClassificationLoss(Loss):
         return cross_entropy(logits, labels), {"accuracy": accuracy}
 
 
-def run(job: Run) -> dict:
+def run(job: StageRun) -> dict:
     prepare_compute(job)
     data = job.dataset()
     features = build_features(job, data).to(job.device)
     refuse_too_few(job, data, features.known_dimensions)
     if not features.steps:
-        publish_training(job, features.state_dict(), Fitted([], {}))
+        save_training(job, features.state_dict(), TrainingResult([], {}))
         return {}
-    rng = job.stream("train")
+    rng = job.rng("train")
     features.initialise(rng)
     loss = ClassificationLoss(features, job.pixels(data, "train"), data.labels("train").to(job.device), rng)
     settings = Optimisation(
@@ -49,11 +50,11 @@ def run(job: Run) -> dict:
     fitted = Trainer(features, loss, settings, training_run(job, rng, job.variant.dataset.folder / IMAGES)).train()
     with torch.no_grad():
         accuracy = {f"{split}_accuracy": _accuracy(job, features, data, split) for split in ("validation", "test")}
-    publish_training(job, features.state_dict(), fitted.with_facts(accuracy))
+    save_training(job, features.state_dict(), fitted.with_facts(accuracy))
     return {"seconds": fitted.facts["seconds"]}
 
 
-def refuse_too_few(job: Run, data: Dataset, dimensions: int) -> None:
+def refuse_too_few(job: StageRun, data: Dataset, dimensions: int) -> None:
     """See that there will be enough images for covariances in this space, before anything is trained for them.
 
     Raises:
@@ -77,6 +78,6 @@ def refuse_too_few(job: Run, data: Dataset, dimensions: int) -> None:
                 )
 
 
-def _accuracy(job: Run, features: nn.Module, data: Dataset, split: str) -> float:
+def _accuracy(job: StageRun, features: nn.Module, data: Dataset, split: str) -> float:
     predicted = torch.cat([features(x).argmax(1) for x in batches(job.pixels(data, split))]).cpu()
     return float((predicted == data.labels(split)).float().mean())

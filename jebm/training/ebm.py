@@ -18,7 +18,7 @@ from jebm.sampling.spaces import SPACES
 from jebm.training.finite import Divergence
 from jebm.training.loop import Trainer
 from jebm.training.loss import Loss, Scalars
-from jebm.training.run import Fitted, TrainingRun
+from jebm.training.run import TrainingResult, TrainingRun
 
 
 class ChainLoss(Loss):
@@ -91,7 +91,7 @@ def energy_penalty(weight: float, positive: torch.Tensor, negative: torch.Tensor
     return weight * (positive.square().mean() + negative.square().mean()) if weight else 0.0
 
 
-def stable_scales(hierarchy: Hierarchy, chains: dict[str, TrainingChain | None]) -> dict:
+def stability_facts(hierarchy: Hierarchy, chains: dict[str, TrainingChain | None]) -> dict:
     """For the record: how narrow p(z_i | z_{>i}) may become, and below which σ a chain in the space of z is unstable.
 
     Unadjusted Langevin of step s on N(μ, σ²) multiplies z − μ by 1 − s²/(2σ²) a step, so it needs σ > s/2. A floor
@@ -113,7 +113,7 @@ def stable_scales(hierarchy: Hierarchy, chains: dict[str, TrainingChain | None])
 
 def fit_energies(
     loss_of: Callable[..., Loss], prior: EnergyPrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun
-) -> Fitted:
+) -> TrainingResult:
     """Learn the energies of a prior by the loss ``loss_of(prior, images, settings, rng)``.
 
     Raises:
@@ -124,11 +124,11 @@ def fit_energies(
     loss = loss_of(prior, data["train"], settings, run.rng)
     divergence = Divergence(limit=settings.largest_gap, allowed=settings.may_diverge)
     trainer = Trainer(prior, loss, settings, run, divergence=divergence)
-    scales = stable_scales(prior.hierarchy, {"chain": settings.chain})
+    scales = stability_facts(prior.hierarchy, {"chain": settings.chain})
     fitted = trainer.train()
     return fitted.with_facts({"steps": trainer.state.step, **scales})
 
 
-def fit(prior: JointPrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun) -> Fitted:
+def fit(prior: JointPrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun) -> TrainingResult:
     """Learn the energies of a joint prior by contrasting draws of the posterior with those of a chain."""
     return fit_energies(ContrastiveLoss, prior, data, settings, run)

@@ -124,7 +124,7 @@ class VariationalLoss(JointLoss):
             eps = self.space.whiten(negative.x)
         f_negative = prior.tilt(eps).mean()  # its gradient is that of log Z: through α, and through T_β
         positive = bound(prior, x, posterior, weights)
-        penalty = penalty_at(prior, self.settings.energy_l2, posterior.top, eps)
+        penalty = energy_penalty_only(prior, self.settings.energy_l2, posterior.top, eps)
         return penalty + weights.min() * f_negative - positive.value, {
             **contrast(positive.f, f_negative, negative),
             **positive.scalars,
@@ -144,7 +144,7 @@ def tilted_log_prob(space: Space, x: torch.Tensor) -> tuple[torch.Tensor, torch.
     return space.prior.energy(top), log_p.sum(1).mean(), top
 
 
-def penalty_at(prior: JointPrior, weight: float, positive: TopDown, eps: torch.Tensor) -> torch.Tensor | float:
+def energy_penalty_only(prior: JointPrior, weight: float, positive: TopDown, eps: torch.Tensor) -> torch.Tensor | float:
     """:func:`~jebm.training.ebm.energy_penalty` of the energies alone: the passes are held still."""
     if not weight:
         return 0.0

@@ -20,7 +20,7 @@ from jebm.training.finite import Divergence, wrong_values
 from jebm.training.loss import Loss, Scalars
 from jebm.training.optimisers import ParameterGroup, build_optimizer
 from jebm.training.rollback import Rollback
-from jebm.training.run import Fitted, RunState, TrainingRun, stop_signals
+from jebm.training.run import RunState, TrainingResult, TrainingRun, stop_signals
 from jebm.training.schedules import learning_rate
 from jebm.training.skipping import SkipPolicy
 from jebm.training.state import Checkpoint
@@ -76,7 +76,7 @@ class Trainer:
             loss=loss,
         )
 
-    def train(self) -> Fitted:
+    def train(self) -> TrainingResult:
         """Train to the last step and leave the weights to be published (the average, if there is one) in the module.
 
         Raises:
@@ -86,7 +86,7 @@ class Trainer:
         """
         diverged = {}
         try:
-            self._train_to_the_end()
+            self._run_steps()
         except DivergedError as error:
             if not self.divergence.allowed:
                 raise
@@ -95,9 +95,9 @@ class Trainer:
         self.weights.use_average()
         skipped = {"skipped": self.skips.total} if self.skips.active else {}
         facts = {"seconds": round(self.state.seconds, 1), **skipped, **diverged, **self.loss.facts()}
-        return Fitted(self.state.history or [{"step": self.state.step}], facts, self.weights.snapshots)
+        return TrainingResult(self.state.history or [{"step": self.state.step}], facts, self.weights.snapshots)
 
-    def _train_to_the_end(self) -> None:
+    def _run_steps(self) -> None:
         if self.checkpoint.load():
             say(f"{self.run.title}: going on from step {self.state.step} of {self.settings.steps}")
         self.ranks.broadcast_([*self.module.parameters(), *self.module.buffers()])
@@ -139,7 +139,7 @@ class Trainer:
         else:
             self.optimizer.step()
             self.weights.update()
-            self.skips.taken()
+            self.skips.reset()
         self.state.step += 1
         self.weights.take_snapshot(self.state.step)
         if self.state.step % self.settings.log_every == 0 or self.state.step == self.settings.steps:
@@ -171,20 +171,20 @@ class Trainer:
         """Undo a step with these wrong values; count it as skipped if that is allowed, and give up if not."""
         complaint = ", ".join(f"{name} is {value:.4g}" for name, value in wrong.items())
         number, diverged = self.state.step + 1, self.divergence.shown_by(wrong)
-        refusal = self.skips.refusal(number)
-        if diverged or refusal or not self.skips.active:
-            self._stop(complaint, "" if diverged else refusal)
+        reason = self.skips.why_not(number)
+        if diverged or reason or not self.skips.active:
+            self._stop(complaint, "" if diverged else reason)
         self.rollback.undo()
         self.skips.skip(number)
         say(f"{self.run.title}: step {number} skipped: {complaint} ({self.skips.total} so far)")
 
-    def _stop(self, complaint: str, refusal: str) -> NoReturn:
+    def _stop(self, complaint: str, reason: str) -> NoReturn:
         """Save the state of before the step, from which it can be repeated, and give up."""
         self.rollback.rewind()
         self.checkpoint.save()
         raise DivergedError(
             f"{self.run.title}: {complaint} at step {self.state.step + 1} of {self.settings.steps}; stopped before the "
-            f"optimiser stepped{f'; {refusal}' if refusal else ''}. "
+            f"optimiser stepped{f'; {reason}' if reason else ''}. "
             f"Last good checkpoint: {self.run.file.path} (step {self.state.step}). "
             "Lower the learning rate or the step size of the chain in params.yaml"
         )

@@ -9,7 +9,7 @@ from jebm.data.batches import Pixels, batches
 from jebm.models.backbones.base import Hierarchy, flatten
 from jebm.models.priors.mixture import MixturePrior
 from jebm.runtime.progress import say
-from jebm.training.run import Fitted, TrainingRun
+from jebm.training.run import TrainingResult, TrainingRun
 
 
 @torch.no_grad()
@@ -18,7 +18,7 @@ def _posterior_draws(hierarchy: Hierarchy, pixels: Pixels, draws: int, rng: torc
     return torch.cat(rows).double().cpu().numpy()
 
 
-def fit(prior: MixturePrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun) -> Fitted:
+def fit(prior: MixturePrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun) -> TrainingResult:
     """Fit one mixture for each size and keep the best by mean log density of validation draws.
 
     The history has a row per size. Nothing is descended, so that the settings are not used.
@@ -47,4 +47,4 @@ def fit(prior: MixturePrior, data: dict[str, Pixels], settings: TrainPrior, run:
         torch.from_numpy(chosen.means_).float(),
         torch.from_numpy(np.linalg.cholesky(chosen.covariances_)).float(),
     )
-    return Fitted(history, {"components": len(chosen.weights_), "selected_by": "validation log density"})
+    return TrainingResult(history, {"components": len(chosen.weights_), "selected_by": "validation log density"})

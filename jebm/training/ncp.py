@@ -12,7 +12,7 @@ from jebm.models.backbones.base import flatten
 from jebm.models.priors.ncp import NoiseContrastivePrior
 from jebm.training.ebm import fit_energies
 from jebm.training.loss import Loss, Scalars
-from jebm.training.run import Fitted, TrainingRun
+from jebm.training.run import TrainingResult, TrainingRun
 
 
 class LogisticLoss(Loss):
@@ -35,6 +35,8 @@ class LogisticLoss(Loss):
         return softplus(-f_positive).mean() + softplus(f_noise).mean(), scalars
 
 
-def fit(prior: NoiseContrastivePrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun) -> Fitted:
+def fit(
+    prior: NoiseContrastivePrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun
+) -> TrainingResult:
     """Learn the energies of the prior as the log odds of a classifier."""
     return fit_energies(LogisticLoss, prior, data, settings, run)

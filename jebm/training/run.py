@@ -61,7 +61,7 @@ class RunState:
             self.rng.manual_seed(derive_seed(self.rng.initial_seed(), "from step", self.step, "of", len(rngs)))
 
 
-class Fitted(NamedTuple):
+class TrainingResult(NamedTuple):
     """What training leaves besides the weights in the module."""
 
     history: list[dict]
@@ -70,11 +70,11 @@ class Fitted(NamedTuple):
     snapshots: dict[int, Weights] = {}
     """Step → the module's weights as they would have been published after that step."""
 
-    def with_facts(self, facts: dict) -> "Fitted":
+    def with_facts(self, facts: dict) -> "TrainingResult":
         """This result with further facts for the record."""
         return self._replace(facts=self.facts | facts)
 
-    def part(self, name: str) -> "Fitted":
+    def part(self, name: str) -> "TrainingResult":
         """This result with the snapshots of one submodule alone, named as that submodule names its weights."""
         prefix = f"{name}."
         own = {

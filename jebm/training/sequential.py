@@ -12,7 +12,7 @@ from jebm.sampling.run import run_chain
 from jebm.sampling.target import Target
 from jebm.training.ebm import ChainLoss, fit_energies
 from jebm.training.loss import Scalars
-from jebm.training.run import Fitted, TrainingRun
+from jebm.training.run import TrainingResult, TrainingRun
 
 
 class LayerwiseLoss(ChainLoss):
@@ -42,6 +42,6 @@ class LayerwiseLoss(ChainLoss):
         return -gap, {"energy_gap": gap, **gaps, "acceptance": accepted, **self.adapt(accepted)}
 
 
-def fit(prior: SequentialPrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun) -> Fitted:
+def fit(prior: SequentialPrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun) -> TrainingResult:
     """Learn the terms of all layers at once, each by its own chain."""
     return fit_energies(LayerwiseLoss, prior, data, settings, run)

@@ -22,7 +22,7 @@ class SkipPolicy:
     def active(self) -> bool:
         return self.in_a_row_allowed > 0
 
-    def refusal(self, step: int) -> str:
+    def why_not(self, step: int) -> str:
         """Why step number ``step`` can't be skipped; empty if it can."""
         if not self.active:
             return ""
@@ -41,7 +41,7 @@ class SkipPolicy:
         self.total, self.in_a_row = self.total + 1, self.in_a_row + 1
         self.recent = [past for past in self.recent if past > step - WINDOW] + [step]
 
-    def taken(self) -> None:
+    def reset(self) -> None:
         """Note that a step was taken."""
         self.in_a_row = 0
 

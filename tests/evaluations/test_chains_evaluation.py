@@ -5,7 +5,7 @@ import torch
 from measured import by_name
 from oracles import mild_prior, spec
 
-from jebm.config.components import build, build_all
+from jebm.config.components import build, build_labelled
 from jebm.errors import DivergedError
 from jebm.evaluations.chains import LIMIT, has_left, run, trace
 from jebm.metrics.records import MetricRecord
@@ -67,7 +67,7 @@ def test_chains_that_leave_fail_unless_they_may(measure):
 
 def test_step_at_which_chains_left_is_that_of_the_states():
     hierarchy, prior = mild_prior()
-    setup = build_all(spec("evaluation", name="chains", chains={"bad": UNSTABLE}).chains)["bad"]
+    setup = build_labelled(spec("evaluation", name="chains", chains={"bad": UNSTABLE}).chains)["bad"]
     ran = run(setup, Latent(hierarchy, prior), 50, range(31), generator("left"))
     gone = torch.stack([has_left(ran.kept[k]) for k in range(31)])
     expected = torch.where(gone.any(0), gone.int().argmax(0), 0)

@@ -27,7 +27,7 @@ def measured(**options):
         prior=prior,
         pixels=lambda split: IMAGES,
         facts=lambda reference: {"reference": reference},
-        stream=lambda purpose: generator("posterior test", purpose),
+        rng=lambda purpose: generator("posterior test", purpose),
         progress=lambda: lambda *_: None,
     )
     evaluation = PosteriorAccuracy(
@@ -132,7 +132,7 @@ def test_a_chain_that_never_arrives_says_so():
     assert hierarchy is prior.hierarchy  # the same model, a step too small to get anywhere
     subject = SimpleNamespace(
         hierarchy=hierarchy.requires_grad_(False), prior=prior.requires_grad_(False), pixels=lambda split: IMAGES,
-        facts=lambda reference: {}, stream=lambda purpose: generator("slow", purpose), progress=lambda: lambda *_: None,
+        facts=lambda reference: {}, rng=lambda purpose: generator("slow", purpose), progress=lambda: lambda *_: None,
     )  # fmt: skip
     kernel, record = spec("kernel", name="langevin", step_size=0.001, adjusted=True), MetricRecord(0)
     PosteriorAccuracy(

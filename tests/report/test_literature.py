@@ -9,7 +9,7 @@ from jebm.config.tables import Table
 from jebm.errors import ParamsError
 from jebm.metrics.records import MetricRecord
 from jebm.pipeline.study import make_plan
-from jebm.report.rendered import flat, latex, markdown
+from jebm.report.table_format import csv_rows, latex, markdown
 from jebm.report.tables import build_table, preview
 
 
@@ -66,7 +66,7 @@ def test_rows_of_protocols_of_their_own_have_quoted_ones_beside_them():
 
 
 def test_csv_counts_no_seeds_of_a_quoted_value():
-    columns, rows = flat(built(FD, literature=[LEBM]))
+    columns, rows = csv_rows(built(FD, literature=[LEBM]))
     assert columns[:4] == ["prior", "FD mean", "FD sd", "FD n"]
     assert list(rows[-1].values()) == ["LEBM — published [Cui et al., ICCV 2023]", "0.5", "", "", "", "", ""]
     assert rows[1]["FD n"] == 2

@@ -245,13 +245,15 @@ def test_acceptance_frequency_is_the_metropolis_probability():
 
 def test_langevin_with_autograd_repeats_one_by_hand():
     """Five steps with shared noise and the gradient written out: only rounding differs."""
-    kernel, by_hand = Langevin(step_size=0.3), start(50, 3)
-    end = run_chain(kernel, Target(tilt), by_hand, 5, generator("shared")).x
+    kernel, manual_instructions = Langevin(step_size=0.3), start(50, 3)
+    end = run_chain(kernel, Target(tilt), manual_instructions, 5, generator("shared")).x
     noise = generator("shared")
     for _ in range(5):
         xi = torch.randn(50, 3, generator=noise)
-        by_hand = by_hand + 0.045 * (tilt_gradient(by_hand) - by_hand) + 0.3 * xi
-    torch.testing.assert_close(end, by_hand, rtol=0, atol=1e-5)
+        manual_instructions = (
+            manual_instructions + 0.045 * (tilt_gradient(manual_instructions) - manual_instructions) + 0.3 * xi
+        )
+    torch.testing.assert_close(end, manual_instructions, rtol=0, atol=1e-5)
 
 
 def test_state_where_mixes_chain_by_chain():

@@ -45,7 +45,7 @@ class Cell:
 
 
 @dataclass
-class Rendered:
+class RenderedTable:
     """A table before it is written: headers, rows of (label, cells), and lines of notes."""
 
     headers: list[str]
@@ -53,13 +53,13 @@ class Rendered:
     notes: list[str]
 
 
-def markdown(table: Rendered, caption: str) -> str:
+def markdown(table: RenderedTable, caption: str) -> str:
     body = [[label, *(cell.text("**{}**") for cell in cells)] for label, cells in table.rows]
     text = pd.DataFrame(body, columns=table.headers).to_markdown(index=False, disable_numparse=True)
     return f"{caption}\n\n{text}\n\n" + "\n".join(f"- {note}" for note in table.notes) + "\n"
 
 
-def latex(table: Rendered, caption: str) -> str:
+def latex(table: RenderedTable, caption: str) -> str:
     """A booktabs table; needs no package but booktabs."""
     body = [[label, *(cell.text("**{}**") for cell in cells)] for label, cells in table.rows]
     align = ["left", *["right"] * (len(table.headers) - 1)]
@@ -79,7 +79,7 @@ def _tex(text: str) -> str:
     return re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", text)
 
 
-def flat(table: Rendered) -> tuple[list[str], list[dict]]:
+def csv_rows(table: RenderedTable) -> tuple[list[str], list[dict]]:
     """Columns and rows of the CSV: numbers without formatting."""
     columns, rows = [table.headers[0]], []
     bounded = [any(cells[i].interval for _, cells in table.rows) for i in range(len(table.headers) - 1)]

@@ -21,7 +21,7 @@ def recorded_seconds() -> dict[str, list[float]]:
     return times
 
 
-def price(pending: Iterable[Status]) -> str:
+def cost_table(pending: Iterable[Status]) -> str:
     """A table of pending jobs a rule, with their median recorded time and the sum, in hours of one job slot."""
     times, counts = recorded_seconds(), {}
     for status in pending:

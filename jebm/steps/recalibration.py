@@ -1,0 +1,27 @@
+"""Recalibration of batch normalisation, as the parameters ask for it."""
+
+import torch
+
+from jebm.config.training import Recalibration
+from jebm.errors import DivergedError
+from jebm.models.backbones.base import Hierarchy
+from jebm.models.batch_norm import recalibrate
+from jebm.runtime.progress import say
+
+
+def recalibrate_if_asked(settings: Recalibration | None, hierarchy: Hierarchy, rng: torch.Generator) -> dict:
+    """Draw a backbone's batch-norm statistics anew if the settings say so; what the record has to say of it.
+
+    Raises:
+        DivergedError: the statistics are not finite any more.
+    """
+    if settings is None:
+        return {}
+    recalibrate(hierarchy, settings.passes, settings.batch_size, settings.temperature, rng)
+    if not all(torch.isfinite(buffer).all() for buffer in hierarchy.buffers()):
+        raise DivergedError(
+            f"batch-norm statistics are not finite after recalibration with {settings.passes} passes at temperature "
+            f"{settings.temperature}; set recalibrate to null, or another temperature"
+        )
+    say(f"batch norm recalibrated: {settings.passes} passes of {settings.batch_size} at T = {settings.temperature}")
+    return {"recalibrated": settings.model_dump(mode="json")}
