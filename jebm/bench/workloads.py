@@ -18,10 +18,10 @@ from jebm.config.training import Optimisation, TrainingChain
 from jebm.config.types import LatentSpace
 from jebm.models.backbones.base import Hierarchy
 from jebm.models.nets import frozen
-from jebm.models.precision import laid_out
+from jebm.models.precision import apply_layout_and_precision
 from jebm.models.priors.base import GaussianPrior, Prior, build_prior
 from jebm.models.priors.joint import JointPrior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.sampling.closed_form.gradients import prior_gradient
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
@@ -69,17 +69,17 @@ class Bench:
 
     def __init__(self, params: Base, image_shape: tuple[int, ...], device: torch.device, folder: Path):
         self.params, self.device, self.folder = params, device, folder
-        self.stream = generator("bench", device=str(device))
+        self.rng = make_rng("bench", device=str(device))
         hierarchy = build("backbone", params.backbone, image_shape).to(device)
-        hierarchy.initialise(self.stream)
-        self.hierarchy: Hierarchy = laid_out(hierarchy, params.compute)
+        hierarchy.initialise(self.rng)
+        self.hierarchy: Hierarchy = apply_layout_and_precision(hierarchy, params.compute)
         self.prior: Prior = build_prior(params.prior, self.hierarchy).to(device)
         if isinstance(self.prior, JointPrior):
-            self.prior.initialise(self.stream)
+            self.prior.initialise(self.rng)
         self.image_shape = image_shape
 
     def pixels(self, count: int) -> torch.Tensor:
-        return torch.rand(count, *self.image_shape, generator=self.stream, device=self.device) * 2 - 1
+        return torch.rand(count, *self.image_shape, generator=self.rng, device=self.device) * 2 - 1
 
     def workloads(self) -> Iterator[Workload]:
         """In the order in which the study does them."""
@@ -105,30 +105,30 @@ class Bench:
     def _trainer(
         self, module: nn.Module, settings: Optimisation, loss: Loss, groups: Sequence[ParameterGroup] = ()
     ) -> Callable[[], None]:
-        run = TrainingRun("bench", StateFile(self.folder, {}), self.stream)
+        run = TrainingRun("bench", StateFile(self.folder, {}), self.rng)
         return Trainer(module, loss, settings, run, groups).advance
 
     def _backbone_trainer(self, batch: int) -> dict:
         settings, pixels = _with_batch(self.params.train_backbone, batch), self.pixels(batch)
         self.hierarchy.train().requires_grad_(True)
-        loss = ElboLoss(self.hierarchy, pixels, settings, self.stream)
+        loss = ElboLoss(self.hierarchy, pixels, settings, self.rng)
         return {"ours": self._trainer(self.hierarchy, settings, loss)}
 
     def _prior_trainer(self, batch: int) -> dict:
         settings, pixels = _with_batch(self.params.train_prior, batch), self.pixels(batch)
         self.hierarchy.eval().requires_grad_(False)
         self.prior.requires_grad_(True)
-        loss = ContrastiveLoss(self.prior, pixels, settings, self.stream)
+        loss = ContrastiveLoss(self.prior, pixels, settings, self.rng)
         return {"ours": self._trainer(self.prior, settings, loss)}
 
     def _joint_trainer(self, batch: int) -> dict:
         settings, pixels = _with_batch(self.params.train_joint, batch), self.pixels(batch)
         both = nn.ModuleDict({"hierarchy": self.hierarchy, "prior": self.prior}).train().requires_grad_(True)
-        loss = LOSSES[settings.method](self.prior, pixels, settings, self.stream)
+        loss = LOSSES[settings.method](self.prior, pixels, settings, self.rng)
         groups = joint_groups(self.hierarchy, self.prior, settings)
         calls = {"ours": self._trainer(both, settings, loss, groups)}
         if settings.method == "mcmc" and plain.comparable(self.prior, settings.chain, settings.posterior_chain):
-            calls["plain"] = plain.joint_step(self.hierarchy, self.prior, settings, pixels, self.stream)
+            calls["plain"] = plain.joint_step(self.hierarchy, self.prior, settings, pixels, self.rng)
         return calls
 
     def _chains(self) -> Iterator[Workload]:
@@ -155,13 +155,13 @@ class Bench:
     def _chain(self, what: str, chain: TrainingChain, batch: int) -> dict:
         hierarchy, prior = self.hierarchy.eval().requires_grad_(True), self.prior.requires_grad_(True)
         space, kernel = SPACES[chain.space](hierarchy, prior), build("kernel", chain.kernel)
-        start = torch.randn(batch, hierarchy.dimensions, generator=self.stream, device=self.device)
+        start = torch.randn(batch, hierarchy.dimensions, generator=self.rng, device=self.device)
         images = self.pixels(batch) if what == "posterior chain" else None
 
         def ours() -> torch.Tensor:
             with frozen(hierarchy, prior):
                 target = space.target(chain.gradients) if images is None else space.posterior(images, chain.gradients)
-                return run_chain(kernel, target, start, chain.steps, self.stream).x
+                return run_chain(kernel, target, start, chain.steps, self.rng).x
 
         if not plain.comparable(prior, chain):
             return {"ours": ours}
@@ -170,7 +170,7 @@ class Bench:
         else:
             parts = plain.posterior_parts(hierarchy, prior, images, chain.space)
         length = chain.kernel.step_size
-        return {"ours": ours, "plain": lambda: plain.langevin(parts, start, chain.steps, length, self.stream)}
+        return {"ours": ours, "plain": lambda: plain.langevin(parts, start, chain.steps, length, self.rng)}
 
     def _samples(self, batch: int) -> dict:
         block = self.params.draw_samples.sampler
@@ -181,8 +181,8 @@ class Bench:
 
         @torch.no_grad()
         def draw() -> torch.Tensor:
-            drawn = sampler.draw(prior, hierarchy.dimensions, batch, self.stream, lambda *_: None)
-            parts = drawn.eps.split(hierarchy.rows_at_once())
+            drawn = sampler.draw(prior, hierarchy.dimensions, batch, self.rng, lambda *_: None)
+            parts = drawn.eps.split(hierarchy.max_batch_size())
             return torch.cat([hierarchy.decode(hierarchy.top_down_flat(part)).mean for part in parts])
 
         return {"ours": draw}

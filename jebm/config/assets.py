@@ -63,7 +63,7 @@ class Asset(Section):
         return self.digest
 
 
-def resolved(section: BaseModel, files: Callable[[str], Path]) -> BaseModel:
+def with_asset_paths(section: BaseModel, files: Callable[[str], Path]) -> BaseModel:
     """A component's block with the names of its own assets replaced by the paths of the checked files."""
     named = {key: getattr(section, key) for key in _marked_fields(type(section), _ASSET)}
     return section.model_copy(update={key: str(files(name)) for key, name in named.items() if name is not None})

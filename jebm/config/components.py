@@ -44,7 +44,7 @@ def build(kind: str, spec: BaseModel, *context: Any) -> Any:
     return component_class(kind, spec.name)(*context, **arguments)
 
 
-def build_all(blocks: dict[str, BaseModel]) -> dict[str, Any]:
+def build_labelled(blocks: dict[str, BaseModel]) -> dict[str, Any]:
     """Label → the object that each of some labelled blocks describes."""
     return {
         label: load(block.target)(**{key: getattr(block, key) for key in type(block).model_fields})

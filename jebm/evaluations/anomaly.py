@@ -107,20 +107,20 @@ class Anomaly(Evaluation):
         model, rows = f"{subject.title}: model after {step} steps" if step else subject.title, {}
         for name in (self.reference, *subject.data.ood_sets):
             split = name if name == self.reference else f"ood/{name}"
-            stream, progress = subject.stream(f"anomaly {split}"), Progress(f"{model}: {name}")
-            batches, parts = subject.data.pixels(split).split(hierarchy.rows_at_once()), []
+            rng, progress = subject.rng(f"anomaly {split}"), Progress(f"{model}: {name}")
+            batches, parts = subject.data.pixels(split).split(hierarchy.max_batch_size()), []
             for batch in batches:
-                parts.append(self._batch_scores(hierarchy, prior, batch.to(subject.device), stream))
+                parts.append(self._batch_scores(hierarchy, prior, batch.to(subject.device), rng))
                 progress("batches", len(parts), len(batches))
             rows[name] = {k: torch.cat([part[k] for part in parts]).cpu().numpy() for k in parts[0]}
         return rows
 
     def _batch_scores(
-        self, hierarchy: Hierarchy, prior: Prior, x: torch.Tensor, stream: torch.Generator
+        self, hierarchy: Hierarchy, prior: Prior, x: torch.Tensor, rng: torch.Generator
     ) -> dict[str, torch.Tensor]:
         bounds, tilts, joints = [], [], []
         for _ in range(self.draws):
-            posterior = hierarchy.infer(x, stream)
+            posterior = hierarchy.infer(x, rng)
             eps, log_px = flatten(posterior.eps), hierarchy.decode(posterior.top).log_prob(x)
             tilts.append(prior.tilt_after(eps, posterior.top))
             bounds.append(log_px + standard_normal_log_prob(eps) - posterior.log_q.sum(1))

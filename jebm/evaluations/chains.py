@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from jebm.config.components import build, build_all
+from jebm.config.components import build, build_labelled
 from jebm.config.types import ChainBlocks, ChainStart, Count, KernelBlock, LatentSpace, Natural, Reference, Steps
 from jebm.errors import DivergedError
 from jebm.evaluations.base import Evaluation, Subject
@@ -48,7 +48,7 @@ class ChainSetup:
         self.start, self.may_diverge = start, may_diverge
 
 
-class Run(NamedTuple):
+class ChainRun(NamedTuple):
     """What a population of chains left behind."""
 
     kept: dict[int, torch.Tensor]
@@ -102,7 +102,7 @@ class Chains(Evaluation):
         long_steps: Natural = 600,
         pool: Natural = 0,
     ):
-        self.setups = build_all(chains)
+        self.setups = build_labelled(chains)
         self.reference, self.count, self.steps = reference, count, steps
         self.long_chains, self.long_steps, self.pool = long_chains, long_steps, pool
 
@@ -119,8 +119,8 @@ class Chains(Evaluation):
                 arrays |= self._long(subject, record, label, setup, space, fd, per_second)
             progress("chains", done, len(self.setups))
         if self.pool:
-            dimensions, stream = subject.hierarchy.dimensions, subject.stream("density")
-            eps, fraction = resample(subject.prior, dimensions, self.count, self.pool, stream)
+            dimensions, rng = subject.hierarchy.dimensions, subject.rng("density")
+            eps, fraction = resample(subject.prior, dimensions, self.count, self.pool, rng)
             record.add("fd_density", subject.frechet(eps, self.reference), self.count, fd)
             record.add("fd_density_ess", fraction * self.pool, self.pool, fd)
         return arrays
@@ -128,7 +128,7 @@ class Chains(Evaluation):
     def _short(self, subject, record, label: str, setup: ChainSetup, space: Space, fd: str) -> float:
         """Adds acceptance, divergence and FD; returns how many steps of one chain a second allows."""
         # One stream for all setups: common noise makes their differences clearer than their levels.
-        ran = run(setup, space, self.count, self.steps, subject.stream("short"))
+        ran = run(setup, space, self.count, self.steps, subject.rng("short"))
         self._check(ran, setup, label, subject.title)
         protocol = record.protocol("chains", {"chains": self.count, "steps": max(self.steps), "limit": LIMIT})
         record.add("left", ran.left, self.count, protocol, set=label)
@@ -147,7 +147,7 @@ class Chains(Evaluation):
     ) -> dict[str, torch.Tensor]:
         """Adds R-hat, autocorrelation times and FD of long runs; returns curves for figures. Nothing if chains left."""
         every = range(1, self.long_steps + 1)
-        ran = run(setup, space, self.long_chains, every, subject.stream("long"))
+        ran = run(setup, space, self.long_chains, every, subject.rng("long"))
         self._check(ran, setup, label, subject.title)
         if ran.left:
             return {}
@@ -171,7 +171,7 @@ class Chains(Evaluation):
         return {f"{label}/{name}": curve for name, curve in curves(draws, int(tau.argmax())).items()}
 
     @staticmethod
-    def _check(ran: Run, setup: ChainSetup, label: str, title: str) -> None:
+    def _check(ran: ChainRun, setup: ChainSetup, label: str, title: str) -> None:
         if ran.left and not setup.may_diverge:
             raise DivergedError(
                 f"{title}: the chain '{label}' diverged: {ran.left:.1%} of {len(ran.left_at)} chains left, the first "
@@ -180,9 +180,9 @@ class Chains(Evaluation):
             )
 
 
-def run(setup: ChainSetup, space: Space, count: int, steps: Collection[int], generator: torch.Generator) -> Run:
+def run(setup: ChainSetup, space: Space, count: int, steps: Collection[int], rng: torch.Generator) -> ChainRun:
     """Run ``count`` chains of a setup and keep the states after the given steps."""
-    start = space.start(setup.start, count, generator)
+    start = space.start(setup.start, count, rng)
     wanted, kept = set(steps), {}
     left_at = torch.zeros(count, dtype=torch.int64, device=start.device)
 
@@ -194,8 +194,8 @@ def run(setup: ChainSetup, space: Space, count: int, steps: Collection[int], gen
     if 0 in wanted:
         kept[0] = start
     began = time.process_time()
-    result = run_chain(setup.kernel, space.target(), start, max(steps), generator, watch)
-    return Run(kept, left_at, float(result.acceptance), time.process_time() - began)
+    result = run_chain(setup.kernel, space.target(), start, max(steps), rng, watch)
+    return ChainRun(kept, left_at, float(result.acceptance), time.process_time() - began)
 
 
 def has_left(x: torch.Tensor) -> torch.Tensor:

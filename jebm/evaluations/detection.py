@@ -60,7 +60,7 @@ class Detection(Evaluation):
         protocol = record.protocol(f"detection-{self.draws}", self._facts(subject))
         normal = scores[self.reference]
         for done, name in enumerate(subject.data.ood_sets, 1):
-            self._measure(record, protocol, name, normal, scores[name], subject.stream(f"resample {name}"))
+            self._measure(record, protocol, name, normal, scores[name], subject.rng(f"resample {name}"))
             progress("measured sets", done, len(subject.data.ood_sets))
         return {
             f"score/{name}/{key}": torch.from_numpy(values)
@@ -82,20 +82,20 @@ class Detection(Evaluation):
     def _model_scores(self, subject: Subject, split: str) -> Scores:
         """The scores that depend on the backbone or the prior, means over draws of q."""
         x, hierarchy, prior = subject.data.pixels(split), subject.hierarchy, subject.prior
-        weights = log_weights(hierarchy, prior, x, self.draws, subject.stream(f"bound {split}"), redraw=True)
-        scores, stream = outlier_scores(weights), subject.stream(f"layers {split}")
-        batches = [batch.to(subject.device) for batch in x.split(hierarchy.rows_at_once())]
-        parts = [self._draw_scores(hierarchy, prior, batch, stream) for batch in batches]
+        weights = log_weights(hierarchy, prior, x, self.draws, subject.rng(f"bound {split}"), redraw=True)
+        scores, rng = outlier_scores(weights), subject.rng(f"layers {split}")
+        batches = [batch.to(subject.device) for batch in x.split(hierarchy.max_batch_size())]
+        parts = [self._draw_scores(hierarchy, prior, batch, rng) for batch in batches]
         scores |= {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return {name: values.double().cpu().numpy() for name, values in scores.items()}
 
     def _draw_scores(
-        self, hierarchy: Hierarchy, prior: Prior, x: torch.Tensor, stream: torch.Generator
+        self, hierarchy: Hierarchy, prior: Prior, x: torch.Tensor, rng: torch.Generator
     ) -> dict[str, torch.Tensor]:
         """Scores by layer and of the reconstruction, (images,), means over draws."""
         rows = []
         for _ in range(self.draws):
-            posterior = hierarchy.infer(x, stream)
+            posterior = hierarchy.infer(x, rng)
             error = (hierarchy.decode(posterior.top).mean - x).flatten(1).square().sum(1)
             row = {"reconstruction": error} | _columns("kl", range(1, hierarchy.layers + 1), posterior.kl)
             if isinstance(prior, JointPrior):
@@ -113,8 +113,8 @@ class Detection(Evaluation):
         def flat(split: str) -> np.ndarray:
             return data.pixels(split).flatten(1).double().numpy()
 
-        stream = subject.stream("isolation forest")
-        seed = int(torch.randint(2**31 - 1, (), generator=stream, device=stream.device))
+        rng = subject.rng("isolation forest")
+        seed = int(torch.randint(2**31 - 1, (), generator=rng, device=rng.device))
         forest = Forest(flat("train"), self.trees, seed)
         distance = Mahalanobis(features("train"), data.labels("train").numpy())
         return {
@@ -123,12 +123,12 @@ class Detection(Evaluation):
         }
 
     def _measure(
-        self, record: MetricRecord, protocol: str, name: str, normal: Scores, outliers: Scores, stream: torch.Generator
+        self, record: MetricRecord, protocol: str, name: str, normal: Scores, outliers: Scores, rng: torch.Generator
     ) -> None:
         """Add the metrics of one set of outliers, with their intervals."""
         n = len(normal["elbo"]) + len(outliers["elbo"])
         measured = {score: detection_metrics(normal[score], outliers[score]) for score in normal}
-        draws = resampled(normal, outliers, self.resamples, stream)
+        draws = resampled(normal, outliers, self.resamples, rng)
         for score, metrics in measured.items():
             for metric, value in metrics.items():
                 ends = interval(draws[metric][score]) if metric in draws else None

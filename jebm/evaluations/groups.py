@@ -48,7 +48,7 @@ class Groups(Evaluation):
         pixels = Pixels(subject.data.images(self.reference)[: self.count], subject.data.levels, subject.device)
         energy = subject.prior.energy if isinstance(subject.prior, JointPrior) else None
         kl, gaps, done, progress = 0.0, 0.0, 0, subject.progress()
-        posterior, chains = subject.stream("posterior"), subject.stream("chains")
+        posterior, chains = subject.rng("posterior"), subject.rng("chains")
         for x in batches(pixels, self.batch):
             with torch.no_grad():
                 draw = subject.hierarchy.infer(x, posterior)
@@ -71,13 +71,13 @@ class Groups(Evaluation):
         return {}
 
     def _gap(
-        self, subject: Subject, energy: Energy, positive: TopDown, count: int, stream: torch.Generator
+        self, subject: Subject, energy: Energy, positive: TopDown, count: int, rng: torch.Generator
     ) -> torch.Tensor:
         """Σ over a batch of each term on draws of the posterior less its value where chains end, (terms,), float64."""
         space = SPACES["whitened"](subject.hierarchy, subject.prior)
-        start = space.start("normal", count, stream)
+        start = space.start("normal", count, rng)
         with frozen(subject.prior):
-            chain = run_chain(self.kernel, space.target(), start, self.steps, stream)
+            chain = run_chain(self.kernel, space.target(), start, self.steps, rng)
         refuse_non_finite(int(chain.non_finite), count, self.steps)
         with torch.no_grad():
             return (energy.terms(positive) - energy.terms(space.top_down(chain.x))).double().sum(0)

@@ -48,8 +48,8 @@ class Layers(Evaluation):
 
     def _posterior(self, subject: Subject, split: str) -> tuple[list, list, torch.Tensor]:
         """For each layer ε and z, (draws, images, dimensions), and the KL of each image and layer, (images, layers)."""
-        x, stream = subject.pixels(split), subject.stream(f"posterior {split}")
-        draws = [subject.hierarchy.infer(x, stream) for _ in range(self.draws)]
+        x, rng = subject.pixels(split), subject.rng(f"posterior {split}")
+        draws = [subject.hierarchy.infer(x, rng) for _ in range(self.draws)]
         layers = range(subject.hierarchy.layers)
         eps = [torch.stack([draw.eps[i].flatten(1) for draw in draws]) for i in layers]
         z = [torch.stack([draw.top.z[i].flatten(1) for draw in draws]) for i in layers]

@@ -66,7 +66,7 @@ class Partition(Evaluation):
             self._add_likelihood(subject, record, 0.0)
             return {}
         dimensions = subject.hierarchy.dimensions
-        plain = estimate_log_partition(subject.prior, dimensions, self.pool, subject.stream("importance sampling"))
+        plain = estimate_log_partition(subject.prior, dimensions, self.pool, subject.rng("importance sampling"))
         forward, reverse = self._anneal(subject, dimensions)
         lower, upper = log_mean_weight(forward), upper_bound(reverse)
         facts = {
@@ -89,17 +89,17 @@ class Partition(Evaluation):
 
     def _anneal(self, subject: Subject, dimensions: int) -> tuple[Annealing, Annealing]:
         betas, progress = inverse_temperatures(self.temperatures), subject.progress()
-        stream = subject.stream("annealing forward")
-        start = torch.randn(self.chains, dimensions, generator=stream, device=stream.device)
-        forward = anneal_forward(subject.prior, start, betas, self.kernel, stream, progress)
-        stream = subject.stream("annealing reverse")
-        start, _ = resample(subject.prior, dimensions, self.chains, self.pool, stream)
-        start = run_chain(self.kernel, Target(subject.prior.tilt), start, self.start_steps, stream).x
-        return forward, anneal_reverse(subject.prior, start, betas, self.kernel, stream, progress)
+        rng = subject.rng("annealing forward")
+        start = torch.randn(self.chains, dimensions, generator=rng, device=rng.device)
+        forward = anneal_forward(subject.prior, start, betas, self.kernel, rng, progress)
+        rng = subject.rng("annealing reverse")
+        start, _ = resample(subject.prior, dimensions, self.chains, self.pool, rng)
+        start = run_chain(self.kernel, Target(subject.prior.tilt), start, self.start_steps, rng).x
+        return forward, anneal_reverse(subject.prior, start, betas, self.kernel, rng, progress)
 
     def _add_likelihood(self, subject: Subject, record: MetricRecord, log_z: float) -> None:
         x, draws = subject.pixels(self.reference), self.importance_samples
-        weights = log_weights(subject.hierarchy, subject.prior, x, draws, subject.stream("bound"))
+        weights = log_weights(subject.hierarchy, subject.prior, x, draws, subject.rng("bound"))
         log_p = importance_weighted(weights.gaussian + weights.tilt - log_z)
         size, width = x[0].numel(), 2 / (subject.data.levels - 1)
         # How log Z was found is no part of the protocol: priors with an exact one are compared with the others.

@@ -18,9 +18,9 @@ from jebm.metrics.likelihood import importance_weighted
 from jebm.metrics.records import MetricRecord
 from jebm.models.backbones.base import flatten, standard_normal_log_prob
 from jebm.sampling.diagnostics import r_hat
+from jebm.sampling.long_chains import LongChainDraws, fit_affine_map, pool_chains, run_long_chains
 from jebm.sampling.partition import effective_fraction
 from jebm.sampling.posterior import posterior_target
-from jebm.sampling.reference import ReferenceDraws, moment_map, pooled, reference_chains
 
 ROWS = 20_000
 """Latents that are evaluated at once, or fewer where images are large."""
@@ -94,9 +94,9 @@ class PosteriorAccuracy(Evaluation):
         path, seconds = self._short_chains(subject, x)
         repeated = x.repeat_interleave(self.chains, 0)
         target = posterior_target(subject.hierarchy, subject.prior, repeated)
-        stream, started = subject.stream("posterior reference"), time.perf_counter()
+        rng, started = subject.rng("posterior reference"), time.perf_counter()
         settings = self.adaptation, self.reference_steps, self.reference_step_size
-        long = reference_chains(target, path[len(path) // 2 :], *settings, stream)
+        long = run_long_chains(target, path[len(path) // 2 :], *settings, rng)
         record.time("posterior_seconds", time.perf_counter() - started, set="reference")
         report = _Report(self, subject, record, x, long)
         report.convergence()
@@ -104,18 +104,18 @@ class PosteriorAccuracy(Evaluation):
         report.draws(measured, set="network")
         arrays = report.chains(path, seconds)
         report.reference()
-        report.bound(network, measured, subject.stream("posterior importance"))
+        report.bound(network, measured, subject.rng("posterior importance"))
         report.calibration(network.eps)
         return arrays | {"network": report.gap(measured), "reference": long.log_prob.mean((0, 1)) - report.log_joint}
 
     @torch.no_grad()
     def _network(self, subject: Subject, x: torch.Tensor, record: MetricRecord) -> Network:
         """As many draws for each image as the largest bound needs."""
-        draws, stream = self.importance_samples[-1], subject.stream("posterior network")
+        draws, rng = self.importance_samples[-1], subject.rng("posterior network")
         rows, found = x.repeat_interleave(draws, 0), []
         started = time.perf_counter()
-        for part in rows.split(subject.hierarchy.rows_at_once(ROWS)):
-            posterior = subject.hierarchy.infer(part, stream)
+        for part in rows.split(subject.hierarchy.max_batch_size(ROWS)):
+            posterior = subject.hierarchy.infer(part, rng)
             found.append((flatten(posterior.eps), posterior.log_q.sum(1)))
         share = self.chains / 2 / draws  # the time of as many draws as there are cold chains
         record.time("posterior_seconds", (time.perf_counter() - started) * share, set="network")
@@ -125,16 +125,16 @@ class PosteriorAccuracy(Evaluation):
     def _short_chains(self, subject: Subject, x: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Every step of the cold (first half) and the warm chains, (steps + 1, images, chains, dimensions), and the
         seconds that a step of one half takes."""
-        stream, half = subject.stream("posterior chains"), self.chains // 2
+        rng, half = subject.rng("posterior chains"), self.chains // 2
         rows = x.repeat_interleave(half, 0)
-        warm = flatten(subject.hierarchy.infer(rows, stream).eps).unflatten(0, (len(x), half))
-        cold = torch.randn(warm.shape, generator=stream, device=x.device)
+        warm = flatten(subject.hierarchy.infer(rows, rng).eps).unflatten(0, (len(x), half))
+        cold = torch.randn(warm.shape, generator=rng, device=x.device)
         target = posterior_target(subject.hierarchy, subject.prior, x.repeat_interleave(self.chains, 0))
         shape, progress = (len(x), self.chains, warm.shape[2]), subject.progress()
         state = self.kernel.evaluate(target, torch.cat([cold, warm], 1).flatten(0, 1))
         path, started = [state.x.detach().reshape(shape)], time.perf_counter()
         for step in range(self.steps):
-            state, _ = self.kernel.step(target, state, stream)
+            state, _ = self.kernel.step(target, state, rng)
             path.append(state.x.reshape(shape))
             progress("posterior chains", step + 1, self.steps)
         return torch.stack(path), (time.perf_counter() - started) / self.steps / 2
@@ -144,10 +144,10 @@ class _Report:
     """Compares draws with those of the reference, and writes the values."""
 
     def __init__(
-        self, settings: PosteriorAccuracy, subject: Subject, record: MetricRecord, x: torch.Tensor, long: ReferenceDraws
+        self, settings: PosteriorAccuracy, subject: Subject, record: MetricRecord, x: torch.Tensor, long: LongChainDraws
     ):
         self.settings, self.subject, self.record, self.x, self.long = settings, subject, record, x, long
-        self.pooled, self.log_joint = pooled(long.eps), long.log_prob.mean()
+        self.pooled, self.log_joint = pool_chains(long.eps), long.log_prob.mean()
         facts = {
             **subject.facts(settings.reference),
             "images": len(x),
@@ -170,7 +170,7 @@ class _Report:
         """Draws (images, draws, dimensions) of the posterior of each image."""
         subject, found = self.subject, []
         images = self.x.repeat_interleave(eps.shape[1], 0)
-        rows = subject.hierarchy.rows_at_once(ROWS)
+        rows = subject.hierarchy.max_batch_size(ROWS)
         for part, x in zip(eps.flatten(0, 1).split(rows), images.split(rows), strict=True):
             top = subject.hierarchy.top_down_flat(part)
             likelihood = subject.hierarchy.decode(top)
@@ -223,12 +223,12 @@ class _Report:
         return arrays
 
     @torch.no_grad()
-    def bound(self, network: Network, measured: Measured, generator: torch.Generator) -> None:
+    def bound(self, network: Network, measured: Measured, rng: torch.Generator) -> None:
         """How far IW-K of the network lies below log p(x), this by importance sampling from a fit to the reference."""
         log_w = (measured.log_joint - network.log_q).double()
         images, draws = log_w.shape
-        noise = torch.randn(network.eps.shape, generator=generator, device=generator.device)
-        fit = moment_map(self.pooled)
+        noise = torch.randn(network.eps.shape, generator=rng, device=rng.device)
+        fit = fit_affine_map(self.pooled)
         eps = fit.repeat(draws).forward(noise.flatten(0, 1)).reshape(noise.shape)
         log_det = fit.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         log_fit = standard_normal_log_prob(noise.flatten(0, 1)).reshape(images, draws) - log_det.unsqueeze(1)

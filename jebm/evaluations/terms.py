@@ -8,7 +8,7 @@ from jebm.config.types import Count, Reference
 from jebm.evaluations.base import Evaluation, Subject
 from jebm.metrics.records import MetricRecord
 from jebm.models.backbones.base import flatten
-from jebm.sampling.partition import choose, effective_fraction
+from jebm.sampling.partition import effective_fraction, systematic_resampling
 
 
 class Terms(Evaluation):
@@ -30,7 +30,7 @@ class Terms(Evaluation):
     def evaluate(self, subject: Subject, record: MetricRecord) -> dict[str, torch.Tensor]:
         energy, dimensions = subject.prior.energy, subject.hierarchy.dimensions
         names = [f"z{name}" for name in energy.nets]
-        eps = torch.randn(self.pool, dimensions, generator=subject.stream("pool"), device=subject.device)
+        eps = torch.randn(self.pool, dimensions, generator=subject.rng("pool"), device=subject.device)
         values = self._terms(subject, eps)
         facts = {
             **subject.facts(self.reference),
@@ -59,11 +59,13 @@ class Terms(Evaluation):
         return torch.cat(batches)
 
     def _fd(self, subject: Subject, eps: torch.Tensor, log_weights: torch.Tensor, purpose: str) -> float:
-        return subject.frechet(choose(eps, log_weights, self.count, subject.stream(purpose)), self.reference)
+        return subject.frechet(
+            systematic_resampling(eps, log_weights, self.count, subject.rng(purpose)), self.reference
+        )
 
     def _add_gaps(self, subject: Subject, prior_values: torch.Tensor, names: list[str], record: MetricRecord) -> None:
         x = subject.pixels(self.reference)
-        posterior = subject.hierarchy.infer(x, subject.stream("posterior"))
+        posterior = subject.hierarchy.infer(x, subject.rng("posterior"))
         gaps = self._terms(subject, flatten(posterior.eps)).mean(0) - prior_values.mean(0)
         protocol = record.protocol("term-gap", {**subject.facts(self.reference), "pool": self.pool})
         for name, gap in zip(names, gaps, strict=True):

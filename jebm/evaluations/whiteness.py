@@ -62,10 +62,10 @@ class Whiteness(Evaluation):
     def _ends(self, name: str, subject: Subject) -> torch.Tensor:
         """Where the chains of one density end, (count, dimensions)."""
         space = SPACES[DENSITIES[name]](subject.hierarchy, ZeroPrior(subject.hierarchy))
-        stream, progress, ends = subject.stream("whiteness"), subject.progress(), []
+        rng, progress, ends = subject.rng("whiteness"), subject.progress(), []
         while (done := sum(map(len, ends))) < self.count:
-            start = space.start("normal", min(self.batch, self.count - done), stream)
-            result = run_chain(self.kernel, space.target(), start, self.steps, stream)
+            start = space.start("normal", min(self.batch, self.count - done), rng)
+            result = run_chain(self.kernel, space.target(), start, self.steps, rng)
             refuse_non_finite(int(result.non_finite), len(start), self.steps)
             ends.append(result.x)
             progress(f"{name} chains", done + len(start), self.count)

@@ -48,14 +48,14 @@ def outlier_scores(weights: LogWeights) -> dict[str, torch.Tensor]:
 
 
 def resampled(
-    normal: Mapping[str, np.ndarray], outliers: Mapping[str, np.ndarray], resamples: int, stream: torch.Generator
+    normal: Mapping[str, np.ndarray], outliers: Mapping[str, np.ndarray], resamples: int, rng: torch.Generator
 ) -> dict[str, dict[str, np.ndarray]]:
     """AUROC and AUPRC of each score on bootstrap resamples of the images: measure → score → (resamples,).
 
     Both sets are resampled with replacement, each to its own size. One resample serves all scores, so that a difference
     of two of them is a paired one.
     """
-    counts = [_counts(len(next(iter(of.values()))), resamples, stream) for of in (normal, outliers)]
+    counts = [_counts(len(next(iter(of.values()))), resamples, rng) for of in (normal, outliers)]
     found: dict[str, dict[str, np.ndarray]] = {"auroc": {}, "auprc": {}}
     rows = max(1, COUNTED // (counts[0].shape[1] + counts[1].shape[1]))
     for score in normal:
@@ -74,9 +74,9 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _counts(size: int, resamples: int, stream: torch.Generator) -> np.ndarray:
+def _counts(size: int, resamples: int, rng: torch.Generator) -> np.ndarray:
     """How often each item is in each resample, (resamples, size)."""
-    drawn = torch.randint(size, (resamples, size), generator=stream, device=stream.device)
+    drawn = torch.randint(size, (resamples, size), generator=rng, device=rng.device)
     counts = torch.zeros(resamples, size, device=drawn.device)
     return counts.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=counts.dtype)).cpu().numpy()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from jebm.config.assets import resolved
+from jebm.config.assets import with_asset_paths
 from jebm.config.components import build
 from jebm.config.training import Recalibration
 from jebm.data.batches import Pixels
@@ -20,14 +20,14 @@ from jebm.io.files import write_json
 from jebm.io.tensors import Weights, read_snapshots, read_tensors, read_weights, with_snapshots, write_tensors
 from jebm.models.backbones.base import Hierarchy
 from jebm.models.batch_norm import recalibrate
-from jebm.models.precision import laid_out
+from jebm.models.precision import apply_layout_and_precision
 from jebm.models.priors.base import Prior, build_prior
 from jebm.pipeline.assets import VerifiedAssets
 from jebm.pipeline.stages import Stage
 from jebm.pipeline.study import StudyPlan, Variant
 from jebm.runtime.distributed import local_device
-from jebm.runtime.progress import say
-from jebm.runtime.random import derive_seed, generator
+from jebm.runtime.progress import log
+from jebm.runtime.random import derive_seed, make_rng
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class Run:
     def device(self) -> str:
         return local_device(self.variant.params.compute.device)
 
-    def stream(self, purpose: str, of: Stage | None = None) -> torch.Generator:
+    def rng(self, purpose: str, of: Stage | None = None) -> torch.Generator:
         """A random stream of this job's own, or one that all jobs on the stage ``of`` have in common at this seed."""
-        return generator((of or self.stage).id, self.seed, purpose, device=self.device)
+        return make_rng((of or self.stage).id, self.seed, purpose, device=self.device)
 
     def derived_seed(self, purpose: str, of: Stage | None = None) -> int:
         """See :meth:`stream`."""
@@ -114,7 +114,7 @@ def weights_header(run: Run) -> dict:
 
 def build_features(run: Run, data: Dataset) -> FeatureSpace:
     """The feature space of the distances, without the weights that were trained for it."""
-    block = resolved(run.variant.params.features, VerifiedAssets(run.plan.assets))
+    block = with_asset_paths(run.variant.params.features, VerifiedAssets(run.plan.assets))
     return build("features", block, data.image_shape, data.manifest["classes"])
 
 
@@ -139,19 +139,19 @@ def build_backbone(run: Run, data: Dataset) -> Hierarchy:
             f"params.yaml: {run.plan.name}.backbone.{key}: is {hierarchy.levels}, but the dataset "
             f"'{run.variant.params.dataset.name}' has {data.levels} levels; set it to {data.levels}"
         )
-    return placed(run, hierarchy)
+    return to_device(run, hierarchy)
 
 
-def placed(run: Run, hierarchy: Hierarchy) -> Hierarchy:
+def to_device(run: Run, hierarchy: Hierarchy) -> Hierarchy:
     """The hierarchy on the run's device, in the layout and precision that ``compute`` asks for."""
-    return laid_out(hierarchy.to(run.device), run.variant.params.compute)
+    return apply_layout_and_precision(hierarchy.to(run.device), run.variant.params.compute)
 
 
 def load_backbone(run: Run, image_shape: tuple[int, ...]) -> Hierarchy:
     """The frozen backbone that this run's variant stands on."""
     hierarchy = build("backbone", run.variant.params.backbone, image_shape)
     hierarchy.load_state_dict(read_weights(run.variant.backbone.run_folder(run.seed) / WEIGHTS))
-    return placed(run, hierarchy.requires_grad_(False)).eval()
+    return to_device(run, hierarchy.requires_grad_(False)).eval()
 
 
 def load_prior(run: Run, hierarchy: Hierarchy, variant: Variant | None = None) -> Prior:
@@ -165,7 +165,7 @@ def load_prior(run: Run, hierarchy: Hierarchy, variant: Variant | None = None) -
     return prior.requires_grad_(False).to(run.device).eval()
 
 
-def recalibrate_as(settings: Recalibration | None, hierarchy: Hierarchy, stream: torch.Generator) -> dict:
+def recalibrate_as(settings: Recalibration | None, hierarchy: Hierarchy, rng: torch.Generator) -> dict:
     """Draw a backbone's batch-norm statistics anew if the settings say so; what the record has to say of it.
 
     Raises:
@@ -173,13 +173,13 @@ def recalibrate_as(settings: Recalibration | None, hierarchy: Hierarchy, stream:
     """
     if settings is None:
         return {}
-    recalibrate(hierarchy, settings.passes, settings.batch_size, settings.temperature, stream)
+    recalibrate(hierarchy, settings.passes, settings.batch_size, settings.temperature, rng)
     if not all(torch.isfinite(buffer).all() for buffer in hierarchy.buffers()):
         raise DivergedError(
             f"batch-norm statistics are not finite after recalibration with {settings.passes} passes at temperature "
             f"{settings.temperature}; set recalibrate to null, or another temperature"
         )
-    say(f"batch norm recalibrated: {settings.passes} passes of {settings.batch_size} at T = {settings.temperature}")
+    log(f"batch norm recalibrated: {settings.passes} passes of {settings.batch_size} at T = {settings.temperature}")
     return {"recalibrated": settings.model_dump(mode="json")}
 
 

@@ -12,7 +12,7 @@ from jebm.metrics.likelihood import LogWeights, importance_weighted, log_weights
 from jebm.metrics.records import MetricRecord
 from jebm.models.backbones.base import Hierarchy
 from jebm.models.priors.base import Prior
-from jebm.runtime.progress import Progress, say
+from jebm.runtime.progress import Progress, log
 from jebm.sampling.partition import estimate_log_partition
 from jebm.steps.common import Run, load_backbone, load_prior, prepare_compute
 
@@ -47,8 +47,8 @@ class Density:
     def add_likelihood(self) -> None:
         """log Z with its error, the ELBO, and the importance-weighted bound, nats an image."""
         settings, record = self.settings, self.record
-        stream = self.job.stream("partition")
-        log_z = estimate_log_partition(self.prior, self.hierarchy.dimensions, settings.partition_samples, stream)
+        rng = self.job.rng("partition")
+        log_z = estimate_log_partition(self.prior, self.hierarchy.dimensions, settings.partition_samples, rng)
         weights = self._weights(settings.reference, settings.importance_samples, "bound", redraw=False)
         self.arrays["tilt/posterior"] = weights.tilt[:, 0]
         draws, n = settings.importance_samples, len(weights.gaussian)
@@ -69,7 +69,7 @@ class Density:
         if math.isfinite(value):
             self.record.add(metric, value, n, protocol)
         elif self.may_diverge:
-            say(f"warning: {self.title}: {metric} is {float(value)}; it is left out")
+            log(f"warning: {self.title}: {metric} is {float(value)}; it is left out")
         else:
             raise JebmError(f"{self.title}: {metric} is {float(value)}; the model or its energies have diverged")
 
@@ -97,6 +97,6 @@ class Density:
     def _weights(self, split: str, draws: int, purpose: str, redraw: bool) -> LogWeights:
         # Streams of the backbone: all priors on it are compared on the same posterior draws.
         pixels = self.job.pixels(self.data, split)
-        stream = self.job.stream(purpose, of=self.job.variant.backbone)
+        rng = self.job.rng(purpose, of=self.job.variant.backbone)
         progress = Progress(f"{self.title}: {purpose}")
-        return log_weights(self.hierarchy, self.prior, pixels, draws, stream, redraw, progress)
+        return log_weights(self.hierarchy, self.prior, pixels, draws, rng, redraw, progress)

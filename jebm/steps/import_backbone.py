@@ -2,20 +2,20 @@
 
 from pathlib import Path
 
-from jebm.config.assets import resolved
+from jebm.config.assets import with_asset_paths
 from jebm.config.catalogue import IMPORTERS
 from jebm.config.components import load
 from jebm.errors import JebmError
 from jebm.models.checkpoints.base import check_agreement
 from jebm.pipeline.assets import VerifiedAssets
-from jebm.runtime.progress import say
+from jebm.runtime.progress import log
 from jebm.steps.common import Run, build_backbone, prepare_compute, publish_weights, recalibrate_as
 
 
 def run(job: Run) -> None:
     prepare_compute(job)
     params, data = job.variant.params, job.dataset()
-    settings = resolved(params.import_backbone, VerifiedAssets(job.plan.assets))
+    settings = with_asset_paths(params.import_backbone, VerifiedAssets(job.plan.assets))
     path = Path(settings.asset or settings.checkpoint)
     if not path.exists():
         raise JebmError(
@@ -27,7 +27,7 @@ def run(job: Run) -> None:
     hierarchy = build_backbone(job, data)
     hierarchy.load_state_dict(imported.weights)
     facts = dict(imported.facts)
-    facts |= recalibrate_as(settings.recalibrate, hierarchy, job.stream("recalibrate"))
+    facts |= recalibrate_as(settings.recalibrate, hierarchy, job.rng("recalibrate"))
     if "licence" in facts:
-        say(facts["licence"])
+        log(facts["licence"])
     publish_weights(job, hierarchy.state_dict(), facts)

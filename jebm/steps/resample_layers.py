@@ -17,11 +17,11 @@ def run(job: Run) -> None:
     data = job.dataset()
     hierarchy = load_backbone(job, data.image_shape)
     samples, _ = read_tensors(job.variant.samples.run_folder(job.seed) / SAMPLES)
-    eps, stream, arrays = samples["eps"][:ROWS].to(job.device), job.stream("redraw"), {}
+    eps, rng, arrays = samples["eps"][:ROWS].to(job.device), job.rng("redraw"), {}
     arrays["original"] = decode_images(hierarchy, eps, data.levels)
     for layer, (start, size) in enumerate(_ranges(hierarchy.layer_dims), 1):
         redrawn = eps.repeat_interleave(REDRAWS, 0)
-        redrawn[:, start : start + size] = torch.randn(len(redrawn), size, generator=stream, device=stream.device)
+        redrawn[:, start : start + size] = torch.randn(len(redrawn), size, generator=rng, device=rng.device)
         images = decode_images(hierarchy, redrawn, data.levels)
         arrays[f"layer{layer}"] = images.reshape(len(eps), REDRAWS, *images.shape[1:])
     write_tensors(job.folder / ARRAYS, arrays, {"stage": job.stage.id, "seed": job.seed})

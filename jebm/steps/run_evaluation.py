@@ -18,7 +18,7 @@ def run(job: Run) -> None:
     block = job.variant.evaluation_block(job.stage)
     title = f"{job.title} ({block.name})"
     snapshots = partial(load_snapshots, job, data.image_shape)
-    subject = Subject(data, hierarchy, prior, space, job.stream, job.device, title, snapshots)
+    subject = Subject(data, hierarchy, prior, space, job.rng, job.device, title, snapshots)
     record = MetricRecord(job.seed)
     arrays = build("evaluation", block).evaluate(subject, record)
     write_tensors(job.folder / ARRAYS, arrays, {"stage": job.stage.id, "seed": job.seed})

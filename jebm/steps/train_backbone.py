@@ -10,7 +10,7 @@ from jebm.training.loop import Trainer
 
 def run(job: Run) -> dict:
     prepare_compute(job)
-    data, rng, settings = job.dataset(), job.stream("train"), job.variant.params.train_backbone
+    data, rng, settings = job.dataset(), job.rng("train"), job.variant.params.train_backbone
     hierarchy = build_backbone(job, data)
     hierarchy.initialise(rng)
     pixels = job.pixels(data, "train", rng if settings.horizontal_flips else None)
@@ -18,7 +18,7 @@ def run(job: Run) -> dict:
     fitted = Trainer(hierarchy, loss, settings, training_run(job, rng, job.variant.dataset.folder / IMAGES)).train()
     if not ranks().is_rank_zero:
         return {}
-    recalibrated = recalibrate_as(settings.recalibrate, hierarchy, job.stream("recalibrate"))
-    bound = validation_bound(hierarchy, job.pixels(data, "validation"), job.stream("validation"))
+    recalibrated = recalibrate_as(settings.recalibrate, hierarchy, job.rng("recalibrate"))
+    bound = validation_bound(hierarchy, job.pixels(data, "validation"), job.rng("validation"))
     publish_training(job, hierarchy.state_dict(), fitted.with_facts(recalibrated | bound))
     return {"seconds": fitted.facts["seconds"]}

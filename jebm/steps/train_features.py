@@ -40,7 +40,7 @@ def run(job: Run) -> dict:
     if not features.steps:
         publish_training(job, features.state_dict(), Fitted([], {}))
         return {}
-    rng = job.stream("train")
+    rng = job.rng("train")
     features.initialise(rng)
     loss = ClassificationLoss(features, job.pixels(data, "train"), data.labels("train").to(job.device), rng)
     settings = Optimisation(

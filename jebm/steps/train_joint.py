@@ -20,7 +20,7 @@ from jebm.training.optimisers import joint_groups
 
 def run(job: Run) -> dict:
     prepare_compute(job)
-    params, data, rng = job.variant.params, job.dataset(), job.stream("train")
+    params, data, rng = job.variant.params, job.dataset(), job.rng("train")
     settings = params.train_joint
     hierarchy = build_backbone(job, data)
     hierarchy.initialise(rng)
@@ -48,7 +48,7 @@ def run(job: Run) -> dict:
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "steps": trainer.state.step,
         **scales,
-        **validation_bound(hierarchy, job.pixels(data, "validation"), job.stream("validation")),
+        **validation_bound(hierarchy, job.pixels(data, "validation"), job.rng("validation")),
     }
     publish_training(job, hierarchy.state_dict(), fitted.part("hierarchy").with_facts(facts))
     return {"seconds": fitted.facts["seconds"]}

@@ -17,7 +17,7 @@ def run(job: Run) -> dict:
     pixels = {split: job.pixels(data, split) for split in ("train", "validation")}
     inputs = job.variant.dataset.folder / IMAGES, job.variant.backbone.run_folder(job.seed) / WEIGHTS
     fit = load(FITS[params.prior.name][0])
-    fitted = fit(prior, pixels, params.train_prior, training_run(job, job.stream("train"), *inputs))
+    fitted = fit(prior, pixels, params.train_prior, training_run(job, job.rng("train"), *inputs))
     if not ranks().is_rank_zero:
         return {}
     publish_training(job, prior.state_dict(), fitted)

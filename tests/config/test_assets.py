@@ -7,7 +7,7 @@ import toy
 import yaml
 from workspace import raw_params
 
-from jebm.config.assets import Asset, resolved
+from jebm.config.assets import Asset, with_asset_paths
 from jebm.config.read import parse_params
 from jebm.errors import ParamsError
 from jebm.pipeline.assets import VerifiedAssets
@@ -73,7 +73,7 @@ def test_component_may_be_given_paths_instead_of_names(tmp_path, monkeypatch):
     path.write_bytes(b"content")
     source = plan().variants["joint"].params.dataset.source
     files = VerifiedAssets({"cifar10": Asset(**ENTRY | {"digest": None})})
-    assert resolved(source, files).archive == "assets/cifar10/raw.tar.gz"
+    assert with_asset_paths(source, files).archive == "assets/cifar10/raw.tar.gz"
     assert source.archive == "cifar10"
 
 

@@ -9,7 +9,7 @@ from oracles import spec as oracle_spec
 from toy import params
 
 from jebm.config.catalogue import COMPONENTS, FIGURES, FITS
-from jebm.config.components import _model, build, build_all, component_class, load
+from jebm.config.components import _model, build, build_labelled, component_class, load
 from jebm.config.read import parse_params
 from jebm.pipeline.jobs import component_targets
 
@@ -57,7 +57,7 @@ def test_labelled_blocks_take_the_parameters_of_their_class_and_are_built_in_ord
     kernel = {"name": "langevin", "step_size": 0.1}
     chains = {"b": {"kernel": kernel, "space": "z"}, "a": {"kernel": kernel}}
     block = _model("evaluation", "chains").model_validate({"name": "chains", "chains": chains})
-    built = build_all(block.chains)
+    built = build_labelled(block.chains)
     assert list(built) == ["b", "a"]
     assert built["b"].kernel.step_size == 0.1
     assert built["b"].space.__name__ == "Latent"
