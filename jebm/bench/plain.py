@@ -21,13 +21,13 @@ LogDensity = Callable[[torch.Tensor], torch.Tensor]
 
 
 def langevin(
-    parts: list[LogDensity], x: torch.Tensor, steps: int, step_size: float, generator: torch.Generator
+    parts: list[LogDensity], x: torch.Tensor, steps: int, step_size: float, rng: torch.Generator
 ) -> torch.Tensor:
     """Unadjusted Langevin on the sum of some log densities, a call of autograd for each of them a step."""
     for _ in range(steps):
         x = x.detach().requires_grad_(True)
         gradient = sum(torch.autograd.grad(part(x).sum(), x)[0] for part in parts)
-        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        noise = torch.randn(x.shape, generator=rng, device=x.device, dtype=x.dtype)
         x = x.detach() + 0.5 * step_size**2 * gradient + step_size * noise
     return x.detach()
 
@@ -73,7 +73,7 @@ def joint_step(
     prior: JointPrior,
     settings: TrainJoint,
     pixels: torch.Tensor,
-    generator: torch.Generator,
+    rng: torch.Generator,
 ) -> Callable[[], None]:
     """A step of joint training by MCMC on the first batch of ``pixels``, without an inference network.
 
@@ -98,13 +98,13 @@ def joint_step(
     def step() -> None:
         printed.clear()
         shape = (len(images), hierarchy.dimensions)
-        start = torch.randn(shape, generator=generator, device=images.device)
+        start = torch.randn(shape, generator=rng, device=images.device)
         other, length = settings.posterior_chain, settings.posterior_chain.kernel.step_size
         joint = posterior_parts(hierarchy, prior, images, other.space)
-        positive = langevin(joint, start, other.steps, length, generator)
-        start = torch.randn(shape, generator=generator, device=images.device)
+        positive = langevin(joint, start, other.steps, length, rng)
+        start = torch.randn(shape, generator=rng, device=images.device)
         alone = prior_parts(hierarchy, prior, space)
-        negative = langevin(alone, start, chain.steps, chain.kernel.step_size, generator)
+        negative = langevin(alone, start, chain.steps, chain.kernel.step_size, rng)
         with torch.no_grad():
             z = [
                 hierarchy.top_down_flat(x).z if own == "whitened" else hierarchy.split(x)

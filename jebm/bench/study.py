@@ -15,10 +15,10 @@ from jebm.config.components import component_class
 from jebm.config.schema import Base, Compute
 from jebm.data.dataset import MANIFEST
 from jebm.errors import JebmError
-from jebm.io.files import published, read_json, write_csv
+from jebm.io.files import atomic_write, read_json, write_csv
 from jebm.pipeline.study import StudyPlan, Variant
-from jebm.runtime.memory import memory_hint
-from jebm.runtime.progress import say
+from jebm.runtime.memory import explain_out_of_memory
+from jebm.runtime.progress import log
 
 COLUMNS = [
     "study", "variant", "what", "batch", "batch_of_study", "seconds_each", "per_second", "plain_seconds_each",
@@ -67,7 +67,7 @@ def where(compute: Compute, device: str = "") -> Where:
     except (RuntimeError, AssertionError) as error:
         if device:
             raise JebmError(f"--device: '{device}' can't be used: {str(error).splitlines()[0]}") from None
-        say(f"note: this study asks for the device '{wanted}', which is not here; measuring on the CPU")
+        log(f"note: this study asks for the device '{wanted}', which is not here; measuring on the CPU")
         wanted = "cpu"
     compute = compute.model_copy(update={"device": wanted})
     torch.set_num_threads(compute.threads)
@@ -109,8 +109,8 @@ def rows_of(
         todo = [work for work in todo if work.training or not training]
         seen |= {_key(params, shape, work) for work in todo}
         for work in todo:
-            say(f"{name}: {work.what} …")
-            with memory_hint(
+            log(f"{name}: {work.what} …")
+            with explain_out_of_memory(
                 f"{name}: {work.what} with a batch of {work.batch}", "lower the batch size in params.yaml"
             ):
                 yield {"variant": name, **_measured(work, place, seconds / len(todo))}
@@ -215,7 +215,7 @@ def write(path: Path, rows: list[dict], caption: str) -> None:
     write_csv(path.with_suffix(".csv"), [*extra, *COLUMNS], [{"study": "", **row} for row in rows])
     table = [_cells(row, extra) for row in rows]
     headers = [*extra, "variant", "what", "batch", "ms", "per second", "plain, ms", "speed-up", "peak MiB", "hours"]
-    with published(path.with_suffix(".md")) as file:
+    with atomic_write(path.with_suffix(".md")) as file:
         file.write(f"{caption}\n\n{tabulate(table, headers, 'pipe', disable_numparse=True)}\n\n")
         file.writelines(f"- {note}\n" for note in _notes(rows))
 

@@ -7,7 +7,7 @@ from jebm.bench.study import image_shape, laid_over, rows_of, where, write
 from jebm.config.schema import Base
 from jebm.errors import JebmError
 from jebm.pipeline.study import StudyPlan
-from jebm.runtime.progress import say
+from jebm.runtime.progress import log
 
 FACTORS = (0.5, 1, 2)
 
@@ -33,11 +33,11 @@ def run(
     points = list(_points(variant.params, size))
     rows = []
     for axis, value, params, own in points:
-        say(f"{axis} {value}")
+        log(f"{axis} {value}")
         try:
             found = list(rows_of(variants[0], params, own, place, seconds / len(points), set(), training=True))
         except JebmError as error:
-            say(f"note: {axis} {value} can't be measured: {error}")
+            log(f"note: {axis} {value} can't be measured: {error}")
             continue
         rows += [{"axis": axis, "value": value, "study": plan.name, **row} for row in found]
     caption = "How cost grows, by `jebm bench --sweep`: one thing at a time" + laid_over(changed)

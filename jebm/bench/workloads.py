@@ -18,10 +18,10 @@ from jebm.config.training import Optimisation, TrainingChain
 from jebm.config.types import LatentSpace
 from jebm.models.backbones.base import Hierarchy
 from jebm.models.nets import frozen
-from jebm.models.precision import laid_out
+from jebm.models.precision import apply_layout_and_precision
 from jebm.models.priors.base import GaussianPrior, Prior, build_prior
 from jebm.models.priors.joint import JointPrior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.sampling.closed_form.gradients import prior_gradient
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
@@ -69,10 +69,10 @@ class Bench:
 
     def __init__(self, params: Base, image_shape: tuple[int, ...], device: torch.device, folder: Path):
         self.params, self.device, self.folder = params, device, folder
-        self.rng = generator("bench", device=str(device))
+        self.rng = make_rng("bench", device=str(device))
         hierarchy = build("backbone", params.backbone, image_shape).to(device)
         hierarchy.initialise(self.rng)
-        self.hierarchy: Hierarchy = laid_out(hierarchy, params.compute)
+        self.hierarchy: Hierarchy = apply_layout_and_precision(hierarchy, params.compute)
         self.prior: Prior = build_prior(params.prior, self.hierarchy).to(device)
         if isinstance(self.prior, JointPrior):
             self.prior.initialise(self.rng)
@@ -182,7 +182,7 @@ class Bench:
         @torch.no_grad()
         def draw() -> torch.Tensor:
             drawn = sampler.draw(prior, hierarchy.dimensions, batch, self.rng, lambda *_: None)
-            parts = drawn.eps.split(hierarchy.rows_at_once())
+            parts = drawn.eps.split(hierarchy.max_batch_size())
             return torch.cat([hierarchy.decode(hierarchy.top_down_flat(part)).mean for part in parts])
 
         return {"ours": draw}

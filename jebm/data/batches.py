@@ -6,7 +6,7 @@ import torch
 
 from jebm.data.dataset import to_pixels
 
-SHARE = 0.4
+MEMORY_FRACTION = 0.4
 """Of the device's free memory that a split may take; the rest is for the model, its gradients and its activations."""
 
 
@@ -30,7 +30,7 @@ class Pixels:
         on_device: bool | None = None,
     ):
         self.levels, self.device, self.flips = levels, torch.device(device), flips
-        keep = fits(images, self.device) if on_device is None else on_device
+        keep = fits_on_device(images, self.device) if on_device is None else on_device
         self.images = images.to(self.device) if keep else images
 
     def __len__(self) -> int:
@@ -44,21 +44,21 @@ class Pixels:
         if batch.device != self.device:
             batch = batch.pin_memory().to(self.device, non_blocking=True)
         x = to_pixels(batch, self.levels)
-        return x if self.flips is None else flipped(x, self.flips)
+        return x if self.flips is None else random_flip(x, self.flips)
 
 
-def flipped(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def random_flip(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     """Images (batch, …, width), each mirrored from left to right with probability 1/2."""
-    mirror = torch.rand(len(x), generator=generator, device=x.device) < 0.5
+    mirror = torch.rand(len(x), generator=rng, device=x.device) < 0.5
     return torch.where(mirror.reshape(-1, *[1] * (x.dim() - 1)), x.flip(-1), x)
 
 
-def fits(images: torch.Tensor, device: torch.device) -> bool:
+def fits_on_device(images: torch.Tensor, device: torch.device) -> bool:
     """Whether images take at most ``SHARE`` of a GPU's free memory. On a CPU they stay where they are: mapped."""
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return images.numel() * images.element_size() <= SHARE * free
+    return images.numel() * images.element_size() <= MEMORY_FRACTION * free
 
 
 def batches(pixels: Pixels | torch.Tensor, size: int = 1000) -> Iterator[torch.Tensor]:

@@ -16,7 +16,7 @@ from sklearn.datasets import load_breast_cancer
 from jebm.config.types import Count, GreyLevels, Natural
 from jebm.data.assets import AssetFiles
 from jebm.errors import JebmError
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 
 class BreastCancer:
@@ -58,7 +58,7 @@ class BreastCancer:
                 f"params.yaml: dataset: validation_count + test_count is {held_out}, which leaves fewer than two of "
                 f"the {len(source.data)} rows to train on"
             )
-        order = torch.randperm(len(source.data), generator=generator("breast-cancer", "split", self.split_seed)).numpy()
+        order = torch.randperm(len(source.data), generator=make_rng("breast-cancer", "split", self.split_seed)).numpy()
         parts = {
             "test": order[: self.test_count],
             "validation": order[self.test_count : held_out],
@@ -69,8 +69,8 @@ class BreastCancer:
         tensors |= {
             f"{name}_labels": torch.from_numpy(source.target[rows].astype("int64")) for name, rows in parts.items()
         }
-        stream = generator("breast-cancer", "shuffled-columns", self.split_seed)
-        tensors["ood/shuffled-columns"] = shuffle_columns(tensors["test"], stream)
+        rng = make_rng("breast-cancer", "shuffled-columns", self.split_seed)
+        tensors["ood/shuffled-columns"] = shuffle_columns(tensors["test"], rng)
         facts = {
             "source": f"scikit-learn {sklearn.__version__} load_breast_cancer",
             "split_seed": self.split_seed,
@@ -108,7 +108,7 @@ class QuantileGrid:
         return np.interp(column, distinct, (first + (counts - 1) / 2) / max(len(values) - 1, 1))
 
 
-def shuffle_columns(rows: torch.Tensor, stream: torch.Generator) -> torch.Tensor:
+def shuffle_columns(rows: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     """Rows (count, columns) with each column permuted on its own."""
-    order = torch.stack([torch.randperm(len(rows), generator=stream) for _ in range(rows.shape[1])], 1)
+    order = torch.stack([torch.randperm(len(rows), generator=rng) for _ in range(rows.shape[1])], 1)
     return rows.gather(0, order)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from jebm.data.stream import Rows, write_rows
+from jebm.data.stream import StreamedSplit, write_splits
 from jebm.errors import JebmError
 from jebm.io.digests import digest_of, sha256
 from jebm.io.filenames import IMAGES, MANIFEST
@@ -28,7 +28,7 @@ def quantise(pixels: torch.Tensor, levels: int) -> torch.Tensor:
     return ((pixels.clamp(-1.0, 1.0) + 1.0) * ((levels - 1) / 2.0)).round().to(torch.uint8)
 
 
-Splits = dict[str, torch.Tensor] | dict[str, Rows]
+Splits = dict[str, torch.Tensor] | dict[str, StreamedSplit]
 """uint8 tensors with ``<split>_labels`` (int64) among them; or streams, which carry their labels along."""
 
 
@@ -68,8 +68,8 @@ def save_dataset(folder: Path, splits: Splits, levels: int, facts: dict, scratch
 
     ``scratch`` is a folder for unfinished files, which streams need.
     """
-    if any(isinstance(split, Rows) for split in splits.values()):
-        written = write_rows(folder / IMAGES, splits, {"levels": levels}, scratch)
+    if any(isinstance(split, StreamedSplit) for split in splits.values()):
+        written = write_splits(folder / IMAGES, splits, {"levels": levels}, scratch)
         shapes = {name: split.shape for name, split in written.items()}
         labels = written["train"].labels
     else:

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits, load_sample_images
 from jebm.config.types import Count, Digit, Natural, OodSets
 from jebm.data.assets import AssetFiles
 from jebm.errors import JebmError
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 LEVELS = 17
 
@@ -71,7 +71,7 @@ class Digits:
                 f"params.yaml: dataset: validation_count + test_count is {held_out}, which leaves nothing of the "
                 f"{len(images)} digits to train on"
             )
-        order = torch.randperm(len(images), generator=generator("digits", "split", self.split_seed))
+        order = torch.randperm(len(images), generator=make_rng("digits", "split", self.split_seed))
         parts = {
             "test": order[: self.test_count],
             "validation": order[self.test_count : held_out],
@@ -80,65 +80,65 @@ class Digits:
         tensors = {name: images[index] for name, index in parts.items()}
         tensors |= {f"{name}_labels": labels[index] for name, index in parts.items()}
         for name in self.ood_sets:
-            stream = generator("digits", "ood", name, self.split_seed)
-            tensors[f"ood/{name}"] = OOD[name](tensors["test"], tensors["test_labels"], self.ood_count, stream)
+            rng = make_rng("digits", "ood", name, self.split_seed)
+            tensors[f"ood/{name}"] = OOD[name](tensors["test"], tensors["test_labels"], self.ood_count, rng)
         return tensors | outliers, LEVELS, facts
 
 
-def _draw(test, count, stream):
+def _draw(test, count, rng):
     """Indices of test digits, each as often as any other (once, where there are enough)."""
     rounds = -(-count // len(test))
-    return torch.cat([torch.randperm(len(test), generator=stream) for _ in range(rounds)])[:count]
+    return torch.cat([torch.randperm(len(test), generator=rng) for _ in range(rounds)])[:count]
 
 
-def _draw_pairs(test, labels, count, stream):
+def _draw_pairs(test, labels, count, rng):
     """Indices of two test digits of different classes."""
     if len(labels.unique()) < 2:
         raise JebmError(
             f"params.yaml: dataset.test_count: {len(test)} test digits hold a single class; "
             "the sets half-mix and overlay join two"
         )
-    first, second = _draw(test, count, stream), _draw(test, count, stream)
+    first, second = _draw(test, count, rng), _draw(test, count, rng)
     while (same := labels[first] == labels[second]).any():
-        second = torch.where(same, torch.randint(len(test), (count,), generator=stream), second)
+        second = torch.where(same, torch.randint(len(test), (count,), generator=rng), second)
     return first, second
 
 
-def _patches(test, labels, count, stream):
+def _patches(test, labels, count, rng):
     """Grey 8×8 crops of scikit-learn's two photographs, in 17 levels."""
     grey = [torch.from_numpy(photo.copy()).float().mean(-1) for photo in load_sample_images().images]
     size, crops = test.shape[-1], []
-    for which in torch.randint(len(grey), (count,), generator=stream).tolist():
+    for which in torch.randint(len(grey), (count,), generator=rng).tolist():
         height, width = grey[which].shape
-        top = int(torch.randint(height - size + 1, (1,), generator=stream))
-        left = int(torch.randint(width - size + 1, (1,), generator=stream))
+        top = int(torch.randint(height - size + 1, (1,), generator=rng))
+        left = int(torch.randint(width - size + 1, (1,), generator=rng))
         crops.append(grey[which][top : top + size, left : left + size])
     return (torch.stack(crops) * ((LEVELS - 1) / 255)).round().to(torch.uint8).unsqueeze(1)
 
 
-def _uniform(test, labels, count, stream):
-    return torch.randint(LEVELS, (count, *test.shape[1:]), generator=stream, dtype=torch.uint8)
+def _uniform(test, labels, count, rng):
+    return torch.randint(LEVELS, (count, *test.shape[1:]), generator=rng, dtype=torch.uint8)
 
 
-def _constant(test, labels, count, stream):
-    levels = torch.randint(LEVELS, (count, 1, 1, 1), generator=stream, dtype=torch.uint8)
+def _constant(test, labels, count, rng):
+    levels = torch.randint(LEVELS, (count, 1, 1, 1), generator=rng, dtype=torch.uint8)
     return levels.expand(-1, *test.shape[1:]).contiguous()
 
 
-def _half_mix(test, labels, count, stream):
+def _half_mix(test, labels, count, rng):
     """The left half of one test digit beside the right half of one of another class."""
-    first, second = _draw_pairs(test, labels, count, stream)
+    first, second = _draw_pairs(test, labels, count, rng)
     half = test.shape[-1] // 2
     return torch.cat([test[first][..., :half], test[second][..., half:]], dim=-1)
 
 
-def _vertical_flip(test, labels, count, stream):
-    return test[_draw(test, count, stream)].flip(-2)
+def _vertical_flip(test, labels, count, rng):
+    return test[_draw(test, count, rng)].flip(-2)
 
 
-def _overlay(test, labels, count, stream):
+def _overlay(test, labels, count, rng):
     """The brighter pixel of two test digits of different classes."""
-    first, second = _draw_pairs(test, labels, count, stream)
+    first, second = _draw_pairs(test, labels, count, rng)
     return torch.maximum(test[first], test[second])
 
 

@@ -26,15 +26,15 @@ from jebm.config.types import (
 )
 from jebm.data.assets import AssetFiles
 from jebm.data.image_conversion import Conversion, refuse_wide
-from jebm.data.sources.base import DAMAGE, Source, SourceSplit, joined
-from jebm.data.stream import Chunk, Rows
+from jebm.data.sources.base import DAMAGE_ERRORS, Source, SourceSplit, concatenate
+from jebm.data.stream import Chunk, StreamedSplit
 from jebm.errors import JebmError
-from jebm.runtime.progress import say
-from jebm.runtime.random import generator
+from jebm.runtime.progress import log
+from jebm.runtime.random import make_rng
 
 CHUNK = 256
 """Images that are in memory at a time."""
-NAMED = 20
+MAX_LISTED = 20
 """Unreadable images that an error names; the manifest names all."""
 TRAIN_SHARE = 0.8
 """Of the normal images, in the published protocol of anomaly detection."""
@@ -110,7 +110,7 @@ class Images:
         source = component_class("source", block.source.name)
         return ({"source": source.channels, "rgb": 3, "grey": 1}[block.mode], block.size, block.size)
 
-    def prepare(self, files: AssetFiles, scratch: Path) -> tuple[dict[str, Rows], int, dict]:
+    def prepare(self, files: AssetFiles, scratch: Path) -> tuple[dict[str, StreamedSplit], int, dict]:
         """The splits as streams, the levels, and facts for the manifest; ``skipped`` fills while they are read.
 
         ``scratch`` is an empty folder that must be there until then.
@@ -122,9 +122,11 @@ class Images:
             split = opened.get("test", opened["train"])
             rows[f"ood/{label}"] = (split, self._draw(split.count, self.ood_count, label), self.convert_outlier)
         self.planned = sum(len(order) for _, order, _ in rows.values())
-        streams = {name: Rows(len(parts[1]), partial(self._chunks, name, *parts)) for name, parts in rows.items()}
+        streams = {
+            name: StreamedSplit(len(parts[1]), partial(self._chunks, name, *parts)) for name, parts in rows.items()
+        }
         for name in self.ood_sets:
-            streams[f"ood/{name}"] = Rows(self.ood_count, partial(self._generated, name))
+            streams[f"ood/{name}"] = StreamedSplit(self.ood_count, partial(self._generated, name))
         facts = {"split_seed": self.split_seed, "skipped": self.skipped}
         if self.held_out_class is not None:
             facts["held_out_class"] = self.held_out_class
@@ -139,7 +141,7 @@ class Images:
         """Indices of ``wanted`` of ``count`` images; of all, in their order, where no fewer are wanted."""
         if wanted is None or wanted >= count:
             return np.arange(count)
-        return torch.randperm(count, generator=generator("images", purpose, self.split_seed))[:wanted].numpy()
+        return torch.randperm(count, generator=make_rng("images", purpose, self.split_seed))[:wanted].numpy()
 
     def _splits(self, opened: dict[str, SourceSplit]) -> dict[str, tuple[SourceSplit, np.ndarray]]:
         """Which images of which split of the source make each split."""
@@ -158,14 +160,14 @@ class Images:
         return {name: parts[name] for name in ("train", "validation", "test")}
 
     def _anomaly_splits(self, opened: dict[str, SourceSplit]) -> dict[str, tuple[SourceSplit, np.ndarray]]:
-        pool = joined(list(opened.values()))
+        pool = concatenate(list(opened.values()))
         if pool.labels is None or self.held_out_class not in pool.labels:
             raise JebmError(
                 f"params.yaml: dataset.held_out_class: the source has no images of class {self.held_out_class}"
             )
         normal = np.flatnonzero(pool.labels != self.held_out_class)
-        stream = generator("images", "held out", self.held_out_class, self.split_seed)
-        order = normal[torch.randperm(len(normal), generator=stream).numpy()]
+        rng = make_rng("images", "held out", self.held_out_class, self.split_seed)
+        order = normal[torch.randperm(len(normal), generator=rng).numpy()]
         bound = round(TRAIN_SHARE * len(order))
         train, validation = self._take(order[:bound], self.validation_count, "validation")
         return {
@@ -195,23 +197,23 @@ class Images:
         return wanted
 
     def _chunks(self, name: str, split: SourceSplit, order: np.ndarray, convert: Conversion) -> Iterator[Chunk]:
-        images, kept, some = [], [], False
+        images, readable, some = [], [], False
         for index in order.tolist():
             if (image := self._read(split, index, convert)) is not None:
                 images.append(image)
-                kept.append(index)
+                readable.append(index)
             if len(images) == CHUNK:
-                yield self._chunk(split, images, kept, name)
-                images, kept, some = [], [], True
+                yield self._chunk(split, images, readable, name)
+                images, readable, some = [], [], True
         if images:
-            yield self._chunk(split, images, kept, name)
+            yield self._chunk(split, images, readable, name)
         elif not some:
             raise JebmError(f"params.yaml: dataset: the split '{name}' has no readable image")
 
     @staticmethod
-    def _chunk(split: SourceSplit, images: list[np.ndarray], kept: list[int], name: str) -> Chunk:
+    def _chunk(split: SourceSplit, images: list[np.ndarray], readable: list[int], name: str) -> Chunk:
         labelled = split.labels is not None and not name.startswith("ood/")
-        return np.stack(images), split.labels[kept] if labelled else None
+        return np.stack(images), split.labels[readable] if labelled else None
 
     def _read(self, split: SourceSplit, index: int, convert: Conversion) -> np.ndarray | None:
         """One image, or None where it can't be read, as long as there are few such images.
@@ -225,11 +227,11 @@ class Images:
             refuse_wide(image, name)  # before it is decoded
             image.load()
             return convert(image, name)
-        except DAMAGE as error:
+        except DAMAGE_ERRORS as error:
             self.skipped[name] = _reason(error)
-            say(f"{name}: unreadable: {self.skipped[name]}")
+            log(f"{name}: unreadable: {self.skipped[name]}")
         if len(self.skipped) > self.unreadable_share * self.planned:
-            named = "".join(f"\n  {name}: {reason}" for name, reason in list(self.skipped.items())[:NAMED])
+            named = "".join(f"\n  {name}: {reason}" for name, reason in list(self.skipped.items())[:MAX_LISTED])
             raise JebmError(
                 f"{len(self.skipped)} of {self.planned} images are unreadable so far, more than params.yaml: "
                 f"dataset.unreadable_share: {self.unreadable_share} allows:{named}"
@@ -237,12 +239,12 @@ class Images:
         return None
 
     def _generated(self, name: str) -> Iterator[Chunk]:
-        stream = generator("images", "ood", name, self.split_seed)
+        rng = make_rng("images", "ood", name, self.split_seed)
         channels, size, levels = self.convert.channels, self.convert.size, 2**self.convert.bits
         shape = {"uniform": (channels, size, size), "constant": (channels, 1, 1)}[name]
         for start in range(0, self.ood_count, CHUNK):
             rows = min(CHUNK, self.ood_count - start)
-            drawn = torch.randint(levels, (rows, *shape), generator=stream, dtype=torch.uint8)
+            drawn = torch.randint(levels, (rows, *shape), generator=rng, dtype=torch.uint8)
             yield drawn.expand(rows, channels, size, size).contiguous().numpy(), None
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from jebm.io.tensors import TensorStream, stream_tensors
+from jebm.io.tensors import TensorWriter, write_tensors_by_rows
 from jebm.runtime.progress import Progress
 
 Chunk = tuple[np.ndarray, np.ndarray | None]
@@ -16,7 +16,7 @@ Chunk = tuple[np.ndarray, np.ndarray | None]
 
 
 @dataclass(frozen=True)
-class Rows:
+class StreamedSplit:
     """A split as a stream."""
 
     count: int
@@ -24,23 +24,23 @@ class Rows:
     chunks: Callable[[], Iterator[Chunk]]
 
 
-class Written(NamedTuple):
+class WrittenSplit(NamedTuple):
     shape: tuple[int, ...]
     labels: np.ndarray | None
 
 
-def write_rows(path: Path, splits: dict[str, Rows], header: dict, scratch: Path) -> dict[str, Written]:
+def write_splits(path: Path, splits: dict[str, StreamedSplit], header: dict, scratch: Path) -> dict[str, WrittenSplit]:
     """Write all splits, and ``<split>_labels`` where there are labels, as one safetensors file, whole or not at all.
 
     ``scratch`` is a folder for the rows of each split on their way: how many there are is known only after the last
     unreadable picture. Returns the shape and the labels of each split.
     """
-    with stream_tensors(path, scratch) as out:
+    with write_tensors_by_rows(path, scratch) as out:
         out.header = header
         return {name: _write_split(out, name, rows, path) for name, rows in splits.items()}
 
 
-def _write_split(out: TensorStream, name: str, rows: Rows, path: Path) -> Written:
+def _write_split(out: TensorWriter, name: str, rows: StreamedSplit, path: Path) -> WrittenSplit:
     done, shape, labels, progress = 0, (), [], Progress(f"{path}")
     for images, classes in rows.chunks():
         out.append(name, torch.tensor(images))
@@ -49,4 +49,4 @@ def _write_split(out: TensorStream, name: str, rows: Rows, path: Path) -> Writte
             labels.append(classes)
         done, shape = done + len(images), images.shape[1:]
         progress(f"{name} images", done, rows.count)
-    return Written((done, *shape), np.concatenate(labels) if labels else None)
+    return WrittenSplit((done, *shape), np.concatenate(labels) if labels else None)

@@ -108,7 +108,7 @@ class Anomaly(Evaluation):
         for name in (self.reference, *subject.data.ood_sets):
             split = name if name == self.reference else f"ood/{name}"
             rng, progress = subject.rng(f"anomaly {split}"), Progress(f"{model}: {name}")
-            batches, parts = subject.data.pixels(split).split(hierarchy.rows_at_once()), []
+            batches, parts = subject.data.pixels(split).split(hierarchy.max_batch_size()), []
             for batch in batches:
                 parts.append(self._batch_scores(hierarchy, prior, batch.to(subject.device), rng))
                 progress("batches", len(parts), len(batches))

@@ -60,7 +60,7 @@ class Subject:
     def features(self, eps: torch.Tensor) -> np.ndarray:
         """Features of the quantised means of p(x | z) for flat ε, as FD sees them."""
         return np.concatenate(
-            [self._features(self.hierarchy.top_down_flat(e)) for e in eps.split(self.hierarchy.rows_at_once())]
+            [self._features(self.hierarchy.top_down_flat(e)) for e in eps.split(self.hierarchy.max_batch_size())]
         )
 
     def frechet(self, eps: torch.Tensor, reference: str) -> float:

@@ -180,9 +180,9 @@ class Chains(Evaluation):
             )
 
 
-def run(setup: ChainSetup, space: Space, count: int, steps: Collection[int], generator: torch.Generator) -> ChainRun:
+def run(setup: ChainSetup, space: Space, count: int, steps: Collection[int], rng: torch.Generator) -> ChainRun:
     """ChainRun ``count`` chains of a setup and keep the states after the given steps."""
-    start = space.start(setup.start, count, generator)
+    start = space.start(setup.start, count, rng)
     wanted, kept = set(steps), {}
     left_at = torch.zeros(count, dtype=torch.int64, device=start.device)
 
@@ -194,7 +194,7 @@ def run(setup: ChainSetup, space: Space, count: int, steps: Collection[int], gen
     if 0 in wanted:
         kept[0] = start
     began = time.process_time()
-    result = run_chain(setup.kernel, space.target(), start, max(steps), generator, watch)
+    result = run_chain(setup.kernel, space.target(), start, max(steps), rng, watch)
     return ChainRun(kept, left_at, float(result.acceptance), time.process_time() - began)
 
 

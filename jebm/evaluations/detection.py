@@ -84,7 +84,7 @@ class Detection(Evaluation):
         x, hierarchy, prior = subject.data.pixels(split), subject.hierarchy, subject.prior
         weights = log_weights(hierarchy, prior, x, self.draws, subject.rng(f"bound {split}"), redraw=True)
         scores, rng = outlier_scores(weights), subject.rng(f"layers {split}")
-        batches = [batch.to(subject.device) for batch in x.split(hierarchy.rows_at_once())]
+        batches = [batch.to(subject.device) for batch in x.split(hierarchy.max_batch_size())]
         parts = [self._draw_scores(hierarchy, prior, batch, rng) for batch in batches]
         scores |= {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return {name: values.double().cpu().numpy() for name, values in scores.items()}

@@ -18,9 +18,9 @@ from jebm.metrics.likelihood import importance_weighted
 from jebm.metrics.records import MetricRecord
 from jebm.models.backbones.base import flatten, standard_normal_log_prob
 from jebm.sampling.diagnostics import r_hat
+from jebm.sampling.long_chains import LongChainDraws, fit_affine_map, pool_chains, run_long_chains
 from jebm.sampling.partition import effective_fraction
 from jebm.sampling.posterior import posterior_target
-from jebm.sampling.reference import ReferenceDraws, moment_map, pooled, reference_chains
 
 ROWS = 20_000
 """Latents that are evaluated at once, or fewer where images are large."""
@@ -96,7 +96,7 @@ class PosteriorAccuracy(Evaluation):
         target = posterior_target(subject.hierarchy, subject.prior, repeated)
         rng, started = subject.rng("posterior reference"), time.perf_counter()
         settings = self.adaptation, self.reference_steps, self.reference_step_size
-        long = reference_chains(target, path[len(path) // 2 :], *settings, rng)
+        long = run_long_chains(target, path[len(path) // 2 :], *settings, rng)
         record.time("posterior_seconds", time.perf_counter() - started, set="reference")
         report = _Report(self, subject, record, x, long)
         report.convergence()
@@ -114,7 +114,7 @@ class PosteriorAccuracy(Evaluation):
         draws, rng = self.importance_samples[-1], subject.rng("posterior network")
         rows, found = x.repeat_interleave(draws, 0), []
         started = time.perf_counter()
-        for part in rows.split(subject.hierarchy.rows_at_once(ROWS)):
+        for part in rows.split(subject.hierarchy.max_batch_size(ROWS)):
             posterior = subject.hierarchy.infer(part, rng)
             found.append((flatten(posterior.eps), posterior.log_q.sum(1)))
         share = self.chains / 2 / draws  # the time of as many draws as there are cold chains
@@ -144,10 +144,10 @@ class _Report:
     """Compares draws with those of the reference, and writes the values."""
 
     def __init__(
-        self, settings: PosteriorAccuracy, subject: Subject, record: MetricRecord, x: torch.Tensor, long: ReferenceDraws
+        self, settings: PosteriorAccuracy, subject: Subject, record: MetricRecord, x: torch.Tensor, long: LongChainDraws
     ):
         self.settings, self.subject, self.record, self.x, self.long = settings, subject, record, x, long
-        self.pooled, self.log_joint = pooled(long.eps), long.log_prob.mean()
+        self.pooled, self.log_joint = pool_chains(long.eps), long.log_prob.mean()
         facts = {
             **subject.facts(settings.reference),
             "images": len(x),
@@ -170,7 +170,7 @@ class _Report:
         """Draws (images, draws, dimensions) of the posterior of each image."""
         subject, found = self.subject, []
         images = self.x.repeat_interleave(eps.shape[1], 0)
-        rows = subject.hierarchy.rows_at_once(ROWS)
+        rows = subject.hierarchy.max_batch_size(ROWS)
         for part, x in zip(eps.flatten(0, 1).split(rows), images.split(rows), strict=True):
             top = subject.hierarchy.top_down_flat(part)
             likelihood = subject.hierarchy.decode(top)
@@ -223,12 +223,12 @@ class _Report:
         return arrays
 
     @torch.no_grad()
-    def bound(self, network: Network, measured: Measured, generator: torch.Generator) -> None:
+    def bound(self, network: Network, measured: Measured, rng: torch.Generator) -> None:
         """How far IW-K of the network lies below log p(x), this by importance sampling from a fit to the reference."""
         log_w = (measured.log_joint - network.log_q).double()
         images, draws = log_w.shape
-        noise = torch.randn(network.eps.shape, generator=generator, device=generator.device)
-        fit = moment_map(self.pooled)
+        noise = torch.randn(network.eps.shape, generator=rng, device=rng.device)
+        fit = fit_affine_map(self.pooled)
         eps = fit.repeat(draws).forward(noise.flatten(0, 1)).reshape(noise.shape)
         log_det = fit.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         log_fit = standard_normal_log_prob(noise.flatten(0, 1)).reshape(images, draws) - log_det.unsqueeze(1)

@@ -8,7 +8,7 @@ from jebm.config.types import Count, Reference
 from jebm.evaluations.base import Evaluation, Subject
 from jebm.metrics.records import MetricRecord
 from jebm.models.backbones.base import flatten
-from jebm.sampling.partition import choose, effective_fraction
+from jebm.sampling.partition import effective_fraction, systematic_resampling
 
 
 class Terms(Evaluation):
@@ -59,7 +59,9 @@ class Terms(Evaluation):
         return torch.cat(batches)
 
     def _fd(self, subject: Subject, eps: torch.Tensor, log_weights: torch.Tensor, purpose: str) -> float:
-        return subject.frechet(choose(eps, log_weights, self.count, subject.rng(purpose)), self.reference)
+        return subject.frechet(
+            systematic_resampling(eps, log_weights, self.count, subject.rng(purpose)), self.reference
+        )
 
     def _add_gaps(self, subject: Subject, prior_values: torch.Tensor, names: list[str], record: MetricRecord) -> None:
         x = subject.pixels(self.reference)

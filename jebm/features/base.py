@@ -17,7 +17,7 @@ class FeatureSpace(nn.Module, ABC):
     """Of its training; 0 trains nothing."""
     known_dimensions: int = 0
     """Features that images of any kind fill, where that is known before images are seen: more of them are needed."""
-    images_at_once: int = 2000
+    max_batch_size: int = 2000
     """How many images it is given, where ``evaluate_samples.batch_size`` doesn't say."""
 
     @abstractmethod

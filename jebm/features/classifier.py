@@ -58,8 +58,8 @@ class Classifier(PixelSpace):
         )
         self.head = skip_init(nn.Linear, dimensions, classes)
 
-    def initialise(self, generator: torch.Generator) -> None:
-        initialise(self, generator)
+    def initialise(self, rng: torch.Generator) -> None:
+        initialise(self, rng)
 
     def of_pixels(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, dimensions): the penultimate layer, after its ReLU."""

@@ -19,7 +19,7 @@ def feature_batches(
     """
     part = ranks().shard_range(len(images))
     images = images[part.start : part.stop]
-    for batch in images.split(batch_size or space.images_at_once):
+    for batch in images.split(batch_size or space.max_batch_size):
         yield space.features(batch.to(device), levels)
 
 

@@ -52,7 +52,7 @@ class Inception(FeatureSpace):
     """
 
     about = "FID Inception network, last pooling layer"
-    images_at_once = 64
+    max_batch_size = 64
 
     def __init__(
         self, image_shape: tuple[int, ...], classes: int, *, weights: AssetName, protocol: InceptionProtocol = "clean"

@@ -55,7 +55,7 @@ HEAVY = (
 """What the steps of the pipeline import, and what these libraries import at their first use. A module that is missing
 here costs each job the time of its import and nothing else; tests/forkserver sees that none is missing. One list for
 all steps, and not one for each: forks share its memory, and a server that is not needed yet costs no job any time."""
-SECONDS = 10
+STOP_TIMEOUT = 10
 """A server that is still waiting for its jobs after this long is left to end by itself."""
 
 
@@ -89,7 +89,7 @@ class ForkServer:
         self.process.stdin.close()
         self.process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(SECONDS)
+            self.process.wait(STOP_TIMEOUT)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

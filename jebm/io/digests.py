@@ -5,12 +5,12 @@ import json
 import os
 from pathlib import Path
 
-from jebm.io.files import published
+from jebm.io.files import atomic_write
 
 CACHE = Path(".jebm/cache/digests.json")
 LARGE = 2**26
 """Bytes beyond which reading a file again costs more than writing the cache."""
-UNREAD = "lock.mdb"
+IGNORED_FILE = "lock.mdb"
 """LMDB's lock, which even a reader may touch."""
 
 
@@ -24,7 +24,7 @@ class DigestCache:
     def __call__(self, path: str, kind: str = "sha256") -> str | None:
         """The digest of the content of a file or a folder (:func:`folder_digest`), or None where there is none."""
         try:
-            stamp = stamp_of(os.stat(path))
+            stamp = file_stamp(os.stat(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
         if os.path.isdir(path):
@@ -39,7 +39,7 @@ class DigestCache:
     def _folder(self, path: str) -> str:
         """One entry for a whole folder; those of its files are in a cache of their own, read only when one moved."""
         files = folder_files(path)
-        stamps = {name: stamp_of(os.stat(os.path.join(path, name))) for name in files}
+        stamps = {name: file_stamp(os.stat(os.path.join(path, name))) for name in files}
         stamp = [hashlib.sha256(json.dumps(stamps).encode()).hexdigest()]
         known = self.known.get(path)
         if known is None or known[:-1] != stamp:
@@ -54,14 +54,14 @@ class DigestCache:
     def remember(self, path: str, digest: str | None) -> None:
         """Note the digest of a file that was linked or renamed, which changes its change time and not its content."""
         if digest is not None:
-            self.known[path] = [*stamp_of(os.stat(path)), digest]
+            self.known[path] = [*file_stamp(os.stat(path)), digest]
             self.changed = True
 
     def save(self) -> None:
         """Write what was found, together with what other processes wrote meanwhile."""
         if self.changed:
             self.known = {**_read(self.path), **self.known}
-            with published(self.path) as file:
+            with atomic_write(self.path) as file:
                 json.dump(self.known, file)
             self.changed, self.hashed = False, 0
 
@@ -77,7 +77,7 @@ def folder_files(path: str) -> list[str]:
     for folder, folders, files in os.walk(path, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         inside = os.path.relpath(folder, path)
-        names = [name for name in files if not name.startswith(".") and name != UNREAD]
+        names = [name for name in files if not name.startswith(".") and name != IGNORED_FILE]
         found += [Path(inside, name).as_posix() for name in names]
     return sorted(found)
 
@@ -102,7 +102,7 @@ def _read(path: Path) -> dict[str, list]:
         return {}
 
 
-def stamp_of(status: os.stat_result) -> list[int]:
+def file_stamp(status: os.stat_result) -> list[int]:
     """What changes with every write; see :class:`DigestCache`."""
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 

@@ -13,7 +13,7 @@ from jebm.errors import JebmError
 
 
 @contextmanager
-def published(path: Path, mode: str = "w"):
+def atomic_write(path: Path, mode: str = "w"):
     """A file that appears under ``path`` whole or not at all, and leaves what was there until then."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def _umask() -> int:
 
 
 def write_json(path: Path, content: Any) -> None:
-    with published(path) as file:
+    with atomic_write(path) as file:
         json.dump(content, file, indent=1, sort_keys=True, allow_nan=False)
         file.write("\n")
 
@@ -52,7 +52,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_csv(path: Path, columns: list[str], rows: Iterable[dict]) -> None:
-    with published(path) as file:
+    with atomic_write(path) as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

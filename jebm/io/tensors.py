@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from jebm.errors import JebmError
-from jebm.io.files import published
+from jebm.io.files import atomic_write
 
 Weights = dict[str, torch.Tensor]
 
@@ -24,7 +24,7 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], header: dict | N
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
         {"jebm": json.dumps(header or {}, sort_keys=True)},
     )
-    with published(path, "wb") as file:
+    with atomic_write(path, "wb") as file:
         file.write(payload)
 
 
@@ -56,7 +56,7 @@ DTYPES = {torch.uint8: "U8", torch.float32: "F32", torch.int64: "I64", torch.flo
 """How safetensors calls the types that are streamed, by ascending alignment."""
 
 
-class TensorStream:
+class TensorWriter:
     """Tensors that grow by rows. Each is spooled to a file of its own, so that none need be in memory."""
 
     def __init__(self, spool: Callable[[], BinaryIO]):
@@ -100,7 +100,7 @@ class TensorStream:
 
 
 @contextmanager
-def stream_tensors(path: Path, scratch: Path | None = None) -> Iterator[TensorStream]:
+def write_tensors_by_rows(path: Path, scratch: Path | None = None) -> Iterator[TensorWriter]:
     """A file of tensors that are given row by row; it appears under ``path`` at the end, whole or not at all.
 
     ``scratch`` is an existing folder for the rows on their way; without one they go beside the file.
@@ -110,9 +110,9 @@ def stream_tensors(path: Path, scratch: Path | None = None) -> Iterator[TensorSt
         scratch = path.parent
         scratch.mkdir(parents=True, exist_ok=True)
     with ExitStack() as files:
-        stream = TensorStream(lambda: files.enter_context(tempfile.TemporaryFile(dir=scratch)))
+        stream = TensorWriter(lambda: files.enter_context(tempfile.TemporaryFile(dir=scratch)))
         yield stream
-        with published(path, "wb") as file:
+        with atomic_write(path, "wb") as file:
             stream.write(file)
 
 

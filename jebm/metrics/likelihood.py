@@ -29,7 +29,7 @@ def log_weights(
     prior: Prior,
     x: Pixels | torch.Tensor,
     draws: int,
-    generator: torch.Generator,
+    rng: torch.Generator,
     redraw: bool = False,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> LogWeights:
@@ -38,11 +38,11 @@ def log_weights(
     So many images at a time as the hierarchy says go to the generator's device, so that memory stays bounded; the
     random numbers depend on that number.
     """
-    rows, parts = hierarchy.rows_at_once(), []
+    rows, parts = hierarchy.max_batch_size(), []
     count = math.ceil(len(x) / rows)
     for batch in batches(x, rows):
         tell = _progress_of(progress, len(parts), count)
-        parts.append(_log_weights(hierarchy, prior, batch.to(generator.device), draws, generator, redraw, tell))
+        parts.append(_log_weights(hierarchy, prior, batch.to(rng.device), draws, rng, redraw, tell))
     gaussian, tilt, redrawn = zip(*parts, strict=True)
     return LogWeights(torch.cat(gaussian), torch.cat(tilt), torch.cat(redrawn, 1))
 
@@ -52,30 +52,30 @@ def _progress_of(progress: Callable, batch: int, batches: int) -> Callable[[str,
     return lambda what, done, total: progress(what, batch * total + done, batches * total)
 
 
-def _log_weights(hierarchy, prior, x, draws, generator, redraw, progress) -> LogWeights:
+def _log_weights(hierarchy, prior, x, draws, rng, redraw, progress) -> LogWeights:
     found = []
     for draw in range(draws):
-        found.append(_weigh(hierarchy, prior, x, generator, redraw))
+        found.append(_weigh(hierarchy, prior, x, rng, redraw))
         progress("posterior draws", draw + 1, draws)
     return LogWeights(*(torch.stack(kind, -1) for kind in zip(*found, strict=True)))
 
 
-def _weigh(hierarchy, prior, x, generator, redraw):
+def _weigh(hierarchy, prior, x, rng, redraw):
     """The three kinds of weight for one draw an image, images last."""
-    posterior = hierarchy.infer(x, generator)
+    posterior = hierarchy.infer(x, rng)
     eps = flatten(posterior.eps)
     log_p = torch.stack([standard_normal_log_prob(layer) for layer in posterior.eps], 1)
     log_px = hierarchy.decode(posterior.top).log_prob(x)
     ratio = log_p - posterior.log_q
     tilt = prior.tilt(eps)
-    redrawn = _redrawn(hierarchy, eps, ratio, x, generator) if redraw else x.new_zeros(0, len(x))
+    redrawn = _redrawn(hierarchy, eps, ratio, x, rng) if redraw else x.new_zeros(0, len(x))
     return log_px + ratio.sum(1), tilt, redrawn
 
 
-def _redrawn(hierarchy, eps, ratio, x, generator):
+def _redrawn(hierarchy, eps, ratio, x, rng):
     rows = []
     for k in range(1, hierarchy.layers):
-        noise = torch.randn(eps.shape, generator=generator, device=eps.device)
+        noise = torch.randn(eps.shape, generator=rng, device=eps.device)
         low = sum(hierarchy.layer_dims[:k])
         mixed = split(torch.cat([noise[:, :low], eps[:, low:]], 1), hierarchy.latent_shapes)
         rows.append(hierarchy.decode(hierarchy.top_down(mixed)).log_prob(x) + ratio[:, k:].sum(1))

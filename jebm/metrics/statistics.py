@@ -8,7 +8,7 @@ import torch
 
 from jebm.errors import JebmError
 from jebm.runtime.distributed import ranks
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 
 class Statistics(NamedTuple):
@@ -74,7 +74,7 @@ def chosen_rows(count: int, keep: int) -> torch.Tensor:
     """(count,) bool: which images' features are kept. A random choice that depends on the two numbers alone, since
     images may be sorted by what they show."""
     chosen = torch.zeros(count, dtype=torch.bool)
-    chosen[torch.randperm(count, generator=generator("kept features", count, keep))[:keep]] = True
+    chosen[torch.randperm(count, generator=make_rng("kept features", count, keep))[:keep]] = True
     return chosen
 
 

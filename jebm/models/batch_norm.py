@@ -13,9 +13,7 @@ from jebm.models.backbones.base import Hierarchy, Latents
 
 
 @torch.no_grad()
-def recalibrate(
-    hierarchy: Hierarchy, passes: int, batch_size: int, temperature: float, generator: torch.Generator
-) -> None:
+def recalibrate(hierarchy: Hierarchy, passes: int, batch_size: int, temperature: float, rng: torch.Generator) -> None:
     """Sample the prior in training mode, so that the decoder's running statistics become those of its draws.
 
     Only the generator is run, so only its statistics move, each pass by the momentum 0.05: the last 60 passes or so
@@ -27,11 +25,11 @@ def recalibrate(
         temperature: factor on ε of all layers; 1 is the prior itself.
         generator: all randomness.
     """
-    follow(hierarchy, _noise(hierarchy, passes, batch_size, temperature, generator))
+    update_statistics(hierarchy, _noise(hierarchy, passes, batch_size, temperature, rng))
 
 
 @torch.no_grad()
-def follow(hierarchy: Hierarchy, noise: Iterable[Latents]) -> None:
+def update_statistics(hierarchy: Hierarchy, noise: Iterable[Latents]) -> None:
     """Let the decoder's statistics follow passes from given ε, one tuple (bottom first) a pass."""
     training = hierarchy.training
     hierarchy.train()
@@ -43,9 +41,9 @@ def follow(hierarchy: Hierarchy, noise: Iterable[Latents]) -> None:
 
 
 def _noise(
-    hierarchy: Hierarchy, passes: int, batch_size: int, temperature: float, generator: torch.Generator
+    hierarchy: Hierarchy, passes: int, batch_size: int, temperature: float, rng: torch.Generator
 ) -> Iterator[Latents]:
     like = next(hierarchy.parameters())
     for _ in range(passes):
-        flat = torch.randn(batch_size, hierarchy.dimensions, generator=generator, device=like.device, dtype=like.dtype)
+        flat = torch.randn(batch_size, hierarchy.dimensions, generator=rng, device=like.device, dtype=like.dtype)
         yield hierarchy.split(temperature * flat)

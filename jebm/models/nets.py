@@ -27,7 +27,7 @@ def mlp(inputs: int, outputs: int, hidden: int, depth: int, units: str = "silu")
 
 
 @torch.no_grad()
-def initialise(module: nn.Module, generator: torch.Generator) -> None:
+def initialise(module: nn.Module, rng: torch.Generator) -> None:
     """Weights and biases of all linear and convolutional layers uniform in ±1/√fan_in, PyTorch's default.
 
     What PyTorch counts as the fan-in of a transposed convolution is the fan-in of the convolution that it transposes:
@@ -36,20 +36,20 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             bound = layer.weight[0].numel() ** -0.5
-            layer.weight.uniform_(-bound, bound, generator=generator)
+            layer.weight.uniform_(-bound, bound, generator=rng)
             if layer.bias is not None:
-                layer.bias.uniform_(-bound, bound, generator=generator)
+                layer.bias.uniform_(-bound, bound, generator=rng)
 
 
 @contextmanager
 def frozen(*modules: nn.Module):
     """Within it no parameter of the modules requires a gradient, so that chains build no graph through weights."""
-    with fixed(p for module in modules for p in module.parameters()):
+    with frozen_parameters(p for module in modules for p in module.parameters()):
         yield
 
 
 @contextmanager
-def fixed(parameters: Iterable[nn.Parameter]):
+def frozen_parameters(parameters: Iterable[nn.Parameter]):
     """Within it none of the parameters requires a gradient: what is computed there depends on the others alone."""
     held = [parameter for parameter in parameters if parameter.requires_grad]
     for parameter in held:

@@ -42,7 +42,7 @@ def _autocast(network: nn.Module, forward: Callable) -> Callable:
     return wrapped
 
 
-def laid_out(hierarchy: Hierarchy, compute: Compute) -> Hierarchy:
+def apply_layout_and_precision(hierarchy: Hierarchy, compute: Compute) -> Hierarchy:
     """The hierarchy in the layout and precision that ``compute`` asks for."""
     for layer in hierarchy.modules() if compute.channels_last else ():
         if type(layer) in (nn.Conv2d, nn.ConvTranspose2d):

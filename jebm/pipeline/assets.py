@@ -5,7 +5,7 @@ from pathlib import Path
 from jebm.config.assets import Asset
 from jebm.errors import JebmError
 from jebm.io.digests import DigestCache
-from jebm.io.files import published
+from jebm.io.files import atomic_write
 
 
 def manual_instructions(asset: Asset) -> str:
@@ -57,7 +57,7 @@ def _digests(path: Path, asset: Asset, digests: DigestCache) -> str:
 def remember(asset: Asset, digests: DigestCache) -> None:
     """Keep the digest of a file beside it, where none is published."""
     if asset.expected is None:
-        with published(asset.remembered) as file:
+        with atomic_write(asset.remembered) as file:
             file.write(f"{digests(str(asset.path))}\n")
 
 

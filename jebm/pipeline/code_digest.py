@@ -20,8 +20,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from jebm.io.digests import stamp_of
-from jebm.io.files import published
+from jebm.io.digests import file_stamp
+from jebm.io.files import atomic_write
 
 SCANS = Path(".jebm/cache/modules.json")
 PACKAGE = Path(__file__).parents[1]
@@ -57,7 +57,7 @@ def entry_modules(targets: list[str]) -> frozenset[str]:
 def _scan(module: str) -> tuple[str, frozenset[str]]:
     """Digest of a module's syntax tree without docstrings, and the names of the modules that it imports."""
     path = _path(module)
-    stamp, known = stamp_of(os.stat(path)), _remembered().get(str(path))
+    stamp, known = file_stamp(os.stat(path)), _remembered().get(str(path))
     if known is None or known[0] != stamp:
         _remembered()[str(path)] = known = [stamp, *_read(path)]
     _, found, imports, candidates = known
@@ -93,7 +93,7 @@ def save_scans(entries: Iterable[frozenset[str]]) -> None:
     """Remember what the modules behind some jobs' entry modules say, so that each job need not read dozens of them."""
     for each in set(entries):
         code_fingerprint(each)
-    with published(SCANS) as file:
+    with atomic_write(SCANS) as file:
         json.dump({"python": sys.version, "files": _remembered()}, file)
 
 

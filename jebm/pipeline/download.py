@@ -15,7 +15,7 @@ from jebm.config.assets import Asset
 from jebm.errors import JebmError
 from jebm.io.digests import DigestCache
 from jebm.pipeline.assets import manual_instructions, remember, verify
-from jebm.runtime.progress import Progress, say
+from jebm.runtime.progress import Progress, log
 
 CHUNK = 2**18
 TIMEOUT = (15, 60)
@@ -37,7 +37,7 @@ def fetch(name: str, asset: Asset, backoff: float = 1.0) -> Path:
     digests, path = DigestCache(), asset.path
     if path.exists():
         verify(name, asset, digests)
-        say(f"{path}: in place")
+        log(f"{path}: in place")
     elif asset.url is None:
         raise JebmError(f"the asset '{name}' can't be fetched: {manual_instructions(asset)}")
     else:
@@ -57,7 +57,7 @@ def fetch(name: str, asset: Asset, backoff: float = 1.0) -> Path:
             raise JebmError(
                 f"{path.parent}: can't be written to ({reason}); the asset '{name}' belongs there"
             ) from None
-        say(f"{path}: fetched")
+        log(f"{path}: fetched")
     remember(asset, digests)
     digests.save_large()
     return path

@@ -25,7 +25,7 @@ from jebm.io.files import write_json
 from jebm.pipeline.code_digest import code_fingerprint
 from jebm.pipeline.jobs import Job, missing_outside
 from jebm.pipeline.stamps import age_stamp
-from jebm.runtime.progress import say
+from jebm.runtime.progress import log
 
 KEPT, LOCKS = Path(".jebm/results"), Path(".jebm/locks")
 Digests = Callable[[str], str | None]
@@ -161,10 +161,10 @@ def produce(job: Job, work: Callable[[str], dict | None], again: bool = False, i
         return
     with exclusive(job):
         if not again and result_in_place(job, key, digests):
-            say(f"{job.rule} {job.name}: made before with this key ({key}); nothing to do")
+            log(f"{job.rule} {job.name}: made before with this key ({key}); nothing to do")
         elif not again and kept_result(job, key, digests):
             take(job, key, digests)
-            say(f"{job.rule} {job.name}: made before with this key ({key}); taken from {KEPT / key}")
+            log(f"{job.rule} {job.name}: made before with this key ({key}); taken from {KEPT / key}")
         else:
             started = time.monotonic()
             facts = work(digest(code)) or {}

@@ -10,7 +10,7 @@ from jebm.metrics.catalogue import FLOOR, METRICS
 from jebm.metrics.records import MetricRecord, load_record
 from jebm.pipeline.study import StudyPlan
 from jebm.report.frame import COLUMNS, TIMING_COLUMNS, tidy, values
-from jebm.runtime.progress import say
+from jebm.runtime.progress import log
 
 
 def collect(plan: StudyPlan) -> None:
@@ -21,7 +21,7 @@ def collect(plan: StudyPlan) -> None:
     write_json(plan.results / "metrics.json", headline(plan, tidy(rows)))
     write_csv(plan.results / "timings.csv", TIMING_COLUMNS, _timings(plan))
     write_csv(plan.results / "metrics.csv", COLUMNS, rows)
-    say(f"{plan.results / 'metrics.csv'}: {len(rows)} values")
+    log(f"{plan.results / 'metrics.csv'}: {len(rows)} values")
 
 
 def finished(plan: StudyPlan) -> tuple[pd.DataFrame, int, int]:

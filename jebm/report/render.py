@@ -6,7 +6,7 @@ from jebm.config.files import current_params_file
 from jebm.errors import JebmError
 from jebm.pipeline.study import StudyPlan
 from jebm.report.frame import load_metrics
-from jebm.runtime.progress import say
+from jebm.runtime.progress import log
 
 
 def render(plan: StudyPlan, name: str) -> None:
@@ -20,4 +20,4 @@ def render(plan: StudyPlan, name: str) -> None:
     path, (target, reads) = plan.results / "figures" / name, FIGURES[name]
     metrics = [load_metrics(plan)] if "metrics" in reads else []
     save(load(target)(plan, plan.study.figures[name], *metrics), path)
-    say(f"{path}.png")
+    log(f"{path}.png")

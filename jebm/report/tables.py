@@ -8,12 +8,12 @@ from jebm.config.files import current_params_file
 from jebm.config.messages import suggestion
 from jebm.config.tables import FIELDS, Literature, Table, parameter
 from jebm.errors import JebmError
-from jebm.io.files import published, write_csv
+from jebm.io.files import atomic_write, write_csv
 from jebm.metrics.catalogue import DIMENSIONS, FLOOR, METRICS
 from jebm.pipeline.study import StudyPlan
 from jebm.report.frame import load_metrics
 from jebm.report.table_format import Cell, RenderedTable, csv_rows, fixed, latex, markdown
-from jebm.runtime.progress import say
+from jebm.runtime.progress import log
 
 ARROWS = {-1: " ↓", 0: "", 1: " ↑"}
 LABELS = {("variant",): "prior", ("seed",): "seed"}
@@ -44,12 +44,12 @@ def render(plan: StudyPlan, name: str) -> None:
                 )
     table = build_table(plan, spec, frame)
     path = plan.results / "tables" / name
-    with published(path.with_suffix(".md")) as file:
+    with atomic_write(path.with_suffix(".md")) as file:
         file.write(markdown(table, spec.caption))
-    with published(path.with_suffix(".tex")) as file:
+    with atomic_write(path.with_suffix(".tex")) as file:
         file.write(latex(table, spec.caption))
     write_csv(path.with_suffix(".csv"), *csv_rows(table))
-    say(f"{path}.md")
+    log(f"{path}.md")
 
 
 def preview(plan: StudyPlan, name: str) -> str:

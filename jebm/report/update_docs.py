@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from jebm.errors import JebmError
-from jebm.io.files import published
+from jebm.io.files import atomic_write
 
 BLOCK = re.compile(r"<!-- (results/\S+\.md) -->\n(.*?)<!-- end -->", re.DOTALL)
 
@@ -43,6 +43,6 @@ def update_tables(document: Path) -> int:
 
     new = BLOCK.sub(replace, text)
     if new != text:
-        with published(document) as file:
+        with atomic_write(document) as file:
             file.write(new)
     return len(BLOCK.findall(text))

@@ -6,12 +6,12 @@ import torch
 
 from jebm.errors import JebmError
 
-SIGNS = ("not enough memory", "can't allocate memory", "out of memory")
+OUT_OF_MEMORY_PHRASES = ("not enough memory", "can't allocate memory", "out of memory")
 """What torch writes where it raises no error of its own kind: on the CPU, and in some libraries on a GPU."""
 
 
 @contextmanager
-def memory_hint(what: str, advice: str):
+def explain_out_of_memory(what: str, advice: str):
     """Turns running out of memory inside it into one line with advice; everything else passes.
 
     Raises:
@@ -21,7 +21,7 @@ def memory_hint(what: str, advice: str):
         yield
     except (RuntimeError, MemoryError) as error:
         known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not (known or any(sign in str(error) for sign in SIGNS)):
+        if not (known or any(sign in str(error) for sign in OUT_OF_MEMORY_PHRASES)):
             raise
         reason = (str(error).splitlines() or ["out of memory"])[0]
         raise JebmError(f"{what} does not fit into memory: {advice}. ({reason})") from error

@@ -21,9 +21,9 @@ class Progress:
         self.last = now
         elapsed = now - self.start
         left = elapsed * (total - done) / max(done - self.first, 1)
-        say(f"{self.title}: {what} {done}/{total}, {elapsed:.0f} s elapsed, about {left:.0f} s left")
+        log(f"{self.title}: {what} {done}/{total}, {elapsed:.0f} s elapsed, about {left:.0f} s left")
 
 
-def say(message: str) -> None:
+def log(message: str) -> None:
     """A line for the user or the log."""
     print(message, file=sys.stderr, flush=True)

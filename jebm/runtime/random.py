@@ -10,6 +10,6 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:4])
 
 
-def generator(*parts: object, device: str = "cpu") -> torch.Generator:
+def make_rng(*parts: object, device: str = "cpu") -> torch.Generator:
     """A stream of its own for whatever the parts name."""
     return torch.Generator(device).manual_seed(derive_seed(*parts))

@@ -35,14 +35,14 @@ def anneal_forward(
     start: torch.Tensor,
     betas: torch.Tensor,
     kernel: CrankNicolsonLangevin,
-    generator: torch.Generator,
+    rng: torch.Generator,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Annealing:
     """From draws of N(0, I), ``start`` (chains, dimensions), towards the tilted density.
 
     log mean w is below log Z in expectation (Jensen), and approaches it with more temperatures.
     """
-    return _anneal(prior, start, betas, kernel, generator, progress)
+    return _anneal(prior, start, betas, kernel, rng, progress)
 
 
 def anneal_reverse(
@@ -50,7 +50,7 @@ def anneal_reverse(
     start: torch.Tensor,
     betas: torch.Tensor,
     kernel: CrankNicolsonLangevin,
-    generator: torch.Generator,
+    rng: torch.Generator,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Annealing:
     """From draws of the tilted density, ``start`` (chains, dimensions), back to N(0, I).
@@ -59,11 +59,11 @@ def anneal_reverse(
     density bias it downwards, and nothing here would notice. Where no exact draws exist (every energy), importance
     resampling with a good effective sample size is the best substitute.
     """
-    return _anneal(prior, start, betas.flip(0), kernel, generator, progress)
+    return _anneal(prior, start, betas.flip(0), kernel, rng, progress)
 
 
 @torch.no_grad()
-def _anneal(prior, start, betas, kernel, generator, progress) -> Annealing:
+def _anneal(prior, start, betas, kernel, rng, progress) -> Annealing:
     """log w = Σ_t (β_t − β_{t−1}) tilt(x_{t−1}) along ``betas``; x_t by a transition that leaves π_{β_t} invariant."""
     if not kernel.adjusted:
         raise ValueError("annealing needs an adjusted kernel: its transitions must leave each density invariant")
@@ -76,17 +76,17 @@ def _anneal(prior, start, betas, kernel, generator, progress) -> Annealing:
         log_w += (beta - before) * state.value.double()
         if step == len(pairs):
             break  # a move at the last temperature would change no weight
-        state, moved = _tempered_step(kernel, target, state, beta, generator)
+        state, moved = _tempered_step(kernel, target, state, beta, rng)
         accepted += float(moved.float().mean())
         progress("temperatures", step, len(pairs))
     return Annealing(log_w, accepted / max(len(pairs) - 1, 1))
 
 
-def _tempered_step(kernel, target, state, beta, generator) -> tuple[State, torch.Tensor]:
+def _tempered_step(kernel, target, state, beta, rng) -> tuple[State, torch.Tensor]:
     """One transition that leaves π_β invariant, from and to a state that holds the tilt at β = 1; 0 < β ≤ 1."""
     tempered = Target(lambda x: beta * target.tilt(x))
     warm = State(state.x, beta * state.value, beta * state.gradient)
-    new, moved = kernel.step(tempered, warm, generator)
+    new, moved = kernel.step(tempered, warm, rng)
     return State(new.x, new.value / beta, new.gradient / beta), moved
 
 

@@ -9,7 +9,7 @@ import math
 
 import torch
 
-SMALLEST = 8
+MIN_STEPS = 8
 """Steps below which a half of a chain says nothing about its own autocorrelation."""
 
 
@@ -20,8 +20,8 @@ def split_chains(draws: torch.Tensor) -> torch.Tensor:
         ValueError: fewer than 8 steps.
     """
     half = len(draws) // 2
-    if len(draws) < SMALLEST:
-        raise ValueError(f"{len(draws)} steps are too few for a diagnosis; at least {SMALLEST} are needed")
+    if len(draws) < MIN_STEPS:
+        raise ValueError(f"{len(draws)} steps are too few for a diagnosis; at least {MIN_STEPS} are needed")
     return torch.cat([draws[:half], draws[-half:]], 1).double()
 
 

@@ -44,16 +44,16 @@ class Kernel(ABC):
         """Where an unadjusted step leads from x; like :meth:`step` without any value of the density."""
         return self.propose_mean(x, self.gradient(target, x)).add_(noise, alpha=self.step_size)
 
-    def step(self, target: Target, state: State, generator: torch.Generator) -> tuple[State, torch.Tensor]:
+    def step(self, target: Target, state: State, rng: torch.Generator) -> tuple[State, torch.Tensor]:
         """The next state and which proposals were accepted, (batch,) bool.
 
         Without the test all are; with it, a proposal that is not finite is rejected.
         """
-        noise = torch.randn(state.x.shape, generator=generator, device=state.x.device, dtype=state.x.dtype)
+        noise = torch.randn(state.x.shape, generator=rng, device=state.x.device, dtype=state.x.dtype)
         new = self.evaluate(target, self.propose_mean(state.x, state.gradient) + self.step_size * noise)
         if not self.adjusted:
             return new, torch.ones(len(noise), dtype=torch.bool, device=noise.device)
-        uniform = torch.rand(len(noise), generator=generator, device=noise.device, dtype=noise.dtype)
+        uniform = torch.rand(len(noise), generator=rng, device=noise.device, dtype=noise.dtype)
         # NaN compares false; an infinite density would be accepted for ever.
         accepted = (torch.log(uniform) < self.log_ratio(state, new)) & torch.isfinite(new.value)
         return new.where(accepted, state), accepted

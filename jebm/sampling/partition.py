@@ -30,11 +30,11 @@ def effective_fraction(log_weights: torch.Tensor) -> float:
     return math.exp(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0)) / len(log_w)
 
 
-def estimate_log_partition(prior: Prior, dimensions: int, draws: int, generator: torch.Generator) -> LogPartition:
+def estimate_log_partition(prior: Prior, dimensions: int, draws: int, rng: torch.Generator) -> LogPartition:
     """log Z by importance sampling from N(0, I); exact, without draws, where the prior is normalised."""
     if prior.normalised:
         return LogPartition(0.0, 0.0, 1.0)
-    eps = torch.randn(draws, dimensions, generator=generator, device=generator.device)
+    eps = torch.randn(draws, dimensions, generator=rng, device=rng.device)
     log_w = tilts(prior, eps).double()
     value = float(torch.logsumexp(log_w, 0)) - math.log(draws)
     fraction = effective_fraction(log_w)
@@ -42,9 +42,7 @@ def estimate_log_partition(prior: Prior, dimensions: int, draws: int, generator:
     return LogPartition(value, math.sqrt(max(1 / fraction - 1, 0.0) / draws), fraction)
 
 
-def resample(
-    prior: Prior, dimensions: int, count: int, pool: int, generator: torch.Generator
-) -> tuple[torch.Tensor, float]:
+def resample(prior: Prior, dimensions: int, count: int, pool: int, rng: torch.Generator) -> tuple[torch.Tensor, float]:
     """``count`` draws of p(ε) ∝ exp(tilt) N(0, I), resampled from ``pool`` Gaussian draws.
 
     Returns them with the effective fraction of the weights.
@@ -52,12 +50,14 @@ def resample(
     Raises:
         DivergedError: the energy is NaN or +∞ on a draw, or −∞ on all.
     """
-    eps = torch.randn(pool, dimensions, generator=generator, device=generator.device)
+    eps = torch.randn(pool, dimensions, generator=rng, device=rng.device)
     log_w = tilts(prior, eps)
-    return choose(eps, log_w, count, generator), effective_fraction(log_w)
+    return systematic_resampling(eps, log_w, count, rng), effective_fraction(log_w)
 
 
-def choose(eps: torch.Tensor, log_weights: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+def systematic_resampling(
+    eps: torch.Tensor, log_weights: torch.Tensor, count: int, rng: torch.Generator
+) -> torch.Tensor:
     """``count`` rows of ε, in random order, each ⌊n w⌋ or ⌈n w⌉ times: systematic resampling.
 
     Raises:
@@ -67,7 +67,7 @@ def choose(eps: torch.Tensor, log_weights: torch.Tensor, count: int, generator: 
     if (bad := int((torch.isnan(log_w) | (log_w == math.inf)).sum())) or not torch.isfinite(log_w).any():
         raise DivergedError(f"importance resampling: the energy is not finite on {bad or pool} of {pool} draws")
     edges = torch.cumsum(torch.softmax(log_w, 0).cpu(), 0).to(eps.device)  # on a GPU no deterministic sum is known
-    offset = torch.rand((), generator=generator, device=eps.device, dtype=torch.float64)
+    offset = torch.rand((), generator=rng, device=eps.device, dtype=torch.float64)
     points = (torch.arange(count, device=eps.device, dtype=torch.float64) + offset) / count
     index = torch.searchsorted(edges, points).clamp_(max=pool - 1)
-    return eps[index[torch.randperm(count, generator=generator, device=eps.device)]]
+    return eps[index[torch.randperm(count, generator=rng, device=eps.device)]]

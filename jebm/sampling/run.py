@@ -28,7 +28,7 @@ def run_chain(
     target: Target,
     start: torch.Tensor,
     steps: int,
-    generator: torch.Generator,
+    rng: torch.Generator,
     on_step: Callable[[int, State], None] | None = None,
 ) -> ChainResult:
     """Run ``steps`` transitions from ``start`` (chains, dimensions); nothing leaves the device until the end.
@@ -37,11 +37,11 @@ def run_chain(
     """
     kernel.check(target)
     if target.lean and not kernel.adjusted and on_step is None:
-        return _run_lean(kernel, target, start, steps, generator)
+        return _run_lean(kernel, target, start, steps, rng)
     state = kernel.evaluate(target, start)
     accepted = torch.zeros((), device=start.device)
     for step in range(steps):
-        state, moved = kernel.step(target, state, generator)
+        state, moved = kernel.step(target, state, rng)
         accepted = accepted + moved.float().mean()
         if on_step is not None:
             on_step(step + 1, state)
@@ -49,9 +49,9 @@ def run_chain(
     return ChainResult(state.x.detach(), accepted / max(steps, 1), finite)
 
 
-def _run_lean(kernel: Kernel, target: Target, x: torch.Tensor, steps: int, generator: torch.Generator) -> ChainResult:
+def _run_lean(kernel: Kernel, target: Target, x: torch.Tensor, steps: int, rng: torch.Generator) -> ChainResult:
     """The same states from the same noise, with an evaluation less, and nothing kept that is not needed."""
     for _ in range(steps):
-        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        noise = torch.randn(x.shape, generator=rng, device=x.device, dtype=x.dtype)
         x = kernel.move(target, x, noise)
     return ChainResult(x.detach(), torch.ones((), device=x.device), torch.isfinite(x).all(1))

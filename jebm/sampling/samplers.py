@@ -1,4 +1,4 @@
-"""Samplers: how draws of a prior are made. Each takes its parameters by keyword and offers ``chunks``."""
+"""Samplers: how draws of a prior are made. Each takes its parameters by keyword and implements ``_generate``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jebm.config.types import ChainStart, Count, Gradients, KernelBlock, LatentS
 from jebm.errors import DivergedError, JebmError
 from jebm.models.nets import frozen
 from jebm.models.priors.base import Prior
-from jebm.runtime.memory import memory_hint
+from jebm.runtime.memory import explain_out_of_memory
 from jebm.sampling.closed_form.gradients import prior_target
 from jebm.sampling.kernel import Kernel
 from jebm.sampling.partition import resample
@@ -25,46 +25,47 @@ class Draws(NamedTuple):
     eps: torch.Tensor
     """(count, dimensions), flat whitened latents."""
     diagnostics: dict[str, float]
-    """What a reader must know of how they were drawn: acceptance, effective sample size …"""
+    """How they were drawn: acceptance, effective sample size …"""
 
 
 Progress = Callable[[str, int, int], None]
-"""Told what is being done, how far it is, and out of how much."""
+"""Called with the kind of work, the number of items done, and their total number."""
 
 
-Chunks = Generator[torch.Tensor, None, dict[str, float]]
-"""Flat ε (chunk, dimensions), one chunk after the other, and at the end, as the generator's value, the diagnostics."""
+ChunkGenerator = Generator[torch.Tensor, None, dict[str, float]]
+"""Yields flat ε (chunk, dimensions), and returns the diagnostics."""
 
 
-class Sampler(ABC):
-    @abstractmethod
-    def chunks(
-        self, prior: Prior, dimensions: int, count: int, generator: torch.Generator, progress: Progress
-    ) -> Chunks:
-        """``count`` draws from the prior, or as many of them as are finite, as they come."""
+class Chunks:
+    """Draws as chunks of flat ε (chunk, dimensions), which can be iterated over once."""
 
-    def stream(
-        self, prior: Prior, dimensions: int, count: int, generator: torch.Generator, progress: Progress
-    ) -> Stream:
-        """The same, with the diagnostics at hand once all chunks were taken."""
-        return Stream(self.chunks(prior, dimensions, count, generator, progress))
-
-    def draw(self, prior: Prior, dimensions: int, count: int, generator: torch.Generator, progress: Progress) -> Draws:
-        """All draws at once."""
-        stream = self.stream(prior, dimensions, count, generator, progress)
-        return Draws(torch.cat(list(stream)), stream.diagnostics)
-
-
-class Stream:
-    """Chunks of draws to iterate over once."""
-
-    def __init__(self, chunks: Chunks):
+    def __init__(self, chunks: ChunkGenerator):
         self._chunks = chunks
         self.diagnostics: dict[str, float] = {}
         """See :class:`Draws`; complete after the last chunk."""
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         self.diagnostics = yield from self._chunks
+
+
+class Sampler(ABC):
+    @abstractmethod
+    def _generate(
+        self, prior: Prior, dimensions: int, count: int, rng: torch.Generator, progress: Progress
+    ) -> ChunkGenerator:
+        """Yield ``count`` draws from the prior, without those that are not finite; return the diagnostics."""
+
+    def chunks(self, prior: Prior, dimensions: int, count: int, rng: torch.Generator, progress: Progress) -> Chunks:
+        """``count`` draws from the prior, made chunk by chunk as they are iterated over.
+
+        There are fewer draws if the sampler drops chains that are not finite.
+        """
+        return Chunks(self._generate(prior, dimensions, count, rng, progress))
+
+    def draw(self, prior: Prior, dimensions: int, count: int, rng: torch.Generator, progress: Progress) -> Draws:
+        """All draws in one tensor; see :meth:`chunks`."""
+        chunks = self.chunks(prior, dimensions, count, rng, progress)
+        return Draws(torch.cat(list(chunks)), chunks.diagnostics)
 
 
 def in_batches(chunks: Iterable[torch.Tensor], size: int) -> Iterator[torch.Tensor]:
@@ -100,11 +101,11 @@ class Ancestral(Sampler):
     def __init__(self, *, chunk: Count | None = None):
         self.chunk = chunk
 
-    def chunks(self, prior, dimensions, count, generator, progress):
+    def _generate(self, prior, dimensions, count, rng, progress):
         size = self.chunk or count
         try:
             for done in range(0, count, size):
-                yield prior.sample(min(size, count - done), generator)
+                yield prior.sample(min(size, count - done), rng)
                 progress("draws", min(done + size, count), count)
         except NotImplementedError:
             raise JebmError(
@@ -161,7 +162,7 @@ class Chain(Sampler):
             )
         return build("kernel", self.block.model_copy(update={"step_size": prior.adapted_step_size}))
 
-    def chunks(self, prior, dimensions, count, generator, progress):
+    def _generate(self, prior, dimensions, count, rng, progress):
         kernel = self.kernel_for(prior)
         space = SPACES[self.space](getattr(prior, "hierarchy", None), prior) if self.space != "whitened" else None
         target = space.target(self.gradients) if space else prior_target(prior, self.gradients)
@@ -169,12 +170,12 @@ class Chain(Sampler):
         advice = f"lower draw_samples.sampler.chains (now {self.chains}) in params.yaml"
         while done < count:
             size = min(self.chains, count - done)
-            start = torch.randn(size, dimensions, generator=generator, device=generator.device)
+            start = torch.randn(size, dimensions, generator=rng, device=rng.device)
             if space and self.start == "generator":
-                start = space.enter(start)
-            with frozen(prior), memory_hint(f"{size} chains", advice):
-                result = run_chain(kernel, target, start, self.steps, generator)
-            eps = space.whiten(result.x) if space else result.x
+                start = space.from_noise(start)
+            with frozen(prior), explain_out_of_memory(f"{size} chains", advice):
+                result = run_chain(kernel, target, start, self.steps, rng)
+            eps = space.to_noise(result.x) if space else result.x
             finite = result.finite & torch.isfinite(eps).all(1)
             acceptance += float(result.acceptance) * size
             non_finite += int((~finite).sum())
@@ -201,7 +202,7 @@ class Resampling(Sampler):
     def __init__(self, *, pool: Count):
         self.pool = pool
 
-    def chunks(self, prior, dimensions, count, generator, progress):
-        eps, fraction = resample(prior, dimensions, count, self.pool, generator)
+    def _generate(self, prior, dimensions, count, rng, progress):
+        eps, fraction = resample(prior, dimensions, count, self.pool, rng)
         yield eps
         return {"effective_sample_size": fraction * self.pool, "pool": self.pool}

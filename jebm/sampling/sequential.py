@@ -8,7 +8,7 @@ import torch
 
 from jebm.config.components import build
 from jebm.config.types import Count, KernelBlock
-from jebm.models.backbones.base import START, flatten
+from jebm.models.backbones.base import EMPTY, flatten
 from jebm.models.nets import frozen
 from jebm.models.priors.sequential import SequentialPrior
 from jebm.sampling.kernel import Kernel
@@ -29,11 +29,11 @@ class Sequential(Sampler):
     def __init__(self, *, kernel: KernelBlock, steps: Count, chains: Count = 2000):
         self.kernel, self.steps, self.chains = build("kernel", kernel), steps, chains
 
-    def chunks(self, prior, dimensions, count, generator, progress):
+    def _generate(self, prior, dimensions, count, rng, progress):
         acceptance, non_finite, done = 0.0, 0, 0
         while done < count:
             size = min(self.chains, count - done)
-            eps, accepted, bad = descend(prior, self.kernel, self.steps, size, generator)
+            eps, accepted, bad = descend(prior, self.kernel, self.steps, size, rng)
             acceptance += accepted * size
             non_finite += bad
             done += size
@@ -45,20 +45,20 @@ class Sequential(Sampler):
 
 @torch.no_grad()
 def descend(
-    prior: SequentialPrior, kernel: Kernel, steps: int, count: int, generator: torch.Generator
+    prior: SequentialPrior, kernel: Kernel, steps: int, count: int, rng: torch.Generator
 ) -> tuple[torch.Tensor, float, int]:
     """One population from the top layer to the bottom.
 
     Returns flat ε (count, dimensions), the accepted fraction of the proposals on the layers that have an energy, and
     how many chains ended on something that is not finite, on any layer.
     """
-    above, layers, acceptance, non_finite = START, [], [], 0
+    above, layers, acceptance, non_finite = EMPTY, [], [], 0
     for number in range(prior.hierarchy.layers, 0, -1):
         dims = prior.hierarchy.layer_dims[number - 1]
-        eps = torch.randn(count, dims, generator=generator, device=generator.device)
-        if prior.energy.has(number):
+        eps = torch.randn(count, dims, generator=rng, device=rng.device)
+        if prior.energy.has_layer(number):
             with frozen(prior):
-                chain = run_chain(kernel, Target(partial(prior.layer_tilt, above)), eps, steps, generator)
+                chain = run_chain(kernel, Target(partial(prior.layer_tilt, above)), eps, steps, rng)
             eps = chain.x
             acceptance.append(float(chain.acceptance))
             non_finite = max(non_finite, int(chain.non_finite))

@@ -34,7 +34,7 @@ class Space(ABC):
         """The density of x under the prior."""
 
     @abstractmethod
-    def start(self, kind: ChainStart, count: int, generator: torch.Generator) -> torch.Tensor:
+    def start(self, kind: ChainStart, count: int, rng: torch.Generator) -> torch.Tensor:
         """Where ``count`` chains begin, (count, dimensions)."""
 
     @abstractmethod
@@ -55,15 +55,15 @@ class Space(ABC):
         return self.top_down(x).z
 
     @abstractmethod
-    def enter(self, eps: torch.Tensor) -> torch.Tensor:
+    def from_noise(self, eps: torch.Tensor) -> torch.Tensor:
         """The x of flat ε."""
 
     @abstractmethod
-    def whiten(self, x: torch.Tensor) -> torch.Tensor:
+    def to_noise(self, x: torch.Tensor) -> torch.Tensor:
         """The flat ε of x."""
 
-    def _normal(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        return torch.randn(count, self.hierarchy.dimensions, generator=generator, device=generator.device)
+    def _normal(self, count: int, rng: torch.Generator) -> torch.Tensor:
+        return torch.randn(count, self.hierarchy.dimensions, generator=rng, device=rng.device)
 
 
 class Whitened(Space):
@@ -72,8 +72,8 @@ class Whitened(Space):
     def target(self, gradients: Gradients = "autograd") -> Target:
         return prior_target(self.prior, gradients)
 
-    def start(self, kind: ChainStart, count: int, generator: torch.Generator) -> torch.Tensor:
-        return self._normal(count, generator)
+    def start(self, kind: ChainStart, count: int, rng: torch.Generator) -> torch.Tensor:
+        return self._normal(count, rng)
 
     def top_down(self, x: torch.Tensor) -> TopDown:
         return self.hierarchy.top_down_flat(x)
@@ -84,10 +84,10 @@ class Whitened(Space):
     def posterior(self, images: torch.Tensor, gradients: Gradients = "autograd") -> Target:
         return posterior_target(self.hierarchy, self.prior, images, gradients)
 
-    def enter(self, eps: torch.Tensor) -> torch.Tensor:
+    def from_noise(self, eps: torch.Tensor) -> torch.Tensor:
         return eps
 
-    def whiten(self, x: torch.Tensor) -> torch.Tensor:
+    def to_noise(self, x: torch.Tensor) -> torch.Tensor:
         return x
 
 
@@ -140,9 +140,9 @@ class Latent(Space):
         top, log_p = self.hierarchy.condition(self.hierarchy.split(x))
         return self.prior.energy(top) + log_p.sum(1)
 
-    def start(self, kind: ChainStart, count: int, generator: torch.Generator) -> torch.Tensor:
-        noise = self._normal(count, generator)
-        return self.enter(noise) if kind == "generator" else noise
+    def start(self, kind: ChainStart, count: int, rng: torch.Generator) -> torch.Tensor:
+        noise = self._normal(count, rng)
+        return self.from_noise(noise) if kind == "generator" else noise
 
     def top_down(self, x: torch.Tensor) -> TopDown:
         return self.hierarchy.condition(self.hierarchy.split(x))[0]
@@ -162,10 +162,10 @@ class Latent(Space):
     def latents(self, x: torch.Tensor) -> Latents:
         return self.hierarchy.split(x)
 
-    def enter(self, eps: torch.Tensor) -> torch.Tensor:
+    def from_noise(self, eps: torch.Tensor) -> torch.Tensor:
         return flatten(self.hierarchy.top_down_flat(eps).z)
 
-    def whiten(self, x: torch.Tensor) -> torch.Tensor:
+    def to_noise(self, x: torch.Tensor) -> torch.Tensor:
         return flatten(self.hierarchy.whiten(self.hierarchy.split(x)))
 
 

@@ -7,9 +7,9 @@ import torch
 from jebm.config.components import build
 from jebm.data.dataset import quantise
 from jebm.io.filenames import SAMPLES
-from jebm.io.tensors import stream_tensors
+from jebm.io.tensors import write_tensors_by_rows
 from jebm.runtime.distributed import ranks
-from jebm.runtime.memory import memory_hint
+from jebm.runtime.memory import explain_out_of_memory
 from jebm.runtime.progress import Progress
 from jebm.sampling.partition import tilts
 from jebm.sampling.samplers import in_batches
@@ -33,13 +33,13 @@ def run(job: StageRun) -> None:
     sampler, own = build("sampler", settings.sampler), ranks()
     own.broadcast_(list(hierarchy.buffers()))
     count, rng = len(own.shard_range(settings.count)), own.seed_rng(job.rng("draw"))
-    draws = sampler.stream(prior, hierarchy.dimensions, count, rng, Progress(job.title))
+    draws = sampler.chunks(prior, hierarchy.dimensions, count, rng, Progress(job.title))
     batches = (
         (decode_images(hierarchy, eps, data.levels).cpu(), eps.cpu()) for eps in in_batches(draws, settings.batch_size)
     )
     wanted = settings.count if settings.keep_latents is None else settings.keep_latents
     kept = [torch.empty(0, hierarchy.dimensions, device=job.device)]
-    with stream_tensors(job.folder / SAMPLES) if own.is_rank_zero else nullcontext() as out:
+    with write_tensors_by_rows(job.folder / SAMPLES) if own.is_rank_zero else nullcontext() as out:
         if own.is_rank_zero:  # what there is when all chains diverged
             out.append("images", torch.empty(0, *data.image_shape, dtype=torch.uint8))
         for images, eps in own.interleave(batches):
@@ -71,10 +71,10 @@ def mean_diagnostics(parts: list[tuple[int, dict[str, float]]]) -> dict[str, flo
 def decode_images(hierarchy, eps: torch.Tensor, levels: int) -> torch.Tensor:
     """The means of p(x | z) for flat ε, quantised to the data's grey levels, uint8."""
     advice = "lower draw_samples.batch_size in params.yaml"
-    with memory_hint(f"decoding {len(eps)} images at once", advice):
+    with explain_out_of_memory(f"decoding {len(eps)} images at once", advice):
         return _decode_images(hierarchy, eps, levels)
 
 
 def _decode_images(hierarchy, eps: torch.Tensor, levels: int) -> torch.Tensor:
-    means = [hierarchy.decode(hierarchy.top_down_flat(batch)).mean for batch in eps.split(hierarchy.rows_at_once())]
+    means = [hierarchy.decode(hierarchy.top_down_flat(batch)).mean for batch in eps.split(hierarchy.max_batch_size())]
     return torch.cat([quantise(mean, levels) for mean in means])

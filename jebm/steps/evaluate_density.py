@@ -12,7 +12,7 @@ from jebm.metrics.likelihood import LogWeights, importance_weighted, log_weights
 from jebm.metrics.records import MetricRecord
 from jebm.models.backbones.base import Hierarchy
 from jebm.models.priors.base import Prior
-from jebm.runtime.progress import Progress, say
+from jebm.runtime.progress import Progress, log
 from jebm.sampling.partition import estimate_log_partition
 from jebm.steps.models import load_backbone, load_prior
 from jebm.steps.run import StageRun, prepare_compute
@@ -70,7 +70,7 @@ class Density:
         if math.isfinite(value):
             self.record.add(metric, value, n, protocol)
         elif self.may_diverge:
-            say(f"warning: {self.title}: {metric} is {float(value)}; it is left out")
+            log(f"warning: {self.title}: {metric} is {float(value)}; it is left out")
         else:
             raise JebmError(f"{self.title}: {metric} is {float(value)}; the model or its energies have diverged")
 

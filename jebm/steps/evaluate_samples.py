@@ -18,7 +18,7 @@ from jebm.metrics.precision_recall import precision_recall
 from jebm.metrics.records import MetricRecord
 from jebm.metrics.statistics import Statistics, frechet_of, gather
 from jebm.runtime.distributed import ranks
-from jebm.runtime.progress import Progress, say
+from jebm.runtime.progress import Progress, log
 from jebm.steps.features import load_features
 from jebm.steps.reference_statistics import load_reference
 from jebm.steps.run import StageRun, prepare_compute
@@ -34,11 +34,11 @@ def run(job: StageRun) -> None:
         if len(images):
             distances.add(images)
         else:
-            say(f"{job.title}: all chains diverged; there is nothing to measure")
+            log(f"{job.title}: all chains diverged; there is nothing to measure")
     except JebmError as error:
         if not diagnostics.get("non_finite"):
             raise
-        say(f"{job.title}: {diagnostics['non_finite']:.1%} of the chains diverged, no distances: {error}")
+        log(f"{job.title}: {diagnostics['non_finite']:.1%} of the chains diverged, no distances: {error}")
     for name, value in diagnostics.items():
         distances.record.add(name, value, len(images), "sampler")
     distances.save()

@@ -8,7 +8,7 @@ from jebm.config.components import load
 from jebm.errors import JebmError
 from jebm.models.checkpoints.base import check_agreement
 from jebm.pipeline.assets import VerifiedAssets
-from jebm.runtime.progress import say
+from jebm.runtime.progress import log
 from jebm.steps.models import build_backbone
 from jebm.steps.recalibration import recalibrate_if_asked
 from jebm.steps.run import StageRun, prepare_compute
@@ -32,5 +32,5 @@ def run(job: StageRun) -> None:
     facts = dict(imported.facts)
     facts |= recalibrate_if_asked(settings.recalibrate, hierarchy, job.rng("recalibrate"))
     if "licence" in facts:
-        say(facts["licence"])
+        log(facts["licence"])
     save_weights(job, hierarchy.state_dict(), facts)

@@ -9,7 +9,7 @@ from jebm.errors import JebmError
 from jebm.io.filenames import PRIOR_WEIGHTS, WEIGHTS
 from jebm.io.tensors import read_snapshots, read_tensors, read_weights
 from jebm.models.backbones.base import Hierarchy
-from jebm.models.precision import laid_out
+from jebm.models.precision import apply_layout_and_precision
 from jebm.models.priors.base import Prior, build_prior
 from jebm.pipeline.study import Variant
 from jebm.steps.run import StageRun
@@ -29,19 +29,19 @@ def build_backbone(run: StageRun, data: Dataset) -> Hierarchy:
             f"params.yaml: {run.plan.name}.backbone.{key}: is {hierarchy.levels}, but the dataset "
             f"'{run.variant.params.dataset.name}' has {data.levels} levels; set it to {data.levels}"
         )
-    return placed(run, hierarchy)
+    return to_device(run, hierarchy)
 
 
-def placed(run: StageRun, hierarchy: Hierarchy) -> Hierarchy:
+def to_device(run: StageRun, hierarchy: Hierarchy) -> Hierarchy:
     """The hierarchy on the run's device, in the layout and precision that ``compute`` asks for."""
-    return laid_out(hierarchy.to(run.device), run.variant.params.compute)
+    return apply_layout_and_precision(hierarchy.to(run.device), run.variant.params.compute)
 
 
 def load_backbone(run: StageRun, image_shape: tuple[int, ...]) -> Hierarchy:
     """The frozen backbone that this run's variant stands on."""
     hierarchy = build("backbone", run.variant.params.backbone, image_shape)
     hierarchy.load_state_dict(read_weights(run.variant.backbone.run_folder(run.seed) / WEIGHTS))
-    return placed(run, hierarchy.requires_grad_(False)).eval()
+    return to_device(run, hierarchy.requires_grad_(False)).eval()
 
 
 def load_prior(run: StageRun, hierarchy: Hierarchy, variant: Variant | None = None) -> Prior:

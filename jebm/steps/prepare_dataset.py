@@ -9,7 +9,7 @@ from jebm.errors import JebmError
 from jebm.io.filenames import MANIFEST
 from jebm.io.files import read_json
 from jebm.pipeline.assets import VerifiedAssets
-from jebm.runtime.progress import say
+from jebm.runtime.progress import log
 from jebm.steps.run import StageRun
 
 
@@ -27,4 +27,4 @@ def run(job: StageRun) -> None:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     counts = read_json(job.folder / MANIFEST)["counts"]
-    say(f"{job.folder}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    log(f"{job.folder}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))

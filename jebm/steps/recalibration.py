@@ -6,7 +6,7 @@ from jebm.config.training import Recalibration
 from jebm.errors import DivergedError
 from jebm.models.backbones.base import Hierarchy
 from jebm.models.batch_norm import recalibrate
-from jebm.runtime.progress import say
+from jebm.runtime.progress import log
 
 
 def recalibrate_if_asked(settings: Recalibration | None, hierarchy: Hierarchy, rng: torch.Generator) -> dict:
@@ -23,5 +23,5 @@ def recalibrate_if_asked(settings: Recalibration | None, hierarchy: Hierarchy, r
             f"batch-norm statistics are not finite after recalibration with {settings.passes} passes at temperature "
             f"{settings.temperature}; set recalibrate to null, or another temperature"
         )
-    say(f"batch norm recalibrated: {settings.passes} passes of {settings.batch_size} at T = {settings.temperature}")
+    log(f"batch norm recalibrated: {settings.passes} passes of {settings.batch_size} at T = {settings.temperature}")
     return {"recalibrated": settings.model_dump(mode="json")}

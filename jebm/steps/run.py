@@ -16,7 +16,7 @@ from jebm.io.digests import digest_of
 from jebm.pipeline.stages import Stage
 from jebm.pipeline.study import StudyPlan, Variant
 from jebm.runtime.distributed import local_device
-from jebm.runtime.random import derive_seed, generator
+from jebm.runtime.random import derive_seed, make_rng
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class StageRun:
 
     def rng(self, purpose: str, of: Stage | None = None) -> torch.Generator:
         """A random rng of this job's own, or one that all jobs on the stage ``of`` have in common at this seed."""
-        return generator((of or self.stage).id, self.seed, purpose, device=self.device)
+        return make_rng((of or self.stage).id, self.seed, purpose, device=self.device)
 
     def derived_seed(self, purpose: str, of: Stage | None = None) -> int:
         """See :meth:`rng`."""

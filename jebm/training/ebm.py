@@ -11,7 +11,7 @@ from jebm.models.nets import frozen
 from jebm.models.priors.base import EnergyPrior
 from jebm.models.priors.joint import JointPrior
 from jebm.runtime.distributed import ranks
-from jebm.runtime.progress import say
+from jebm.runtime.progress import log
 from jebm.sampling.adaptation import AdaptiveKernel
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
@@ -104,7 +104,7 @@ def stability_facts(hierarchy: Hierarchy, chains: dict[str, TrainingChain | None
         bound = chain.kernel.step_size / 2
         facts |= {"sigma_floor": hierarchy.sigma_floor, f"{key}_stable_above_sigma": bound}
         if hierarchy.sigma_floor < bound:
-            say(
+            log(
                 f"note: {key}: unadjusted steps of {chain.kernel.step_size} in the space of z are stable only while "
                 f"σ > {bound:g}, and the backbone's σ may fall to {hierarchy.sigma_floor:.3g}"
             )

@@ -62,7 +62,7 @@ def validation_bound(hierarchy: Hierarchy, pixels: Pixels, rng: torch.Generator)
     """For the record: the bound of the Gaussian hierarchy and each layer's KL on held-out images, nats."""
     hierarchy.eval()
     bounds, divergences = [], []
-    for x in batches(pixels, hierarchy.rows_at_once()):
+    for x in batches(pixels, hierarchy.max_batch_size()):
         posterior = hierarchy.infer(x, rng)
         bounds.append(hierarchy.decode(posterior.top).log_prob(x) - posterior.kl.sum(1))
         divergences.append(posterior.kl)

@@ -26,7 +26,7 @@ from jebm.config.components import build
 from jebm.config.training import TrainJoint
 from jebm.data.batches import Pixels
 from jebm.models.backbones.base import Posterior, TopDown, flatten
-from jebm.models.nets import fixed, frozen
+from jebm.models.nets import frozen, frozen_parameters
 from jebm.models.priors.joint import JointPrior
 from jebm.sampling.run import ChainResult, run_chain
 from jebm.sampling.spaces import SPACES, Space
@@ -82,7 +82,7 @@ class McmcLoss(JointLoss):
         infers = (step + 1) % self.settings.inference_every == 0
         posterior = None
         if infers:
-            with fixed(hierarchy.generator_parameters()), frozen(prior):
+            with frozen_parameters(hierarchy.generative_parameters()), frozen(prior):
                 posterior = hierarchy.infer(x, self.rng)
                 inference = bound(prior, x, posterior, self.kl_weights(step))
         with frozen(hierarchy, prior):
@@ -109,7 +109,7 @@ class McmcLoss(JointLoss):
         if self.settings.posterior_start == "prior":
             start = space.start(chain.start, len(x), self.rng)
         else:
-            start = space.enter(flatten(posterior.eps).detach())
+            start = space.from_noise(flatten(posterior.eps).detach())
         return run_chain(self.posterior_kernel, space.posterior(x, chain.gradients), start, chain.steps, self.rng)
 
 
@@ -121,7 +121,7 @@ class VariationalLoss(JointLoss):
         posterior, weights = hierarchy.infer(x, self.rng), self.kl_weights(step)
         with frozen(hierarchy, prior):
             negative = self.draw_negatives(len(x))
-            eps = self.space.whiten(negative.x)
+            eps = self.space.to_noise(negative.x)
         f_negative = prior.tilt(eps).mean()  # its gradient is that of log Z: through α, and through T_β
         positive = bound(prior, x, posterior, weights)
         penalty = energy_penalty_only(prior, self.settings.energy_l2, posterior.top, eps)

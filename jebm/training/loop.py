@@ -13,8 +13,8 @@ from torch import nn
 from jebm.config.training import Optimisation
 from jebm.errors import DivergedError, InterruptedRunError
 from jebm.runtime.distributed import ranks
-from jebm.runtime.memory import memory_hint
-from jebm.runtime.progress import Progress, say
+from jebm.runtime.memory import explain_out_of_memory
+from jebm.runtime.progress import Progress, log
 from jebm.training.batches import EpochSampler
 from jebm.training.finite import Divergence, wrong_values
 from jebm.training.loss import Loss, Scalars
@@ -90,7 +90,7 @@ class Trainer:
         except DivergedError as error:
             if not self.divergence.allowed:
                 raise
-            say(f"{error}; may_diverge: publishing the weights of step {self.state.step}")
+            log(f"{error}; may_diverge: publishing the weights of step {self.state.step}")
             diverged = {"diverged_at": self.state.step + 1}
         self.weights.use_average()
         skipped = {"skipped": self.skips.total} if self.skips.active else {}
@@ -99,7 +99,7 @@ class Trainer:
 
     def _run_steps(self) -> None:
         if self.checkpoint.load():
-            say(f"{self.run.title}: going on from step {self.state.step} of {self.settings.steps}")
+            log(f"{self.run.title}: going on from step {self.state.step} of {self.settings.steps}")
         self.ranks.broadcast_([*self.module.parameters(), *self.module.buffers()])
         self.module.train()
         progress = Progress(self.run.title)
@@ -151,7 +151,7 @@ class Trainer:
         row: Scalars = {}
         for part in batch.tensor_split(min(self.settings.accumulate, len(batch))):
             share = len(part) / len(batch)
-            with memory_hint(f"{self.run.title}: a step on {len(part)} examples", self._advice(len(part))):
+            with explain_out_of_memory(f"{self.run.title}: a step on {len(part)} examples", self._advice(len(part))):
                 loss, scalars = self.loss(self.state.step, part)
                 (loss * share).backward()
             for key, value in {"loss": loss, **scalars}.items():
@@ -176,7 +176,7 @@ class Trainer:
             self._stop(complaint, "" if diverged else reason)
         self.rollback.undo()
         self.skips.skip(number)
-        say(f"{self.run.title}: step {number} skipped: {complaint} ({self.skips.total} so far)")
+        log(f"{self.run.title}: step {number} skipped: {complaint} ({self.skips.total} so far)")
 
     def _stop(self, complaint: str, reason: str) -> NoReturn:
         """Save the state of before the step, from which it can be repeated, and give up."""

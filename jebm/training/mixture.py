@@ -8,7 +8,7 @@ from jebm.config.training import TrainPrior
 from jebm.data.batches import Pixels, batches
 from jebm.models.backbones.base import Hierarchy, flatten
 from jebm.models.priors.mixture import MixturePrior
-from jebm.runtime.progress import say
+from jebm.runtime.progress import log
 from jebm.training.run import TrainingResult, TrainingRun
 
 
@@ -38,7 +38,7 @@ def fit(prior: MixturePrior, data: dict[str, Pixels], settings: TrainPrior, run:
             "converged": int(mixture.converged_),
         }
         history.append(row)
-        say(f"{run.title}: " + " ".join(f"{key}={value:.4g}" for key, value in row.items()))
+        log(f"{run.title}: " + " ".join(f"{key}={value:.4g}" for key, value in row.items()))
         if best is None or row["validation_log_prob"] > best[0]:
             best = (row["validation_log_prob"], mixture)
     chosen = best[1]

@@ -49,14 +49,14 @@ class SpectralPenalty:
         generator: where the first vectors come from.
     """
 
-    def __init__(self, module: nn.Module, generator: torch.Generator):
+    def __init__(self, module: nn.Module, rng: torch.Generator):
         self.module = module
         self.vectors: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         for shape, matrices in self._by_shape().items():
             count, (rows, columns) = len(matrices), shape
             like = matrices[0]
-            u = torch.randn(count, rows, 1, generator=generator, device=generator.device).to(like)
-            v = torch.randn(count, columns, 1, generator=generator, device=generator.device).to(like)
+            u = torch.randn(count, rows, 1, generator=rng, device=rng.device).to(like)
+            v = torch.randn(count, columns, 1, generator=rng, device=rng.device).to(like)
             self.vectors[f"{rows}×{columns}"] = _unit(u), _unit(v)
         self.fresh = True
 
@@ -106,9 +106,9 @@ class Penalty:
         generator: for the first vectors of the power iteration; not touched without a spectral penalty.
     """
 
-    def __init__(self, module: nn.Module, settings: TrainBackbone, generator: torch.Generator):
+    def __init__(self, module: nn.Module, settings: TrainBackbone, rng: torch.Generator):
         self.module, self.settings = module, settings
-        self.spectral = SpectralPenalty(module, generator) if settings.spectral_penalty else None
+        self.spectral = SpectralPenalty(module, rng) if settings.spectral_penalty else None
 
     def state_dict(self) -> dict:
         """What an unfinished run keeps: the vectors of the power iteration, if there are any."""

@@ -30,7 +30,7 @@ class LayerwiseLoss(ChainLoss):
             posterior = self.prior.hierarchy.infer(self.pixels[batch], self.rng)
         gaps, acceptance = {}, []
         for number in map(int, self.prior.energy.nets):
-            above = posterior.top.upper(number)
+            above = posterior.top.above(number)
             tilt = partial(self.prior.layer_tilt, above)
             positive = posterior.eps[number - 1].flatten(1)
             start = torch.randn(positive.shape, generator=self.rng, device=positive.device)

@@ -13,9 +13,9 @@ from typing import Protocol
 
 import torch
 
-from jebm.io.files import published
+from jebm.io.files import atomic_write
 from jebm.runtime.distributed import map_location, ranks
-from jebm.runtime.progress import say
+from jebm.runtime.progress import log
 
 
 class StateFile:
@@ -35,13 +35,13 @@ class StateFile:
         payload = buffer.getvalue()
         new = self.path.with_name("state.new.pt")
         try:
-            with published(new, "wb") as file:
+            with atomic_write(new, "wb") as file:
                 file.write(hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
             if self.path.exists():
                 os.replace(self.path, self.previous)
             os.replace(new, self.path)
         except OSError as error:
-            say(f"warning: {self.path}: this checkpoint could not be saved ({error.strerror}); going on without it")
+            log(f"warning: {self.path}: this checkpoint could not be saved ({error.strerror}); going on without it")
             return False
         return True
 
@@ -59,17 +59,17 @@ class StateFile:
         except FileNotFoundError:
             return None
         if hashlib.sha256(payload).hexdigest().encode() != checksum:
-            say(f"warning: {path} is truncated or damaged; it is not used")
+            log(f"warning: {path} is truncated or damaged; it is not used")
             return None
         try:
             state = torch.load(io.BytesIO(payload), map_location=map_location(), weights_only=True)
             identity, content = state["identity"], state["content"]
         except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError, EOFError):
-            say(f"warning: {path} is no training state of jebm, or holds code, which is never run; it is not used")
+            log(f"warning: {path} is no training state of jebm, or holds code, which is never run; it is not used")
             return None
         if identity != self.identity:
             moved = [key for key in self.identity if identity.get(key) != self.identity[key]]
-            say(f"warning: {path} belongs to a run with other {' and '.join(moved)}; it is not resumed")
+            log(f"warning: {path} belongs to a run with other {' and '.join(moved)}; it is not resumed")
             return None
         return content
 

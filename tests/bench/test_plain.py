@@ -11,7 +11,7 @@ from jebm.config.components import build
 from jebm.config.training import TrainJoint
 from jebm.models.nets import frozen
 from jebm.models.priors.joint import JointPrior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
 from jebm.training.joint import LOSSES
@@ -30,7 +30,7 @@ def model(image_shape, energy, **backbone):
     hierarchy = build("backbone", spec("backbone", name="convolutional", **backbone), image_shape)
     prior = JointPrior(hierarchy, energy=spec("energy", name="layerwise", **energy))
     for module in (hierarchy, prior):
-        module.initialise(generator("plain", len(energy)))
+        module.initialise(make_rng("plain", len(energy)))
     return hierarchy, prior
 
 
@@ -40,7 +40,7 @@ def langevin(step_size):
 
 def ours(target, modules, start, steps, step_size):
     with frozen(*modules):
-        return run_chain(langevin(step_size), target, start, steps, generator("noise")).x
+        return run_chain(langevin(step_size), target, start, steps, make_rng("noise")).x
 
 
 @pytest.mark.parametrize("gradients", ["autograd", "closed-form"])
@@ -48,15 +48,15 @@ def ours(target, modules, start, steps, step_size):
 def test_same_chain_and_noise_give_the_same_result(space, gradients):
     hierarchy, prior = model((3, 8, 8), SMALL, latent_dims=[5, 4], channels=[6, 5], hidden=7)
     hierarchy.double(), prior.double()
-    x = torch.rand(9, 3, 8, 8, generator=generator("x"), dtype=torch.float64) * 2 - 1
-    start = torch.randn(9, 9, generator=generator("start"), dtype=torch.float64)
+    x = torch.rand(9, 3, 8, 8, generator=make_rng("x"), dtype=torch.float64) * 2 - 1
+    start = torch.randn(9, 9, generator=make_rng("start"), dtype=torch.float64)
     chosen = SPACES[space](hierarchy, prior)
     pairs = [
         (plain.prior_parts(hierarchy, prior, space), chosen.target(gradients)),
         (plain.posterior_parts(hierarchy, prior, x, space), chosen.posterior(x, gradients)),
     ]
     for parts, target in pairs:
-        expected = plain.langevin(parts, start, 15, 0.1, generator("noise"))
+        expected = plain.langevin(parts, start, 15, 0.1, make_rng("noise"))
         found = ours(target, (hierarchy, prior), start, 15, 0.1)
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
@@ -75,8 +75,8 @@ def joint_settings(batch, posterior_steps, prior_steps, gradients="closed-form")
 def test_plain_joint_step_moves_generator_and_energies_alone():
     hierarchy, prior = model((3, 8, 8), SMALL, latent_dims=[5, 4], channels=[6, 5], hidden=7)
     before = {n: p.detach().clone() for n, p in nn.ModuleList([hierarchy, prior]).named_parameters()}
-    pixels = torch.rand(6, 3, 8, 8, generator=generator("x")) * 2 - 1
-    plain.joint_step(hierarchy, prior, joint_settings(6, 4, 6), pixels, generator("noise"))()
+    pixels = torch.rand(6, 3, 8, 8, generator=make_rng("x")) * 2 - 1
+    plain.joint_step(hierarchy, prior, joint_settings(6, 4, 6), pixels, make_rng("noise"))()
     inference = {id(parameter) for parameter in hierarchy.inference_parameters()}
     for name, parameter in nn.ModuleList([hierarchy, prior]).named_parameters():
         moved = not torch.equal(parameter, before[name])
@@ -104,11 +104,11 @@ def test_prior_chain_at_the_published_sizes_is_faster_than_the_plain_one(space):
     """128 and 100 dimensions, 60 steps, 100 chains. The matrix products alone, which both have to do, took half of the
     plain chain's time where this was written: no saving of overhead makes it twice as fast. 1.5 was measured."""
     hierarchy, prior = model((3, 32, 32), PUBLISHED, channels=[8, 8, 8])  # no chain here looks at the decoder
-    start = torch.randn(100, 228, generator=generator("start"))
+    start = torch.randn(100, 228, generator=make_rng("start"))
     target, parts = SPACES[space](hierarchy, prior).target("closed-form"), plain.prior_parts(hierarchy, prior, space)
     faster = quickest(
         lambda: ours(target, (hierarchy, prior), start, 60, 0.01),
-        lambda: plain.langevin(parts, start, 60, 0.01, generator("noise")),
+        lambda: plain.langevin(parts, start, 60, 0.01, make_rng("noise")),
         enough=1.2,
     )
     assert faster >= 1.2
@@ -120,14 +120,14 @@ def test_joint_step_at_the_published_sizes_is_not_slower_than_the_plain_one(tmp_
     """Maps of 1024, 512 and 256 channels at 32×32, chains of 40 and 60 steps, 2 images of the 100 that a batch has.
     Our step also trains an inference network, here at every fourth step as the parameter for this says."""
     hierarchy, prior = model((3, 32, 32), PUBLISHED)
-    pixels, settings = torch.rand(2, 3, 32, 32, generator=generator("x")) * 2 - 1, joint_settings(2, 40, 60)
+    pixels, settings = torch.rand(2, 3, 32, 32, generator=make_rng("x")) * 2 - 1, joint_settings(2, 40, 60)
     groups = [
         ParameterGroup(list(hierarchy.parameters()), 1e-4, 0.0),
         ParameterGroup(list(prior.parameters()), 2e-5, 0.0),
     ]
-    stream = generator("noise")
+    rng = make_rng("noise")
     both = nn.ModuleDict({"hierarchy": hierarchy, "prior": prior})
-    loss = LOSSES[settings.method](prior, pixels, settings, stream)
-    trainer = Trainer(both, loss, settings, TrainingRun("step", StateFile(tmp_path, {}), stream), groups)
-    faster = quickest(trainer.advance, plain.joint_step(hierarchy, prior, settings, pixels, stream), 1.0, rounds=8)
+    loss = LOSSES[settings.method](prior, pixels, settings, rng)
+    trainer = Trainer(both, loss, settings, TrainingRun("step", StateFile(tmp_path, {}), rng), groups)
+    faster = quickest(trainer.advance, plain.joint_step(hierarchy, prior, settings, pixels, rng), 1.0, rounds=8)
     assert faster >= 1.0

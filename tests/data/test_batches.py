@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from jebm.data.batches import Pixels, batches, flipped
+from jebm.data.batches import Pixels, batches, random_flip
 from jebm.data.dataset import to_pixels
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
-IMAGES = torch.randint(17, (23, 3, 4, 6), generator=generator("pixels"), dtype=torch.uint8)
+IMAGES = torch.randint(17, (23, 3, 4, 6), generator=make_rng("pixels"), dtype=torch.uint8)
 
 
 def test_batches_are_those_of_the_whole_split_to_the_bit():
@@ -22,27 +22,27 @@ def test_batches_are_those_of_the_whole_split_to_the_bit():
 
 def test_flips_mirror_half_of_the_images_and_the_same_ones_for_the_same_stream():
     images = torch.arange(6, dtype=torch.uint8).expand(4000, 1, 2, 6)
-    pixels = Pixels(images, 256, flips=generator("flips"))
+    pixels = Pixels(images, 256, flips=make_rng("flips"))
     x = pixels[torch.arange(4000)]
     mirrored = x[:, 0, 0, 0] > x[:, 0, 0, 5]
     plain = to_pixels(images, 256)
     assert torch.equal(x[mirrored], plain[mirrored].flip(-1))
     assert torch.equal(x[~mirrored], plain[~mirrored])
     assert abs(mirrored.float().mean() - 0.5) < 0.04  # five standard errors
-    again = Pixels(images, 256, flips=generator("flips"))
+    again = Pixels(images, 256, flips=make_rng("flips"))
     assert torch.equal(again[torch.arange(4000)], x)
     assert not torch.equal(again[torch.arange(4000)], x)  # anew every time
 
 
 def test_flips_take_any_shape():
-    assert flipped(torch.rand(5, 30), generator("flips")).shape == (5, 30)
+    assert random_flip(torch.rand(5, 30), make_rng("flips")).shape == (5, 30)
 
 
 def test_without_flips_no_random_number_is_drawn():
-    stream = generator("flips")
-    before = stream.get_state()
+    rng = make_rng("flips")
+    before = rng.get_state()
     Pixels(IMAGES, 17)[torch.arange(3)]
-    assert torch.equal(stream.get_state(), before)
+    assert torch.equal(rng.get_state(), before)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -9,7 +9,7 @@ from jebm.data import breast_cancer
 from jebm.data.breast_cancer import BreastCancer, QuantileGrid, shuffle_columns
 from jebm.data.dataset import quantise, to_pixels
 from jebm.errors import JebmError
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 SPLITS = ("train", "validation", "test")
 
@@ -32,7 +32,7 @@ def test_splits_have_the_asked_counts_and_cover_the_table(table):
 def test_splits_are_disjoint_and_in_the_order_of_one_permutation():
     """Rows of the source, found again by their quantiles on a grid of the whole table."""
     source = load_breast_cancer().data
-    order = torch.randperm(569, generator=generator("breast-cancer", "split", 0)).numpy()
+    order = torch.randperm(569, generator=make_rng("breast-cancer", "split", 0)).numpy()
     assert len(set(order)) == 569
     grid = QuantileGrid(source[order[300:]], 256)
     tensors, _, _ = BreastCancer().prepare()
@@ -71,7 +71,7 @@ def test_preparation_depends_on_the_split_seed_only(table):
 def test_held_out_rows_do_not_enter_the_transform(table, monkeypatch):
     """With every held-out row changed the training split stays to the bit."""
     source = load_breast_cancer()
-    order = torch.randperm(569, generator=generator("breast-cancer", "split", 0)).numpy()
+    order = torch.randperm(569, generator=make_rng("breast-cancer", "split", 0)).numpy()
     source.data[order[:300]] = source.data[order[:300]] * 100 - 7
     monkeypatch.setattr(breast_cancer, "load_breast_cancer", lambda: source)
     changed, _, _ = BreastCancer().prepare()
@@ -98,10 +98,10 @@ def test_quantiles_by_hand():
 
 def test_decoding_inverts_encoding_to_half_a_level():
     """A value comes back within the training values half a level to either side of its quantile."""
-    stream = generator("grid")
-    rows = torch.randn(400, 3, generator=stream).exp().double().numpy()
+    rng = make_rng("grid")
+    rows = torch.randn(400, 3, generator=rng).exp().double().numpy()
     grid = QuantileGrid(rows, 101)
-    fresh = torch.randn(200, 3, generator=stream).exp().double().numpy().clip(rows.min(0), rows.max(0))
+    fresh = torch.randn(200, 3, generator=rng).exp().double().numpy().clip(rows.min(0), rows.max(0))
     back = grid.decode(grid.encode(fresh))
     for column in range(3):
         ordered = np.sort(rows[:, column])
@@ -111,7 +111,7 @@ def test_decoding_inverts_encoding_to_half_a_level():
 
 
 def test_grid_levels_come_back_exactly_where_values_are_distinct():
-    rows = torch.randn(256, 2, generator=generator("distinct")).double().numpy()
+    rows = torch.randn(256, 2, generator=make_rng("distinct")).double().numpy()
     levels = torch.arange(256, dtype=torch.uint8).unsqueeze(1).expand(-1, 2)
     assert torch.equal(QuantileGrid(rows, 256).encode(QuantileGrid(rows, 256).decode(levels)), levels)
 
@@ -131,5 +131,5 @@ def test_shuffling_keeps_marginals_and_destroys_dependence(table):
 
 def test_columns_are_shuffled_independently():
     rows = torch.arange(50).unsqueeze(1).expand(-1, 4)
-    shuffled = shuffle_columns(rows, generator("shuffle"))
+    shuffled = shuffle_columns(rows, make_rng("shuffle"))
     assert len({tuple(column.tolist()) for column in shuffled.T}) == 4

@@ -7,7 +7,7 @@ import torch
 
 from jebm.data.dataset import load_dataset, quantise, save_dataset, to_pixels
 from jebm.errors import JebmError
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 
 @pytest.mark.parametrize("levels", [2, 3, 16, 17, 32, 256])
@@ -26,11 +26,11 @@ def test_quantise_takes_the_nearest_level_and_clamps():
 
 @pytest.fixture
 def folder(tmp_path):
-    stream = generator("dataset")
+    rng = make_rng("dataset")
     tensors = {
-        "train": torch.randint(17, (5, 1, 8, 8), generator=stream, dtype=torch.uint8),
+        "train": torch.randint(17, (5, 1, 8, 8), generator=rng, dtype=torch.uint8),
         "train_labels": torch.arange(5),
-        "test": torch.randint(17, (3, 1, 8, 8), generator=stream, dtype=torch.uint8),
+        "test": torch.randint(17, (3, 1, 8, 8), generator=rng, dtype=torch.uint8),
         "ood/constant": torch.zeros(2, 1, 8, 8, dtype=torch.uint8),
     }
     save_dataset(tmp_path / "set", tensors, 17, {"source": "test"})

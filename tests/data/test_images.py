@@ -23,7 +23,7 @@ from jebm.config.types import SourceBlock
 from jebm.data.dataset import load_dataset, save_dataset
 from jebm.data.image_conversion import Conversion, refuse_wide
 from jebm.data.images import Images
-from jebm.data.stream import Rows, write_rows
+from jebm.data.stream import StreamedSplit, write_splits
 from jebm.errors import JebmError
 from jebm.pipeline.assets import VerifiedAssets
 
@@ -319,10 +319,10 @@ def test_streamed_file_is_a_safetensors_file_like_any_other(tmp_path):
     images = torch.randint(256, (700, 3, 4, 4), dtype=torch.uint8).numpy()
     labels = np.arange(700)
     rows = {
-        "train": Rows(700, lambda: iter([(images[:256], labels[:256]), (images[256:], labels[256:])])),
-        "ood/a": Rows(9, lambda: iter([(images[:9], None)])),
+        "train": StreamedSplit(700, lambda: iter([(images[:256], labels[:256]), (images[256:], labels[256:])])),
+        "ood/a": StreamedSplit(9, lambda: iter([(images[:9], None)])),
     }
-    write_rows(tmp_path / "x.safetensors", rows, {"levels": 256}, tmp_path)
+    write_splits(tmp_path / "x.safetensors", rows, {"levels": 256}, tmp_path)
     with safe_open(tmp_path / "x.safetensors", "np") as file:
         assert sorted(file.keys()) == ["ood/a", "train", "train_labels"]
         assert np.array_equal(file.get_tensor("train"), images)
@@ -339,12 +339,12 @@ import numpy as np
 from pathlib import Path
 from jebm.data.dataset import load_dataset, save_dataset
 from jebm.data.batches import Pixels
-from jebm.data.stream import Rows
+from jebm.data.stream import StreamedSplit
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 def chunks():
     for i in range(100):
         yield np.full((256, 3, 64, 64), i, np.uint8), None
-save_dataset(Path("big"), {"train": Rows(25600, chunks)}, 256, {}, Path())
+save_dataset(Path("big"), {"train": StreamedSplit(25600, chunks)}, 256, {}, Path())
 written = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 data = load_dataset(Path("big"))
 pixels = Pixels(data.images("train"), data.levels)

@@ -16,15 +16,15 @@ from jebm.metrics.records import MetricRecord
 from jebm.models.backbones.base import flatten, standard_normal_log_prob
 from jebm.models.backbones.chain import ChainHierarchy
 from jebm.models.priors.base import GaussianPrior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 KEYS = ("log-joint", "elbo", "elbo+f", "iw", "iw+f", "f")
 
 
 def measure(hierarchy, prior, data=None, snapshots=tuple, draws=4):
     data = data or make_data()
-    space, stream = Identity(SHAPE, 2), lambda purpose: generator("anomaly", purpose)
-    subject = Subject(data, hierarchy, prior, space, stream, "cpu", "test", snapshots)
+    space, rng = Identity(SHAPE, 2), lambda purpose: make_rng("anomaly", purpose)
+    subject = Subject(data, hierarchy, prior, space, rng, "cpu", "test", snapshots)
     record = MetricRecord(1)
     arrays = Anomaly(draws=draws).evaluate(subject, record)
     return by_name(record.values), arrays, record
@@ -36,7 +36,7 @@ def test_scores_by_hand_where_q_is_a_point():
     prior, data = make_energy(hierarchy), make_data()
     _, arrays, _ = measure(hierarchy, prior, data)
     x = data.pixels("ood/high")
-    posterior = hierarchy.infer(x, generator("another stream"))
+    posterior = hierarchy.infer(x, make_rng("another stream"))
     f = prior.energy(posterior.top)
     log_px = hierarchy.decode(posterior.top).log_prob(x)
 
@@ -57,8 +57,8 @@ def test_scores_by_hand_where_q_is_a_point():
 @pytest.mark.parametrize("sign", [1, -1])
 def test_energy_that_outweighs_all_else_finds_the_outliers_or_the_normal_ones(sign):
     hierarchy = make_hierarchy(spread=-3.0)
-    prior, data, stream = make_energy(hierarchy), make_data(), generator("which way")
-    bright, dark = (hierarchy.infer(data.pixels(s), stream).top.z[0].mean(0) for s in ("ood/high", "test"))
+    prior, data, rng = make_energy(hierarchy), make_data(), make_rng("which way")
+    bright, dark = (hierarchy.infer(data.pixels(s), rng).top.z[0].mean(0) for s in ("ood/high", "test"))
     prior.energy = Along(1e4 * sign * (dark - bright))
     values, _, _ = measure(hierarchy, prior)
     for score in ("log-joint", "elbo+f", "f"):
@@ -104,7 +104,7 @@ def test_small_batches_give_the_scores_of_one_batch_where_q_is_a_point(monkeypat
     hierarchy = make_hierarchy(spread=-9.0)
     prior = make_energy(hierarchy)
     whole = measure(hierarchy, prior)[1]
-    monkeypatch.setattr(ChainHierarchy, "rows_at_once", lambda self, most=2000: 7)
+    monkeypatch.setattr(ChainHierarchy, "max_batch_size", lambda self, most=2000: 7)
     parts = measure(hierarchy, prior)[1]
     for name in ("f", "log-joint"):
         torch.testing.assert_close(parts[f"score/high/{name}"], whole[f"score/high/{name}"], rtol=2e-3, atol=2e-2)
@@ -114,10 +114,10 @@ def test_importance_weights_in_small_batches_are_those_of_one(monkeypatch):
     """The same images in the same order; log p(x, z) agrees where q is a point, and the shapes always."""
     hierarchy, x = make_hierarchy(spread=-9.0), make_data().pixels("ood/high")
     prior, seen = make_energy(hierarchy), []
-    whole = likelihood.log_weights(hierarchy, prior, x, 3, generator("weights"), redraw=True)
-    monkeypatch.setattr(ChainHierarchy, "rows_at_once", lambda self, most=2000: 7)
+    whole = likelihood.log_weights(hierarchy, prior, x, 3, make_rng("weights"), redraw=True)
+    monkeypatch.setattr(ChainHierarchy, "max_batch_size", lambda self, most=2000: 7)
     tell = lambda what, done, total: seen.append((done, total))  # noqa: E731
-    parts = likelihood.log_weights(hierarchy, prior, x, 3, generator("weights"), redraw=True, progress=tell)
+    parts = likelihood.log_weights(hierarchy, prior, x, 3, make_rng("weights"), redraw=True, progress=tell)
     assert [tuple(of.shape) for of in parts] == [tuple(of.shape) for of in whole] == [(40, 3), (40, 3), (1, 40, 3)]
     torch.testing.assert_close(parts.tilt, whole.tilt, rtol=2e-3, atol=2e-2)
     assert seen == [(i, 18) for i in range(1, 19)]

@@ -9,7 +9,7 @@ from jebm.config.components import build, build_labelled
 from jebm.errors import DivergedError
 from jebm.evaluations.chains import LIMIT, has_left, run, trace
 from jebm.metrics.records import MetricRecord
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.sampling.spaces import Latent
 
 ADJUSTED = {"kernel": {"name": "pcnl", "step_size": 0.7, "adjusted": True}}
@@ -68,7 +68,7 @@ def test_chains_that_leave_fail_unless_they_may(measure):
 def test_step_at_which_chains_left_is_that_of_the_states():
     hierarchy, prior = mild_prior()
     setup = build_labelled(spec("evaluation", name="chains", chains={"bad": UNSTABLE}).chains)["bad"]
-    ran = run(setup, Latent(hierarchy, prior), 50, range(31), generator("left"))
+    ran = run(setup, Latent(hierarchy, prior), 50, range(31), make_rng("left"))
     gone = torch.stack([has_left(ran.kept[k]) for k in range(31)])
     expected = torch.where(gone.any(0), gone.int().argmax(0), 0)
     assert torch.equal(ran.left_at, expected)
@@ -84,7 +84,7 @@ def test_left_means_not_finite_or_too_large():
 
 def test_trace_is_f_and_z():
     hierarchy, prior = mild_prior()
-    x = torch.randn(6, 2, generator=generator("trace"))
+    x = torch.randn(6, 2, generator=make_rng("trace"))
     rows = trace(Latent(hierarchy, prior), {1: x[:3], 2: x[3:]})
     assert rows.shape == (2, 3, 3)
     torch.testing.assert_close(rows[..., 1:].flatten(0, 1), x)

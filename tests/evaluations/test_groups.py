@@ -10,7 +10,7 @@ from jebm.evaluations.base import Subject
 from jebm.metrics.records import MetricRecord
 from jebm.models.backbones.base import flatten
 from jebm.models.priors.base import GaussianPrior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 KERNEL = {"name": "pcnl", "step_size": 0.7, "adjusted": True}
 
@@ -24,9 +24,9 @@ def measure(subject: Subject, **settings):
 
 def test_kl_is_the_mean_over_the_images(subject):
     values = measure(subject)
-    stream, kl = generator("posterior"), []
+    rng, kl = make_rng("posterior"), []
     for x in subject.pixels("test").split(25):
-        kl.append(subject.hierarchy.infer(x, stream).kl)
+        kl.append(subject.hierarchy.infer(x, rng).kl)
     mean = torch.cat(kl).mean(0)
     assert values["kl z1"] == (pytest.approx(float(mean[0]), rel=1e-5), 60)
     assert values["kl_total"][0] == pytest.approx(float(mean.sum()), rel=1e-5)
@@ -36,8 +36,8 @@ def test_gap_of_each_term_is_the_posterior_s_mean_less_the_density_s(subject):
     """Where chains of 40 steps end is compared with importance-resampled draws of the density itself."""
     values = measure(subject)
     exact, error = resampled_terms(subject.prior, 20_000, "groups")
-    stream = generator("posterior")
-    tops = [subject.hierarchy.infer(x, stream).top for x in subject.pixels("test").split(25)]
+    rng = make_rng("posterior")
+    tops = [subject.hierarchy.infer(x, rng).top for x in subject.pixels("test").split(25)]
     positive = torch.cat([subject.prior.energy.terms(top) for top in tops]).mean(0)
     spread = error * (20_000 / 60) ** 0.5  # of the mean over 60 chains
     for i in range(2):
@@ -61,7 +61,7 @@ def test_prior_without_energies_has_kls_alone(subject):
 def test_latents_of_the_posterior_are_those_of_its_noise():
     """What the gap's positive side rests on: the pass of the draw is the pass of its ε."""
     hierarchy, _ = mild_prior()
-    draw = hierarchy.infer(torch.rand(5, 1, 2, 2, generator=generator("x")), generator("draw"))
+    draw = hierarchy.infer(torch.rand(5, 1, 2, 2, generator=make_rng("x")), make_rng("draw"))
     again = hierarchy.top_down_flat(flatten(draw.eps))
     for ours, theirs in zip(draw.top.z, again.z, strict=True):
         torch.testing.assert_close(ours, theirs)

@@ -11,7 +11,7 @@ from jebm.evaluations.layers import Layers
 from jebm.features.identity import Identity
 from jebm.metrics.records import MetricRecord
 from jebm.models.priors.base import GaussianPrior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 
 class BlindTop(LinearHierarchy):
@@ -24,10 +24,8 @@ class BlindTop(LinearHierarchy):
 
 @pytest.fixture(scope="module")
 def measured():
-    stream = generator("layers data")
-    images = {
-        split: torch.randint(17, (400, 1, 1, 4), generator=stream, dtype=torch.uint8) for split in ("train", "test")
-    }
+    rng = make_rng("layers data")
+    images = {split: torch.randint(17, (400, 1, 1, 4), generator=rng, dtype=torch.uint8) for split in ("train", "test")}
     # The class is what the first pixel says.
     labels = {f"{split}_labels": (x[:, 0, 0, 0] > 8).long() for split, x in images.items()}
     manifest = {"levels": 17, "image_shape": [1, 1, 4], "sha256": {"images.safetensors": "x"}}
@@ -35,7 +33,7 @@ def measured():
     hierarchy.decoder = torch.tensor([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0], [0.0, 0.0]])
     subject = Subject(
         Dataset({**images, **labels}, manifest), hierarchy, GaussianPrior(hierarchy), Identity((1, 1, 4), 2),
-        lambda purpose: generator("layers", purpose), "cpu", "test",
+        lambda purpose: make_rng("layers", purpose), "cpu", "test",
     )  # fmt: skip
     record = MetricRecord(1)
     Layers(draws=30).evaluate(subject, record)

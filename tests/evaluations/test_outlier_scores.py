@@ -13,7 +13,7 @@ from jebm.features.identity import Identity
 from jebm.metrics.records import MetricRecord
 from jebm.models.backbones.base import flatten
 from jebm.models.priors.base import GaussianPrior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 SCORES = {"elbo", "elbo+f", "f", "llr>1", "kl_1", "kl_2", "reconstruction", "mahalanobis", "isolation-forest"}
 
@@ -21,7 +21,7 @@ SCORES = {"elbo", "elbo+f", "f", "llr>1", "kl_1", "kl_2", "reconstruction", "mah
 def measure(hierarchy, prior, data=None, **settings):
     data = data or make_data()
     subject = Subject(
-        data, hierarchy, prior, Identity(SHAPE, 2), lambda purpose: generator("detection", purpose), "cpu", "test"
+        data, hierarchy, prior, Identity(SHAPE, 2), lambda purpose: make_rng("detection", purpose), "cpu", "test"
     )
     record = MetricRecord(1)
     arrays = Detection(**{"draws": 4, "resamples": 60, "trees": 10} | settings).evaluate(subject, record)
@@ -33,7 +33,7 @@ def test_scores_by_hand_where_q_is_a_point():
     hierarchy = make_hierarchy(spread=-9.0)
     prior, data = make_energy(hierarchy), make_data()
     _, arrays, _ = measure(hierarchy, prior, data)
-    posterior = hierarchy.infer(data.pixels("ood/high"), generator("another stream"))
+    posterior = hierarchy.infer(data.pixels("ood/high"), make_rng("another stream"))
     terms = prior.energy.terms(posterior.top)
 
     def check(score, expected):
@@ -95,8 +95,8 @@ def test_outliers_that_are_none_are_not_found_and_bright_ones_are():
 def test_energy_that_outweighs_the_bound_gains_or_loses_by_its_sign(sign):
     """A steep energy towards the dark images, or towards the bright ones, which are the outliers."""
     hierarchy = make_hierarchy(spread=-3.0)
-    prior, data, stream = make_energy(hierarchy), make_data(), generator("which way")
-    bright, dark = (hierarchy.infer(data.pixels(s), stream).top.z[0].mean(0) for s in ("ood/high", "test"))
+    prior, data, rng = make_energy(hierarchy), make_data(), make_rng("which way")
+    bright, dark = (hierarchy.infer(data.pixels(s), rng).top.z[0].mean(0) for s in ("ood/high", "test"))
     prior.energy = Along(1e4 * sign * (dark - bright))
     values, _, record = measure(hierarchy, prior)
     assert sign * (values["auroc high f"] - 0.5) > 0.2

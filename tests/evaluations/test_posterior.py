@@ -11,10 +11,10 @@ from oracles import spec
 
 from jebm.evaluations.posterior import PosteriorAccuracy
 from jebm.metrics.records import MetricRecord
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.sampling.posterior import posterior_target
 
-IMAGES = torch.randn(6, 1, 1, 3, generator=generator("posterior images"))
+IMAGES = torch.randn(6, 1, 1, 3, generator=make_rng("posterior images"))
 
 
 def measured(**options):
@@ -27,7 +27,7 @@ def measured(**options):
         prior=prior,
         pixels=lambda split: IMAGES,
         facts=lambda reference: {"reference": reference},
-        rng=lambda purpose: generator("posterior test", purpose),
+        rng=lambda purpose: make_rng("posterior test", purpose),
         progress=lambda: lambda *_: None,
     )
     evaluation = PosteriorAccuracy(
@@ -78,7 +78,7 @@ def test_reference_is_the_exact_posterior(exact):
 def test_evidence_behind_the_gaps_is_exact(exact):
     """iw_gap is measured from log p(x) without log Z; with the exact network log p(x, ε) − log q(ε | x) is that."""
     _, _, _, prior = exact
-    posterior = prior.hierarchy.infer(IMAGES, generator("evidence"))
+    posterior = prior.hierarchy.infer(IMAGES, make_rng("evidence"))
     flat = torch.cat([layer.flatten(1) for layer in posterior.eps], 1)
     weight = posterior_target(prior.hierarchy, prior, IMAGES).log_prob(flat) - posterior.log_q.sum(1)
     expected = log_evidence(prior, IMAGES) + tilted_prior(prior)[2]
@@ -132,7 +132,7 @@ def test_a_chain_that_never_arrives_says_so():
     assert hierarchy is prior.hierarchy  # the same model, a step too small to get anywhere
     subject = SimpleNamespace(
         hierarchy=hierarchy.requires_grad_(False), prior=prior.requires_grad_(False), pixels=lambda split: IMAGES,
-        facts=lambda reference: {}, rng=lambda purpose: generator("slow", purpose), progress=lambda: lambda *_: None,
+        facts=lambda reference: {}, rng=lambda purpose: make_rng("slow", purpose), progress=lambda: lambda *_: None,
     )  # fmt: skip
     kernel, record = spec("kernel", name="langevin", step_size=0.001, adjusted=True), MetricRecord(0)
     PosteriorAccuracy(

@@ -11,8 +11,8 @@ from jebm.evaluations.base import Subject
 from jebm.evaluations.terms import Terms
 from jebm.features.identity import Identity
 from jebm.metrics.records import MetricRecord
-from jebm.runtime.random import generator
-from jebm.sampling.partition import choose
+from jebm.runtime.random import make_rng
+from jebm.sampling.partition import systematic_resampling
 
 
 class Shift(nn.Module):
@@ -38,8 +38,8 @@ def measured():
     hierarchy.scales, hierarchy.decoder = [torch.ones(1)], torch.tensor([[0.2], [0.1]])
     prior = joint_prior(hierarchy)
     prior.energy = Shift([1.5, 1.0])
-    stream = generator("terms data")
-    shifted = torch.randn(5000, 1, generator=stream) + 1.5
+    rng = make_rng("terms data")
+    shifted = torch.randn(5000, 1, generator=rng) + 1.5
     levels = 201
     images = ((shifted @ hierarchy.decoder.T + 1) * (levels - 1) / 2).round().clamp(0, 200).to(torch.uint8)
     data = Dataset(
@@ -47,7 +47,7 @@ def measured():
         {"levels": levels, "image_shape": [1, 1, 2], "sha256": {"images.safetensors": "x"}},
     )
     subject = Subject(
-        data, hierarchy, prior, Identity((1, 1, 2), 0), lambda purpose: generator("terms", purpose), "cpu", "test"
+        data, hierarchy, prior, Identity((1, 1, 2), 0), lambda purpose: make_rng("terms", purpose), "cpu", "test"
     )
     record = MetricRecord(1)
     Terms(pool=60_000, count=20_000).evaluate(subject, record)
@@ -80,5 +80,5 @@ def test_gap_is_of_posterior_against_gaussian_draws(measured):
 
 def test_systematic_resampling_keeps_the_proportions():
     eps = torch.arange(4.0).unsqueeze(1)
-    drawn = choose(eps, torch.tensor([0.1, 0.2, 0.3, 0.4]).log(), 1000, generator("choose"))
+    drawn = systematic_resampling(eps, torch.tensor([0.1, 0.2, 0.3, 0.4]).log(), 1000, make_rng("choose"))
     assert [int((drawn == value).sum()) for value in range(4)] == pytest.approx([100, 200, 300, 400], abs=1)

@@ -21,7 +21,7 @@ from jebm.models.backbones.residual import ResidualHierarchy
 from jebm.models.energies.zero import ZeroPrior
 from jebm.pipeline.study import make_plan
 from jebm.report.figures import whiteness
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 UNADJUSTED = {"name": "langevin", "step_size": 0.4}
 COUNT = 1000
@@ -39,7 +39,7 @@ def residual():
 
 def wide(hierarchy):
     """Random weights with heads so strong that σ depends on the layers above, as after training."""
-    hierarchy.initialise(generator("wide"))
+    hierarchy.initialise(make_rng("wide"))
     with torch.no_grad():
         heads = [net[-1] for net in hierarchy.generator_nets] if isinstance(hierarchy, ChainHierarchy) else []
         heads += [group.prior.layer for group in getattr(hierarchy, "groups", [])]
@@ -101,7 +101,7 @@ def test_real_backbones_stay_white_under_the_exact_density_alone(measure, backbo
 def test_zero_prior_goes_through_the_whole_pass():
     """f = 0 and its gradient are computed, not assumed: what is not finite in the backbone would show."""
     hierarchy = wide(residual())
-    eps = torch.randn(5, hierarchy.dimensions, generator=generator("zero")).requires_grad_(True)
+    eps = torch.randn(5, hierarchy.dimensions, generator=make_rng("zero")).requires_grad_(True)
     tilt = ZeroPrior(hierarchy).tilt(eps)
     assert torch.equal(tilt, torch.zeros(5))
     assert torch.equal(torch.autograd.grad(tilt.sum(), eps)[0], torch.zeros_like(eps))

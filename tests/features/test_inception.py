@@ -16,7 +16,7 @@ from jebm.features.extraction import extract, feature_batches
 from jebm.features.inception import Inception, eight_bit
 from jebm.metrics.kernel_distance import kernel_distance
 from jebm.metrics.statistics import frechet_of, gather
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 VARYING = 8
 CPU = torch.device("cpu")
@@ -37,7 +37,7 @@ def ported_weights(tmp_path_factory):
         network = cleanfid.inception_pytorch.fid_inception_v3()
     for module in network.modules():  # else what the images add dies away over its 94 layers
         if isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(module.weight, generator=generator("ported"))
+            torch.nn.init.kaiming_normal_(module.weight, generator=make_rng("ported"))
     kept = network.state_dict()
     path = tmp_path_factory.mktemp("ported") / "pt_inception-2015-12-05-6726825d.pth"
     torch.save(kept, path)
@@ -46,8 +46,8 @@ def ported_weights(tmp_path_factory):
 
 def images(count, channels=3, purpose="", size=(12, 10), levels=256):
     """Smooth ones, so that resizers differ less than images do."""
-    stream = generator("inception", purpose, count)
-    coarse = torch.rand(count, channels, 4, 4, generator=stream)
+    rng = make_rng("inception", purpose, count)
+    coarse = torch.rand(count, channels, 4, 4, generator=rng)
     fine = torch.nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 1)
     return (fine * (levels - 1)).round().to(torch.uint8)
 

@@ -7,12 +7,12 @@ import pytest
 
 from jebm.errors import JebmError
 from jebm.io.digests import sha256
-from jebm.io.files import published, read_json, write_csv, write_json
+from jebm.io.files import atomic_write, read_json, write_csv, write_json
 
 
 def test_published_file_appears_at_the_end(tmp_path):
     path = tmp_path / "deep" / "file.txt"
-    with published(path) as file:
+    with atomic_write(path) as file:
         file.write("new")
         assert not path.exists()
     assert path.read_text() == "new"
@@ -25,7 +25,7 @@ def test_writer_that_fails_leaves_the_old_file_and_no_litter(tmp_path, error):
     path.write_text("old")
 
     def fail_halfway():
-        with published(path) as file:
+        with atomic_write(path) as file:
             file.write("half of the n")
             raise error
 
@@ -38,7 +38,7 @@ def test_writer_that_fails_leaves_the_old_file_and_no_litter(tmp_path, error):
 def test_published_file_has_the_permissions_of_any_other(tmp_path):
     mask = os.umask(0o027)
     try:
-        with published(tmp_path / "file.txt") as file:
+        with atomic_write(tmp_path / "file.txt") as file:
             file.write("x")
         assert os.umask(0o027) == 0o027
     finally:

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from jebm.errors import JebmError
-from jebm.io.tensors import read_snapshots, read_tensors, read_weights, stream_tensors, with_snapshots, write_tensors
+from jebm.io.tensors import (
+    read_snapshots,
+    read_tensors,
+    read_weights,
+    with_snapshots,
+    write_tensors,
+    write_tensors_by_rows,
+)
 
 
 def test_tensors_and_header_come_back(tmp_path):
@@ -104,7 +111,7 @@ def test_tensors_that_came_row_by_row_are_the_same_bytes_as_at_once(tmp_path):
     }
     header = {"stage": 'é"\\', "diagnostics": {"acceptance": 0.1}, "seed": None}
     write_tensors(tmp_path / "whole", tensors, header)
-    with stream_tensors(tmp_path / "streamed") as out:
+    with write_tensors_by_rows(tmp_path / "streamed") as out:
         for name, tensor in tensors.items():
             for rows in tensor.split(32):
                 out.append(name, rows)
@@ -119,7 +126,7 @@ def test_stream_that_fails_leaves_what_was_there(tmp_path):
     before = path.read_bytes()
 
     def two_widths():
-        with stream_tensors(path) as out:
+        with write_tensors_by_rows(path) as out:
             out.append("x", torch.zeros(4, 3))
             out.append("x", torch.zeros(4, 2))
 

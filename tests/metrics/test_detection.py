@@ -14,7 +14,7 @@ from jebm.errors import JebmError
 from jebm.metrics.detection import detection_metrics, interval, outlier_scores, resampled
 from jebm.metrics.likelihood import LogWeights, log_weights
 from jebm.models.priors.base import GaussianPrior
-from jebm.runtime.random import derive_seed, generator
+from jebm.runtime.random import derive_seed, make_rng
 
 
 def test_perfect_scores():
@@ -95,13 +95,13 @@ def test_outlier_scores_by_hand():
 def test_redrawn_weight_is_the_bound_with_the_lower_layers_from_the_prior():
     """log p(x | z) + Σ_{i>k} [log N(ε_i) − log q(ε_i | ε_{>i}, x)], with k = 1, 2 lowest layers redrawn."""
     hierarchy = LinearHierarchy((3, 2, 2))
-    x = torch.randn(4, 1, 1, 4, generator=generator("x"))
-    found = log_weights(hierarchy, GaussianPrior(hierarchy), x, 1, generator("redraw"), redraw=True)
-    stream, standard = generator("redraw"), Normal(0.0, 1.0)
-    posterior = hierarchy.infer(x, stream)
+    x = torch.randn(4, 1, 1, 4, generator=make_rng("x"))
+    found = log_weights(hierarchy, GaussianPrior(hierarchy), x, 1, make_rng("redraw"), redraw=True)
+    rng, standard = make_rng("redraw"), Normal(0.0, 1.0)
+    posterior = hierarchy.infer(x, rng)
     ratio = [standard.log_prob(e).sum(1) - posterior.log_q[:, i] for i, e in enumerate(posterior.eps)]
     for k in (1, 2):
-        noise = torch.randn(4, 7, generator=stream)
+        noise = torch.randn(4, 7, generator=rng)
         low = [noise[:, :3], noise[:, 3:5]][:k]
         top = hierarchy.top_down((*low, *posterior.eps[k:]))
         expected = hierarchy.decode(top).log_prob(x) + sum(ratio[k:])
@@ -111,8 +111,8 @@ def test_redrawn_weight_is_the_bound_with_the_lower_layers_from_the_prior():
 
 def test_likelihood_ratio_of_one_layer_does_not_exist():
     hierarchy = LinearHierarchy((3,))
-    x = torch.randn(4, 1, 1, 4, generator=generator("x"))
-    weights = log_weights(hierarchy, GaussianPrior(hierarchy), x, 3, generator("one"), redraw=True)
+    x = torch.randn(4, 1, 1, 4, generator=make_rng("x"))
+    weights = log_weights(hierarchy, GaussianPrior(hierarchy), x, 3, make_rng("one"), redraw=True)
     assert weights.redrawn.shape == (0, 4, 3)
     assert set(outlier_scores(weights)) == {"elbo", "f", "elbo+f"}
 
@@ -124,8 +124,8 @@ def test_resampled_areas_are_those_of_scikit_learn_on_tied_scores():
     """Every resample, with items repeated as often as they were drawn, by the same stream."""
     rng = np.random.default_rng(derive_seed("areas"))
     normal, outliers = {"s": rng.integers(0, 6, 30).astype(float)}, {"s": rng.integers(1, 8, 20).astype(float)}
-    found, stream = resampled(normal, outliers, 8, generator("resample")), generator("resample")
-    drawn = [torch.randint(size, (8, size), generator=stream).numpy() for size in (30, 20)]
+    found, rng = resampled(normal, outliers, 8, make_rng("resample")), make_rng("resample")
+    drawn = [torch.randint(size, (8, size), generator=rng).numpy() for size in (30, 20)]
     for i in range(8):
         scores = np.r_[normal["s"][drawn[0][i]], outliers["s"][drawn[1][i]]]
         labels = np.r_[np.zeros(30), np.ones(20)]
@@ -138,7 +138,7 @@ def test_resamples_are_paired_over_scores():
     rng = np.random.default_rng(derive_seed("paired"))
     normal, outliers = rng.normal(size=40), rng.normal(size=30) + 1
     scores = [{"s": values, "exp": np.exp(values)} for values in (normal, outliers)]
-    found = resampled(*scores, 200, generator("paired"))
+    found = resampled(*scores, 200, make_rng("paired"))
     for values in found.values():
         assert np.array_equal(values["s"], values["exp"])
         assert values["s"].std() > 0.01
@@ -153,7 +153,7 @@ def test_bootstrap_deviation_is_that_of_fresh_sets():
     assert np.mean(aurocs) == pytest.approx(norm.cdf(d / 2**0.5), abs=5 * np.std(aurocs) / 400**0.5)
     sds = []
     for i in range(10):
-        own = resampled({"s": fresh_n[i]}, {"s": fresh_o[i]}, 300, generator("binormal", i))
+        own = resampled({"s": fresh_n[i]}, {"s": fresh_o[i]}, 300, make_rng("binormal", i))
         sds.append(own["auroc"]["s"].std())
     # The deviation of 400 values is known to 1/√800 of it, the mean of ten bootstrap ones to their own spread.
     error = (1 / 800 + np.var(sds) / np.mean(sds) ** 2 / 10) ** 0.5

@@ -12,7 +12,7 @@ from jebm.features.classifier import Classifier
 from jebm.features.extraction import extract
 from jebm.metrics.frechet import frechet
 from jebm.metrics.kernel_distance import kernel_distance
-from jebm.runtime.random import derive_seed, generator
+from jebm.runtime.random import derive_seed, make_rng
 
 pytestmark = pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")  # clean-fid's call of sqrtm
 
@@ -108,8 +108,8 @@ def test_kernel_distance_is_near_zero_on_one_distribution_and_not_on_two():
 
 def test_features_in_batches_are_those_of_the_whole():
     classifier = Classifier((1, 8, 8), 10, channels=4, dimensions=6)
-    classifier.initialise(generator("classifier"))
-    images = torch.randint(17, (23, 1, 8, 8), generator=generator("images"), dtype=torch.uint8)
+    classifier.initialise(make_rng("classifier"))
+    images = torch.randint(17, (23, 1, 8, 8), generator=make_rng("images"), dtype=torch.uint8)
     features = extract(classifier, images, 17, "cpu", batch_size=5)
     assert features.dtype == np.float64
     assert features.shape == (23, 6)

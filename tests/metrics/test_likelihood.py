@@ -8,23 +8,23 @@ from oracles import SIGMAS, LinearHierarchy, joint_prior, quadratic_prior
 
 from jebm.metrics.likelihood import importance_weighted, log_weights
 from jebm.models.priors.base import GaussianPrior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.sampling.partition import estimate_log_partition
 
-X = torch.randn(6, 1, 1, 4, generator=generator("likelihood x"))
+X = torch.randn(6, 1, 1, 4, generator=make_rng("likelihood x"))
 
 
 def many(hierarchy, prior, draws, *name):
     """The log weights of X, (6, draws): in few large batches, each image many times."""
     copies = 250
-    weights = log_weights(hierarchy, prior, X.repeat_interleave(copies, 0), draws // copies, generator(*name))
+    weights = log_weights(hierarchy, prior, X.repeat_interleave(copies, 0), draws // copies, make_rng(*name))
     return weights.gaussian.reshape(6, -1), weights.tilt.reshape(6, -1)
 
 
 @pytest.mark.parametrize("dims", [(3,), (3, 2), (2, 2, 3)])
 def test_exact_posterior_gives_constant_weights_equal_to_the_evidence(dims):
     hierarchy = LinearHierarchy(dims)
-    weights = log_weights(hierarchy, GaussianPrior(hierarchy), X, 5, generator("exact"))
+    weights = log_weights(hierarchy, GaussianPrior(hierarchy), X, 5, make_rng("exact"))
     expected = hierarchy.log_evidence(X).unsqueeze(1).expand(-1, 5)
     torch.testing.assert_close(weights.gaussian.double(), expected, rtol=0, atol=1e-4)
     assert torch.equal(weights.tilt, torch.zeros(6, 5))
@@ -61,7 +61,7 @@ def test_bound_under_a_tilt_approaches_the_exact_evidence():
 
 def test_estimated_partition_function_will_do_in_the_bound():
     hierarchy, prior, exact = quadratic_prior()
-    log_z = estimate_log_partition(prior, 5, 20_000, generator("z"))
+    log_z = estimate_log_partition(prior, 5, 20_000, make_rng("z"))
     gaussian, tilt = many(hierarchy, prior, 8000, "tilted")
     log_w = (gaussian + tilt - log_z.value).double()
     error = torch.softmax(log_w, 1).mul(8000).std(1) / math.sqrt(8000) + log_z.standard_error
@@ -77,27 +77,27 @@ def test_importance_weighted_by_hand_and_without_overflow():
 def test_tilt_is_taken_at_the_drawn_latents():
     hierarchy = LinearHierarchy((3, 2))
     prior = joint_prior(hierarchy, hidden=4, depth=1)
-    stream = generator("energy")
+    rng = make_rng("energy")
     for parameter in prior.parameters():
-        parameter.normal_(generator=stream)
-    weights = log_weights(hierarchy, prior, X, 1, generator("at"))
-    posterior = hierarchy.infer(X, generator("at"))
+        parameter.normal_(generator=rng)
+    weights = log_weights(hierarchy, prior, X, 1, make_rng("at"))
+    posterior = hierarchy.infer(X, make_rng("at"))
     torch.testing.assert_close(weights.tilt[:, 0], prior.energy(posterior.top))
 
 
 def test_progress_counts_the_draws():
     hierarchy, seen = LinearHierarchy(), []
-    log_weights(hierarchy, GaussianPrior(hierarchy), X, 3, generator(0), progress=lambda *at: seen.append(at[1:]))
+    log_weights(hierarchy, GaussianPrior(hierarchy), X, 3, make_rng(0), progress=lambda *at: seen.append(at[1:]))
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_images_beyond_what_fits_at_once_are_weighed_in_parts(monkeypatch):
     """Exact weights do not depend on the draws, so that parts must give what the whole gives, in the same order."""
     hierarchy = LinearHierarchy()
-    x = torch.randn(7, 1, 1, 4, generator=generator("parts"))
-    whole = log_weights(hierarchy, GaussianPrior(hierarchy), x, 2, generator("parts draws"))
-    monkeypatch.setattr(hierarchy, "rows_at_once", lambda: 3)
-    parts = log_weights(hierarchy, GaussianPrior(hierarchy), x, 2, generator("parts draws"), redraw=True)
+    x = torch.randn(7, 1, 1, 4, generator=make_rng("parts"))
+    whole = log_weights(hierarchy, GaussianPrior(hierarchy), x, 2, make_rng("parts draws"))
+    monkeypatch.setattr(hierarchy, "max_batch_size", lambda: 3)
+    parts = log_weights(hierarchy, GaussianPrior(hierarchy), x, 2, make_rng("parts draws"), redraw=True)
     torch.testing.assert_close(parts.gaussian, whole.gaussian, rtol=0, atol=1e-4)
     assert whole.gaussian.std() > 0.1
     assert parts.redrawn.shape == (1, 7, 2)

@@ -6,11 +6,11 @@ import torch
 
 from jebm.errors import JebmError
 from jebm.metrics.precision_recall import precision_recall
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 
 def normal(rows, columns, *purpose):
-    return torch.randn(rows, columns, generator=generator("precision", *purpose), dtype=torch.float64).numpy()
+    return torch.randn(rows, columns, generator=make_rng("precision", *purpose), dtype=torch.float64).numpy()
 
 
 def by_definition(generated, real, k):

@@ -9,11 +9,11 @@ from cleanfid.fid import frechet_distance
 
 from jebm.errors import JebmError
 from jebm.metrics.statistics import Statistics, chosen_rows, frechet_of, gather, trace_of_root
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 
 def normal(rows, columns, *purpose):
-    return torch.randn(rows, columns, generator=generator("statistics", *purpose))
+    return torch.randn(rows, columns, generator=make_rng("statistics", *purpose))
 
 
 def statistics(features, batch=64, keep=10):

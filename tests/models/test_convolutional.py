@@ -14,7 +14,7 @@ from jebm.errors import JebmError
 from jebm.models.backbones.base import Hierarchy, flatten, standard_normal_log_prob
 from jebm.models.backbones.convolutional import ConvolutionalHierarchy
 from jebm.models.priors.joint import JointPrior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.sampling.spaces import SPACES
 
 TINY = {"latent_dims": [3, 2], "channels": [4, 3], "hidden": 5, "depth": 1, "inference_features": 6}
@@ -22,7 +22,7 @@ TINY = {"latent_dims": [3, 2], "channels": [4, 3], "hidden": 5, "depth": 1, "inf
 
 def tiny(image_shape=(1, 4, 4), **changes):
     hierarchy = build("backbone", spec("backbone", name="convolutional", **{**TINY, **changes}), image_shape)
-    hierarchy.initialise(generator("convolutional"))
+    hierarchy.initialise(make_rng("convolutional"))
     return hierarchy
 
 
@@ -70,10 +70,10 @@ def test_initialisation_is_pytorch_s_default_from_the_stream():
 def test_image_sizes(shape, channels, coarsest):
     hierarchy = tiny(shape, channels=channels)
     assert hierarchy.decoder[0].kernel_size == (coarsest, coarsest)
-    x = torch.rand(2, *shape, generator=generator("x")) * 2 - 1
-    posterior = hierarchy.infer(x, generator("q"))
+    x = torch.rand(2, *shape, generator=make_rng("x")) * 2 - 1
+    posterior = hierarchy.infer(x, make_rng("q"))
     distribution = hierarchy.decode(posterior.top)
-    assert distribution.mean.shape == distribution.sample(generator("draw")).shape == (2, *shape)
+    assert distribution.mean.shape == distribution.sample(make_rng("draw")).shape == (2, *shape)
     assert distribution.log_prob(x).shape == (2,)
     assert [z.shape for z in posterior.eps] == [(2, 3), (2, 2)]
 
@@ -86,7 +86,7 @@ def test_data_that_the_maps_do_not_end_at_are_refused(shape):
 
 def test_first_stage_is_the_transposed_convolution_of_one_pixel():
     first = tiny().double().decoder[0]
-    x = torch.randn(3, 3, generator=generator("x"), dtype=torch.float64)
+    x = torch.randn(3, 3, generator=make_rng("x"), dtype=torch.float64)
     expected = nn.functional.conv_transpose2d(x[:, :, None, None], first.weight, first.bias)
     torch.testing.assert_close(first(x), expected)
 
@@ -94,7 +94,7 @@ def test_first_stage_is_the_transposed_convolution_of_one_pixel():
 @pytest.mark.parametrize("dims", [[3, 2], [2, 3, 1]])
 def test_change_of_variables_cancels_the_jacobian(dims):
     hierarchy = tiny(latent_dims=dims).double().requires_grad_(False)
-    eps = torch.randn(3, sum(dims), generator=generator("eps"), dtype=torch.float64)
+    eps = torch.randn(3, sum(dims), generator=make_rng("eps"), dtype=torch.float64)
     log_det = torch.stack(
         [
             torch.linalg.slogdet(
@@ -111,7 +111,7 @@ def test_change_of_variables_cancels_the_jacobian(dims):
 @pytest.mark.parametrize("whiten", [ConvolutionalHierarchy.whiten, Hierarchy.whiten], ids=["own", "any hierarchy's"])
 def test_whitening_inverts_the_transform(whiten):
     hierarchy = tiny(latent_dims=[2, 3, 1], sigma_start=0.1).double()
-    eps = torch.randn(5, 6, generator=generator("eps"), dtype=torch.float64)
+    eps = torch.randn(5, 6, generator=make_rng("eps"), dtype=torch.float64)
     z = hierarchy.transform(hierarchy.split(eps))
     torch.testing.assert_close(flatten(whiten(hierarchy, z)), eps, rtol=0, atol=1e-9)
     assert not torch.allclose(flatten(z), eps, atol=0.1)
@@ -137,8 +137,8 @@ def test_start_of_the_conditional_is_as_asked():
 
 def test_infer_reports_the_density_and_divergence_of_its_own_draw():
     hierarchy = tiny()
-    x = torch.rand(4, 1, 4, 4, generator=generator("x")) * 2 - 1
-    posterior = hierarchy.infer(x, generator("draw"))
+    x = torch.rand(4, 1, 4, 4, generator=make_rng("x")) * 2 - 1
+    posterior = hierarchy.infer(x, make_rng("draw"))
     context = hierarchy.encoder(x)
     for layer in (1, 0):
         mean, log_sd = hierarchy.inference_nets[layer](context).chunk(2, dim=1)
@@ -151,27 +151,27 @@ def test_infer_reports_the_density_and_divergence_of_its_own_draw():
 
 def test_all_parameters_learn_and_belong_to_one_side():
     hierarchy = tiny()
-    x = torch.rand(4, 1, 4, 4, generator=generator("x")) * 2 - 1
-    posterior = hierarchy.infer(x, generator("q"))
+    x = torch.rand(4, 1, 4, 4, generator=make_rng("x")) * 2 - 1
+    posterior = hierarchy.infer(x, make_rng("q"))
     (hierarchy.decode(posterior.top).log_prob(x).sum() - posterior.kl.sum()).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in hierarchy.parameters())
     hierarchy.zero_grad()
-    z = hierarchy.split(torch.randn(4, 5, generator=generator("z")))
+    z = hierarchy.split(torch.randn(4, 5, generator=make_rng("z")))
     top, log_p = hierarchy.condition(z)
     (hierarchy.decode(top).log_prob(x).sum() + log_p.sum()).backward()
     assert all(p.grad is None for p in hierarchy.inference_parameters())
-    assert all(p.grad is not None for p in hierarchy.generator_parameters())
+    assert all(p.grad is not None for p in hierarchy.generative_parameters())
 
 
 def test_gradients_of_prior_and_posterior_in_both_spaces_are_those_of_their_values():
     """Autograd against central differences, in float64, through energies, conditionals, decoder and likelihood."""
     hierarchy = tiny(likelihood={"name": "logistic-mixture", "levels": 17, "components": 2}).double()
     prior = JointPrior(hierarchy, energy=spec("energy", name="layerwise", hidden=[5, 4], depth=[2, 1], start="random"))
-    prior.initialise(generator("energies"))
+    prior.initialise(make_rng("energies"))
     prior.double().requires_grad_(False)
     hierarchy.requires_grad_(False)
-    x = to_pixels(torch.randint(17, (4, 1, 4, 4), generator=generator("x")), 17).double()
-    at = torch.randn(4, 5, generator=generator("at"), dtype=torch.float64)
+    x = to_pixels(torch.randint(17, (4, 1, 4, 4), generator=make_rng("x")), 17).double()
+    at = torch.randn(4, 5, generator=make_rng("at"), dtype=torch.float64)
     for kind in SPACES.values():
         space = kind(hierarchy, prior)
         for target in (space.target(), space.posterior(x)):

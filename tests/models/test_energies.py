@@ -11,7 +11,7 @@ from jebm.models.backbones.residual import ResidualHierarchy
 from jebm.models.energies.base import chosen_layers
 from jebm.models.energies.convolutional import map_net
 from jebm.models.nets import initialise
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 LAYERS = 3
 
@@ -19,22 +19,22 @@ LAYERS = 3
 @pytest.fixture
 def hierarchy():
     made = ResidualHierarchy((1, 2, 2), groups=[LAYERS], latent_channels=2, channels=[6], inference_hidden=4)
-    made.initialise(generator("hierarchy"))
+    made.initialise(make_rng("hierarchy"))
     return made.requires_grad_(False)
 
 
 def random_energy(hierarchy, **block):
     energy = build("energy", spec("energy", **block), hierarchy)
-    stream = generator("energy", str(block))
+    rng = make_rng("energy", str(block))
     with torch.no_grad():
         for parameter in energy.parameters():
-            parameter.normal_(generator=stream)
+            parameter.normal_(generator=rng)
     return energy.requires_grad_(False)
 
 
 def seen(hierarchy, energy):
     """Which ε_j the first, second … term of f depends on, as rows of booleans, bottom first."""
-    eps = [torch.randn(4, 2, generator=generator("eps", i)).requires_grad_() for i in range(LAYERS)]
+    eps = [torch.randn(4, 2, generator=make_rng("eps", i)).requires_grad_() for i in range(LAYERS)]
     terms = energy.terms(hierarchy.top_down(tuple(eps)))
     rows = []
     for term in terms.T:
@@ -58,7 +58,7 @@ def test_restricted_energy_is_the_same_term_alone(hierarchy, name):
     full = random_energy(hierarchy, name=name, hidden=4, depth=1)
     part = build("energy", spec("energy", name=name, hidden=4, depth=1, layers=[2]), hierarchy)
     part.nets["2"].load_state_dict(full.nets["2"].state_dict())
-    top = hierarchy.top_down_flat(torch.randn(5, 6, generator=generator("eps")))
+    top = hierarchy.top_down_flat(torch.randn(5, 6, generator=make_rng("eps")))
     torch.testing.assert_close(part(top), full.terms(top)[:, 1])
 
 
@@ -68,7 +68,7 @@ def maps():
     made = ResidualHierarchy(
         (1, 16, 16), groups=[1, 1, 1], resolutions=[16, 8, 1], channels=[3, 3, 6], latent_channels=2, inference_hidden=2
     )
-    made.initialise(generator("maps"))
+    made.initialise(make_rng("maps"))
     return made.requires_grad_(False)
 
 
@@ -90,8 +90,8 @@ def test_energy_of_maps_halves_them_down_to_four_pixels(maps):
     ]  # fmt: skip
     assert layers_of(energy.nets["2"]) == [("conv", 2, 64), ("linear", 1024, 200), ("linear", 200, 1)]
     assert layers_of(energy.nets["3"]) == [("linear", 2, 200), ("linear", 200, 1)]
-    energy.initialise(generator("conv energy"))
-    top = maps.top_down_flat(torch.randn(5, maps.dimensions, generator=generator("eps")))
+    energy.initialise(make_rng("conv energy"))
+    top = maps.top_down_flat(torch.randn(5, maps.dimensions, generator=make_rng("eps")))
     assert torch.equal(energy.terms(top), torch.zeros(5, 3))
     energy = random_energy(maps, name="conv", channels=4, hidden=5)
     moved = top.z[0].clone()
@@ -105,7 +105,7 @@ def test_energy_of_maps_halves_them_down_to_four_pixels(maps):
 )
 def test_published_number_of_convolutions_by_map_size(size, convolutions):
     net = map_net((2, size, size), 3, 4, "leaky-relu")
-    initialise(net, generator("map net"))
+    initialise(net, make_rng("map net"))
     kinds = [kind for kind, *_ in layers_of(net)]
     assert kinds == ["conv"] * convolutions + ["linear"] * (max(convolutions, 1) + 1)
     assert net(torch.zeros(1, 2, size, size)).shape == (1, 1)
@@ -122,12 +122,12 @@ def test_each_layer_may_have_a_size_of_its_own(hierarchy):
 def test_published_start_and_activation_are_chosen_by_parameters(hierarchy):
     block = {"name": "layerwise", "hidden": 40, "depth": 1, "activation": "leaky-relu", "start": "random"}
     energy = build("energy", spec("energy", **block), hierarchy)
-    energy.initialise(generator("random start"))
+    energy.initialise(make_rng("random start"))
     assert {type(m) for net in energy.nets.values() for m in net} == {nn.Linear, nn.LeakyReLU}
     for net in energy.nets.values():
         assert 0.5 * 40**-0.5 < net[-1].weight.abs().max() <= 40**-0.5  # PyTorch's default
     plain = build("energy", spec("energy", name="layerwise", hidden=40, depth=1), hierarchy)
-    plain.initialise(generator("random start"))
+    plain.initialise(make_rng("random start"))
     assert {type(m) for m in plain.nets["1"]} == {nn.Linear, nn.SiLU}
     assert torch.equal(plain.nets["1"][0].weight, energy.nets["1"][0].weight)
 
@@ -135,8 +135,8 @@ def test_published_start_and_activation_are_chosen_by_parameters(hierarchy):
 @pytest.mark.parametrize("name", ["context", "concatenated", "layerwise", "conv"])
 def test_every_energy_starts_at_zero_and_learns(hierarchy, name):
     energy = build("energy", spec("energy", name=name), hierarchy)
-    energy.initialise(generator("fresh"))
-    value = energy(hierarchy.top_down_flat(torch.randn(5, 6, generator=generator("eps"))))
+    energy.initialise(make_rng("fresh"))
+    value = energy(hierarchy.top_down_flat(torch.randn(5, 6, generator=make_rng("eps"))))
     assert torch.equal(value, torch.zeros(5))
     value.sum().backward()
     assert all(net[-1].weight.grad.abs().sum() > 0 for net in energy.nets.values())

@@ -6,7 +6,7 @@ from oracles import spec
 
 from jebm.config.catalogue import COMPONENTS, EXACT_PRIORS, LAYER_ENERGIES, SEQUENTIAL_PRIORS
 from jebm.config.components import build, component_class
-from jebm.models.backbones.base import START, Hierarchy, flatten
+from jebm.models.backbones.base import EMPTY, Hierarchy, flatten
 from jebm.models.backbones.chain import ChainHierarchy
 from jebm.models.backbones.residual import ResidualHierarchy
 from jebm.models.energies.context import ContextEnergy
@@ -14,7 +14,7 @@ from jebm.models.energies.cumulative import CumulativeEnergy
 from jebm.models.energies.layerwise import LayerwiseEnergy
 from jebm.models.priors.base import Prior
 from jebm.models.priors.sequential import SequentialPrior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 
 def backbones():
@@ -24,7 +24,7 @@ def backbones():
     small = {"latent_dims": [3, 2], "channels": [3, 2], "hidden": 4, "depth": 1, "inference_features": 4}
     images = build("backbone", spec("backbone", name="convolutional", **small), (1, 4, 4))
     for hierarchy in (chain, deep, maps, images):
-        hierarchy.initialise(generator("backbone"))
+        hierarchy.initialise(make_rng("backbone"))
         yield hierarchy.requires_grad_(False)
 
 
@@ -35,8 +35,8 @@ BACKBONES = pytest.mark.parametrize(
 
 @BACKBONES
 def test_pass_by_layers_is_that_of_the_inference_network_and_of_given_latents(hierarchy):
-    x = torch.rand(5, *hierarchy.image_shape, generator=generator("x"))
-    posterior = hierarchy.infer(x, generator("q"))
+    x = torch.rand(5, *hierarchy.image_shape, generator=make_rng("x"))
+    posterior = hierarchy.infer(x, make_rng("q"))
     top = hierarchy.top_down(posterior.eps)
     for other in (posterior.top, hierarchy.condition(top.z)[0]):
         torch.testing.assert_close(flatten(other.z), flatten(top.z))
@@ -45,11 +45,11 @@ def test_pass_by_layers_is_that_of_the_inference_network_and_of_given_latents(hi
 
 @BACKBONES
 def test_descending_from_a_part_of_a_pass_goes_on_with_it(hierarchy):
-    eps = hierarchy.split(torch.randn(5, hierarchy.dimensions, generator=generator("eps")))
+    eps = hierarchy.split(torch.randn(5, hierarchy.dimensions, generator=make_rng("eps")))
     full = hierarchy.top_down(eps)
-    assert full.upper(hierarchy.layers) == START
+    assert full.above(hierarchy.layers) == EMPTY
     for layer in range(hierarchy.layers):
-        part = hierarchy.descend(full.upper(layer + 1), eps[layer])
+        part = hierarchy.descend(full.above(layer + 1), eps[layer])
         assert all(map(torch.equal, part.z, full.z[layer:]))
         assert all(map(torch.equal, part.context, full.context[layer:]))
         assert len(part.z) == len(part.context) == hierarchy.layers - layer
@@ -57,13 +57,13 @@ def test_descending_from_a_part_of_a_pass_goes_on_with_it(hierarchy):
 
 def test_a_hierarchy_that_does_not_descend_says_so():
     with pytest.raises(NotImplementedError, match="can't descend"):
-        Hierarchy.descend(object(), START, torch.zeros(1, 1))
+        Hierarchy.descend(object(), EMPTY, torch.zeros(1, 1))
 
 
 def randomised(energy):
-    energy.initialise(generator("energy"))
+    energy.initialise(make_rng("energy"))
     for net in energy.nets.values():
-        net[-1].weight.data.normal_(generator=generator("last"))
+        net[-1].weight.data.normal_(generator=make_rng("last"))
     return energy
 
 
@@ -71,7 +71,7 @@ def randomised(energy):
 @pytest.mark.parametrize("kind", [LayerwiseEnergy, ContextEnergy, CumulativeEnergy])
 def test_terms_see_their_layer_and_those_above_only(hierarchy, kind):
     energy = randomised(kind(hierarchy, hidden=4, depth=1))
-    eps = torch.randn(3, hierarchy.dimensions, generator=generator("eps")).requires_grad_(True)
+    eps = torch.randn(3, hierarchy.dimensions, generator=make_rng("eps")).requires_grad_(True)
     terms = energy.terms(hierarchy.top_down_flat(eps))
     ends = torch.tensor(hierarchy.layer_dims).cumsum(0)
     for layer, (term, end) in enumerate(zip(terms.unbind(1), ends, strict=True)):
@@ -85,11 +85,11 @@ def test_terms_see_their_layer_and_those_above_only(hierarchy, kind):
 def test_cumulative_term_is_a_perceptron_on_the_layer_and_all_above():
     hierarchy = next(backbones())
     energy = randomised(CumulativeEnergy(hierarchy, hidden=4, depth=1, layers=[2]))
-    z = hierarchy.transform(hierarchy.split(torch.randn(3, 9, generator=generator("eps"))))
+    z = hierarchy.transform(hierarchy.split(torch.randn(3, 9, generator=make_rng("eps"))))
     expected = energy.nets["2"](torch.cat([z[1], z[2]], 1)).squeeze(1)
-    eps = hierarchy.split(torch.randn(3, 9, generator=generator("eps")))
+    eps = hierarchy.split(torch.randn(3, 9, generator=make_rng("eps")))
     assert torch.equal(energy(hierarchy.top_down(eps)), expected)
-    assert [energy.has(number) for number in (1, 2, 3)] == [False, True, False]
+    assert [energy.has_layer(number) for number in (1, 2, 3)] == [False, True, False]
 
 
 @BACKBONES
@@ -97,16 +97,16 @@ def test_cumulative_term_is_a_perceptron_on_the_layer_and_all_above():
 def test_layer_tilts_are_the_terms_of_the_energy(hierarchy, kind):
     prior = SequentialPrior(hierarchy, energy=spec("energy", name=kind, hidden=4))
     randomised(prior.energy)
-    eps = hierarchy.split(torch.randn(3, hierarchy.dimensions, generator=generator("eps")))
+    eps = hierarchy.split(torch.randn(3, hierarchy.dimensions, generator=make_rng("eps")))
     top = hierarchy.top_down(eps)
-    tilts = [prior.layer_tilt(top.upper(i + 1), layer.flatten(1)) for i, layer in enumerate(eps)]
+    tilts = [prior.layer_tilt(top.above(i + 1), layer.flatten(1)) for i, layer in enumerate(eps)]
     torch.testing.assert_close(torch.stack(tilts, 1), prior.energy.terms(top))
 
 
 def test_layers_without_an_energy_have_no_tilt():
     hierarchy = next(backbones())
     prior = SequentialPrior(hierarchy, energy=spec("energy", name="layerwise", hidden=4, depth=1, layers=[1]))
-    assert torch.equal(prior.layer_tilt(START, torch.ones(3, 2)), torch.zeros(3))
+    assert torch.equal(prior.layer_tilt(EMPTY, torch.ones(3, 2)), torch.zeros(3))
 
 
 def test_sequential_prior_refuses_to_pass_for_a_density():

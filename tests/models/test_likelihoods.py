@@ -11,7 +11,7 @@ from torch.distributions import Independent, Normal
 from jebm.config.components import build
 from jebm.data.dataset import to_pixels
 from jebm.errors import JebmError
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 
 def likelihood(image_shape=(1, 2, 2), **block):
@@ -19,12 +19,12 @@ def likelihood(image_shape=(1, 2, 2), **block):
 
 
 def parameters(model, scale=1.0, batch=3, dtype=torch.float64, name="parameters"):
-    drawn = torch.randn(batch, *model.parameter_shape, generator=generator(name), dtype=torch.float64)
+    drawn = torch.randn(batch, *model.parameter_shape, generator=make_rng(name), dtype=torch.float64)
     return (scale * drawn).to(dtype)
 
 
 def pixels(model, batch=3):
-    return torch.rand(batch, *model.image_shape, generator=generator("pixels"), dtype=torch.float64) * 2 - 1
+    return torch.rand(batch, *model.image_shape, generator=make_rng("pixels"), dtype=torch.float64) * 2 - 1
 
 
 # Gaussian ------------------------------------------------------------------------------------------------------------
@@ -47,14 +47,14 @@ def test_gaussian_of_data_without_pixels():
 
 def test_gaussian_draws_have_its_moments():
     model = likelihood((1, 1, 1), name="gaussian", sigma=0.5)
-    draws = model(torch.full((40_000, 1, 1, 1), 0.3)).sample(generator("draws"))
+    draws = model(torch.full((40_000, 1, 1, 1), 0.3)).sample(make_rng("draws"))
     assert draws.mean().item() == pytest.approx(math.tanh(0.3), abs=5 * 0.5 / 200)
     assert draws.std().item() == pytest.approx(0.5, rel=0.02)
 
 
 def test_learned_sigma_finds_the_residual_and_respects_its_floor():
     model = likelihood((1, 8, 8), name="gaussian", sigma=0.3, learned=True, sigma_min=0.05)
-    noise = torch.randn(200, 1, 8, 8, generator=generator("noise"))
+    noise = torch.randn(200, 1, 8, 8, generator=make_rng("noise"))
     for spread, expected in ((0.11, 0.11), (0.01, 0.05)):
         optimiser = torch.optim.Adam(model.parameters(), lr=0.05)
         for _ in range(300):
@@ -160,7 +160,7 @@ def test_draws_follow_the_masses():
     model = likelihood((3, 1, 1), name="logistic-mixture", levels=3, components=2)
     raw, count = parameters(model, 1.0, batch=1), 40_000
     _, log_mass = masses(model, raw)
-    draws = model(raw.expand(count, -1, -1, -1)).sample(generator("draws"))
+    draws = model(raw.expand(count, -1, -1, -1)).sample(make_rng("draws"))
     codes = ((draws.flatten(1) + 1).round().long() * torch.tensor([9, 3, 1])).sum(1)
     found = torch.bincount(codes, minlength=27) / count
     error = (log_mass.exp() * (1 - log_mass.exp()) / count).sqrt() + 1e-5
@@ -172,7 +172,7 @@ def test_draws_follow_the_masses():
 def test_gradients_are_finite_and_right(scale):
     model = likelihood((3, 2, 2), name="logistic-mixture", levels=256, components=10)
     raw = parameters(model, scale, dtype=torch.float32).requires_grad_()
-    x = to_pixels(torch.randint(256, (3, 3, 2, 2), generator=generator("levels")), 256)
+    x = to_pixels(torch.randint(256, (3, 3, 2, 2), generator=make_rng("levels")), 256)
     value = model(raw).log_prob(x)
     value.sum().backward()
     assert torch.isfinite(value).all()

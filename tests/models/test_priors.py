@@ -13,7 +13,7 @@ from jebm.models.nets import frozen
 from jebm.models.priors.base import GaussianPrior, build_prior
 from jebm.models.priors.joint import JointPrior
 from jebm.models.priors.mixture import MixturePrior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 
 class Shapes:
@@ -27,7 +27,7 @@ class Shapes:
 def test_joint_prior_is_the_z_density_times_the_jacobian_of_the_transform():
     """log p(ε) = f(z) + log p_β(z) + log |det ∂T/∂ε| at z = T(ε): the definition, by another way than the code's."""
     hierarchy, prior = mild_prior()
-    eps = torch.randn(5, 2, generator=generator("eps"))
+    eps = torch.randn(5, 2, generator=make_rng("eps"))
     top = hierarchy.top_down_flat(eps)
     log_det = torch.stack(
         [
@@ -44,7 +44,7 @@ def test_joint_prior_is_the_z_density_times_the_jacobian_of_the_transform():
 def test_tilted_linear_hierarchy_is_the_gaussian_of_the_oracle():
     """Ties the closed form that the sampling tests compare with to the code's own density."""
     _, prior, exact = quadratic_prior()
-    eps = torch.randn(20, 5, generator=generator("eps"))
+    eps = torch.randn(20, 5, generator=make_rng("eps"))
     expected = MultivariateNormal(exact.mean, exact.cov).log_prob(eps.double()) + exact.log_z
     torch.testing.assert_close(prior.log_prob(eps).double(), expected, rtol=0, atol=1e-5)
     assert exact.mean.norm() > 0.3
@@ -53,13 +53,13 @@ def test_tilted_linear_hierarchy_is_the_gaussian_of_the_oracle():
 
 def test_gaussian_prior_has_no_tilt():
     prior = GaussianPrior(LinearHierarchy())
-    eps = torch.randn(3, 5, generator=generator("eps"))
+    eps = torch.randn(3, 5, generator=make_rng("eps"))
     assert torch.equal(prior.tilt(eps), torch.zeros(3))
     assert torch.equal(prior.log_prob(eps), standard_normal_log_prob(eps))
 
 
 def test_gaussian_prior_draws_standard_normals():
-    draws = GaussianPrior(LinearHierarchy()).sample(20_000, generator("gaussian prior"))
+    draws = GaussianPrior(LinearHierarchy()).sample(20_000, make_rng("gaussian prior"))
     assert worst_moment_error(draws, torch.zeros(5), torch.eye(5)) < 5
 
 
@@ -73,7 +73,7 @@ def test_joint_prior_has_no_exact_sampler():
     _, prior = mild_prior()
     assert not prior.normalised
     with pytest.raises(NotImplementedError):
-        prior.sample(1, generator(0))
+        prior.sample(1, make_rng(0))
 
 
 def test_build_prior_builds_what_the_block_names():
@@ -86,8 +86,8 @@ def test_build_prior_builds_what_the_block_names():
 
 def test_new_energy_is_zero_but_not_stuck_there():
     energy = LayerwiseEnergy(Shapes((3,), (2,)), hidden=4, depth=1)
-    energy.initialise(generator("energy"))
-    z = torch.randn(6, 3, generator=generator("z")), torch.randn(6, 2, generator=generator("z2"))
+    energy.initialise(make_rng("energy"))
+    z = torch.randn(6, 3, generator=make_rng("z")), torch.randn(6, 2, generator=make_rng("z2"))
     value = energy(TopDown(z, z))
     assert torch.equal(value, torch.zeros(6))
     value.sum().backward()
@@ -96,11 +96,11 @@ def test_new_energy_is_zero_but_not_stuck_there():
 
 def test_energy_sums_a_term_for_each_chosen_layer():
     energy = LayerwiseEnergy(Shapes((3,), (2, 2)), hidden=4, depth=0)
-    stream = generator("terms")
+    rng = make_rng("terms")
     with torch.no_grad():
         for parameter in energy.parameters():
-            parameter.normal_(generator=stream)
-    z = torch.randn(6, 3, generator=stream), torch.randn(6, 2, 2, generator=stream)
+            parameter.normal_(generator=rng)
+    z = torch.randn(6, 3, generator=rng), torch.randn(6, 2, 2, generator=rng)
     first = z[0] @ energy.nets["1"][0].weight[0] + energy.nets["1"][0].bias
     second = z[1].flatten(1) @ energy.nets["2"][0].weight[0] + energy.nets["2"][0].bias
     torch.testing.assert_close(energy.terms(TopDown(z, z)), torch.stack([first, second], 1))
@@ -110,23 +110,23 @@ def test_energy_sums_a_term_for_each_chosen_layer():
 @pytest.mark.parametrize(("layers", "blind"), [([1], 1), ([2], 0)])
 def test_energy_on_one_layer_ignores_the_other(layers, blind):
     energy = LayerwiseEnergy(Shapes((3,), (3,)), hidden=4, depth=1, layers=layers)
-    stream = generator("one layer")
+    rng = make_rng("one layer")
     with torch.no_grad():
         for parameter in energy.parameters():
-            parameter.normal_(generator=stream)
-    z = [torch.randn(6, 3, generator=stream).requires_grad_() for _ in range(2)]
+            parameter.normal_(generator=rng)
+    z = [torch.randn(6, 3, generator=rng).requires_grad_() for _ in range(2)]
     seen = torch.autograd.grad(energy(TopDown(tuple(z), tuple(z))).sum(), z, allow_unused=True)
     assert seen[blind] is None
     assert seen[1 - blind].abs().sum() > 0
 
 
 def mixture():
-    prior, stream = MixturePrior(LinearHierarchy((2, 1))), generator("mixture")
-    root = torch.tril(torch.randn(3, 3, 3, generator=stream) * 0.3)
+    prior, rng = MixturePrior(LinearHierarchy((2, 1))), make_rng("mixture")
+    root = torch.tril(torch.randn(3, 3, 3, generator=rng) * 0.3)
     cholesky = (
         root - torch.diag_embed(root.diagonal(dim1=1, dim2=2)) + torch.diag_embed(torch.tensor([[0.6, 1.1, 0.8]]))
     )
-    prior.set(torch.tensor([0.5, 0.3, 0.2]).log(), torch.randn(3, 3, generator=stream), cholesky)
+    prior.set(torch.tensor([0.5, 0.3, 0.2]).log(), torch.randn(3, 3, generator=rng), cholesky)
     same = MixtureSameFamily(
         Categorical(torch.tensor([0.5, 0.3, 0.2]).double()),
         MultivariateNormal(prior.means.double(), scale_tril=cholesky.double()),
@@ -136,7 +136,7 @@ def mixture():
 
 def test_mixture_density_agrees_with_torch():
     prior, same = mixture()
-    eps = torch.randn(30, 3, generator=generator("eps"))
+    eps = torch.randn(30, 3, generator=make_rng("eps"))
     torch.testing.assert_close(prior.log_prob(eps).double(), same.log_prob(eps), rtol=0, atol=1e-5)
     torch.testing.assert_close(prior.mixture_log_prob(eps).double(), same.log_prob(eps), rtol=0, atol=1e-5)
 
@@ -146,14 +146,14 @@ def test_mixture_draws_have_its_moments():
     means, weights = prior.means.double(), prior.log_weights.exp().double()
     spread = (prior.cholesky @ prior.cholesky.mT).double() + means.unsqueeze(2) * means.unsqueeze(1)
     cov = torch.einsum("k,kij->ij", weights, spread) - torch.outer(same.mean, same.mean)
-    assert worst_moment_error(prior.sample(20_000, generator("mixture draws")), same.mean, cov) < 5
+    assert worst_moment_error(prior.sample(20_000, make_rng("mixture draws")), same.mean, cov) < 5
 
 
 def test_mixture_is_restored_from_its_state():
     prior, _ = mixture()
     fresh = MixturePrior(LinearHierarchy((2, 1)))
     fresh.load_state_dict(prior.state_dict())
-    eps = torch.randn(4, 3, generator=generator("eps"))
+    eps = torch.randn(4, 3, generator=make_rng("eps"))
     assert torch.equal(fresh.log_prob(eps), prior.log_prob(eps))
 
 
@@ -174,5 +174,5 @@ def test_frozen_restores_gradients_also_after_an_error():
 
 def test_joint_prior_tilt_follows_the_energy_it_holds():
     prior = joint_prior(LinearHierarchy(), hidden=4, depth=1)
-    prior.initialise(generator("fresh"))
-    assert torch.equal(prior.tilt(torch.randn(3, 5, generator=generator("eps"))), torch.zeros(3))
+    prior.initialise(make_rng("fresh"))
+    assert torch.equal(prior.tilt(torch.randn(3, 5, generator=make_rng("eps"))), torch.zeros(3))

@@ -11,7 +11,7 @@ from jebm.errors import JebmError
 from jebm.features.classifier import Classifier
 from jebm.models.backbones.base import flatten, normal_log_prob, standard_normal_log_prob
 from jebm.models.backbones.residual import ResidualHierarchy
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 SHAPES = {
     "vector": ((1, 4, 4), {"groups": [3], "latent_channels": 2, "channels": [8]}),
@@ -28,7 +28,7 @@ SHAPES = {
 def residual(name="vector", **settings):
     image_shape, block = SHAPES[name]
     hierarchy = ResidualHierarchy(image_shape, **block, inference_hidden=4, **settings)
-    hierarchy.initialise(generator("residual", name))
+    hierarchy.initialise(make_rng("residual", name))
     return hierarchy.double()
 
 
@@ -36,7 +36,7 @@ def residual(name="vector", **settings):
 def test_passes_agree_and_shapes_are_those_stated(name):
     """Noise → latents, and the same latents given: one path; its density is N(ε) over the Jacobian's diagonal."""
     hierarchy = residual(name)
-    eps = tuple(torch.randn(3, *s, generator=generator("eps"), dtype=torch.float64) for s in hierarchy.latent_shapes)
+    eps = tuple(torch.randn(3, *s, generator=make_rng("eps"), dtype=torch.float64) for s in hierarchy.latent_shapes)
     top = hierarchy.top_down(eps)
     again, terms = hierarchy.condition(top.z)
     assert [tuple(z.shape[1:]) for z in top.z] == list(hierarchy.latent_shapes)
@@ -50,7 +50,7 @@ def test_passes_agree_and_shapes_are_those_stated(name):
 @pytest.mark.parametrize("name", ["vector", "maps", "maps and a vector"])
 def test_change_of_variables_cancels_the_jacobian(name):
     hierarchy = residual(name).requires_grad_(False)
-    eps = torch.randn(2, hierarchy.dimensions, generator=generator("eps"), dtype=torch.float64)
+    eps = torch.randn(2, hierarchy.dimensions, generator=make_rng("eps"), dtype=torch.float64)
     log_det = torch.stack(
         [
             torch.linalg.slogdet(
@@ -66,7 +66,7 @@ def test_change_of_variables_cancels_the_jacobian(name):
 
 def test_context_of_a_layer_depends_on_it_and_the_layers_above_only():
     hierarchy = residual()
-    eps = [torch.randn(1, 2, generator=generator("eps", i), dtype=torch.float64) for i in range(3)]
+    eps = [torch.randn(1, 2, generator=make_rng("eps", i), dtype=torch.float64) for i in range(3)]
     before = hierarchy.top_down(tuple(eps)).context
     eps[1] = eps[1] + 1
     after = hierarchy.top_down(tuple(eps)).context
@@ -76,7 +76,7 @@ def test_context_of_a_layer_depends_on_it_and_the_layers_above_only():
 def test_every_layer_reaches_the_image_also_past_the_layers_below():
     """What a plain chain does not do: with the latents below held, the image still moves."""
     hierarchy = residual()
-    z = [torch.randn(1, 2, generator=generator("z", i), dtype=torch.float64) for i in range(3)]
+    z = [torch.randn(1, 2, generator=make_rng("z", i), dtype=torch.float64) for i in range(3)]
     means = [hierarchy.decode(hierarchy.condition(tuple(z))[0]).mean]
     for layer in range(3):
         moved = [value + (i == layer) for i, value in enumerate(z)]
@@ -86,8 +86,8 @@ def test_every_layer_reaches_the_image_also_past_the_layers_below():
 
 def test_inference_path_is_the_generator_s_own():
     hierarchy = residual().eval()
-    x = torch.rand(4, 1, 4, 4, generator=generator("x"), dtype=torch.float64) * 2 - 1
-    posterior = hierarchy.float().infer(x.float(), generator("q"))
+    x = torch.rand(4, 1, 4, 4, generator=make_rng("x"), dtype=torch.float64) * 2 - 1
+    posterior = hierarchy.float().infer(x.float(), make_rng("q"))
     top = hierarchy.top_down(posterior.eps)
     torch.testing.assert_close(flatten(posterior.top.z), flatten(top.z))
     torch.testing.assert_close(flatten(posterior.top.context), flatten(top.context))
@@ -95,15 +95,15 @@ def test_inference_path_is_the_generator_s_own():
 
 def test_infer_reports_the_density_and_divergence_of_its_own_draw():
     hierarchy = residual().float().eval()
-    x = torch.rand(4, 1, 4, 4, generator=generator("x")) * 2 - 1
-    posterior = hierarchy.infer(x, generator("q"))
-    features = hierarchy._features(x, generator("unused"))
-    stream, above = generator("q"), None
+    x = torch.rand(4, 1, 4, 4, generator=make_rng("x")) * 2 - 1
+    posterior = hierarchy.infer(x, make_rng("q"))
+    features = hierarchy._features(x, make_rng("unused"))
+    rng, above = make_rng("q"), None
     for layer in reversed(range(3)):
         h = hierarchy._path(layer, above, x)
         mean, log_sd = hierarchy.groups[layer].posterior(h, features[0])
         q = Normal(mean, log_sd.exp())
-        assert torch.equal(posterior.eps[layer], mean + log_sd.exp() * torch.randn(mean.shape, generator=stream))
+        assert torch.equal(posterior.eps[layer], mean + log_sd.exp() * torch.randn(mean.shape, generator=rng))
         torch.testing.assert_close(posterior.log_q[:, layer], q.log_prob(posterior.eps[layer]).sum(1))
         torch.testing.assert_close(posterior.kl[:, layer], kl_divergence(q, Normal(0.0, 1.0)).sum(1))
         above = posterior.top.context[layer]
@@ -111,7 +111,7 @@ def test_infer_reports_the_density_and_divergence_of_its_own_draw():
 
 def test_condition_is_the_product_of_normals_read_off_the_path():
     hierarchy = residual()
-    z = tuple(torch.randn(5, 2, generator=generator("z", i), dtype=torch.float64) for i in range(3))
+    z = tuple(torch.randn(5, 2, generator=make_rng("z", i), dtype=torch.float64) for i in range(3))
     top, terms = hierarchy.condition(z)
     h = hierarchy._path(1, top.context[2], z[1])
     mean, log_sd = hierarchy.groups[1].conditional(h)
@@ -120,19 +120,19 @@ def test_condition_is_the_product_of_normals_read_off_the_path():
 
 
 def test_dropout_and_noise_act_in_training_only():
-    x = torch.rand(4, 1, 4, 4, generator=generator("x")) * 2 - 1
+    x = torch.rand(4, 1, 4, 4, generator=make_rng("x")) * 2 - 1
     for settings in ({"dropout": 0.5}, {"noise": 0.5}):
         hierarchy, plain = residual(**settings).float(), residual().float()
-        expected = plain.eval().infer(x, generator("q")).kl
-        assert torch.equal(hierarchy.eval().infer(x, generator("q")).kl, expected)
-        trained = hierarchy.train().infer(x, generator("q")).kl
+        expected = plain.eval().infer(x, make_rng("q")).kl
+        assert torch.equal(hierarchy.eval().infer(x, make_rng("q")).kl, expected)
+        trained = hierarchy.train().infer(x, make_rng("q")).kl
         assert not torch.equal(trained, expected)
-        assert torch.equal(trained, hierarchy.infer(x, generator("q")).kl)  # all of it from the stream
+        assert torch.equal(trained, hierarchy.infer(x, make_rng("q")).kl)  # all of it from the stream
 
 
 def test_dropped_features_keep_their_mean():
     hierarchy = residual(dropout=0.3)
-    kept = hierarchy._drop(torch.ones(200_000), generator("drop"))
+    kept = hierarchy._drop(torch.ones(200_000), make_rng("drop"))
     assert abs(kept.mean() - 1) < 5 * (0.3 / 0.7 / 200_000) ** 0.5
     assert kept.unique().tolist() == pytest.approx([0.0, 1 / 0.7])
 
@@ -141,8 +141,8 @@ def test_all_parameters_are_set_and_all_learn():
     first, again = residual(), residual()
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
     first = first.float()
-    x = torch.rand(4, 1, 4, 4, generator=generator("x")) * 2 - 1
-    posterior = first.infer(x, generator("q"))
+    x = torch.rand(4, 1, 4, 4, generator=make_rng("x")) * 2 - 1
+    posterior = first.infer(x, make_rng("q"))
     (first.decode(posterior.top).log_prob(x).sum() - posterior.kl.sum()).backward()
     silent = [name for name, p in first.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == []
@@ -170,9 +170,9 @@ def test_images_of_the_studies(size, likelihood):
     shape, block = IMAGES[size]
     own = spec("backbone", name="residual", **block, latent_channels=2, inference_hidden=4, likelihood=likelihood)
     hierarchy = build("backbone", own, shape)
-    hierarchy.initialise(generator("images", size))
-    x = to_pixels(torch.randint(256, (2, *shape), generator=generator("x")), 256)
-    posterior = hierarchy.infer(x, generator("q"))
+    hierarchy.initialise(make_rng("images", size))
+    x = to_pixels(torch.randint(256, (2, *shape), generator=make_rng("x")), 256)
+    posterior = hierarchy.infer(x, make_rng("q"))
     distribution = hierarchy.decode(posterior.top)
     loss = (posterior.kl.sum(1) - distribution.log_prob(x)).mean()
     loss.backward()
@@ -194,9 +194,9 @@ def test_gaussian_likelihood_block_says_what_sigma_said():
     plain = build("backbone", spec("backbone", **block, sigma=0.2), (1, 4, 4))
     other = build("backbone", spec("backbone", **block, likelihood={"name": "gaussian", "sigma": 0.2}), (1, 4, 4))
     for hierarchy in (plain, other):
-        hierarchy.initialise(generator("same"))
-    x = torch.rand(3, 1, 4, 4, generator=generator("x")) * 2 - 1
-    found = [h.decode(h.infer(x, generator("q")).top).log_prob(x) for h in (plain, other)]
+        hierarchy.initialise(make_rng("same"))
+    x = torch.rand(3, 1, 4, 4, generator=make_rng("x")) * 2 - 1
+    found = [h.decode(h.infer(x, make_rng("q")).top).log_prob(x) for h in (plain, other)]
     torch.testing.assert_close(*found)
 
 

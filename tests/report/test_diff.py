@@ -72,9 +72,9 @@ def test_two_protocols_are_not_compared():
 
 def test_false_alarms_stay_below_their_level():
     """With nothing changed, 'worse' stands in at most 5 % of whole diffs, and 'maybe' in about 5 % of metrics."""
-    stream, alarms, maybe, metrics, diffs = np.random.default_rng(0), 0, 0, 12, 150
+    rng, alarms, maybe, metrics, diffs = np.random.default_rng(0), 0, 0, 12, 150
     for _ in range(diffs):
-        sides = [{(f"v{i}", "fd"): list(stream.normal(20, 2, 4)) for i in range(metrics)} for _ in range(2)]
+        sides = [{(f"v{i}", "fd"): list(rng.normal(20, 2, 4)) for i in range(metrics)} for _ in range(2)]
         rows = compare(frame(sides[0]), frame(sides[1]))
         alarms += any(row.verdict in ("better", "worse") for row in rows)
         maybe += sum(row.verdict.startswith("maybe") for row in rows)
@@ -85,10 +85,10 @@ def test_false_alarms_stay_below_their_level():
 
 def test_a_real_change_is_found():
     """A shift of five standard deviations with three seeds is called in most of simulated diffs of three metrics."""
-    stream, found = np.random.default_rng(1), 0
+    rng, found = np.random.default_rng(1), 0
     for _ in range(80):
-        a = {("x", name): list(stream.normal(20, 1, 3)) for name in ("fd", "kd", "elbo")}
-        b = a | {("x", "fd"): list(stream.normal(28, 1, 3))}
+        a = {("x", name): list(rng.normal(20, 1, 3)) for name in ("fd", "kd", "elbo")}
+        b = a | {("x", "fd"): list(rng.normal(28, 1, 3))}
         found += verdicts(a, b)["fd"] == "worse"
     assert found / 80 > 0.8
 

@@ -10,7 +10,7 @@ from two_ranks import DATA, FEATURES, Job
 from jebm.errors import JebmError, LostRankError
 from jebm.metrics.statistics import gather
 from jebm.runtime.distributed import Ranks, local_device, map_location, process_group
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 
 @pytest.fixture(scope="module")
@@ -58,18 +58,18 @@ def test_operations(both):
 def test_a_split_stream_is_common_and_own(both):
     first, second = (rank["operations"] for rank in both)
     assert torch.equal(first["order"], second["order"])
-    common = torch.randn(4, generator=generator("common"))
+    common = torch.randn(4, generator=make_rng("common"))
     assert torch.equal(first["order"], common)
     draws = [first["own"], second["own"], common]
     assert len({tuple(draw.tolist()) for draw in draws}) == 3
 
 
 def test_one_process_does_nothing_with_the_others():
-    alone, stream = Ranks(), generator("alone")
-    before = stream.get_state()
-    assert alone.fork_rng(stream) is stream
-    assert alone.seed_rng(stream) is stream
-    assert torch.equal(stream.get_state(), before)
+    alone, rng = Ranks(), make_rng("alone")
+    before = rng.get_state()
+    assert alone.fork_rng(rng) is rng
+    assert alone.seed_rng(rng) is rng
+    assert torch.equal(rng.get_state(), before)
     batch = torch.arange(7)
     assert alone.shard_batch(batch).equal(batch)
     scalars = {"a": torch.tensor(1.0)}

@@ -9,7 +9,7 @@ from torch.distributions import Normal
 
 from jebm.config.components import build
 from jebm.errors import JebmError
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.sampling.adaptation import AdaptiveKernel
 from jebm.sampling.run import run_chain
 from jebm.sampling.target import Target
@@ -25,10 +25,10 @@ def tilt(x):
 
 
 def adapted(block, target, runs=150, start=None):
-    kernel, stream = AdaptiveKernel(spec("kernel", **block), target, runs), generator("adapt", start)
+    kernel, rng = AdaptiveKernel(spec("kernel", **block), target, runs), make_rng("adapt", start)
     for _ in range(runs):
-        x = torch.randn(40, DIMS, generator=stream) / math.sqrt(5)
-        kernel.observe(run_chain(kernel.kernel, Target(tilt), x, 3, stream).acceptance)
+        x = torch.randn(40, DIMS, generator=rng) / math.sqrt(5)
+        kernel.observe(run_chain(kernel.kernel, Target(tilt), x, 3, rng).acceptance)
     return kernel
 
 
@@ -36,8 +36,8 @@ def adapted(block, target, runs=150, start=None):
 @pytest.mark.parametrize("target", [0.4, 0.6, 0.8])
 def test_acceptance_of_the_size_that_comes_out_is_the_target(block, target):
     kernel = adapted(block, target)
-    x = torch.randn(4000, DIMS, generator=generator("check")) / math.sqrt(5)
-    accepted = float(run_chain(kernel.kernel, Target(tilt), x, 5, generator("check chain")).acceptance)
+    x = torch.randn(4000, DIMS, generator=make_rng("check")) / math.sqrt(5)
+    accepted = float(run_chain(kernel.kernel, Target(tilt), x, 5, make_rng("check chain")).acceptance)
     assert accepted == pytest.approx(target, abs=0.03)
 
 
@@ -83,14 +83,14 @@ def test_state_carries_the_size_and_the_count():
 def test_sampler_uses_the_size_that_training_left_and_says_so():
     prior = TiltPrior(tilt)
     block = {"name": "chain", "kernel": MALA, "steps": 5, "chains": 50}
-    draw = (prior, DIMS, 50, generator("draw"), lambda what, done, total: None)
+    draw = (prior, DIMS, 50, make_rng("draw"), lambda what, done, total: None)
     sampler = build("sampler", spec("sampler", **block, step_size="adapted"))
     with pytest.raises(JebmError, match=r"draw_samples.sampler.step_size: is 'adapted', but the prior was trained"):
         sampler.draw(*draw)
     prior.adapted_step_size = 0.31
     ours = sampler.draw(*draw)
     same = build("sampler", spec("sampler", **block | {"kernel": MALA | {"step_size": 0.31}}))
-    theirs = same.draw(prior, DIMS, 50, generator("draw"), lambda what, done, total: None)
+    theirs = same.draw(prior, DIMS, 50, make_rng("draw"), lambda what, done, total: None)
     assert torch.equal(ours.eps, theirs.eps)
     assert ours.diagnostics == theirs.diagnostics | {"step_size": 0.31}
 
@@ -98,10 +98,10 @@ def test_sampler_uses_the_size_that_training_left_and_says_so():
 def test_mala_settles_where_theory_puts_it():
     """The acceptance of one step on N(0, σ²) from itself in one dimension, by integration over the proposal."""
     kernel = AdaptiveKernel(spec("kernel", **MALA), 0.7, 300)
-    stream = generator("theory")
+    rng = make_rng("theory")
     for _ in range(300):
-        x = torch.randn(400, 1, generator=stream) / math.sqrt(5)
-        kernel.observe(run_chain(kernel.kernel, Target(tilt), x, 1, stream).acceptance)
+        x = torch.randn(400, 1, generator=rng) / math.sqrt(5)
+        kernel.observe(run_chain(kernel.kernel, Target(tilt), x, 1, rng).acceptance)
     s, precision = kernel.step_size, 5.0
     grid = torch.linspace(-4, 4, 1601).double()
     x, y = grid.unsqueeze(1), grid.unsqueeze(0)

@@ -8,7 +8,7 @@ import torch
 from oracles import SIGMAS, TiltPrior, grid, mild_prior
 from torch.distributions import MultivariateNormal
 
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.sampling.annealed import (
     anneal_forward,
     anneal_reverse,
@@ -25,9 +25,9 @@ DIMENSIONS = 4
 
 def gaussian_tilt():
     """tilt = −½ εᵀ A ε + bᵀ ε: the prior, its exact density and log Z = ½ bᵀ C b − ½ log |I + A|, C = (I + A)⁻¹."""
-    stream = generator("gaussian tilt")
-    root = torch.randn(DIMENSIONS, DIMENSIONS, generator=stream, dtype=torch.float64)
-    matrix, vector = root @ root.T / 4, torch.randn(DIMENSIONS, generator=stream, dtype=torch.float64)
+    rng = make_rng("gaussian tilt")
+    root = torch.randn(DIMENSIONS, DIMENSIONS, generator=rng, dtype=torch.float64)
+    matrix, vector = root @ root.T / 4, torch.randn(DIMENSIONS, generator=rng, dtype=torch.float64)
     precision = torch.eye(DIMENSIONS, dtype=torch.float64) + matrix
     cov = torch.linalg.inv(precision)
     log_z = float(0.5 * vector @ cov @ vector - 0.5 * torch.logdet(precision))
@@ -39,20 +39,20 @@ def gaussian_tilt():
 
 
 def normal(count, name):
-    return torch.randn(count, DIMENSIONS, generator=generator(name))
+    return torch.randn(count, DIMENSIONS, generator=make_rng(name))
 
 
 def exact_draws(density, count, name):
     """Draws of the density without torch's global stream."""
-    noise = torch.randn(count, DIMENSIONS, generator=generator(name), dtype=torch.float64)
+    noise = torch.randn(count, DIMENSIONS, generator=make_rng(name), dtype=torch.float64)
     return (density.mean + noise @ density.scale_tril.T).float()
 
 
 def both(prior, density, steps, chains=400, repeat=0):
     betas, name = inverse_temperatures(steps), f"{steps} {repeat}"
-    forward = anneal_forward(prior, normal(chains, f"start {name}"), betas, KERNEL, generator("forward", name))
+    forward = anneal_forward(prior, normal(chains, f"start {name}"), betas, KERNEL, make_rng("forward", name))
     start = exact_draws(density, chains, f"end {name}")
-    return forward, anneal_reverse(prior, start, betas, KERNEL, generator("reverse", name))
+    return forward, anneal_reverse(prior, start, betas, KERNEL, make_rng("reverse", name))
 
 
 def test_weights_average_to_the_exact_partition_function_in_both_directions():
@@ -101,11 +101,11 @@ def test_agrees_with_quadrature_on_a_real_energy():
     _, prior = mild_prior()
     quadrature = grid()
     exact = quadrature.log_integral(prior.log_prob(quadrature.points))
-    betas, stream = inverse_temperatures(60), generator("mild annealing")
-    start = torch.randn(1500, 2, generator=stream)
-    lower = log_mean_weight(anneal_forward(prior, start, betas, KERNEL, stream))
-    end, _ = resample(prior, 2, 1500, 60_000, stream)
-    upper = upper_bound(anneal_reverse(prior, end, betas, KERNEL, stream))
+    betas, rng = inverse_temperatures(60), make_rng("mild annealing")
+    start = torch.randn(1500, 2, generator=rng)
+    lower = log_mean_weight(anneal_forward(prior, start, betas, KERNEL, rng))
+    end, _ = resample(prior, 2, 1500, 60_000, rng)
+    upper = upper_bound(anneal_reverse(prior, end, betas, KERNEL, rng))
     assert abs(lower.value - exact) < SIGMAS * lower.standard_error
     # The resampled start is as good as its own estimate of log Z, about 1/√(60,000 · 0.4).
     assert abs(upper.value - exact) < SIGMAS * (upper.standard_error + 0.007)
@@ -116,14 +116,14 @@ def test_a_start_that_misses_a_part_of_the_density_makes_the_upper_bound_too_low
     """What the docstring warns of: draws of N(0, I) in place of the density's own fall below log Z by far."""
     prior, _, log_z = gaussian_tilt()
     start = normal(2000, "wrong start")
-    found = upper_bound(anneal_reverse(prior, start, inverse_temperatures(1), KERNEL, generator("wrong")))
+    found = upper_bound(anneal_reverse(prior, start, inverse_temperatures(1), KERNEL, make_rng("wrong")))
     assert found.value < log_z - SIGMAS * found.standard_error
 
 
 def test_one_temperature_is_plain_importance_sampling():
     prior, _, _ = gaussian_tilt()
     start = normal(50, "plain")
-    found = anneal_forward(prior, start, inverse_temperatures(1), KERNEL, generator(0))
+    found = anneal_forward(prior, start, inverse_temperatures(1), KERNEL, make_rng(0))
     torch.testing.assert_close(found.log_weights, prior.tilt(start).double())
 
 
@@ -137,4 +137,4 @@ def test_unadjusted_kernel_is_refused():
     prior, _, _ = gaussian_tilt()
     kernel = CrankNicolsonLangevin(step_size=0.5, adjusted=False)
     with pytest.raises(ValueError, match="adjusted"):
-        anneal_forward(prior, normal(5, "refused"), inverse_temperatures(3), kernel, generator(0))
+        anneal_forward(prior, normal(5, "refused"), inverse_temperatures(3), kernel, make_rng(0))

@@ -10,9 +10,9 @@ from jebm.models.backbones.convolutional import FromVector
 from jebm.models.backbones.residual import ResidualHierarchy
 from jebm.models.nets import frozen
 from jebm.models.priors.joint import JointPrior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.sampling.closed_form.gradients import posterior_gradient, prior_gradient
-from jebm.sampling.closed_form.stacks import recognise
+from jebm.sampling.closed_form.stacks import compile_stack
 from jebm.sampling.posterior import posterior_target
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
@@ -45,20 +45,20 @@ def on(hierarchy, **energy):
 def model(backbone, energy, dtype=torch.float64):
     """A backbone and a joint prior with random weights everywhere, output layers of the energies too."""
     hierarchy = build("backbone", spec("backbone", **BACKBONES[backbone]), IMAGE)
-    stream = generator("closed form", backbone, energy)
-    hierarchy.initialise(stream)
+    rng = make_rng("closed form", backbone, energy)
+    hierarchy.initialise(rng)
     prior = on(hierarchy, **ENERGIES[energy])
-    prior.initialise(stream)
+    prior.initialise(rng)
     with torch.no_grad():
         for net in prior.energy.nets.values():
-            net[-1].weight.normal_(generator=stream)
-            net[-1].bias.normal_(generator=stream)
+            net[-1].weight.normal_(generator=rng)
+            net[-1].bias.normal_(generator=rng)
     return hierarchy.to(dtype), prior.to(dtype)
 
 
 def points(hierarchy, count=6, dtype=torch.float64):
-    x = torch.randn(count, hierarchy.dimensions, generator=generator("points"), dtype=dtype)
-    return x, torch.rand(count, *hierarchy.image_shape, generator=generator("images"), dtype=dtype) * 2 - 1
+    x = torch.randn(count, hierarchy.dimensions, generator=make_rng("points"), dtype=dtype)
+    return x, torch.rand(count, *hierarchy.image_shape, generator=make_rng("images"), dtype=dtype) * 2 - 1
 
 
 def targets(hierarchy, prior, images, gradients):
@@ -106,9 +106,9 @@ def test_the_same_noise_leads_to_the_same_place(space, kernel):
     ends = {}
     with frozen(hierarchy, prior):
         for gradients in ("closed-form", "autograd"):
-            stream = generator("noise")
-            result = run_chain(kernel, SPACES[space](hierarchy, prior).target(gradients), start, 30, stream)
-            ends[gradients] = result, torch.randn(3, generator=stream)
+            rng = make_rng("noise")
+            result = run_chain(kernel, SPACES[space](hierarchy, prior).target(gradients), start, 30, rng)
+            ends[gradients] = result, torch.randn(3, generator=rng)
     closed, reference = ends["closed-form"], ends["autograd"]
     assert torch.allclose(closed[0].x, reference[0].x, rtol=1e-9, atol=1e-9)
     assert torch.equal(closed[0].finite, reference[0].finite)
@@ -122,7 +122,7 @@ def test_a_chain_does_not_touch_its_start_or_the_weights_gradients():
     before = start.clone()
     kernel = build("kernel", spec("kernel", name="langevin", step_size=0.1))
     for target in targets(hierarchy, prior, images, "closed-form").values():
-        run_chain(kernel, target, start, 3, generator("noise"))
+        run_chain(kernel, target, start, 3, make_rng("noise"))
     assert torch.equal(start, before)
     assert all(p.grad is None for p in [*hierarchy.parameters(), *prior.parameters()])
 
@@ -141,7 +141,7 @@ def test_a_lean_chain_says_where_it_is_not_finite():
     start, _ = points(hierarchy)
     start[2, 1] = torch.inf
     kernel = build("kernel", spec("kernel", name="langevin", step_size=0.1))
-    result = run_chain(kernel, SPACES["whitened"](hierarchy, prior).target("closed-form"), start, 2, generator("noise"))
+    result = run_chain(kernel, SPACES["whitened"](hierarchy, prior).target("closed-form"), start, 2, make_rng("noise"))
     assert result.finite.tolist() == [True, True, False, True, True, True]
 
 
@@ -176,15 +176,15 @@ LAYERS = [
 def test_stacks_equal_their_modules(net):
     net = net.double()
     for parameter in net.parameters():
-        parameter.data.normal_(generator=generator("stack"))
-    x = torch.randn(5, 4, generator=generator("x"), dtype=torch.float64, requires_grad=True)
+        parameter.data.normal_(generator=make_rng("stack"))
+    x = torch.randn(5, 4, generator=make_rng("x"), dtype=torch.float64, requires_grad=True)
     out = net(x)
-    weight = torch.randn(out.shape, generator=generator("weight"), dtype=torch.float64)
+    weight = torch.randn(out.shape, generator=make_rng("weight"), dtype=torch.float64)
     exact = torch.autograd.grad((out * weight).sum(), x)[0]
     before = x.detach().clone()
     with torch.no_grad():
-        value, kept = recognise([net]).forward(x.detach())
-        found = recognise([net]).pull_back(weight, kept)
+        value, kept = compile_stack([net]).forward(x.detach())
+        found = compile_stack([net]).vjp(weight, kept)
     assert torch.allclose(value, out, rtol=1e-12, atol=1e-12)
     assert torch.allclose(found, exact, rtol=1e-12, atol=1e-12)
     assert torch.equal(x, before)
@@ -201,4 +201,4 @@ def test_stacks_equal_their_modules(net):
     ],
 )
 def test_other_modules_are_not_recognised(net):
-    assert recognise([net]) is None
+    assert compile_stack([net]) is None

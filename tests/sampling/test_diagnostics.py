@@ -6,7 +6,7 @@ import pytest
 import torch
 from oracles import SIGMAS
 
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.sampling.diagnostics import (
     autocorrelation,
     autocorrelation_time,
@@ -21,7 +21,7 @@ from jebm.sampling.diagnostics import (
 
 def autoregressive(rho, steps=2000, chains=16, dimensions=4, seed=0):
     """x' = ρ x + √(1 − ρ²) ξ from its stationary N(0, 1): ρ_t = ρ^t, τ = (1 + ρ)/(1 − ρ)."""
-    noise = torch.randn(steps, chains, dimensions, generator=generator("ar", rho, seed), dtype=torch.float64)
+    noise = torch.randn(steps, chains, dimensions, generator=make_rng("ar", rho, seed), dtype=torch.float64)
     x, rows = noise[0], [noise[0]]
     for step in noise[1:]:
         x = rho * x + math.sqrt(1 - rho**2) * step
@@ -93,7 +93,7 @@ def test_spread_is_seen_by_the_folded_draws_alone():
 
 
 def test_r_hat_bears_a_density_without_a_variance():
-    draws = torch.tan(math.pi * (torch.rand(1000, 8, 1, generator=generator("cauchy"), dtype=torch.float64) - 0.5))
+    draws = torch.tan(math.pi * (torch.rand(1000, 8, 1, generator=make_rng("cauchy"), dtype=torch.float64) - 0.5))
     assert r_hat(draws).max() < 1.02
 
 

@@ -9,7 +9,7 @@ from torch.distributions import Independent, Normal
 
 from jebm.models.backbones.base import Hierarchy, TopDown, standard_normal_log_prob
 from jebm.models.priors.base import GaussianPrior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.sampling.langevin import Langevin
 from jebm.sampling.pcnl import CrankNicolsonLangevin
 from jebm.sampling.run import run_chain
@@ -38,15 +38,15 @@ class ScaleHierarchy(Hierarchy):
     def decode(self, top):
         raise NotImplementedError
 
-    def infer(self, x, generator):
+    def infer(self, x, rng):
         raise NotImplementedError
 
-    def initialise(self, generator):
+    def initialise(self, rng):
         """Nothing to set."""
 
 
 def start(count, dimensions, *name):
-    return torch.randn(count, dimensions, generator=generator("start", *name))
+    return torch.randn(count, dimensions, generator=make_rng("start", *name))
 
 
 def tilt(x):
@@ -68,7 +68,7 @@ def tilt_gradient(x):
 def test_adjusted_chain_samples_the_gaussian_tilt(kernel):
     """4,000 independent chains from N(0, I): mean and covariance within 5 standard errors of the exact ones."""
     _, prior, exact = quadratic_prior()
-    result = run_chain(kernel, Target(prior.tilt), start(4000, 5), 60, generator("adjusted", type(kernel).__name__))
+    result = run_chain(kernel, Target(prior.tilt), start(4000, 5), 60, make_rng("adjusted", type(kernel).__name__))
     assert 0.5 < result.acceptance < 0.999
     assert worst_moment_error(result.x, exact.mean, exact.cov) < SIGMAS
 
@@ -77,7 +77,7 @@ def test_that_precision_sees_the_bias_of_an_unadjusted_chain():
     """The control of the test above: without the Metropolis step the same comparison fails by far."""
     _, prior, exact = quadratic_prior()
     kernel = Langevin(step_size=0.6, adjusted=False)
-    result = run_chain(kernel, Target(prior.tilt), start(4000, 5), 60, generator("unadjusted"))
+    result = run_chain(kernel, Target(prior.tilt), start(4000, 5), 60, make_rng("unadjusted"))
     assert worst_moment_error(result.x, exact.mean, exact.cov) > 2 * SIGMAS
 
 
@@ -91,7 +91,7 @@ def test_adjusted_chain_samples_a_non_gaussian_tilt(kernel):
         return torch.stack([x[:, 0], x[:, 1], x[:, 0] ** 2, x[:, 1] ** 2, x[:, 0] * x[:, 1], x[:, 0] ** 3], 1)
 
     exact = quadrature.mean(prior.log_prob(quadrature.points), moments(quadrature.points.double()))
-    result = run_chain(kernel, Target(prior.tilt), start(6000, 2), 60, generator("mild", type(kernel).__name__))
+    result = run_chain(kernel, Target(prior.tilt), start(6000, 2), 60, make_rng("mild", type(kernel).__name__))
     found = moments(result.x.double())
     errors = (found.mean(0) - exact) / (found.std(0) / math.sqrt(len(found)))
     assert errors.abs().max() < SIGMAS
@@ -102,14 +102,14 @@ def test_adjusted_chain_samples_a_non_gaussian_tilt(kernel):
 def test_unadjusted_langevin_inflates_the_variance_by_the_known_factor():
     """1 / (1 − s²/4) = 1.042 at s = 0.4. 200,000 coordinates: the standard error is 0.0033, a 13th of the excess."""
     kernel, zero = Langevin(step_size=0.4, adjusted=False), Target(lambda x: torch.zeros(len(x)))
-    x = run_chain(kernel, zero, start(5000, 40), 40, generator("ula")).x
+    x = run_chain(kernel, zero, start(5000, 40), 40, make_rng("ula")).x
     expected = 1 / (1 - 0.4**2 / 4)
     assert abs(x.var() - expected) < SIGMAS * expected * math.sqrt(2 / x.numel())
 
 
 def test_metropolis_test_removes_the_inflation():
     kernel, zero = Langevin(step_size=0.4, adjusted=True), Target(lambda x: torch.zeros(len(x)))
-    result = run_chain(kernel, zero, start(20_000, 10), 40, generator("mala"))
+    result = run_chain(kernel, zero, start(20_000, 10), 40, make_rng("mala"))
     assert result.acceptance < 0.999
     assert abs(result.x.var() - 1) < SIGMAS * math.sqrt(2 / result.x.numel())
 
@@ -127,13 +127,13 @@ def test_metropolis_test_removes_the_inflation():
 )
 def test_no_energy_leaves_the_gaussian_prior_alone(kernel):
     prior = GaussianPrior(ScaleHierarchy())
-    result = run_chain(kernel, Target(prior.tilt), start(20_000, 2), 30, generator("invariant", kernel.adjusted))
+    result = run_chain(kernel, Target(prior.tilt), start(20_000, 2), 30, make_rng("invariant", kernel.adjusted))
     assert worst_moment_error(result.x, torch.zeros(2), torch.eye(2)) < SIGMAS
 
 
 def test_crank_nicolson_without_energy_accepts_everything():
     kernel, zero = CrankNicolsonLangevin(step_size=0.9, adjusted=True), Target(lambda x: torch.zeros(len(x)))
-    result = run_chain(kernel, zero, start(500, 6), 20, generator("accepts"))
+    result = run_chain(kernel, zero, start(500, 6), 20, make_rng("accepts"))
     assert result.acceptance > 0.9999  # rounding may cost a proposal or two
 
 
@@ -146,7 +146,7 @@ def test_whitened_target_keeps_the_upper_mean_where_the_wrong_base_density_drift
         return hierarchy.log_prob(hierarchy.top_down_flat(eps).z) - standard_normal_log_prob(eps)
 
     ends = {
-        name: run_chain(kernel, Target(function), start(4000, 2), 60, generator("toy", name)).x[:, 1]
+        name: run_chain(kernel, Target(function), start(4000, 2), 60, make_rng("toy", name)).x[:, 1]
         for name, function in {"right": GaussianPrior(hierarchy).tilt, "wrong": wrong}.items()
     }
     error = SIGMAS / math.sqrt(4000)  # both have unit variance
@@ -175,7 +175,7 @@ def test_flat_target_is_the_function_itself():
 def test_crank_nicolson_refuses_a_target_without_a_gaussian_base():
     kernel = CrankNicolsonLangevin(step_size=0.5)
     with pytest.raises(ValueError, match="whitened"):
-        run_chain(kernel, Target(tilt, gaussian_base=False), start(2, 2), 1, generator(0))
+        run_chain(kernel, Target(tilt, gaussian_base=False), start(2, 2), 1, make_rng(0))
 
 
 # Detailed balance ----------------------------------------------------------------------------------------------------
@@ -199,8 +199,8 @@ def pcnl_proposal(x, s):
 )
 def test_kernel_proposes_from_and_balances_the_density_it_states(kernel, proposal):
     """log π(x) + log q(x→y) + log a(x→y) is symmetric, with π, q and the gradient by hand and a from the kernel."""
-    stream = generator("balance")
-    x, y = torch.randn(2, 200, 3, generator=stream, dtype=torch.float64) * 1.5
+    rng = make_rng("balance")
+    x, y = torch.randn(2, 200, 3, generator=rng, dtype=torch.float64) * 1.5
     target = Target(tilt)
     at_x, at_y = kernel.evaluate(target, x), kernel.evaluate(target, y)
     torch.testing.assert_close(kernel.propose_mean(at_x.x, at_x.gradient), proposal(x, kernel.step_size).mean)
@@ -219,7 +219,7 @@ def test_kernel_proposes_from_and_balances_the_density_it_states(kernel, proposa
 @pytest.mark.parametrize("kernel", [Langevin(step_size=0.3), CrankNicolsonLangevin(step_size=0.3, adjusted=False)])
 def test_step_adds_noise_of_the_stated_size_to_the_proposed_mean(kernel):
     state = kernel.evaluate(Target(tilt), start(1, 3).expand(20_000, 3))
-    new, accepted = kernel.step(Target(tilt), state, generator("noise"))
+    new, accepted = kernel.step(Target(tilt), state, make_rng("noise"))
     assert accepted.all()
     assert (
         worst_moment_error(new.x - kernel.propose_mean(state.x, state.gradient), torch.zeros(3), 0.09 * torch.eye(3))
@@ -232,8 +232,8 @@ def test_acceptance_frequency_is_the_metropolis_probability():
     kernel = CrankNicolsonLangevin(step_size=0.8, adjusted=True)
     target, x = Target(tilt), torch.tensor([[0.4, -0.2, 0.9]]).expand(40_000, 3)
     state = kernel.evaluate(target, x)
-    new, accepted = kernel.step(target, state, generator("frequency"))
-    noise = torch.randn(40_000, 3, generator=generator("other noise"))
+    new, accepted = kernel.step(target, state, make_rng("frequency"))
+    noise = torch.randn(40_000, 3, generator=make_rng("other noise"))
     proposed = kernel.evaluate(target, kernel.propose_mean(state.x, state.gradient) + 0.8 * noise)
     chance = kernel.log_ratio(state, proposed).clamp(max=0).exp()
     error = math.sqrt((chance.var() + 0.25) / 40_000)
@@ -245,15 +245,13 @@ def test_acceptance_frequency_is_the_metropolis_probability():
 
 def test_langevin_with_autograd_repeats_one_by_hand():
     """Five steps with shared noise and the gradient written out: only rounding differs."""
-    kernel, manual_instructions = Langevin(step_size=0.3), start(50, 3)
-    end = run_chain(kernel, Target(tilt), manual_instructions, 5, generator("shared")).x
-    noise = generator("shared")
+    kernel, by_hand = Langevin(step_size=0.3), start(50, 3)
+    end = run_chain(kernel, Target(tilt), by_hand, 5, make_rng("shared")).x
+    noise = make_rng("shared")
     for _ in range(5):
         xi = torch.randn(50, 3, generator=noise)
-        manual_instructions = (
-            manual_instructions + 0.045 * (tilt_gradient(manual_instructions) - manual_instructions) + 0.3 * xi
-        )
-    torch.testing.assert_close(end, manual_instructions, rtol=0, atol=1e-5)
+        by_hand = by_hand + 0.045 * (tilt_gradient(by_hand) - by_hand) + 0.3 * xi
+    torch.testing.assert_close(end, by_hand, rtol=0, atol=1e-5)
 
 
 def test_state_where_mixes_chain_by_chain():

@@ -9,7 +9,7 @@ from jebm.config.components import build
 from jebm.errors import DivergedError
 from jebm.models.backbones.residual import ResidualHierarchy
 from jebm.models.priors.sequential import SequentialPrior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 COEFFICIENTS = [[0.9, 0.7, 0.5, 0.0], [-0.2, -0.4, 0.6, 1.0], [0.6, 0.8, 0.0, -2.0]]
 
@@ -70,7 +70,7 @@ def joint_moments():
 
 def test_draws_have_the_exact_moments_of_the_product_of_conditionals():
     """12,000 independent chains on each of three layers, five standard errors; the joint density's are far off."""
-    draws = sampler().draw(ladder_prior(), 3, 12_000, generator("draws"), quiet)
+    draws = sampler().draw(ladder_prior(), 3, 12_000, make_rng("draws"), quiet)
     assert draws.eps.shape == (12_000, 3)
     assert worst_moment_error(draws.eps, *exact_moments()) < SIGMAS
     assert worst_moment_error(draws.eps, *joint_moments()) > 5 * SIGMAS
@@ -82,16 +82,16 @@ def test_layers_without_an_energy_stay_standard_normal():
     prior = ladder_prior()
     for number in ("2", "3"):
         del prior.energy.nets[number]
-    eps = sampler().draw(prior, 3, 6000, generator("draws"), quiet).eps[:, 1:]
+    eps = sampler().draw(prior, 3, 6000, make_rng("draws"), quiet).eps[:, 1:]
     assert worst_moment_error(eps, torch.zeros(2).double(), torch.eye(2).double()) < SIGMAS
 
 
 def test_chain_on_a_layer_passes_through_that_layer_alone(monkeypatch):
     """A value before the first step and one a step, and the way on: (steps + 2) passes through each layer."""
     hierarchy = ResidualHierarchy((1, 2, 2), groups=[4], latent_channels=3, channels=[8])
-    hierarchy.initialise(generator("backbone"))
+    hierarchy.initialise(make_rng("backbone"))
     prior = SequentialPrior(hierarchy.requires_grad_(False), energy=spec("energy", name="context", hidden=4))
-    prior.initialise(generator("energy"))
+    prior.initialise(make_rng("energy"))
     passed, descend = [], hierarchy.descend
 
     def counted(above, eps):
@@ -99,15 +99,15 @@ def test_chain_on_a_layer_passes_through_that_layer_alone(monkeypatch):
         return descend(above, eps)
 
     monkeypatch.setattr(hierarchy, "descend", counted)
-    sampler(steps=5, step_size=0.3).draw(prior, 12, 10, generator("draws"), quiet)
+    sampler(steps=5, step_size=0.3).draw(prior, 12, 10, make_rng("draws"), quiet)
     assert [passed.count(above) for above in range(4)] == [7] * 4
 
 
 def test_count_need_not_be_a_multiple_of_the_chains():
-    assert sampler(steps=2).draw(ladder_prior(), 3, 3001, generator("draws"), quiet).eps.shape == (3001, 3)
+    assert sampler(steps=2).draw(ladder_prior(), 3, 3001, make_rng("draws"), quiet).eps.shape == (3001, 3)
 
 
 def test_divergence_on_any_layer_stops_the_draw():
     prior = ladder_prior([[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [-1e30, 0.0, 0.0, 0.0]])
     with pytest.raises(DivergedError, match="not finite"):
-        sampler(steps=20, adjusted=False).draw(prior, 3, 10, generator("draws"), quiet)
+        sampler(steps=20, adjusted=False).draw(prior, 3, 10, make_rng("draws"), quiet)

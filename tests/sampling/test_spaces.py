@@ -10,7 +10,7 @@ from jebm.errors import JebmError
 from jebm.models.backbones.base import flatten
 from jebm.models.energies.zero import ZeroPrior
 from jebm.models.priors.joint import JointPrior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.sampling.langevin import Langevin
 from jebm.sampling.partition import resample
 from jebm.sampling.pcnl import CrankNicolsonLangevin
@@ -24,7 +24,7 @@ def pair():
 
 
 def points(count=20):
-    eps = torch.randn(count, 2, generator=generator("points"))
+    eps = torch.randn(count, 2, generator=make_rng("points"))
     hierarchy, _ = mild_prior()
     return eps, flatten(hierarchy.top_down_flat(eps).z)
 
@@ -57,11 +57,11 @@ def test_f_and_the_images_are_the_same_in_both_spaces():
 
 def test_generator_start_is_one_population_seen_from_two_spaces():
     whitened, latent = pair()
-    eps = whitened.start("generator", 30, generator("start"))
-    z = latent.start("generator", 30, generator("start"))
+    eps = whitened.start("generator", 30, make_rng("start"))
+    z = latent.start("generator", 30, make_rng("start"))
     torch.testing.assert_close(z, flatten(whitened.top_down(eps).z))
-    assert torch.equal(latent.start("normal", 30, generator("start")), eps)
-    assert torch.equal(whitened.start("normal", 30, generator("start")), eps)
+    assert torch.equal(latent.start("normal", 30, make_rng("start")), eps)
+    assert torch.equal(whitened.start("normal", 30, make_rng("start")), eps)
 
 
 def test_posteriors_differ_by_the_jacobian_of_the_transform():
@@ -69,7 +69,7 @@ def test_posteriors_differ_by_the_jacobian_of_the_transform():
     whitened, latent = pair()
     hierarchy, prior = mild_prior()
     eps, z = points()
-    x = torch.rand(20, 1, 2, 2, generator=generator("images")) * 2 - 1
+    x = torch.rand(20, 1, 2, 2, generator=make_rng("images")) * 2 - 1
     in_eps, in_z = (space.posterior(x).log_prob_and_gradient(at)[0] for space, at in ((whitened, eps), (latent, z)))
     prior_eps, prior_z = (space.target().log_prob_and_gradient(at)[0] for space, at in ((whitened, eps), (latent, z)))
     torch.testing.assert_close(in_eps - in_z, prior_eps - prior_z, rtol=0, atol=1e-4)
@@ -80,7 +80,7 @@ def test_posteriors_differ_by_the_jacobian_of_the_transform():
 
 def test_gradient_of_the_posterior_in_z_by_finite_differences():
     _, latent = pair()
-    x = torch.rand(20, 1, 2, 2, generator=generator("images")) * 2 - 1
+    x = torch.rand(20, 1, 2, 2, generator=make_rng("images")) * 2 - 1
     _, z = points()
     target = latent.posterior(x)
     _, gradient = target.log_prob_and_gradient(z)
@@ -93,8 +93,8 @@ def test_gradient_of_the_posterior_in_z_by_finite_differences():
 
 def test_entering_and_whitening_undo_each_other():
     for space, (eps, z) in zip(pair(), [(points()[0],) * 2, points()], strict=True):
-        torch.testing.assert_close(space.enter(eps), z)
-        torch.testing.assert_close(space.whiten(z), eps, rtol=0, atol=1e-5)
+        torch.testing.assert_close(space.from_noise(eps), z)
+        torch.testing.assert_close(space.to_noise(z), eps, rtol=0, atol=1e-5)
         torch.testing.assert_close(flatten(space.latents(z)), points()[1])
 
 
@@ -104,7 +104,7 @@ def test_sampler_in_z_gives_whitened_draws_of_the_same_density(start):
     _, prior = mild_prior()
     block = {"kernel": {"name": "langevin", "step_size": 0.25, "adjusted": True}, "steps": 150, "space": "z"}
     sampler = build("sampler", spec("sampler", name="chain", chains=1000, start=start, **block))
-    draws = sampler.draw(prior, 2, 2000, generator("sampler"), lambda *_: None)
+    draws = sampler.draw(prior, 2, 2000, make_rng("sampler"), lambda *_: None)
     assert 0.3 < draws.diagnostics["acceptance"] < 0.99
     quadrature = grid()
 
@@ -123,9 +123,9 @@ def test_adjusted_chain_in_z_keeps_the_density_of_whitened_space():
     _, latent = pair()
     hierarchy, prior = mild_prior()
     quadrature = grid()
-    eps, _ = resample(prior, 2, 2000, 100_000, generator("exact"))
+    eps, _ = resample(prior, 2, 2000, 100_000, make_rng("exact"))
     z = flatten(hierarchy.top_down_flat(eps).z)
-    result = run_chain(Langevin(step_size=0.15, adjusted=True), latent.target(), z, 40, generator("z chain"))
+    result = run_chain(Langevin(step_size=0.15, adjusted=True), latent.target(), z, 40, make_rng("z chain"))
     assert 0.3 < result.acceptance < 0.99
     assert not torch.allclose(result.x, z)
 
@@ -162,8 +162,8 @@ def test_noise_stays_standard_normal_under_the_exact_density_and_drifts_under_th
     prior = ZeroPrior(hierarchy)
     ends = {}
     for space in (Whitened(hierarchy, prior), WhitenedBiased(hierarchy, prior)):
-        start = space.start("normal", chains, generator("funnel"))
-        ends[type(space)] = run_chain(kernel, space.target(), start, 80, generator("funnel chain")).x
+        start = space.start("normal", chains, make_rng("funnel"))
+        ends[type(space)] = run_chain(kernel, space.target(), start, 80, make_rng("funnel chain")).x
     variance = kernel.variance_on_normal(80)
     noise = (variance / chains) ** 0.5
     assert variance == pytest.approx(1 if kernel.adjusted else 1 / (1 - 0.5**2 / 4), rel=1e-3)
@@ -187,12 +187,12 @@ def constant_conditional(floor):
     """The convolutional generator with p(z_1 | z_2) = N(0, floor²): σ is at its floor and the mean at 0."""
     block = {"latent_dims": [6, 2], "channels": [2, 2], "hidden": 3, "depth": 1, "inference_features": 2}
     hierarchy = build("backbone", spec("backbone", name="convolutional", **block, sigma_floor=floor), (1, 4, 4))
-    hierarchy.initialise(generator("constant"))
+    hierarchy.initialise(make_rng("constant"))
     with torch.no_grad():
         hierarchy.generator_nets[0][-1].weight.zero_()
         hierarchy.generator_nets[0][-1].bias.copy_(torch.tensor([0.0] * 6 + [-40.0] * 6))
     prior = JointPrior(hierarchy, energy=spec("energy", name="layerwise", hidden=2, depth=1))
-    prior.initialise(generator("no energy"))
+    prior.initialise(make_rng("no energy"))
     prior.requires_grad_(False)
     return hierarchy.requires_grad_(False), prior
 
@@ -202,8 +202,8 @@ def test_unadjusted_steps_in_z_widen_a_scale_above_half_the_step_as_computed(flo
     """Stationary variance σ²/(1 − s²/(4σ²)), by the published chain: 60 steps of 0.4 from N(0, I)."""
     _, prior = constant_conditional(floor)
     space = Latent(prior.hierarchy, prior)
-    start = space.start("normal", 4000, generator("start"))
-    z = run_chain(Langevin(step_size=0.4), space.target(), start, 60, generator("chain")).x[:, :6].double()
+    start = space.start("normal", 4000, make_rng("start"))
+    z = run_chain(Langevin(step_size=0.4), space.target(), start, 60, make_rng("chain")).x[:, :6].double()
     expected = floor**2 / (1 - 0.16 / (4 * floor**2))
     assert abs(z.square().mean() / expected - 1) < SIGMAS * (2 / z.numel()) ** 0.5
     assert expected > 1.1 * floor**2
@@ -214,8 +214,8 @@ def test_unadjusted_steps_in_z_leave_a_scale_below_half_the_step():
     for floor, steps in ((0.19, 60), (0.01, 60)):
         _, prior = constant_conditional(floor)
         space = Latent(prior.hierarchy, prior)
-        start = space.start("normal", 100, generator("start"))
-        result = run_chain(Langevin(step_size=0.4), space.target(), start, steps, generator("chain"))
+        start = space.start("normal", 100, make_rng("start"))
+        result = run_chain(Langevin(step_size=0.4), space.target(), start, steps, make_rng("chain"))
         if floor == 0.01:
             assert result.non_finite == 100
         else:

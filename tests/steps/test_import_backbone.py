@@ -21,7 +21,7 @@ from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
 from jebm.models.checkpoints.base import Imported, write_imported
 from jebm.pipeline.jobs import all_jobs, stage_job
 from jebm.pipeline.study import make_plan
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 ROOT = Path(__file__).parents[2]
 BACKBONE = {
@@ -105,7 +105,7 @@ class Folder:
     def __init__(self, folder):
         self.path = folder
         hierarchy = NvaeHierarchy((1, 8, 8), **BACKBONE)
-        hierarchy.initialise(generator("imported"))
+        hierarchy.initialise(make_rng("imported"))
         self.weights = hierarchy.state_dict()
         facts = {"source": "elsewhere", "licence": "Somebody's."}
         write_imported(folder / "weights.safetensors", Imported("nvae", (1, 8, 8), BACKBONE, self.weights, facts))
@@ -189,7 +189,7 @@ def test_data_of_another_size_or_depth_are_refused(project):
     for shape, levels, message in (((1, 16, 16), 17, "[1, 8, 8], the checkpoint is"), ((1, 8, 8), 32, "has 17 levels")):
         backbone = BACKBONE | {"levels": levels}
         hierarchy = NvaeHierarchy(shape, **backbone)
-        hierarchy.initialise(generator("other"))
+        hierarchy.initialise(make_rng("other"))
         path = project.path / "other.safetensors"
         write_imported(path, Imported("nvae", shape, backbone, hierarchy.state_dict(), {}))
         project.write(params(backbone=backbone, source=SOURCE | {"checkpoint": "other.safetensors"}))

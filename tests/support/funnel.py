@@ -13,7 +13,7 @@ class Funnel(Hierarchy):
         super().__init__()
         self.latent_shapes, self.image_shape = ((dims,), (1,)), (1, 1, 1)
 
-    def initialise(self, generator):
+    def initialise(self, rng):
         """Nothing to set."""
 
     def descend(self, above, eps):
@@ -28,5 +28,5 @@ class Funnel(Hierarchy):
     def decode(self, top):
         raise NotImplementedError
 
-    def infer(self, x, generator):
+    def infer(self, x, rng):
         raise NotImplementedError

@@ -24,8 +24,8 @@ class Ladder(Hierarchy):
         z = (WEIGHTS[i] * above.z[0] + OFFSETS[i] + SCALES[i] * eps, *above.z)
         return TopDown(z, z)
 
-    def infer(self, x, generator):
-        eps = self.draw(len(x), generator).unsqueeze(2).unbind(1)
+    def infer(self, x, rng):
+        eps = self.draw(len(x), rng).unsqueeze(2).unbind(1)
         none = torch.zeros(len(x), self.layers)
         return Posterior(eps, self.top_down(eps), none, none)
 
@@ -35,7 +35,7 @@ class Ladder(Hierarchy):
     def decode(self, top):
         raise NotImplementedError
 
-    def initialise(self, generator):
+    def initialise(self, rng):
         """Nothing to set."""
 
 
@@ -49,7 +49,7 @@ class Quadratic(LayerEnergy):
         for net, row in zip(self.nets.values(), start, strict=True):
             net.weight.data[0] = row
 
-    def initialise(self, generator):
+    def initialise(self, rng):
         """Starts from what it was built with."""
 
     def coefficients(self):

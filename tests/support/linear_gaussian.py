@@ -19,7 +19,7 @@ from jebm.models.backbones.base import (
 )
 from jebm.models.energies.base import Energy
 from jebm.models.priors.joint import JointPrior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 SHAPES = (2, 1)
 
@@ -27,11 +27,11 @@ SHAPES = (2, 1)
 class MeanField(nn.Module):
     """q(ε | x) = N(A x + c, diag exp(r)²)."""
 
-    def __init__(self, dimensions: int, pixels: int, stream: torch.Generator):
+    def __init__(self, dimensions: int, pixels: int, rng: torch.Generator):
         super().__init__()
-        self.weight = nn.Parameter(0.3 * torch.randn(dimensions, pixels, generator=stream))
-        self.offset = nn.Parameter(0.3 * torch.randn(dimensions, generator=stream))
-        self.log_sd = nn.Parameter(0.2 * torch.randn(dimensions, generator=stream) - 0.5)
+        self.weight = nn.Parameter(0.3 * torch.randn(dimensions, pixels, generator=rng))
+        self.offset = nn.Parameter(0.3 * torch.randn(dimensions, generator=rng))
+        self.log_sd = nn.Parameter(0.2 * torch.randn(dimensions, generator=rng) - 0.5)
 
 
 class LinearGaussian(Hierarchy):
@@ -43,20 +43,20 @@ class LinearGaussian(Hierarchy):
 
     def __init__(self, dims=SHAPES, pixels=3, sigma=0.7, seed=0, exact=False, widen=1.0, shift=0.0):
         super().__init__()
-        stream = generator("trainable linear hierarchy", seed)
+        rng = make_rng("trainable linear hierarchy", seed)
 
         def normal(*shape, scale=0.6):
-            return nn.Parameter(scale * torch.randn(*shape, generator=stream))
+            return nn.Parameter(scale * torch.randn(*shape, generator=rng))
 
         self.latent_shapes, self.image_shape, self.sigma = tuple((d,) for d in dims), (1, 1, pixels), sigma
         self.maps = nn.ParameterList(normal(dims[i], dims[i + 1]) for i in range(len(dims) - 1))
         self.offsets = nn.ParameterList(normal(d) for d in dims[:-1])
         self.log_scales = nn.ParameterList(normal(d, scale=0.3) for d in dims[:-1])
         self.weight, self.bias = normal(pixels, dims[0]), normal(pixels)
-        self.network = MeanField(sum(dims), pixels, stream)
+        self.network = MeanField(sum(dims), pixels, rng)
         self.exact, self.widen, self.shift, self.prior = exact, widen, shift, None
 
-    def initialise(self, generator):
+    def initialise(self, rng):
         """Set by the constructor."""
 
     def inference_modules(self):
@@ -91,22 +91,22 @@ class LinearGaussian(Hierarchy):
         mean = (top.z[0] @ self.weight.T + self.bias).reshape(-1, *self.image_shape)
         return Independent(Normal(mean, self.sigma), 3)
 
-    def infer(self, x, generator):
+    def infer(self, x, rng):
         if self.exact:
-            return self._infer_exactly(x, generator)
+            return self._infer_exactly(x, rng)
         net = self.network
         mean = split(x.flatten(1) @ net.weight.T + net.offset, self.latent_shapes)
         log_sd = split(net.log_sd.expand(len(x), -1), self.latent_shapes)
-        eps = tuple(m + s.exp() * torch.randn(m.shape, generator=generator) for m, s in zip(mean, log_sd, strict=True))
+        eps = tuple(m + s.exp() * torch.randn(m.shape, generator=rng) for m, s in zip(mean, log_sd, strict=True))
         log_q = [normal_log_prob(e, m, s) for e, m, s in zip(eps, mean, log_sd, strict=True)]
         kl = [kl_to_standard_normal(m, s) for m, s in zip(mean, log_sd, strict=True)]
         return Posterior(eps, self.top_down(eps), torch.stack(log_q, 1), torch.stack(kl, 1))
 
-    def _infer_exactly(self, x, generator):
+    def _infer_exactly(self, x, rng):
         """Only Σ_i log q is right layer by layer; it is written under the bottom layer."""
         mean, cov = exact_posterior(self.prior[0], x)
         q = MultivariateNormal(mean + self.shift, self.widen**2 * cov)
-        noise = torch.randn(mean.shape, generator=generator, dtype=torch.float64)
+        noise = torch.randn(mean.shape, generator=rng, dtype=torch.float64)
         draw = q.loc + noise @ q.scale_tril[0].T
         log_q = torch.zeros(len(x), self.layers, dtype=torch.float64)
         log_q[:, 0] = q.log_prob(draw)
@@ -120,9 +120,9 @@ class Quadratic(Energy):
 
     def __init__(self, dimensions: int, seed=0, strength=0.5):
         super().__init__()
-        stream = generator("trainable quadratic energy", seed)
-        self.root = nn.Parameter(strength * torch.randn(dimensions, dimensions, generator=stream))
-        self.vector = nn.Parameter(strength * torch.randn(dimensions, generator=stream))
+        rng = make_rng("trainable quadratic energy", seed)
+        self.root = nn.Parameter(strength * torch.randn(dimensions, dimensions, generator=rng))
+        self.vector = nn.Parameter(strength * torch.randn(dimensions, generator=rng))
 
     def terms(self, top):
         flat = flatten(top.z)

@@ -11,7 +11,7 @@ from jebm.models.backbones.nvae.flows import Flow
 from jebm.models.backbones.nvae.gaussians import Normal
 from jebm.models.backbones.nvae.heads import GaussianPixels, MixturePixels
 from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
-from jebm.models.batch_norm import follow
+from jebm.models.batch_norm import update_statistics
 from jebm.models.checkpoints.nvae_keys import ALIAS, key_map, read_settings
 from jebm.training.kl_balance import by_scale, layer_sizes
 from jebm.training.regularisation import SpectralPenalty, batch_norm_gains, spectral_norms
@@ -206,7 +206,7 @@ def check_prior(case, hierarchy, errors):
 def check_recalibration(case, hierarchy, errors):
     want = case["bn_recalibration"]
     t, before = want["temperature"], {k: v.clone() for k, v in hierarchy.state_dict().items()}
-    follow(hierarchy, (tuple(t * e.double() for e in eps[::-1]) for eps in want["eps_per_iteration"]))
+    update_statistics(hierarchy, (tuple(t * e.double() for e in eps[::-1]) for eps in want["eps_per_iteration"]))
     keys, state = key_map(hierarchy), hierarchy.state_dict()
     moved = {name for name, own in keys.items() if not torch.equal(before[own], state[own])}
     assert moved == set(want["changed_buffers"])

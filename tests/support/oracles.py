@@ -17,7 +17,7 @@ from jebm.models.backbones.base import Hierarchy, Posterior, TopDown, flatten, n
 from jebm.models.backbones.chain import ChainHierarchy
 from jebm.models.priors.base import Prior
 from jebm.models.priors.joint import JointPrior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 SIGMAS = 5
 
@@ -43,15 +43,15 @@ class LinearHierarchy(Hierarchy):
 
     def __init__(self, dims=(3, 2), pixels=4, sigma=0.7, seed=0, widen=1.0, shift=0.0):
         super().__init__()
-        stream = generator("linear hierarchy", seed)
+        rng = make_rng("linear hierarchy", seed)
         self.latent_shapes, self.image_shape = tuple((d,) for d in dims), (1, 1, pixels)
         self.sigma, self.widen, self.shift = sigma, widen, shift
-        self.maps = [torch.randn(dims[i], dims[i + 1], generator=stream) * 0.6 for i in range(len(dims) - 1)]
-        self.offsets = [torch.randn(d, generator=stream) * 0.5 for d in dims[:-1]]
-        self.scales = [0.5 + torch.rand(d, generator=stream) for d in dims[:-1]]
-        self.decoder = torch.randn(pixels, dims[0], generator=stream) * 0.5
+        self.maps = [torch.randn(dims[i], dims[i + 1], generator=rng) * 0.6 for i in range(len(dims) - 1)]
+        self.offsets = [torch.randn(d, generator=rng) * 0.5 for d in dims[:-1]]
+        self.scales = [0.5 + torch.rand(d, generator=rng) for d in dims[:-1]]
+        self.decoder = torch.randn(pixels, dims[0], generator=rng) * 0.5
 
-    def initialise(self, generator):
+    def initialise(self, rng):
         """Nothing to set."""
 
     def top_down(self, eps):
@@ -94,11 +94,11 @@ class LinearHierarchy(Hierarchy):
         cov = torch.linalg.inv(torch.eye(self.dimensions).double() + matrix.T @ matrix / self.sigma**2)
         return (x.flatten(1).double() - offset) @ matrix @ cov / self.sigma**2, cov
 
-    def infer(self, x, generator):
+    def infer(self, x, rng):
         mean, cov = self.posterior_moments(x)
         order = torch.cat(torch.arange(self.dimensions).split(self.layer_dims)[::-1])
         mean, factor = mean[:, order] + self.shift, torch.linalg.cholesky(cov[order][:, order]) * self.widen
-        noise = torch.randn(mean.shape, generator=generator, dtype=torch.float64)
+        noise = torch.randn(mean.shape, generator=rng, dtype=torch.float64)
         draw, log_q, kl, start = mean + noise @ factor.T, [], [], 0
         for dims in reversed(self.layer_dims):
             own, above = slice(start, start + dims), slice(0, start)
@@ -127,10 +127,10 @@ class QuadraticEnergy(nn.Module):
 
     def __init__(self, dimensions: int, seed=0, strength=1.0):
         super().__init__()
-        stream = generator("quadratic energy", seed)
-        root = torch.randn(dimensions, dimensions, generator=stream) * 0.5
+        rng = make_rng("quadratic energy", seed)
+        root = torch.randn(dimensions, dimensions, generator=rng) * 0.5
         self.matrix = nn.Parameter(strength * root @ root.T)
-        self.vector = nn.Parameter(strength * torch.randn(dimensions, generator=stream) * 0.5)
+        self.vector = nn.Parameter(strength * torch.randn(dimensions, generator=rng) * 0.5)
 
     def forward(self, top):
         flat = flatten(top.z)
@@ -173,13 +173,13 @@ def quadratic_prior(strength=1.0, **hierarchy) -> tuple[LinearHierarchy, JointPr
 def mild_prior() -> tuple[ChainHierarchy, JointPrior]:
     """A real two-layer chain of 1 + 1 dimensions under a real, mild, non-Gaussian energy."""
     hierarchy = ChainHierarchy((1, 2, 2), latent_dims=[1, 1], hidden=8, depth=1, mean_gain=1.5)
-    hierarchy.initialise(generator("mild hierarchy"))
+    hierarchy.initialise(make_rng("mild hierarchy"))
     prior = joint_prior(hierarchy, hidden=8, depth=1)
-    stream = generator("mild energy")
-    prior.energy.initialise(stream)
+    rng = make_rng("mild energy")
+    prior.energy.initialise(rng)
     for net in prior.energy.nets.values():
-        net[0].weight.normal_(generator=stream)
-        net[-1].weight.normal_(generator=stream).mul_(0.7)
+        net[0].weight.normal_(generator=rng)
+        net[-1].weight.normal_(generator=rng).mul_(0.7)
     hierarchy.requires_grad_(False)
     return hierarchy, prior
 
@@ -219,7 +219,7 @@ def worst_moment_error(draws: torch.Tensor, mean: torch.Tensor, cov: torch.Tenso
 
 def resampled_terms(prior: JointPrior, pool: int, *purpose: object) -> tuple[torch.Tensor, torch.Tensor]:
     """E[f_i] of each term under the prior by self-normalised importance sampling, and each draw's spread / √pool."""
-    eps = torch.randn(pool, prior.hierarchy.dimensions, generator=generator("resampled terms", *purpose))
+    eps = torch.randn(pool, prior.hierarchy.dimensions, generator=make_rng("resampled terms", *purpose))
     with torch.no_grad():
         terms = prior.energy.terms(prior.hierarchy.top_down_flat(eps)).double()
     weights = torch.softmax(terms.sum(1), 0).unsqueeze(1)

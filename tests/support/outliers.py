@@ -7,17 +7,17 @@ from jebm.data.dataset import Dataset
 from jebm.io.filenames import IMAGES
 from jebm.models.backbones.chain import ChainHierarchy
 from jebm.models.priors.joint import JointPrior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 LEVELS, SHAPE = 17, (1, 2, 3)
 
 
 def make_data(ood=("high", "same")):
     """Dark normals, bright outliers, and outliers that are no outliers."""
-    stream = generator("detection data")
+    rng = make_rng("detection data")
 
     def images(count, low, high):
-        return torch.randint(low, high, (count, *SHAPE), generator=stream, dtype=torch.uint8)
+        return torch.randint(low, high, (count, *SHAPE), generator=rng, dtype=torch.uint8)
 
     sets = {"ood/high": images(40, 8, 17), "ood/same": images(50, 0, 9)}
     tensors = {"train": images(80, 0, 9), "test": images(60, 0, 9)} | {
@@ -30,7 +30,7 @@ def make_data(ood=("high", "same")):
 def make_hierarchy(spread: float | None = None):
     """A random two-layer chain; ``spread`` sets every log standard deviation of q."""
     hierarchy = ChainHierarchy(SHAPE, latent_dims=[3, 2], hidden=8, depth=1)
-    hierarchy.initialise(generator("detection hierarchy"))
+    hierarchy.initialise(make_rng("detection hierarchy"))
     if spread is not None:
         with torch.no_grad():
             for net, dims in zip(hierarchy.inference_nets, (3, 2), strict=True):
@@ -41,10 +41,10 @@ def make_hierarchy(spread: float | None = None):
 
 def make_energy(hierarchy):
     prior = JointPrior(hierarchy, energy=spec("energy", name="layerwise", hidden=8, depth=1))
-    prior.energy.initialise(generator("detection energy"))
+    prior.energy.initialise(make_rng("detection energy"))
     with torch.no_grad():
         for net in prior.energy.nets.values():
-            net[-1].weight.normal_(generator=generator("detection weights"))
+            net[-1].weight.normal_(generator=make_rng("detection weights"))
     return prior.requires_grad_(False)
 
 

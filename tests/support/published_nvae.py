@@ -6,7 +6,7 @@ import torch
 
 from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
 from jebm.models.checkpoints.nvae_keys import read_settings, to_published
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 ARGS = {
     "dataset": "imagenet_8", "use_se": True, "res_dist": True, "num_x_bits": 5, "num_latent_scales": 2,
@@ -20,7 +20,7 @@ ARGS = {
 def model(**changes):
     settings = read_settings(ARGS | changes)
     hierarchy = NvaeHierarchy(settings.image_shape, **settings.backbone)
-    hierarchy.initialise(generator("checkpoint"))
+    hierarchy.initialise(make_rng("checkpoint"))
     return hierarchy
 
 

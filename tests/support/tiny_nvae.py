@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
 from jebm.models.checkpoints.nvae_keys import RENAMED, read_settings, to_published
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 
 def save_tiny_nvae(path: Path, block: BaseModel, size: int, seed: int = 0) -> Path:
@@ -28,7 +28,7 @@ def save_tiny_nvae(path: Path, block: BaseModel, size: int, seed: int = 0) -> Pa
     settings = read_settings(args)
     assert settings.backbone["groups"] == block.groups
     hierarchy = NvaeHierarchy(settings.image_shape, **settings.backbone)
-    hierarchy.initialise(generator("tiny NVAE", seed))
+    hierarchy.initialise(make_rng("tiny NVAE", seed))
     content = {
         "epoch": 400, "global_step": 78_000, "state_dict": to_published(hierarchy),
         "args": argparse.Namespace(**args, epochs=400, root="/data", distributed=True),

@@ -21,14 +21,14 @@ from jebm.errors import DivergedError, InterruptedRunError
 from jebm.metrics.statistics import gather
 from jebm.models.backbones.chain import ChainHierarchy
 from jebm.runtime.distributed import process_group, ranks
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.training import ebm
 from jebm.training.loop import Trainer
 from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile
 
-DATA = torch.randn(23, 3, generator=generator("rank data"))
-FEATURES = torch.randn(41, 5, generator=generator("rank features"))
+DATA = torch.randn(23, 3, generator=make_rng("rank data"))
+FEATURES = torch.randn(41, 5, generator=make_rng("rank features"))
 SETTINGS = {"steps": 9, "batch_size": 6, "learning_rate": 0.05, "log_every": 1, "weight_decay": 0.1, "ema": 0.8}
 
 
@@ -62,23 +62,23 @@ class Job:
     """
 
     def __init__(self, folder: Path, noise: float = 0.0, norm: bool = True, disturb=lambda step: 1.0, **settings):
-        stream = generator("rank run")
+        rng = make_rng("rank run")
         self.module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4) if norm else nn.Tanh(), nn.Linear(4, 1))
         with torch.no_grad():
             for parameter in self.module.parameters():
-                parameter.normal_(generator=stream)
+                parameter.normal_(generator=rng)
         self.batches, self.noise, self.digests = [], [], []
 
         def loss(step, batch):
             x = DATA[batch]
-            draws = torch.randn(len(x), 1, generator=stream)
+            draws = torch.randn(len(x), 1, generator=rng)
             self.batches.append(batch.tolist())
             self.noise.append(draws)
             self.digests.append(digest(self.module))
             value = (self.module(x) - x.sum(1, keepdim=True) + noise * draws).square().mean()
             return value * disturb(step), {"square": value.detach()}
 
-        run = TrainingRun("tiny run", StateFile(folder / "state", {"run": "the same"}), stream)
+        run = TrainingRun("tiny run", StateFile(folder / "state", {"run": "the same"}), rng)
         optimisation = Optimisation(**{**SETTINGS, **settings})
         self.trainer = Trainer(self.module, FunctionLoss(len(DATA), loss), optimisation, run)
 
@@ -154,9 +154,9 @@ def taken_over(folder: Path) -> dict:
 def negatives(folder: Path) -> dict:
     """What the chains of stage 2 leave at the first steps, by the module's own loss."""
     hierarchy = ChainHierarchy((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1)
-    hierarchy.initialise(generator("rank hierarchy"))
+    hierarchy.initialise(make_rng("rank hierarchy"))
     prior = joint_prior(hierarchy, hidden=8).requires_grad_(True)
-    pixels = torch.rand(24, 1, 2, 2, generator=generator("rank pixels")) * 2 - 1
+    pixels = torch.rand(24, 1, 2, 2, generator=make_rng("rank pixels")) * 2 - 1
     chain = {"kernel": {"name": "pcnl", "step_size": 0.3}, "steps": 3}
     settings = TrainPrior(steps=3, batch_size=8, learning_rate=0.01, log_every=1, chain=chain)
     ends, original = [], ebm.run_chain
@@ -167,7 +167,7 @@ def negatives(folder: Path) -> dict:
         return result
 
     ebm.run_chain = watched
-    run = TrainingRun("stage 2", StateFile(folder / "state", {}), generator("stage 2"))
+    run = TrainingRun("stage 2", StateFile(folder / "state", {}), make_rng("stage 2"))
     ebm.fit(prior, {"train": pixels}, settings, run)
     ebm.run_chain = original
     return {"ends": ends, "digest": digest(prior)}
@@ -179,7 +179,7 @@ def operations(folder: Path) -> dict:
     used, unused = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
     used.grad = torch.tensor([1.0, 3.0]) * (own.rank + 1)
     own.average_gradients([used, unused])
-    common = generator("common")
+    common = make_rng("common")
     order = own.fork_rng(common)
     return {
         "gradient": used.grad,

@@ -16,7 +16,7 @@ from jebm.models.backbones.base import flatten
 from jebm.models.backbones.chain import ChainHierarchy
 from jebm.models.energies.zero import ZeroPrior
 from jebm.models.priors.sequential import SequentialPrior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.sampling.langevin import Langevin
 from jebm.sampling.run import run_chain
 from jebm.sampling.samplers import Chain
@@ -25,7 +25,7 @@ from jebm.training import ebm, sequential
 from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile
 
-PIXELS = torch.rand(24, 1, 2, 2, generator=generator("pixels")) * 2 - 1
+PIXELS = torch.rand(24, 1, 2, 2, generator=make_rng("pixels")) * 2 - 1
 
 
 class Stopping(ChainHierarchy):
@@ -33,14 +33,14 @@ class Stopping(ChainHierarchy):
 
     def __init__(self, stop_at=None):
         super().__init__((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1)
-        self.initialise(generator("tiny backbone"))
+        self.initialise(make_rng("tiny backbone"))
         self.calls, self.stop_at = 0, stop_at
 
-    def infer(self, x, generator):
+    def infer(self, x, rng):
         self.calls += 1
         if self.calls == self.stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
-        return super().infer(x, generator)
+        return super().infer(x, rng)
 
 
 def settings(adapt=None, **changes):
@@ -51,7 +51,7 @@ def settings(adapt=None, **changes):
 def fit(folder, stop_at=None, adapt=None, **changes):
     prior = joint_prior(Stopping(stop_at), hidden=4, depth=1).requires_grad_(True)
     adapt = {"target_acceptance": 0.7, "steps": 8} if adapt is None else adapt
-    run = TrainingRun("toy", StateFile(folder, {}), generator("fit"))
+    run = TrainingRun("toy", StateFile(folder, {}), make_rng("fit"))
     history, facts, _ = ebm.fit(prior, {"train": PIXELS}, settings(adapt, **changes), run)
     return torch.cat([p.detach().flatten() for p in prior.parameters()]), history, facts
 
@@ -66,7 +66,7 @@ def test_size_is_in_history_and_record_and_stays_after_the_warm_up(tmp_path):
 
 def test_without_adaptation_history_and_record_are_as_ever(tmp_path):
     prior = joint_prior(Stopping(), hidden=4, depth=1).requires_grad_(True)
-    run = TrainingRun("toy", StateFile(tmp_path, {}), generator("fit"))
+    run = TrainingRun("toy", StateFile(tmp_path, {}), make_rng("fit"))
     history, facts, _ = ebm.fit(prior, {"train": PIXELS}, settings(), run)
     assert "step_size" not in history[0]
     assert "step_size" not in facts
@@ -86,8 +86,8 @@ def test_interrupted_run_goes_on_to_the_same_bits(tmp_path, call):
 
 def test_sequential_priors_adapt_one_size_for_all_layers():
     prior = SequentialPrior(Stopping(), energy=spec("energy", name="layerwise", hidden=4, depth=1))
-    prior.initialise(generator("sequential"))
-    loss = sequential.LayerwiseLoss(prior, PIXELS, settings({"steps": 3}), generator("layers"))
+    prior.initialise(make_rng("sequential"))
+    loss = sequential.LayerwiseLoss(prior, PIXELS, settings({"steps": 3}), make_rng("layers"))
     _, first = loss(0, torch.arange(8))
     _, second = loss(1, torch.arange(8))
     assert float(first["step_size"]) == pytest.approx(0.1)
@@ -110,7 +110,7 @@ def test_negatives_of_the_biased_density_drift_and_those_of_the_exact_one_do_not
     prior, ends = ZeroPrior(Funnel()), {}
     for space in ("whitened", "whitened-biased"):
         sampler = Chain(kernel=spec("kernel", name="langevin", step_size=0.5), steps=60, chains=1000, space=space)
-        ends[space] = sampler.draw(prior, 2, 2000, generator("ends"), lambda what, done, total: None).eps
+        ends[space] = sampler.draw(prior, 2, 2000, make_rng("ends"), lambda what, done, total: None).eps
     noise = (Langevin(step_size=0.5).variance_on_normal(60) / 2000) ** 0.5
     assert (ends["whitened"].mean(0).abs() < SIGMAS * noise).all()
     assert abs(float(ends["whitened-biased"][:, 1].mean()) + 1) < SIGMAS * noise
@@ -119,12 +119,12 @@ def test_negatives_of_the_biased_density_drift_and_those_of_the_exact_one_do_not
 def test_training_chain_may_run_on_the_biased_density():
     """The same draws but for the drift: at f = 0 the first negatives differ by what −Σ log σ adds."""
     prior = joint_prior(Stopping(), hidden=4, depth=1).requires_grad_(True)
-    prior.initialise(generator("energy"))
-    prior.energy.nets["2"][-1].weight.data.normal_(generator=generator("w"))
+    prior.initialise(make_rng("energy"))
+    prior.energy.nets["2"][-1].weight.data.normal_(generator=make_rng("w"))
     values = {}
     for space in ("whitened", "whitened-biased"):
         chain = {"kernel": {"name": "langevin", "step_size": 0.3}, "steps": 5, "space": space}
-        loss = ebm.ContrastiveLoss(prior, PIXELS, settings(chain=chain), generator("loss"))
+        loss = ebm.ContrastiveLoss(prior, PIXELS, settings(chain=chain), make_rng("loss"))
         values[space] = loss(0, torch.arange(8))[1]
     assert torch.equal(values["whitened"]["f_posterior"], values["whitened-biased"]["f_posterior"])
     assert not torch.allclose(values["whitened"]["f_prior"], values["whitened-biased"]["f_prior"])
@@ -157,10 +157,10 @@ class Packed:
 
 
 def most_held(prior, steps, space="whitened"):
-    held, start = Held(), torch.randn(16, prior.hierarchy.dimensions, generator=generator("held"))
+    held, start = Held(), torch.randn(16, prior.hierarchy.dimensions, generator=make_rng("held"))
     with held.watch():
         target = SPACES[space](prior.hierarchy, prior).target()
-        run_chain(Langevin(step_size=0.1), target, start, steps, generator("held chain"))
+        run_chain(Langevin(step_size=0.1), target, start, steps, make_rng("held chain"))
     assert held.now == 0  # nothing of the graphs outlives the chain
     return held.most
 
@@ -168,7 +168,7 @@ def most_held(prior, steps, space="whitened"):
 @pytest.mark.parametrize("space", ["whitened", "whitened-biased"])
 def test_graphs_of_a_chain_take_the_memory_of_one_step(space):
     prior = joint_prior(Stopping().requires_grad_(False), hidden=4, depth=1)
-    prior.energy.initialise(generator("energy"))
+    prior.energy.initialise(make_rng("energy"))
     assert most_held(prior, 30, space) == most_held(prior, 2, space) > 0
 
 
@@ -176,7 +176,7 @@ def test_chain_that_kept_its_graphs_would_be_seen():
     """The instrument itself: a transcription that differentiates through its own steps holds all of them."""
     hierarchy, most = LinearHierarchy(), []
     for steps in (2, 20):
-        held, x = Held(), torch.randn(16, hierarchy.dimensions, generator=generator("held")).requires_grad_(True)
+        held, x = Held(), torch.randn(16, hierarchy.dimensions, generator=make_rng("held")).requires_grad_(True)
         with held.watch():
             for _ in range(steps):
                 value = -flatten(hierarchy.top_down_flat(x).z).square().sum()

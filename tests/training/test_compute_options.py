@@ -12,36 +12,36 @@ from jebm.config.training import Optimisation, TrainBackbone
 from jebm.errors import DivergedError, JebmError
 from jebm.models.backbones.base import flatten
 from jebm.models.nets import frozen
-from jebm.models.precision import in_bfloat16, laid_out, networks
-from jebm.runtime.memory import memory_hint
-from jebm.runtime.random import generator
+from jebm.models.precision import apply_layout_and_precision, in_bfloat16, networks
+from jebm.runtime.memory import explain_out_of_memory
+from jebm.runtime.random import make_rng
 from jebm.training.loop import Trainer
 from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile
 
-DATA = torch.randn(23, 3, generator=generator("loop data"))
+DATA = torch.randn(23, 3, generator=make_rng("loop data"))
 
 
 class Run:
     """A tiny regression; ``disturb(step)`` returns a factor on the loss."""
 
     def __init__(self, folder, disturb=lambda step: 1.0, kind=Optimisation, **settings):
-        stream = generator("compute options")
+        rng = make_rng("compute options")
         self.module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
         with torch.no_grad():
             for parameter in self.module.parameters():
-                parameter.normal_(generator=stream)
+                parameter.normal_(generator=rng)
         self.sizes, self.before = [], []
 
         def loss(step, batch):
             self.sizes.append(len(batch))
-            self.before.append((step, self.weights.clone(), stream.get_state()))
+            self.before.append((step, self.weights.clone(), rng.get_state()))
             x = DATA[batch]
             value = (self.module(x) - x.sum(1, keepdim=True)).square().mean()
             return value * disturb(step), {"square": value.detach()}
 
         own = {"steps": 12, "batch_size": 10, "learning_rate": 0.05, "log_every": 6} | settings
-        run = TrainingRun("tiny run", StateFile(folder, {"parameters": "same"}), stream)
+        run = TrainingRun("tiny run", StateFile(folder, {"parameters": "same"}), rng)
         self.trainer = Trainer(self.module, FunctionLoss(len(DATA), loss), kind(**own), run)
 
     @property
@@ -125,12 +125,12 @@ def test_out_of_memory_says_what_to_lower(tmp_path, error):
 
 def test_memory_that_really_runs_out_is_recognised():
     with pytest.raises(JebmError, match="a large tensor does not fit into memory: make it smaller"):  # noqa: SIM117
-        with memory_hint("a large tensor", "make it smaller"):
+        with explain_out_of_memory("a large tensor", "make it smaller"):
             torch.empty(10**15)
 
 
 def test_other_errors_pass():
-    with pytest.raises(RuntimeError, match="shape"), memory_hint("x", "y"):
+    with pytest.raises(RuntimeError, match="shape"), explain_out_of_memory("x", "y"):
         raise RuntimeError("shape")
 
 
@@ -143,11 +143,11 @@ BACKBONES = [
 @pytest.mark.parametrize("block", BACKBONES, ids=lambda block: block["name"])
 def test_half_precision_is_of_networks_that_learn_alone(block):
     hierarchy = build("backbone", spec("backbone", **block), (3, 8, 8))
-    hierarchy.initialise(generator("bf16"))
-    x = torch.rand(4, 3, 8, 8, generator=generator("x")) * 2 - 1
+    hierarchy.initialise(make_rng("bf16"))
+    x = torch.rand(4, 3, 8, 8, generator=make_rng("x")) * 2 - 1
 
     def bound():
-        posterior = hierarchy.infer(x, generator("q"))
+        posterior = hierarchy.infer(x, make_rng("q"))
         assert all(part.dtype == torch.float32 for part in (*posterior.eps, *posterior.top.z, posterior.kl))
         return hierarchy.decode(posterior.top).log_prob(x), flatten(posterior.eps)
 
@@ -170,15 +170,15 @@ def test_half_precision_is_of_networks_that_learn_alone(block):
 @pytest.mark.parametrize("block", BACKBONES, ids=lambda block: block["name"])
 def test_channels_last_is_a_layout_and_nothing_else(block):
     hierarchy = build("backbone", spec("backbone", **block), (3, 8, 8))
-    hierarchy.initialise(generator("layout"))
-    x = torch.rand(4, 3, 8, 8, generator=generator("x")) * 2 - 1
+    hierarchy.initialise(make_rng("layout"))
+    x = torch.rand(4, 3, 8, 8, generator=make_rng("x")) * 2 - 1
 
     def log_px():
-        posterior = hierarchy.infer(x, generator("q"))
+        posterior = hierarchy.infer(x, make_rng("q"))
         return hierarchy.decode(posterior.top).log_prob(x)
 
     expected = log_px()
-    laid_out(hierarchy, Compute(channels_last=True))
+    apply_layout_and_precision(hierarchy, Compute(channels_last=True))
     convolutions = [m for m in hierarchy.modules() if type(m) is nn.Conv2d and m.kernel_size != (1, 1)]
     assert all(m.weight.is_contiguous(memory_format=torch.channels_last) for m in convolutions)
     torch.testing.assert_close(log_px(), expected, rtol=1e-4, atol=1e-4)

@@ -8,14 +8,14 @@ import torch
 from jebm.config.training import TrainBackbone
 from jebm.errors import InterruptedRunError
 from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.training.elbo import ElboLoss
 from jebm.training.loop import Trainer
 from jebm.training.regularisation import batch_norm_gains, spectral_norms
 from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile
 
-PIXELS = torch.rand(12, 1, 8, 8, generator=generator("deep pixels")) * 2 - 1
+PIXELS = torch.rand(12, 1, 8, 8, generator=make_rng("deep pixels")) * 2 - 1
 PUBLISHED = {
     "optimizer": "adamax", "epsilon": 1e-3, "weight_decay": 3e-4, "learning_rate": 0.01, "warmup_steps": 2,
     "final_learning_rate": 0.01, "kl_warmup": [[1e-4, 0.3001]], "kl_floor": 1e-4, "kl_balance": "scale",
@@ -32,14 +32,14 @@ class Deep(NvaeHierarchy):
             preprocess_cells=1, postprocess_cells=1, encoder_cells=1, decoder_cells=1, head="logistic-mixture",
             mixture_components=2, levels=17,
         )  # fmt: skip
-        self.initialise(generator("deep"))
+        self.initialise(make_rng("deep"))
         self.calls, self.stop_at, self.spoil_at = 0, stop_at, spoil_at
 
-    def infer(self, x, generator):
+    def infer(self, x, rng):
         self.calls += 1
         if self.calls == self.stop_at:
             signal.raise_signal(signal.SIGTERM)
-        return super().infer(x * float("nan") if self.calls in self.spoil_at else x, generator)
+        return super().infer(x * float("nan") if self.calls in self.spoil_at else x, rng)
 
 
 def settings(**changes):
@@ -48,12 +48,12 @@ def settings(**changes):
 
 def test_loss_by_hand():
     """Step 150 of 1000: the KL's weight w is (150 − 0.1) / 300, and the penalties weigh 0.01^w and 0.02^w."""
-    hierarchy, stream, batch = Deep(), generator("loss"), torch.arange(4)
-    loss = ElboLoss(hierarchy, PIXELS, settings(steps=1000), stream)
+    hierarchy, rng, batch = Deep(), make_rng("loss"), torch.arange(4)
+    loss = ElboLoss(hierarchy, PIXELS, settings(steps=1000), rng)
     for _ in range(60):  # until the power iteration has settled
         loss.penalty.spectral()
-    twin = generator("twin")
-    twin.set_state(stream.get_state())
+    twin = make_rng("twin")
+    twin.set_state(rng.get_state())
     with torch.no_grad():
         total, scalars = loss(150, batch)
         posterior = hierarchy.infer(PIXELS[batch], twin)
@@ -71,7 +71,7 @@ def test_loss_by_hand():
 
 def test_after_the_warm_up_the_kl_counts_in_full_and_unbalanced():
     hierarchy = Deep()
-    loss = ElboLoss(hierarchy, PIXELS, settings(spectral_penalty=0, batch_norm_penalty=0), generator("after"))
+    loss = ElboLoss(hierarchy, PIXELS, settings(spectral_penalty=0, batch_norm_penalty=0), make_rng("after"))
     total, scalars = loss(4, torch.arange(4))
     torch.testing.assert_close(total, -scalars["elbo"])
 
@@ -87,9 +87,9 @@ def test_penalty_shrinks_what_it_holds_down(tmp_path):
 
 
 def train(folder, stop_at=None, spoil_at=(), **changes):
-    hierarchy, stream, own = Deep(stop_at, spoil_at), generator("train deep"), settings(**changes)
-    loss = ElboLoss(hierarchy, PIXELS, own, stream)
-    trainer = Trainer(hierarchy, loss, own, TrainingRun("deep", StateFile(folder, {}), stream))
+    hierarchy, rng, own = Deep(stop_at, spoil_at), make_rng("train deep"), settings(**changes)
+    loss = ElboLoss(hierarchy, PIXELS, own, rng)
+    trainer = Trainer(hierarchy, loss, own, TrainingRun("deep", StateFile(folder, {}), rng))
     trainer.train()
     return hierarchy, trainer
 

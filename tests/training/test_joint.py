@@ -15,7 +15,7 @@ from jebm.errors import DivergedError, InterruptedRunError
 from jebm.models.backbones.base import flatten
 from jebm.models.backbones.chain import ChainHierarchy
 from jebm.models.backbones.residual import ResidualHierarchy
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.sampling.run import ChainResult
 from jebm.training import joint
 from jebm.training.finite import Divergence
@@ -40,7 +40,7 @@ def gradients(loss_of, model, repeats=12):
     rows = []
     for repeat in range(repeats):
         model.zero_grad()
-        value, _ = loss_of(generator("joint gradient", repeat))(5, ROWS)
+        value, _ = loss_of(make_rng("joint gradient", repeat))(5, ROWS)
         value.backward()
         rows.append({name: -p.grad.double() for name, p in model.named_parameters() if p.grad is not None})
     stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
@@ -89,7 +89,7 @@ def test_closed_forms_by_finite_differences():
 def mcmc():
     model = both(*linear_model())
     prior = model["prior"]
-    found = gradients(lambda stream: joint.McmcLoss(prior, IMAGE, settings("mcmc"), stream), model)
+    found = gradients(lambda rng: joint.McmcLoss(prior, IMAGE, settings("mcmc"), rng), model)
     return found, exact_gradients(log_evidence(prior, IMAGE)[0], model)
 
 
@@ -112,7 +112,7 @@ def test_one_term_gradient_of_the_inter_layer_networks_is_wrong(monkeypatch):
         return f, log_p if len(calls) % 2 else log_p.detach(), top
 
     monkeypatch.setattr(joint, "tilted_log_prob", one_term)
-    found = gradients(lambda stream: joint.McmcLoss(prior, IMAGE, settings("mcmc"), stream), model)
+    found = gradients(lambda rng: joint.McmcLoss(prior, IMAGE, settings("mcmc"), rng), model)
     exact = exact_gradients(log_evidence(prior, IMAGE)[0], model)
     assert worst(found, exact, PARTS["inter-layer"]) > 3 * SIGMAS
     assert worst(found, exact, PARTS["decoder"]) < SIGMAS
@@ -138,7 +138,7 @@ def test_variational_gradient_is_that_of_the_bound(variational, part):
 def variational():
     model = both(*linear_model())
     prior = model["prior"]
-    found = gradients(lambda stream: joint.VariationalLoss(prior, IMAGE, settings("variational"), stream), model)
+    found = gradients(lambda rng: joint.VariationalLoss(prior, IMAGE, settings("variational"), rng), model)
     return found, exact_gradients(evidence_bound(prior, IMAGE)[0], model)
 
 
@@ -147,8 +147,8 @@ def test_variational_gradient_without_the_prior_term_is_wrong(monkeypatch):
     model = both(*linear_model())
     prior = model["prior"]
 
-    def loss_of(stream):
-        inner = joint.VariationalLoss(prior, IMAGE, settings("variational"), stream)
+    def loss_of(rng):
+        inner = joint.VariationalLoss(prior, IMAGE, settings("variational"), rng)
 
         def loss(step, batch):
             monkeypatch.setattr(prior, "tilt", lambda eps: prior.energy(_detached(prior.hierarchy.top_down_flat(eps))))
@@ -180,7 +180,7 @@ def mcmc_in_z():
     """As the paper trains: both chains on z, every layer from its own N(0, I)."""
     model = both(*linear_model())
     own = settings("mcmc", chain=IN_Z, posterior_chain=IN_Z)
-    return gradients(lambda stream: joint.McmcLoss(model["prior"], IMAGE, own, stream), model, repeats=8), model
+    return gradients(lambda rng: joint.McmcLoss(model["prior"], IMAGE, own, rng), model, repeats=8), model
 
 
 @pytest.mark.parametrize("part", ["decoder", "inter-layer", "energy"])
@@ -199,7 +199,7 @@ def test_variational_gradient_is_the_same_with_negatives_from_z(variational):
     _, exact = variational
     model = both(*linear_model())
     own = settings("variational", chain=IN_Z)
-    found = gradients(lambda stream: joint.VariationalLoss(model["prior"], IMAGE, own, stream), model, repeats=8)
+    found = gradients(lambda rng: joint.VariationalLoss(model["prior"], IMAGE, own, rng), model, repeats=8)
     assert max(worst(found, exact, names) for names in PARTS.values()) < SIGMAS
 
 
@@ -208,15 +208,15 @@ def test_generator_start_and_network_start_are_images_under_the_transform(monkey
     hierarchy, prior = linear_model()
     starts = []
     monkeypatch.setattr(
-        joint, "run_chain", lambda kernel, target, start, steps, stream: starts.append(start) or _still(start)
+        joint, "run_chain", lambda kernel, target, start, steps, rng: starts.append(start) or _still(start)
     )
     own = {"chain": IN_Z | {"start": "generator"}, "posterior_chain": IN_Z, "posterior_start": "network"}
-    loss = joint.McmcLoss(prior, IMAGE, settings("mcmc", **own), generator("starts"))
+    loss = joint.McmcLoss(prior, IMAGE, settings("mcmc", **own), make_rng("starts"))
     loss(5, ROWS[:6])
-    stream = generator("starts")
-    eps = hierarchy.infer(IMAGE[ROWS[:6]], stream).eps
+    rng = make_rng("starts")
+    eps = hierarchy.infer(IMAGE[ROWS[:6]], rng).eps
     assert torch.equal(starts[0], flatten(hierarchy.transform(eps)).detach())
-    noise = torch.randn(6, 3, generator=stream)
+    noise = torch.randn(6, 3, generator=rng)
     assert torch.equal(starts[1], flatten(hierarchy.top_down_flat(noise).z).detach())
 
 
@@ -233,7 +233,7 @@ def test_regulariser_acts_on_the_energies_alone(method, space):
         model = both(*linear_model())
         posterior = {"posterior_chain": short} if method == "mcmc" else {}
         own = settings(method, chain=short, energy_l2=weight, **posterior)
-        value, scalars = joint.LOSSES[method](model["prior"], IMAGE, own, generator("penalty"))(5, ROWS[:50])
+        value, scalars = joint.LOSSES[method](model["prior"], IMAGE, own, make_rng("penalty"))(5, ROWS[:50])
         value.backward()
         found[weight] = value, {name: p.grad.clone() for name, p in model.named_parameters()}, scalars
     difference = found[0.3][0] - found[0.0][0]
@@ -258,22 +258,22 @@ def residual_backbone():
 @pytest.mark.parametrize("make", [chain_backbone, residual_backbone])
 def test_generator_uses_the_generator_parameters_and_no_other(make):
     hierarchy = make()
-    hierarchy.initialise(generator("parts"))
-    eps = torch.randn(4, hierarchy.dimensions, generator=generator("parts eps"))
+    hierarchy.initialise(make_rng("parts"))
+    eps = torch.randn(4, hierarchy.dimensions, generator=make_rng("parts eps"))
     top = hierarchy.top_down_flat(eps)
     log_p = hierarchy.condition(hierarchy.transform(hierarchy.split(eps)))[1]
     (hierarchy.decode(top).log_prob(torch.zeros(4, 1, 2, 2)).sum() + log_p.sum()).backward()
-    assert all(p.grad is not None for p in hierarchy.generator_parameters())
+    assert all(p.grad is not None for p in hierarchy.generative_parameters())
     assert all(p.grad is None for p in hierarchy.inference_parameters())
     assert len(hierarchy.inference_parameters()) > 0
-    assert len(hierarchy.inference_parameters()) + len(hierarchy.generator_parameters()) == len(
+    assert len(hierarchy.inference_parameters()) + len(hierarchy.generative_parameters()) == len(
         list(hierarchy.parameters())
     )
 
 
 # The run -------------------------------------------------------------------------------------------------------------
 
-PIXELS = torch.rand(24, 1, 2, 2, generator=generator("joint pixels")) * 2 - 1
+PIXELS = torch.rand(24, 1, 2, 2, generator=make_rng("joint pixels")) * 2 - 1
 SHORT = {"kernel": {"name": "langevin", "step_size": 0.1, "adjusted": True}, "steps": 4}
 
 
@@ -284,25 +284,25 @@ class Backbone(ChainHierarchy):
         super().__init__((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1)
         self.calls, self.stop_at, self.spoil_at = 0, stop_at, spoil_at
 
-    def infer(self, x, generator):
+    def infer(self, x, rng):
         self.calls += 1
         if self.calls == self.stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
-        posterior = super().infer(x, generator)
+        posterior = super().infer(x, rng)
         if self.calls == self.spoil_at:
             return posterior._replace(kl=posterior.kl * float("nan"))
         return posterior
 
 
 def train(folder, method, start="prior", **backbone):
-    hierarchy, stream = Backbone(**backbone), generator("train joint")
-    hierarchy.initialise(stream)
+    hierarchy, rng = Backbone(**backbone), make_rng("train joint")
+    hierarchy.initialise(rng)
     prior = joint_prior(hierarchy, hidden=4, depth=1).requires_grad_(True)
-    prior.initialise(stream)
+    prior.initialise(rng)
     changes = {"posterior_chain": SHORT, "posterior_start": start} if method == "mcmc" else {}
     own = settings(method, chain=SHORT, ema=0.9, warmup_steps=2, schedule="linear", log_every=3, **changes)
-    model, loss = both(hierarchy, prior), joint.LOSSES[method](prior, PIXELS, own, stream)
-    run = TrainingRun("joint run", StateFile(folder, {}), stream)
+    model, loss = both(hierarchy, prior), joint.LOSSES[method](prior, PIXELS, own, rng)
+    run = TrainingRun("joint run", StateFile(folder, {}), rng)
     fitted = Trainer(model, loss, own, run, joint_groups(hierarchy, prior, own)).train()
     return torch.cat([p.detach().flatten() for p in model.parameters()]), fitted
 
@@ -342,7 +342,7 @@ def test_groups_have_their_own_rate_and_decay(tmp_path):
             raise KeyboardInterrupt
         return weights[0].sum() + weights[1].sum(), {}
 
-    run = TrainingRun("groups", StateFile(tmp_path, {}), generator(0))
+    run = TrainingRun("groups", StateFile(tmp_path, {}), make_rng(0))
     with pytest.raises(KeyboardInterrupt):
         Trainer(module, FunctionLoss(4, loss), own, run, groups).train()
     assert weights[0].item() == pytest.approx(2.0 * (1 - 0.005 * 0.5) - 0.005, abs=1e-6)
@@ -352,18 +352,18 @@ def test_groups_have_their_own_rate_and_decay(tmp_path):
 def test_inference_network_is_trained_at_some_steps_alone():
     """At the others its parameters get no gradient, and the history no bound."""
     hierarchy = ChainHierarchy((1, 2, 2), latent_dims=[3, 2], hidden=8)
-    hierarchy.initialise(generator("every"))
+    hierarchy.initialise(make_rng("every"))
     prior = joint_prior(hierarchy).requires_grad_(True)
-    prior.initialise(generator("every"))
-    pixels = torch.rand(6, 1, 2, 2, generator=generator("pixels")) * 2 - 1
-    loss_of = joint.McmcLoss(prior, pixels, settings("mcmc", inference_every=3), generator("noise"))
+    prior.initialise(make_rng("every"))
+    pixels = torch.rand(6, 1, 2, 2, generator=make_rng("pixels")) * 2 - 1
+    loss_of = joint.McmcLoss(prior, pixels, settings("mcmc", inference_every=3), make_rng("noise"))
     for step in range(5):
         hierarchy.zero_grad()
         value, scalars = loss_of(step, torch.arange(6))
         value.backward()
         infers = step == 2
         assert all((p.grad is not None) == infers for p in hierarchy.inference_parameters())
-        assert all(p.grad is not None for p in hierarchy.generator_parameters())
+        assert all(p.grad is not None for p in hierarchy.generative_parameters())
         assert ("elbo" in scalars) == infers
 
 
@@ -379,7 +379,7 @@ def test_betas_are_those_of_the_settings(tmp_path, betas, back):
     weight = nn.Parameter(torch.tensor([2.0]))
     own = settings("variational", steps=2, batch_size=1, betas=betas, schedule="constant")
     loss = FunctionLoss(4, lambda step, batch: ((1.0 if step == 0 else -7.0) * weight.sum(), {}))
-    run = TrainingRun("betas", StateFile(tmp_path, {}), generator(0))
+    run = TrainingRun("betas", StateFile(tmp_path, {}), make_rng(0))
     Trainer(nn.ParameterList([weight]), loss, own, run).train()
     assert (abs(weight.item() - 2.0) < 1e-6) == back
 
@@ -391,7 +391,7 @@ def test_a_watched_scalar_beyond_its_limit_is_a_divergence_while_the_loss_is_sma
     def loss(step, batch):
         return weight.sum(), {"energy_gap": torch.tensor(-20.0 if step == 3 else 5.0)}
 
-    run = TrainingRun("watched", StateFile(tmp_path, {}), generator(0))
+    run = TrainingRun("watched", StateFile(tmp_path, {}), make_rng(0))
     watched = Divergence("energy_gap", 10.0)
     trainer = Trainer(nn.ParameterList([weight]), FunctionLoss(4, loss), own, run, divergence=watched)
     with pytest.raises(DivergedError, match=r"energy_gap is -20 at step 4 of 5; stopped before the optimiser stepped"):

@@ -11,29 +11,29 @@ from torch import nn
 
 from jebm.config.training import Optimisation
 from jebm.errors import DivergedError, InterruptedRunError
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.training.loop import Trainer
 from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile
 
-DATA = torch.randn(23, 3, generator=generator("loop data"))
+DATA = torch.randn(23, 3, generator=make_rng("loop data"))
 
 
 class Job:
     """One run of a tiny regression with noise from the run's stream; ``disturb(step)`` happens inside the loss."""
 
     def __init__(self, folder, disturb=lambda step: None, identity=None, checkpoint_seconds=1e9, **settings):
-        stream = generator("loop")
+        rng = make_rng("loop")
         self.module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
         with torch.no_grad():
             for parameter in self.module.parameters():
-                parameter.normal_(generator=stream)
+                parameter.normal_(generator=rng)
         self.seen = []
 
         def loss(step, batch):
             self.seen.append((step, batch.clone(), [p.detach().clone() for p in self.module.parameters()]))
             x = DATA[batch]
-            noise = 0.1 * torch.randn(len(x), 1, generator=stream)
+            noise = 0.1 * torch.randn(len(x), 1, generator=rng)
             value = (self.module(x) - x.sum(1, keepdim=True) + noise).square().mean()
             factor = disturb(step)
             scalars = {"square": value.detach() ** 2}
@@ -43,7 +43,7 @@ class Job:
 
         self.settings = Optimisation(**{"steps": 12, "batch_size": 5, "learning_rate": 0.05, "log_every": 4} | settings)
         self.state = StateFile(folder / "state", identity or {"parameters": "same"})
-        run = TrainingRun("tiny run", self.state, stream, checkpoint_seconds)
+        run = TrainingRun("tiny run", self.state, rng, checkpoint_seconds)
         self.trainer = Trainer(self.module, FunctionLoss(len(DATA), loss), self.settings, run)
 
     def run(self):

@@ -15,7 +15,7 @@ from jebm.errors import DivergedError, InterruptedRunError
 from jebm.models.backbones.base import flatten
 from jebm.models.backbones.chain import ChainHierarchy
 from jebm.models.priors.mixture import MixturePrior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.sampling.run import run_chain
 from jebm.sampling.target import Target
 from jebm.training import ebm, mixture
@@ -24,7 +24,7 @@ from jebm.training.loop import Trainer
 from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile
 
-PIXELS = torch.rand(24, 1, 2, 2, generator=generator("pixels")) * 2 - 1
+PIXELS = torch.rand(24, 1, 2, 2, generator=make_rng("pixels")) * 2 - 1
 
 
 class Backbone(ChainHierarchy):
@@ -32,14 +32,14 @@ class Backbone(ChainHierarchy):
 
     def __init__(self, stop_at=None, spoil_at=None):
         super().__init__((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1)
-        self.initialise(generator("tiny backbone"))
+        self.initialise(make_rng("tiny backbone"))
         self.calls, self.stop_at, self.spoil_at = 0, stop_at, spoil_at
 
-    def infer(self, x, generator):
+    def infer(self, x, rng):
         self.calls += 1
         if self.calls == self.stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
-        posterior = super().infer(x, generator)
+        posterior = super().infer(x, rng)
         if self.calls == self.spoil_at:
             return posterior._replace(eps=tuple(layer * math.nan for layer in posterior.eps))
         return posterior
@@ -62,14 +62,14 @@ def stage_1(ramps, steps, **settings):
 def test_elbo_loss_by_hand():
     """−mean log p(x|z) + Σ w_i KL_i at step 30 of 100, where the weights are 0.6 and 0.25."""
     hierarchy, batch = Backbone(), torch.tensor([3, 7, 7, 11])
-    loss, scalars = ElboLoss(hierarchy, PIXELS, stage_1([[0.0, 0.5], [0.2, 0.6]], steps=100), generator("elbo"))(
+    loss, scalars = ElboLoss(hierarchy, PIXELS, stage_1([[0.0, 0.5], [0.2, 0.6]], steps=100), make_rng("elbo"))(
         30, batch
     )
-    x, stream = PIXELS[batch], generator("elbo")
+    x, rng = PIXELS[batch], make_rng("elbo")
     context, eps, kl = x.flatten(1), {}, {}
     for layer in (1, 0):
         mean, log_sd = hierarchy.inference_nets[layer](context).chunk(2, 1)
-        eps[layer] = mean + log_sd.exp() * torch.randn(mean.shape, generator=stream)
+        eps[layer] = mean + log_sd.exp() * torch.randn(mean.shape, generator=rng)
         kl[layer] = kl_divergence(Normal(mean, log_sd.exp()), Normal(0.0, 1.0)).sum(1).mean()
         context = torch.cat([context, eps[layer]], 1)
     mean, raw = hierarchy.generator_nets[0](eps[1]).chunk(2, 1)
@@ -85,8 +85,8 @@ def test_elbo_loss_by_hand():
 def test_elbo_of_the_exact_posterior_is_the_evidence():
     """With q(ε|x) exact and both weights 1, −loss estimates log p(x): 60 batches of 100 draws, 5 standard errors."""
     hierarchy = LinearHierarchy((3, 2))
-    x = torch.randn(1, 1, 1, 4, generator=generator("x"))
-    loss = ElboLoss(hierarchy, x, stage_1([[0.0, 0.0], [0.0, 0.0]], steps=10), generator("evidence"))
+    x = torch.randn(1, 1, 1, 4, generator=make_rng("x"))
+    loss = ElboLoss(hierarchy, x, stage_1([[0.0, 0.0], [0.0, 0.0]], steps=10), make_rng("evidence"))
     values = torch.stack([loss(10, torch.zeros(100, dtype=torch.int64))[0] for _ in range(60)]).double()
     error = values.std() / math.sqrt(60)
     assert error < 0.05
@@ -95,7 +95,7 @@ def test_elbo_of_the_exact_posterior_is_the_evidence():
 
 def test_elbo_before_the_ramps_is_reconstruction_alone():
     hierarchy = Backbone()
-    loss, scalars = ElboLoss(hierarchy, PIXELS, stage_1([[0.5, 0.6], [0.5, 0.6]], steps=100), generator("elbo"))(
+    loss, scalars = ElboLoss(hierarchy, PIXELS, stage_1([[0.5, 0.6], [0.5, 0.6]], steps=100), make_rng("elbo"))(
         0, torch.arange(4)
     )
     assert torch.equal(loss, -scalars["log_px"])
@@ -105,27 +105,27 @@ def test_balance_by_scale_takes_the_size_of_each_kl_alone():
     """Where a flow makes a draw's KL negative, the layer is weighed by its size and the loss keeps its sign."""
 
     class Signed(Backbone):
-        def infer(self, x, generator):
-            posterior = super().infer(x, generator)
+        def infer(self, x, rng):
+            posterior = super().infer(x, rng)
             signs = torch.where(torch.arange(len(x)) % 2 == 0, 1.0, -1.0)
             return posterior._replace(kl=posterior.kl * signs.unsqueeze(1))
 
     settings = stage_1([[0.0, 1.0]], steps=10, kl_balance="scale", kl_floor=0.6)
     hierarchy, batch = Signed(), torch.arange(4)
-    loss, scalars = ElboLoss(hierarchy, PIXELS, settings, generator("signed"))(2, batch)
-    kl = hierarchy.infer(PIXELS[batch], generator("signed")).kl
+    loss, scalars = ElboLoss(hierarchy, PIXELS, settings, make_rng("signed"))(2, batch)
+    kl = hierarchy.infer(PIXELS[batch], make_rng("signed")).kl
     factors = kl.abs().mean(0) + 0.01
     factors = factors / factors.mean()
     torch.testing.assert_close(loss, -scalars["log_px"] + 0.6 * (factors * kl.mean(0)).sum())
-    after, later = ElboLoss(hierarchy, PIXELS, settings, generator("signed"))(10, batch)
+    after, later = ElboLoss(hierarchy, PIXELS, settings, make_rng("signed"))(10, batch)
     torch.testing.assert_close(after, -later["log_px"] + kl.mean(0).sum())
 
 
 def train_backbone(folder, stop_at=None):
-    hierarchy, stream = Backbone(stop_at), generator("train backbone")
+    hierarchy, rng = Backbone(stop_at), make_rng("train backbone")
     settings = Optimisation(steps=10, batch_size=8, learning_rate=0.01, log_every=3)
-    loss = ElboLoss(hierarchy, PIXELS, stage_1([[0.0, 0.5], [0.2, 0.6]], steps=10), stream)
-    fitted = Trainer(hierarchy, loss, settings, TrainingRun("stage 1", StateFile(folder, {}), stream)).train()
+    loss = ElboLoss(hierarchy, PIXELS, stage_1([[0.0, 0.5], [0.2, 0.6]], steps=10), rng)
+    fitted = Trainer(hierarchy, loss, settings, TrainingRun("stage 1", StateFile(folder, {}), rng)).train()
     return torch.cat([p.flatten() for p in hierarchy.parameters()]), fitted.history
 
 
@@ -168,10 +168,10 @@ def test_contrastive_gradient_is_that_of_the_negative_log_likelihood():
     """E_p[df/dw] − E_q[df/dw], E_p by quadrature and E_q by other draws: 4,000 chains, 5 standard errors."""
     hierarchy, prior = mild_prior()
     prior.requires_grad_(True)
-    pixels = torch.rand(4000, 1, 2, 2, generator=generator("gradient pixels")) * 2 - 1
+    pixels = torch.rand(4000, 1, 2, 2, generator=make_rng("gradient pixels")) * 2 - 1
     chain = {"kernel": {"name": "pcnl", "step_size": 0.6}, "steps": 60}
     settings = prior_settings(batch_size=4000, chain=chain)
-    loss, scalars = ebm.ContrastiveLoss(prior, pixels, settings, generator("gradient"))(0, torch.arange(4000))
+    loss, scalars = ebm.ContrastiveLoss(prior, pixels, settings, make_rng("gradient"))(0, torch.arange(4000))
     loss.backward()
 
     def hidden(eps):  # df/dw of the last layer of f_2
@@ -180,7 +180,7 @@ def test_contrastive_gradient_is_that_of_the_negative_log_likelihood():
     quadrature = grid()
     density = prior.log_prob(quadrature.points).detach()
     with torch.no_grad():
-        positive = hidden(flatten(hierarchy.infer(pixels, generator("other draws")).eps))
+        positive = hidden(flatten(hierarchy.infer(pixels, make_rng("other draws")).eps))
     negative = quadrature.mean(density, hidden(quadrature.points))
     variance = quadrature.mean(density, hidden(quadrature.points).square()) - negative.square()
     error = ((variance + 2 * positive.var(0)) / 4000).sqrt()  # our draws of q, and the loss's own
@@ -195,15 +195,15 @@ def test_contrastive_loss_by_hand():
     """The order of the stream: posterior draws, the chain's start, the chain; f is averaged over each."""
     hierarchy = Backbone()
     prior = joint_prior(hierarchy, hidden=4, depth=1).requires_grad_(True)
-    prior.initialise(generator("energy"))
-    prior.energy.nets["1"][-1].weight.data.normal_(generator=generator("w"))
+    prior.initialise(make_rng("energy"))
+    prior.energy.nets["1"][-1].weight.data.normal_(generator=make_rng("w"))
     batch, settings = torch.tensor([1, 5, 9]), prior_settings()
-    loss, scalars = ebm.ContrastiveLoss(prior, PIXELS, settings, generator("by hand"))(0, batch)
-    stream = generator("by hand")
-    positive = flatten(hierarchy.infer(PIXELS[batch], stream).eps)
-    start = torch.randn(3, 5, generator=stream)
+    loss, scalars = ebm.ContrastiveLoss(prior, PIXELS, settings, make_rng("by hand"))(0, batch)
+    rng = make_rng("by hand")
+    positive = flatten(hierarchy.infer(PIXELS[batch], rng).eps)
+    start = torch.randn(3, 5, generator=rng)
     kernel = build("kernel", settings.chain.kernel)
-    negative = run_chain(kernel, Target(prior.tilt), start, 5, stream)
+    negative = run_chain(kernel, Target(prior.tilt), start, 5, rng)
     torch.testing.assert_close(loss, prior.tilt(negative.x).mean() - prior.tilt(positive).mean())
     assert scalars["acceptance"] == negative.acceptance
 
@@ -211,9 +211,9 @@ def test_contrastive_loss_by_hand():
 def test_contrastive_loss_reaches_the_energy_only():
     hierarchy = Backbone()
     prior = joint_prior(hierarchy, hidden=4, depth=1).requires_grad_(True)
-    prior.initialise(generator("energy"))
+    prior.initialise(make_rng("energy"))
     hierarchy.requires_grad_(False)
-    loss, _ = ebm.ContrastiveLoss(prior, PIXELS, prior_settings(), generator(0))(0, torch.arange(8))
+    loss, _ = ebm.ContrastiveLoss(prior, PIXELS, prior_settings(), make_rng(0))(0, torch.arange(8))
     loss.backward()
     assert prior.energy.nets["1"][-1].weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in hierarchy.parameters())
@@ -223,7 +223,7 @@ def test_contrastive_loss_reaches_the_energy_only():
 def fit_energy(folder, **backbone):
     hierarchy = Backbone(**backbone)
     prior = joint_prior(hierarchy, hidden=4, depth=1).requires_grad_(True)
-    run = TrainingRun("digits prior abc seed 0", StateFile(folder, {}), generator("fit"))
+    run = TrainingRun("digits prior abc seed 0", StateFile(folder, {}), make_rng("fit"))
     before = {name: p.detach().clone() for name, p in hierarchy.named_parameters()}
     history, facts, _ = ebm.fit(prior, {"train": PIXELS}, prior_settings(ema=0.9), run)
     assert all(torch.equal(p, before[name]) for name, p in hierarchy.named_parameters())
@@ -262,9 +262,9 @@ def test_mixture_keeps_the_size_with_the_best_held_out_density():
     hierarchy = LinearHierarchy((2, 1))
     prior = MixturePrior(hierarchy, components=[1, 3, 30], draws=2)
     pixels = {
-        split: torch.randn(60, 1, 1, 4, generator=generator("mixture", split)) for split in ("train", "validation")
+        split: torch.randn(60, 1, 1, 4, generator=make_rng("mixture", split)) for split in ("train", "validation")
     }
-    history, facts, _ = mixture.fit(prior, pixels, None, TrainingRun("mixture", None, generator("mixture")))
+    history, facts, _ = mixture.fit(prior, pixels, None, TrainingRun("mixture", None, make_rng("mixture")))
     assert [row["components"] for row in history] == [1, 3, 30]
     best = max(history, key=lambda row: row["validation_log_prob"])
     assert facts["components"] == best["components"] == len(prior.means)
@@ -276,9 +276,9 @@ def test_mixture_density_is_the_one_that_was_scored():
     hierarchy = LinearHierarchy((2, 1))
     prior = MixturePrior(hierarchy, components=[2], draws=1)
     pixels = {
-        split: torch.randn(40, 1, 1, 4, generator=generator("mixture", split)) for split in ("train", "validation")
+        split: torch.randn(40, 1, 1, 4, generator=make_rng("mixture", split)) for split in ("train", "validation")
     }
-    history, _, _ = mixture.fit(prior, pixels, None, TrainingRun("mixture", None, generator("mixture")))
-    again = generator("mixture")
+    history, _, _ = mixture.fit(prior, pixels, None, TrainingRun("mixture", None, make_rng("mixture")))
+    again = make_rng("mixture")
     draws = [flatten(hierarchy.infer(pixels[split], again).eps) for split in ("train", "validation")]
     assert float(prior.log_prob(draws[1]).mean()) == pytest.approx(history[0]["validation_log_prob"], abs=1e-4)

@@ -8,7 +8,7 @@ from toy import params
 from jebm.config.read import canonical, parse_params
 from jebm.config.training import Optimisation
 from jebm.errors import ParamsError
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.training.optimisers import ParameterGroup, build_optimizer
 from jebm.training.schedules import learning_rate
 
@@ -21,13 +21,13 @@ def settings(**changes):
 
 def steps(name, count=4):
     """Weights after each step on gradients of a fixed sequence, and these gradients; float64."""
-    stream = generator("gradients")
-    weight = nn.Parameter(torch.randn(6, generator=stream).double())
+    rng = make_rng("gradients")
+    weight = nn.Parameter(torch.randn(6, generator=rng).double())
     chosen = settings(optimizer=name, betas=list(BETAS), epsilon=EPSILON)
     optimizer = build_optimizer([ParameterGroup([weight], LR, DECAY)], chosen)
     path, gradients = [weight.detach().clone()], []
     for _ in range(count):
-        weight.grad = torch.randn(6, generator=stream).double()
+        weight.grad = torch.randn(6, generator=rng).double()
         gradients.append(weight.grad.clone())
         optimizer.step()
         path.append(weight.detach().clone())

@@ -11,11 +11,11 @@ from oracles import SIGMAS, spec
 
 from jebm.config.training import TrainPrior
 from jebm.errors import InterruptedRunError
-from jebm.models.backbones.base import START, flatten
+from jebm.models.backbones.base import EMPTY, flatten
 from jebm.models.backbones.chain import ChainHierarchy
 from jebm.models.priors.ncp import NoiseContrastivePrior
 from jebm.models.priors.sequential import SequentialPrior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.training import ncp, sequential
 from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile
@@ -26,8 +26,8 @@ SLOPE, SHIFT, SD_1, MEAN_2, SD_2 = 0.7, 0.4, 0.6, -0.5, 0.8
 """q(ε_2) = N(MEAN_2, SD_2²) and q(ε_1 | ε_2) = N(SLOPE ε_2 + SHIFT, SD_1²)."""
 
 
-def correlated(count, generator):
-    noise = torch.randn(count, 2, generator=generator)
+def correlated(count, rng):
+    noise = torch.randn(count, 2, generator=rng)
     upper = MEAN_2 + SD_2 * noise[:, 1]
     return torch.stack([SLOPE * upper + SHIFT + SD_1 * noise[:, 0], upper], 1)
 
@@ -41,7 +41,7 @@ def learn(module, kind, folder, energy=None, hierarchy=None, pixels=IMAGES, **va
     prior = kind(hierarchy or Ladder(2, correlated), energy=spec("energy", name="layerwise", hidden=4, depth=1))
     if energy is not None:
         prior.energy = energy
-    run = TrainingRun("prior", StateFile(folder, {}), generator("fit"))
+    run = TrainingRun("prior", StateFile(folder, {}), make_rng("fit"))
     history, facts, _ = module.fit(prior, pixels, settings(**values), run)
     return prior, history, facts
 
@@ -84,7 +84,7 @@ def ncp_gradients(weight, count=4000, batches=20):
     prior = NoiseContrastivePrior(Ladder(2, correlated), energy=spec("energy", name="layerwise", hidden=4, depth=1))
     prior.energy = FullQuadratic()
     prior.energy.nets["1"].weight.data[0] = weight
-    loss = ncp.LogisticLoss(prior, torch.zeros(count, 1, 1, 1), settings(chain=None), generator("ncp"))
+    loss = ncp.LogisticLoss(prior, torch.zeros(count, 1, 1, 1), settings(chain=None), make_rng("ncp"))
     gradients = []
     for _ in range(batches):
         value, scalars = loss(0, torch.arange(count))
@@ -93,7 +93,7 @@ def ncp_gradients(weight, count=4000, batches=20):
 
 
 def test_log_ratio_is_that_of_the_densities():
-    eps = correlated(50, generator("eps"))
+    eps = correlated(50, make_rng("eps"))
     normal = torch.distributions.Normal
     exact = normal(MEAN_2, SD_2).log_prob(eps[:, 1]) + normal(SLOPE * eps[:, 1] + SHIFT, SD_1).log_prob(eps[:, 0])
     exact = exact - normal(0.0, 1.0).log_prob(eps).sum(1)
@@ -120,7 +120,7 @@ def test_ncp_learns_the_log_density_ratio_and_so_a_partition_function_of_one(tmp
     values = {"steps": 200, "batch_size": 600, "learning_rate": 0.1, "ema": 0.9, "chain": None}
     prior, history, _ = learn(ncp, NoiseContrastivePrior, tmp_path, energy=FullQuadratic(), **values)
     torch.testing.assert_close(prior.energy.coefficients()[0], log_ratio(), atol=0.05, rtol=0)
-    noise = torch.randn(20_000, 2, generator=generator("z"))
+    noise = torch.randn(20_000, 2, generator=make_rng("z"))
     with torch.no_grad():
         assert prior.tilt(noise).exp().mean() == pytest.approx(1, abs=0.05)
     assert set(history[0]) == {"step", "loss", "accuracy", "f_posterior", "f_prior", "gradient_norm"}
@@ -136,10 +136,10 @@ def test_sequential_learns_the_conditional_of_each_layer(tmp_path):
     prior, history, _ = learn(sequential, SequentialPrior, tmp_path, energy=Quadratic(2), **values)
     grid = torch.linspace(-8, 8, 801).unsqueeze(1)
     for upper in (-1.5, 0.0, 1.0):
-        above = prior.hierarchy.descend(START, torch.full((len(grid), 1), upper))
+        above = prior.hierarchy.descend(EMPTY, torch.full((len(grid), 1), upper))
         mean, sd = moments(prior, above, grid)
         assert (mean, sd) == pytest.approx((SLOPE * upper + SHIFT, SD_1), abs=0.05)
-    assert moments(prior, START, grid) == pytest.approx((MEAN_2, SD_2), abs=0.05)
+    assert moments(prior, EMPTY, grid) == pytest.approx((MEAN_2, SD_2), abs=0.05)
     assert {"energy_gap", "gap_z1", "gap_z2", "acceptance"} < set(history[0])
 
 
@@ -153,32 +153,32 @@ def moments(prior, above, grid):
 def mild():
     """A real chain of 1 + 1 dimensions under a real, mild energy."""
     hierarchy = ChainHierarchy((1, 2, 2), latent_dims=[1, 1], hidden=8, depth=1, mean_gain=1.5)
-    hierarchy.initialise(generator("mild hierarchy"))
+    hierarchy.initialise(make_rng("mild hierarchy"))
     prior = SequentialPrior(hierarchy.requires_grad_(False), energy=spec("energy", name="layerwise", hidden=8, depth=1))
-    stream = generator("mild energy")
-    prior.initialise(stream)
+    rng = make_rng("mild energy")
+    prior.initialise(rng)
     for net in prior.energy.nets.values():
-        net[0].weight.data.normal_(generator=stream)
-        net[-1].weight.data.normal_(generator=stream).mul_(0.7)
+        net[0].weight.data.normal_(generator=rng)
+        net[-1].weight.data.normal_(generator=rng).mul_(0.7)
     return prior
 
 
 def test_gradient_of_a_layer_is_that_of_its_conditional_likelihood():
     """E_q(ε_2) E_p(ε_1 | ε_2)[∂f_1] − E_q[∂f_1], the inner mean by quadrature for other draws of q, 5 errors."""
     prior = mild()
-    pixels = torch.rand(3000, 1, 2, 2, generator=generator("pixels")) * 2 - 1
+    pixels = torch.rand(3000, 1, 2, 2, generator=make_rng("pixels")) * 2 - 1
     chain = {"kernel": {"name": "pcnl", "step_size": 0.7}, "steps": 40}
-    loss = sequential.LayerwiseLoss(prior, pixels, settings(chain=chain), generator("gradient"))
+    loss = sequential.LayerwiseLoss(prior, pixels, settings(chain=chain), make_rng("gradient"))
     value, scalars = loss(0, torch.arange(3000))
     value.backward()
     found = prior.energy.nets["1"][-1].weight.grad[0].double()
     assert float(value.detach()) == pytest.approx(-float((scalars["gap_z1"] + scalars["gap_z2"]).detach()))
 
     with torch.no_grad():
-        posterior = prior.hierarchy.infer(pixels, generator("other draws"))
+        posterior = prior.hierarchy.infer(pixels, make_rng("other draws"))
         positive = prior.energy.nets["1"][:-1](posterior.top.z[0]).double()
         grid = torch.linspace(-7, 7, 141).unsqueeze(1)
-        above = posterior.top.upper(1)
+        above = posterior.top.above(1)
         wide = type(above)(*(tuple(t.repeat_interleave(141, 0) for t in part) for part in above))
         points = grid.repeat(3000, 1)
         log_density = (prior.layer_tilt(wide, points) - 0.5 * points[:, 0] ** 2).reshape(3000, 141)
@@ -194,8 +194,8 @@ def test_gradient_of_a_layer_is_that_of_its_conditional_likelihood():
 
 def test_layers_share_no_gradient():
     prior = mild()
-    pixels = torch.rand(8, 1, 2, 2, generator=generator("pixels")) * 2 - 1
-    _, scalars = sequential.LayerwiseLoss(prior, pixels, settings(), generator("gradient"))(0, torch.arange(8))
+    pixels = torch.rand(8, 1, 2, 2, generator=make_rng("pixels")) * 2 - 1
+    _, scalars = sequential.LayerwiseLoss(prior, pixels, settings(), make_rng("gradient"))(0, torch.arange(8))
     scalars["gap_z2"].backward()
     assert prior.energy.nets["2"][-1].weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in prior.energy.nets["1"].parameters())
@@ -211,14 +211,14 @@ class Stopping(ChainHierarchy):
 
     def __init__(self, stop_at=None):
         super().__init__((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1)
-        self.initialise(generator("tiny backbone"))
+        self.initialise(make_rng("tiny backbone"))
         self.calls, self.stop_at = 0, stop_at
 
-    def infer(self, x, generator):
+    def infer(self, x, rng):
         self.calls += 1
         if self.calls == self.stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
-        return super().infer(x, generator)
+        return super().infer(x, rng)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ class Stopping(ChainHierarchy):
 )
 def test_interrupted_fit_goes_on_to_the_same_bits(module, kind, chain, tmp_path):
     def run(folder, stop_at=None):
-        pixels = {"train": torch.rand(24, 1, 2, 2, generator=generator("pixels")) * 2 - 1}
+        pixels = {"train": torch.rand(24, 1, 2, 2, generator=make_rng("pixels")) * 2 - 1}
         prior, history, facts = learn(
             module, kind, folder, hierarchy=Stopping(stop_at), pixels=pixels, ema=0.9, chain=chain
         )

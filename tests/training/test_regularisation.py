@@ -12,7 +12,7 @@ from jebm.models.backbones.nvae.convolutions import (
     NormalisedConvolution,
     initialise_layers,
 )
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.training.kl_balance import by_scale, layer_sizes
 from jebm.training.regularisation import SpectralPenalty, batch_norm_gains, penalty_weight, spectral_norms
 
@@ -29,7 +29,7 @@ def module():
         nn.BatchNorm2d(2),
     ]
     module = nn.Sequential(*parts).double()
-    initialise_layers(module, generator("regularisation"))
+    initialise_layers(module, make_rng("regularisation"))
     return module
 
 
@@ -46,7 +46,7 @@ def test_spectral_norms_are_the_largest_singular_values_of_what_is_applied(modul
 
 
 def test_power_iteration_approaches_it_from_below(module):
-    penalty = SpectralPenalty(module, generator("power"))
+    penalty = SpectralPenalty(module, make_rng("power"))
     exact = spectral_norms(module)
     values = [penalty().detach() for _ in range(60)]
     assert all(value <= exact + 1e-12 for value in values)
@@ -55,7 +55,7 @@ def test_power_iteration_approaches_it_from_below(module):
 
 
 def test_its_gradient_is_that_of_the_exact_one_once_it_has_settled(module):
-    penalty = SpectralPenalty(module, generator("power"))
+    penalty = SpectralPenalty(module, make_rng("power"))
     for _ in range(200):
         value = penalty()
     settled = torch.autograd.grad(value, [p for p in module.parameters() if p.dim() == 4], allow_unused=True)
@@ -67,13 +67,13 @@ def test_its_gradient_is_that_of_the_exact_one_once_it_has_settled(module):
 
 
 def test_its_state_resumes_to_the_bit_and_its_start_is_the_stream_s(module):
-    penalty, twin = (SpectralPenalty(module, generator("power")) for _ in range(2))
+    penalty, twin = (SpectralPenalty(module, make_rng("power")) for _ in range(2))
     assert torch.equal(penalty(), twin())
     state = penalty.state_dict()
-    resumed = SpectralPenalty(module, generator("another"))
+    resumed = SpectralPenalty(module, make_rng("another"))
     resumed.load_state_dict(state)
     assert torch.equal(penalty(), resumed())
-    assert not torch.equal(SpectralPenalty(module, generator("another"))(), twin())
+    assert not torch.equal(SpectralPenalty(module, make_rng("another"))(), twin())
 
 
 def test_batch_norm_gains_are_the_largest_of_each_layer(module):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from jebm.config.training import Optimisation
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.training.batches import EpochSampler
 from jebm.training.kl_balance import by_dimension, by_scale, layer_sizes
 from jebm.training.schedules import kl_weights, learning_rate
@@ -60,7 +60,7 @@ def test_kl_weights_rise_from_start_to_end_of_each_ramp():
 
 
 def test_every_epoch_visits_every_index_once():
-    sampler = EpochSampler(12, 4, generator("epochs"))
+    sampler = EpochSampler(12, 4, make_rng("epochs"))
     epochs = [torch.cat([sampler.next() for _ in range(3)]) for _ in range(3)]
     for epoch in epochs:
         assert sorted(epoch.tolist()) == list(range(12))
@@ -68,26 +68,26 @@ def test_every_epoch_visits_every_index_once():
 
 
 def test_short_end_of_an_epoch_is_dropped():
-    sampler = EpochSampler(10, 4, generator("epochs"))
+    sampler = EpochSampler(10, 4, make_rng("epochs"))
     for _ in range(5):
         epoch = torch.cat([sampler.next(), sampler.next()])
         assert len(set(epoch.tolist())) == 8
 
 
 def test_batch_larger_than_the_data_is_all_of_it():
-    sampler = EpochSampler(3, 10, generator("epochs"))
+    sampler = EpochSampler(3, 10, make_rng("epochs"))
     assert [sorted(sampler.next().tolist()) for _ in range(2)] == [[0, 1, 2]] * 2
 
 
 @pytest.mark.parametrize("taken", [0, 1, 2, 3, 4])
 def test_order_resumes_in_the_middle_of_an_epoch(taken):
-    stream = generator("epochs")
-    sampler = EpochSampler(12, 4, stream)
+    rng = make_rng("epochs")
+    sampler = EpochSampler(12, 4, rng)
     for _ in range(taken):
         sampler.next()
-    random, state = stream.get_state(), sampler.state_dict()
+    random, state = rng.get_state(), sampler.state_dict()
     expected = [sampler.next().tolist() for _ in range(7)]
-    other = generator("elsewhere")
+    other = make_rng("elsewhere")
     resumed = EpochSampler(12, 4, other)
     resumed.load_state_dict(state)
     other.set_state(random)

@@ -10,14 +10,14 @@ from torch import nn
 
 from jebm.config.training import Optimisation
 from jebm.errors import DivergedError, InterruptedRunError
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.training.finite import Divergence
 from jebm.training.loop import Trainer
 from jebm.training.run import TrainingRun
 from jebm.training.skipping import SkipPolicy
 from jebm.training.state import StateFile
 
-DATA = torch.randn(40, 3, generator=generator("skip data"))
+DATA = torch.randn(40, 3, generator=make_rng("skip data"))
 
 
 class Counter:
@@ -37,11 +37,11 @@ class Job:
     """A run of a tiny network with batch norm; the batches of the steps in ``spoilt`` are multiplied by NaN."""
 
     def __init__(self, folder, spoilt=(), factors=None, stop_at=None, limit=math.inf, **settings):
-        stream = generator("skip run")
+        rng = make_rng("skip run")
         self.module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
         with torch.no_grad():
             for parameter in self.module.parameters():
-                parameter.normal_(generator=stream)
+                parameter.normal_(generator=rng)
         self.counter, self.before = Counter(), {}
 
         def loss(step, batch):
@@ -49,7 +49,7 @@ class Job:
             self.counter.calls += 1
             if step == stop_at:
                 signal.raise_signal(signal.SIGTERM)
-            x = DATA[batch] + 0.1 * torch.randn(len(batch), 3, generator=stream)
+            x = DATA[batch] + 0.1 * torch.randn(len(batch), 3, generator=rng)
             value = self.module(x * math.nan if step in spoilt else x).square().mean()
             return value * (factors or {}).get(step, 1.0), {"twice": 2 * value.detach()}
 
@@ -59,7 +59,7 @@ class Job:
             self.module,
             FunctionLoss(len(DATA), loss, self.counter),
             Optimisation(**block | {"skip_share": 1.0} | settings),
-            TrainingRun("trial", self.state, stream),
+            TrainingRun("trial", self.state, rng),
             divergence=Divergence(limit=limit),
         )
 

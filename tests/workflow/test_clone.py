@@ -36,10 +36,10 @@ def clone_of(space, folder, link: str):
     clone.folder = folder
     clone.run("dvc", "config", "--local", "cache.type", link)
     clone.run("dvc", "pull", "--quiet")
-    stream = random.Random(link)
+    rng = random.Random(link)
     for path in sorted(folder.rglob("*")):
         if path.is_file() and ".git" not in path.parts and ".dvc" not in path.parts:
-            time = 1_700_000_000 + stream.randrange(10_000_000)
+            time = 1_700_000_000 + rng.randrange(10_000_000)
             os.utime(path, (time, time))
     return clone
 

@@ -436,10 +436,10 @@ def test_a_file_that_is_not_what_was_made(finished, ask, pattern, change):
 @pytest.mark.parametrize("options", [(), ("--profile", "none", "--workflow-profile", "none")], ids=["ours", "none"])
 def test_file_times_mean_nothing(finished, ask, when, options):
     """Under our profile and under none, where Snakemake asks its own notes too."""
-    stream = random.Random(0)
+    rng = random.Random(0)
     for path in sorted(finished.folder.rglob("*")):
         if path.is_file() and ".snakemake" not in path.parts and ".jebm" not in path.parts:
-            time = {"long ago": 10**9, "to come": 4 * 10**9}.get(when, 1_700_000_000 + stream.randrange(10_000_000))
+            time = {"long ago": 10**9, "to come": 4 * 10**9}.get(when, 1_700_000_000 + rng.randrange(10_000_000))
             os.utime(path, (time, time))
     for target in ("all", "results/digits/tables/main.md", "pictures"):
         assert ask.dry_run(target, *options) == set()

@@ -74,14 +74,14 @@ def test_ten_kills_leave_the_same_weights_to_the_bit(prepared, stage):
     undisturbed = published(prepared, stage)
     prepared.run("rm", "-rf", f"runs/{stage}", ".jebm/state", ".jebm/results")
 
-    stream, resumed = random.Random(0), 0
+    rng, resumed = random.Random(0), 0
     for kill in range(10):
         process = prepared.start(*STAGES[stage])
         if kill % 3 < 2:  # two in three while it trains, the others while it starts
             when_saved_again(prepared, stage, process)
-        time.sleep(stream.uniform(0.0, 0.5))
+        time.sleep(rng.uniform(0.0, 0.5))
         assert process.poll() is None, f"it ended before kill {kill}: the run is too short for this machine"
-        process.send_signal(stream.choice([signal.SIGKILL, signal.SIGTERM]))
+        process.send_signal(rng.choice([signal.SIGKILL, signal.SIGTERM]))
         resumed += "going on from step" in process.communicate()[0]
     prepared.run(*STAGES[stage])
     assert resumed >= 5

@@ -21,7 +21,7 @@ from PIL import Image
 from jebm.data.assets import AssetFiles
 from jebm.errors import JebmError
 
-DAMAGE = (
+DAMAGE_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, KeyError, AssertionError, TypeError, struct.error, zlib.error,
     tarfile.TarError, zipfile.BadZipFile, pickle.UnpicklingError, Image.DecompressionBombError, RuntimeError,
 )  # fmt: skip
@@ -65,7 +65,7 @@ def from_array(images: np.ndarray, labels: np.ndarray, what: str) -> SourceSplit
     )
 
 
-def joined(splits: list[SourceSplit]) -> SourceSplit:
+def concatenate(splits: list[SourceSplit]) -> SourceSplit:
     """Several splits as one, one after another."""
     starts = np.cumsum([0, *(split.count for split in splits)])
 
@@ -87,10 +87,10 @@ def joined(splits: list[SourceSplit]) -> SourceSplit:
 
 
 @contextmanager
-def damaged(path: Path, what: str):
+def explain_damage(path: Path, what: str):
     """Around the reading of an archive: what it raises becomes one sentence."""
     try:
         yield
-    except DAMAGE as error:
+    except DAMAGE_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise JebmError(f"{path}: damaged, or not {what}: {reason}") from None

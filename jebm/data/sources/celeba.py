@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jebm.config.types import AssetName
 from jebm.data.assets import AssetFiles
-from jebm.data.sources.base import Source, SourceSplit, damaged
+from jebm.data.sources.base import Source, SourceSplit, explain_damage
 from jebm.data.sources.folder import from_zip
 
 SPLITS = {"train": "0", "validation": "1", "test": "2"}
@@ -25,7 +25,7 @@ class CelebA(Source):
 
     def open(self, files: AssetFiles, scratch: Path) -> dict[str, SourceSplit]:
         path, partition = files(self.images), files(self.partition)
-        with damaged(partition, "CelebA's partition"):
+        with explain_damage(partition, "CelebA's partition"):
             rows = [line.split() for line in partition.read_text(encoding="utf-8").splitlines() if line.strip()]
             named = {split: [name for name, part in rows if part == key] for split, key in SPLITS.items()}
             if not all(named.values()):

@@ -9,7 +9,7 @@ from torchvision.datasets import CIFAR10
 
 from jebm.config.types import AssetName
 from jebm.data.assets import AssetFiles
-from jebm.data.sources.base import Source, SourceSplit, damaged, from_array
+from jebm.data.sources.base import Source, SourceSplit, explain_damage, from_array
 
 
 class Cifar10(Source):
@@ -23,7 +23,7 @@ class Cifar10(Source):
 
     def open(self, files: AssetFiles, scratch: Path) -> dict[str, SourceSplit]:
         path = files(self.archive)
-        with damaged(path, "CIFAR-10 in its Python form"):
+        with explain_damage(path, "CIFAR-10 in its Python form"):
             with tarfile.open(path) as archive:
                 archive.extractall(scratch, filter="data")
             sets = {name: _Extracted(scratch, train=name == "train") for name in ("train", "test")}

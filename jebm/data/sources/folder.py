@@ -11,7 +11,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from jebm.config.types import DataPath
 from jebm.data.assets import AssetFiles
-from jebm.data.sources.base import Source, SourceSplit, damaged
+from jebm.data.sources.base import Source, SourceSplit, explain_damage
 from jebm.errors import JebmError
 from jebm.io.digests import folder_files
 
@@ -46,12 +46,12 @@ def from_folder(path: Path) -> SourceSplit:
 
 def from_zip(path: Path, names: list[str] | None = None) -> SourceSplit:
     """Some members of a zip file, or all pictures in it; it is not extracted."""
-    with damaged(path, "a zip file"):
+    with explain_damage(path, "a zip file"):
         archive = zipfile.ZipFile(path)
         inside = set(archive.namelist())
     if names is None:
         names = _pictures(path, sorted(name for name in inside if not Path(name).name.startswith((".", "__MACOSX"))))
-    with damaged(path, "the zip file of these images"):
+    with explain_damage(path, "the zip file of these images"):
         if missing := next((name for name in names if name not in inside), None):
             raise ValueError(f"{missing} is missing")
     return SourceSplit(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from jebm.config.types import DataPath
 from jebm.data.assets import AssetFiles
-from jebm.data.sources.base import Source, SourceSplit, damaged
+from jebm.data.sources.base import Source, SourceSplit, explain_damage
 from jebm.errors import JebmError
 
 
@@ -44,7 +44,7 @@ def _open(path: Path) -> SourceSplit:
         raise JebmError(f"{path}: damaged, or not an LMDB: {error}") from None
 
     def read(index: int) -> Image.Image:
-        with damaged(path, "LSUN's LMDB"), environment.begin() as transaction:
+        with explain_damage(path, "LSUN's LMDB"), environment.begin() as transaction:
             content = transaction.get(keys[index])
         return Image.open(io.BytesIO(content))
 

@@ -10,7 +10,7 @@ from torchvision.datasets.mnist import read_image_file, read_label_file
 
 from jebm.config.types import AssetName
 from jebm.data.assets import AssetFiles
-from jebm.data.sources.base import Source, SourceSplit, damaged, from_array
+from jebm.data.sources.base import Source, SourceSplit, explain_damage, from_array
 
 
 class Mnist(Source):
@@ -37,7 +37,7 @@ class Mnist(Source):
             path = files(image_file)
             images = _read(read_image_file, path, scratch)
             labels = _read(read_label_file, files(label_file), scratch)
-            with damaged(path, "the images of these labels"):
+            with explain_damage(path, "the images of these labels"):
                 if len(images) != len(labels):
                     raise ValueError(f"{len(images)} images and {len(labels)} labels")
             splits[name] = from_array(images.numpy(), labels.numpy(), f"{path} image")
@@ -65,7 +65,7 @@ class FashionMnist(Mnist):
 
 def _read(reader, path: Path, scratch: Path):
     """torchvision's readers take extracted files."""
-    with damaged(path, "a gzipped IDX file"):
+    with explain_damage(path, "a gzipped IDX file"):
         extracted = scratch / path.stem
         with gzip.open(path) as source, open(extracted, "wb") as target:
             shutil.copyfileobj(source, target)

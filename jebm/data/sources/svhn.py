@@ -19,7 +19,7 @@ from scipy.io import loadmat, whosmat
 
 from jebm.config.types import AssetName
 from jebm.data.assets import AssetFiles
-from jebm.data.sources.base import Source, SourceSplit, damaged, joined
+from jebm.data.sources.base import Source, SourceSplit, concatenate, explain_damage
 
 HEADER, COMPRESSED, MATRIX, UINT8 = 128, 15, 14, 2
 """Of MATLAB's file format, level 5: bytes before the first element, and types of elements."""
@@ -46,12 +46,12 @@ class Svhn(Source):
     def open(self, files: AssetFiles, scratch: Path) -> dict[str, SourceSplit]:
         train = _open(files(self.train), scratch)
         if self.extra is not None:
-            train = joined([train, _open(files(self.extra), scratch)])
+            train = concatenate([train, _open(files(self.extra), scratch)])
         return {"train": train, "test": _open(files(self.test), scratch)}
 
 
 def _open(path: Path, scratch: Path) -> SourceSplit:
-    with damaged(path, "SVHN's cropped digits"):
+    with explain_damage(path, "SVHN's cropped digits"):
         shapes = {name: shape for name, shape, _ in whosmat(str(path))}
         if shapes["X"][:3] != (32, 32, 3) or len(shapes["X"]) != 4:
             raise ValueError(f"X has shape {shapes['X']} instead of (32, 32, 3, count)")

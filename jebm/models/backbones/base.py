@@ -29,12 +29,12 @@ class TopDown(NamedTuple):
     """For each layer what the pass knows once it has taken z_i in: features that depend on z_i … z_L. A chain, in
     which each layer is fed by the one above alone, has no other features than z_i itself."""
 
-    def upper(self, layer: int) -> "TopDown":
+    def above(self, layer: int) -> "TopDown":
         """What the pass had left when it had come down to ``layer`` (from 0); of no layer: where it starts."""
         return TopDown(self.z[layer:], self.context[layer:])
 
 
-START = TopDown((), ())
+EMPTY = TopDown((), ())
 """A pass that has taken in no layer yet."""
 
 
@@ -79,7 +79,7 @@ class Hierarchy(nn.Module, ABC):
 
     def top_down(self, eps: Latents) -> TopDown:
         """The pass that turns noise into latents, z = T(ε)."""
-        return reduce(self.descend, reversed(eps), START)
+        return reduce(self.descend, reversed(eps), EMPTY)
 
     @abstractmethod
     def condition(self, z: Latents) -> tuple[TopDown, torch.Tensor]:
@@ -93,11 +93,11 @@ class Hierarchy(nn.Module, ABC):
         """
 
     @abstractmethod
-    def infer(self, x: torch.Tensor, generator: torch.Generator) -> Posterior:
+    def infer(self, x: torch.Tensor, rng: torch.Generator) -> Posterior:
         """A reparameterised draw from the inference network."""
 
     @abstractmethod
-    def initialise(self, generator: torch.Generator) -> None:
+    def initialise(self, rng: torch.Generator) -> None:
         """Set all parameters; must be called once before training."""
 
     def inference_modules(self) -> list[nn.Module]:
@@ -111,7 +111,7 @@ class Hierarchy(nn.Module, ABC):
         """ω: the parameters of q(z | x)."""
         return [parameter for module in self.inference_modules() for parameter in module.parameters()]
 
-    def generator_parameters(self) -> list[nn.Parameter]:
+    def generative_parameters(self) -> list[nn.Parameter]:
         """β: the parameters of p(z) and p(x | z)."""
         inference = {id(parameter) for parameter in self.inference_parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in inference]
@@ -129,7 +129,7 @@ class Hierarchy(nn.Module, ABC):
         """Latent dimensions of all layers together."""
         return sum(self.layer_dims)
 
-    def rows_at_once(self, most: int = 2000) -> int:
+    def max_batch_size(self, most: int = 2000) -> int:
         """How many images are inferred or decoded at once outside training, for memory's sake: ``most``, or fewer large
         ones. The feature maps of a convolutional backbone take hundreds of numbers for each pixel."""
         return max(1, min(most, 2**21 // math.prod(self.image_shape)))
@@ -148,7 +148,7 @@ class Hierarchy(nn.Module, ABC):
 
     def whiten(self, z: Latents) -> Latents:
         """ε = T⁻¹(z). Every layer is affine in its own noise, so two passes tell its mean and its scale."""
-        above, eps = START, []
+        above, eps = EMPTY, []
         for layer in reversed(z):
             zero = torch.zeros_like(layer)
             mean = self.descend(above, zero).z[0]

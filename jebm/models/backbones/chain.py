@@ -59,8 +59,8 @@ class ChainHierarchy(MarkovHierarchy):
         )
 
     @torch.no_grad()
-    def initialise(self, generator: torch.Generator) -> None:
-        initialise(self, generator)
+    def initialise(self, rng: torch.Generator) -> None:
+        initialise(self, rng)
         for net, shape in zip(self.generator_nets, self.latent_shapes, strict=False):
             net[-1].weight[: shape[0]] *= self.mean_gain
 
@@ -83,5 +83,5 @@ class ChainHierarchy(MarkovHierarchy):
         mean = torch.tanh(self.decoder(top.z[0])).reshape(-1, *self.image_shape)
         return normal_pixels(mean, self.sigma)
 
-    def infer(self, x: torch.Tensor, generator: torch.Generator) -> Posterior:
-        return self.infer_from(x.flatten(1), generator)
+    def infer(self, x: torch.Tensor, rng: torch.Generator) -> Posterior:
+        return self.infer_from(x.flatten(1), rng)

@@ -81,9 +81,9 @@ class ConvolutionalHierarchy(MarkovHierarchy):
         )
 
     @torch.no_grad()
-    def initialise(self, generator: torch.Generator) -> None:
+    def initialise(self, rng: torch.Generator) -> None:
         """PyTorch's default for every layer, then the factors."""
-        initialise(self, generator)
+        initialise(self, rng)
         for net, shape in zip(self.generator_nets, self.latent_shapes, strict=False):
             net[-1].weight[: shape[0]] *= self.mean_gain
             net[-1].bias[shape[0] :] += math.log(self.sigma_start)
@@ -112,8 +112,8 @@ class ConvolutionalHierarchy(MarkovHierarchy):
     def decode(self, top: TopDown) -> PixelDistribution:
         return self.likelihood(self.decoder(top.z[0]))
 
-    def infer(self, x: torch.Tensor, generator: torch.Generator) -> Posterior:
-        return self.infer_from(self.encoder(x), generator)
+    def infer(self, x: torch.Tensor, rng: torch.Generator) -> Posterior:
+        return self.infer_from(self.encoder(x), rng)
 
 
 class FromVector(nn.ConvTranspose2d):

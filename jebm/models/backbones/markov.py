@@ -59,12 +59,12 @@ class MarkovHierarchy(Hierarchy):
             eps.insert(0, (z[layer] - mean) * torch.exp(-log_sd))
         return tuple(eps)
 
-    def infer_from(self, features: torch.Tensor, generator: torch.Generator) -> Posterior:
+    def infer_from(self, features: torch.Tensor, rng: torch.Generator) -> Posterior:
         """A draw of q(ε | x) for what is known of x, (batch, features)."""
         context, eps, log_q, kl = features, [], [], []
         for layer in reversed(range(self.layers)):
             mean, log_sd = self.inference_nets[layer](context).chunk(2, dim=1)
-            noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+            noise = torch.randn(mean.shape, generator=rng, device=mean.device)
             draw = mean + torch.exp(log_sd) * noise
             log_q.insert(0, normal_log_prob(draw, mean, log_sd))
             kl.insert(0, kl_to_standard_normal(mean, log_sd))

@@ -170,10 +170,10 @@ class ResidualHierarchy(Hierarchy):
         return self._context_shapes
 
     @torch.no_grad()
-    def initialise(self, generator: torch.Generator) -> None:
+    def initialise(self, rng: torch.Generator) -> None:
         """Small prior heads, and residual branches that shrink with depth, so that no layer starts as noise."""
-        initialise(self, generator)
-        self.start.normal_(generator=generator)
+        initialise(self, rng)
+        self.start.normal_(generator=rng)
         for group in self.groups:
             group.prior.layer.weight *= 0.3
             for block in group.blocks:
@@ -211,30 +211,30 @@ class ResidualHierarchy(Hierarchy):
             return self.likelihood(out.reshape(-1, *self.likelihood.parameter_shape))
         return normal_pixels(torch.tanh(out).reshape(-1, *self.image_shape), self.sigma)
 
-    def _features(self, x: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:
+    def _features(self, x: torch.Tensor, rng: torch.Generator) -> list[torch.Tensor]:
         """Bottom-up features of each scale."""
         if self.training and self.noise:
-            x = x + self.noise * torch.randn(x.shape, generator=generator, device=x.device)
+            x = x + self.noise * torch.randn(x.shape, generator=rng, device=x.device)
         features, h = [], x
         for stem, block in zip(self.stem, self.bottom_up, strict=True):
             h = block(stem(h))
             features.append(silu(h))
         return features
 
-    def _drop(self, features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def _drop(self, features: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         if not (self.training and self.dropout):
             return features
-        kept = torch.rand(features.shape, generator=generator, device=features.device) >= self.dropout
-        return features * kept / (1 - self.dropout)
+        mask = torch.rand(features.shape, generator=rng, device=features.device) >= self.dropout
+        return features * mask / (1 - self.dropout)
 
-    def infer(self, x: torch.Tensor, generator: torch.Generator) -> Posterior:
-        features = self._features(x, generator)
+    def infer(self, x: torch.Tensor, rng: torch.Generator) -> Posterior:
+        features = self._features(x, rng)
         h, eps, z, context, log_q, kl = None, [], [], [], [], []
         for layer in reversed(range(self.layers)):
             group = self.groups[layer]
             h = self._path(layer, h, x)
-            mean, log_sd = group.posterior(h, self._drop(features[self.scale_of[layer]], generator))
-            noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+            mean, log_sd = group.posterior(h, self._drop(features[self.scale_of[layer]], rng))
+            noise = torch.randn(mean.shape, generator=rng, device=mean.device)
             eps.append(mean + torch.exp(log_sd) * noise)
             log_q.append(normal_log_prob(eps[-1], mean, log_sd))
             kl.append(kl_to_standard_normal(mean, log_sd))

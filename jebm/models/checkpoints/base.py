@@ -15,7 +15,7 @@ from jebm.config.components import build, schema
 from jebm.errors import JebmError
 from jebm.io.tensors import read_tensors, write_tensors
 
-NAMED = 5
+MAX_LISTED = 5
 """How many keys of each kind a message names."""
 
 
@@ -93,8 +93,8 @@ def check_finite(path: Path, weights: dict[str, torch.Tensor]) -> None:
 
 
 def _some(keys: list[str]) -> str:
-    rest = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
-    return ", ".join(keys[:NAMED]) + rest
+    rest = f" and {len(keys) - MAX_LISTED} more" if len(keys) > MAX_LISTED else ""
+    return ", ".join(keys[:MAX_LISTED]) + rest
 
 
 def check_agreement(

@@ -157,7 +157,7 @@ INTEGERS = {
     "num_mixture_dec": 1, "num_nf": 0, "num_x_bits": 1,
 }  # fmt: skip
 """Whole numbers among the settings, and the least that each may be."""
-MOST = 1024
+MAX_INTEGER = 1024
 """A larger number is none of a model that anybody trained; building it would only exhaust the memory."""
 RENAMED = {
     "num_latent_per_group": "latent_channels",
@@ -187,8 +187,8 @@ def read_settings(args: dict[str, Any]) -> Settings:
     args = {**ASSUMED, **args}
     for key, least in INTEGERS.items():
         value = _setting(args, key)
-        if type(value) is not int or not least <= value <= MOST:
-            raise JebmError(f"its setting {key} is {value!r}, not a whole number from {least} to {MOST}")
+        if type(value) is not int or not least <= value <= MAX_INTEGER:
+            raise JebmError(f"its setting {key} is {value!r}, not a whole number from {least} to {MAX_INTEGER}")
     for key in ("ada_groups", "use_se", "res_dist"):
         if type(_setting(args, key)) is not bool:
             raise JebmError(f"its setting {key} is {args[key]!r}, neither True nor False")
@@ -239,6 +239,6 @@ def _image(dataset: Any) -> tuple[int, int]:
     if dataset in known:
         return known[dataset]
     family, _, size = str(dataset).rpartition("_")
-    if family.split("_")[0] in ("celeba", "imagenet", "lsun") and size.isdecimal() and 0 < int(size) <= MOST:
+    if family.split("_")[0] in ("celeba", "imagenet", "lsun") and size.isdecimal() and 0 < int(size) <= MAX_INTEGER:
         return int(size), 3
     raise JebmError(f"its setting dataset is {dataset!r}, of which neither size nor colours of the images are known")

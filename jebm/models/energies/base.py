@@ -24,7 +24,7 @@ class Energy(nn.Module, ABC):
     def terms(self, top: TopDown) -> torch.Tensor:
         """The terms of f, (batch, terms), nats, in the order of ``nets``."""
 
-    def reads(self, layers: int) -> dict[str, tuple[int, ...]] | None:
+    def term_inputs(self, layers: int) -> dict[str, tuple[int, ...]] | None:
         """For each term the latents (0 is the bottom one, of ``layers``) that its network reads, side by side as
         vectors; None where it reads anything else. For gradients in closed form."""
         return None
@@ -34,9 +34,9 @@ class Energy(nn.Module, ABC):
         return self.terms(top).sum(1)
 
     @torch.no_grad()
-    def initialise(self, generator: torch.Generator) -> None:
+    def initialise(self, rng: torch.Generator) -> None:
         """PyTorch's default for all layers; then, unless ``start`` is ``random``, a zero output layer."""
-        initialise(self, generator)
+        initialise(self, rng)
         for net in self.nets.values() if self.start == "zero" else ():
             net[-1].weight.zero_()
             net[-1].bias.zero_()
@@ -52,12 +52,12 @@ class LayerEnergy(Energy):
         ``top`` is the pass down to that layer: its first latent and context are the layer's own.
         """
 
-    def has(self, number: int) -> bool:
+    def has_layer(self, number: int) -> bool:
         """Whether the layer of that number has an energy."""
         return str(number) in self.nets
 
     def terms(self, top: TopDown) -> torch.Tensor:
-        return torch.stack([self.term(int(number), top.upper(int(number) - 1)) for number in self.nets], dim=1)
+        return torch.stack([self.term(int(number), top.above(int(number) - 1)) for number in self.nets], dim=1)
 
 
 def layer_nets(

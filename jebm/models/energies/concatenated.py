@@ -26,5 +26,5 @@ class ConcatenatedEnergy(Energy):
     def terms(self, top: TopDown) -> torch.Tensor:
         return self.nets["all"](flatten(top.z))
 
-    def reads(self, layers: int) -> dict[str, tuple[int, ...]]:
+    def term_inputs(self, layers: int) -> dict[str, tuple[int, ...]]:
         return {"all": tuple(range(layers))}

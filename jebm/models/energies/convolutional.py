@@ -16,7 +16,7 @@ from jebm.models.backbones.base import Hierarchy, TopDown
 from jebm.models.energies.base import LayerEnergy, chosen_layers
 from jebm.models.nets import activation
 
-SMALLEST = 4
+MIN_SIZE = 4
 """Height and width at which a map is no longer halved."""
 
 
@@ -61,7 +61,7 @@ class MapEnergy(LayerEnergy):
 def map_net(shape: tuple[int, ...], channels: int, hidden: int, units: str) -> nn.Sequential:
     """(batch, *shape) → (batch, 1)."""
     size, inputs, layers = shape[-1] if len(shape) == 3 else 1, shape[0], []
-    while size > SMALLEST:
+    while size > MIN_SIZE:
         layers += [skip_init(nn.Conv2d, inputs, channels, 4, stride=2, padding=1), activation(units)]
         size, inputs = size // 2, channels
     convolutions = len(layers) // 2

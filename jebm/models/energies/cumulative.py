@@ -30,5 +30,5 @@ class CumulativeEnergy(LayerEnergy):
     def term(self, number: int, top: TopDown) -> torch.Tensor:
         return self.nets[str(number)](flatten(top.z)).squeeze(1)
 
-    def reads(self, layers: int) -> dict[str, tuple[int, ...]]:
+    def term_inputs(self, layers: int) -> dict[str, tuple[int, ...]]:
         return {name: tuple(range(int(name) - 1, layers)) for name in self.nets}

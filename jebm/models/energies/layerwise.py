@@ -41,5 +41,5 @@ class LayerwiseEnergy(LayerEnergy):
     def term(self, number: int, top: TopDown) -> torch.Tensor:
         return self.nets[str(number)](top.z[0].flatten(1)).squeeze(1)
 
-    def reads(self, layers: int) -> dict[str, tuple[int, ...]]:
+    def term_inputs(self, layers: int) -> dict[str, tuple[int, ...]]:
         return {name: (int(name) - 1,) for name in self.nets}

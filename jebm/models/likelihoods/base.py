@@ -21,7 +21,7 @@ class PixelDistribution(ABC):
         """E[x], (batch, *image_shape), in [−1, 1]."""
 
     @abstractmethod
-    def sample(self, generator: torch.Generator) -> torch.Tensor:
+    def sample(self, rng: torch.Generator) -> torch.Tensor:
         """A draw, (batch, *image_shape)."""
 
 

@@ -28,8 +28,8 @@ class NormalPixels(PixelDistribution):
         pixels = math.prod(self._mean.shape[1:])
         return -0.5 * squares - pixels * (torch.log(self.sigma) + 0.5 * LOG_2PI)
 
-    def sample(self, generator: torch.Generator) -> torch.Tensor:
-        noise = torch.randn(self._mean.shape, generator=generator, device=self._mean.device, dtype=self._mean.dtype)
+    def sample(self, rng: torch.Generator) -> torch.Tensor:
+        noise = torch.randn(self._mean.shape, generator=rng, device=self._mean.device, dtype=self._mean.dtype)
         return self._mean + self.sigma * noise
 
 

@@ -102,23 +102,23 @@ class LogisticPixels(PixelDistribution):
             above = above + torch.sigmoid((mean - threshold) * inverse)
         return -1 + 2 * self.half_width * above
 
-    def sample(self, generator: torch.Generator) -> torch.Tensor:
+    def sample(self, rng: torch.Generator) -> torch.Tensor:
         batch, _, channels, height, width = self.means.shape
-        uniform = _open_uniform(self.logits.shape, generator, self.logits)
+        uniform = _open_uniform(self.logits.shape, rng, self.logits)
         chosen = (self.logits - torch.log(-torch.log(uniform))).argmax(1, keepdim=True)  # the Gumbel-max trick
         pixels: list[torch.Tensor] = []
         for channel in range(channels):
             mean = self._coupled_mean(channel, [p.unsqueeze(1) for p in pixels]).gather(1, chosen).squeeze(1)
             scale = torch.exp(self.log_scales[:, :, channel].gather(1, chosen).squeeze(1))
-            uniform = _open_uniform((batch, height, width), generator, mean)
+            uniform = _open_uniform((batch, height, width), rng, mean)
             drawn = (mean + scale * torch.logit(uniform)).clamp(-1.0, 1.0)
             pixels.append(((drawn + 1) / (2 * self.half_width)).round() * (2 * self.half_width) - 1)
         return torch.stack(pixels, 1)
 
 
-def _open_uniform(shape: tuple[int, ...], generator: torch.Generator, like: torch.Tensor) -> torch.Tensor:
+def _open_uniform(shape: tuple[int, ...], rng: torch.Generator, like: torch.Tensor) -> torch.Tensor:
     """Uniform in (0, 1), neither end included."""
-    drawn = torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)
+    drawn = torch.rand(shape, generator=rng, device=like.device, dtype=like.dtype)
     return drawn.clamp(torch.finfo(like.dtype).tiny, 1 - torch.finfo(like.dtype).eps / 2)
 
 

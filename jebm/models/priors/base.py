@@ -49,7 +49,7 @@ class Prior(nn.Module, ABC):
         """The unnormalised log density of flat ε, (batch,): exact, since the Jacobian of T cancels."""
         return self.tilt(eps) + standard_normal_log_prob(eps)
 
-    def sample(self, count: int, generator: torch.Generator) -> torch.Tensor:
+    def sample(self, count: int, rng: torch.Generator) -> torch.Tensor:
         """Exact draws, (count, dimensions).
 
         Raises:
@@ -70,8 +70,8 @@ class GaussianPrior(Prior):
     def tilt(self, eps: torch.Tensor) -> torch.Tensor:
         return eps.new_zeros(len(eps))
 
-    def sample(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        return torch.randn(count, self.dimensions, generator=generator, device=generator.device)
+    def sample(self, count: int, rng: torch.Generator) -> torch.Tensor:
+        return torch.randn(count, self.dimensions, generator=rng, device=rng.device)
 
 
 class EnergyPrior(Prior):
@@ -81,8 +81,8 @@ class EnergyPrior(Prior):
         super().__init__(hierarchy)
         self.energy = build("energy", energy, hierarchy)
 
-    def initialise(self, generator: torch.Generator) -> None:
-        self.energy.initialise(generator)
+    def initialise(self, rng: torch.Generator) -> None:
+        self.energy.initialise(rng)
 
 
 def build_prior(spec: Any, hierarchy: Hierarchy) -> Prior:

@@ -44,7 +44,7 @@ class MixturePrior(Prior):
     def tilt(self, eps: torch.Tensor) -> torch.Tensor:
         return self.mixture_log_prob(eps) - standard_normal_log_prob(eps)
 
-    def sample(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        component = torch.multinomial(self.log_weights.exp(), count, replacement=True, generator=generator)
-        noise = torch.randn(count, self.dimensions, 1, generator=generator, device=self.means.device)
+    def sample(self, count: int, rng: torch.Generator) -> torch.Tensor:
+        component = torch.multinomial(self.log_weights.exp(), count, replacement=True, generator=rng)
+        noise = torch.randn(count, self.dimensions, 1, generator=rng, device=self.means.device)
         return self.means[component] + (self.cholesky[component] @ noise).squeeze(-1)

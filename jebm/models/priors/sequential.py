@@ -33,7 +33,7 @@ class SequentialPrior(EnergyPrior):
             eps: flat ε_i, (batch, dimensions of layer i). Only layer i is passed through.
         """
         number = self.hierarchy.layers - len(above.z)
-        if not self.energy.has(number):
+        if not self.energy.has_layer(number):
             return eps.new_zeros(len(eps))
         return self.energy.term(number, self.descend(above, eps))
 

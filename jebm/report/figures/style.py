@@ -13,7 +13,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jebm.io.files import published
+from jebm.io.files import atomic_write
 from jebm.metrics.catalogue import FLOOR
 from jebm.report.frame import values
 
@@ -39,7 +39,7 @@ plt.rcParams.update(
 def save(figure: Figure, path: Path) -> None:
     """Write ``path``.png and ``path``.pdf without dates, so that the same numbers make the same files."""
     for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
-        with published(path.with_suffix(f".{kind}"), "wb") as file:
+        with atomic_write(path.with_suffix(f".{kind}"), "wb") as file:
             figure.savefig(file, format=kind, metadata=metadata, bbox_inches="tight")
     plt.close(figure)
 

@@ -22,17 +22,17 @@ from jebm.models.backbones.markov import MarkovHierarchy
 from jebm.models.energies.base import Energy
 from jebm.models.priors.base import Prior
 from jebm.models.priors.joint import JointPrior
-from jebm.sampling.closed_form.stacks import Stack, recognise
+from jebm.sampling.closed_form.stacks import Stack, compile_stack
 from jebm.sampling.target import Target
 
-ValueAndGradient = Callable[[torch.Tensor, bool], tuple[torch.Tensor | None, torch.Tensor]]
+FlatFunction = Callable[[torch.Tensor, bool], tuple[torch.Tensor | None, torch.Tensor]]
 """x (batch, dimensions) → a function's value (batch,), nats, and its gradient, like x. The flag says whether the value
 is wanted; without it there may be None in its place."""
-OfLatents = Callable[[list[torch.Tensor], bool], tuple[torch.Tensor | None, list[torch.Tensor]]]
+LatentFunction = Callable[[list[torch.Tensor], bool], tuple[torch.Tensor | None, list[torch.Tensor]]]
 """The same for latents, bottom first, with the gradient with respect to each of them."""
 
 
-def prior_gradient(prior: Prior, space: LatentSpace = "whitened") -> ValueAndGradient | None:
+def prior_gradient(prior: Prior, space: LatentSpace = "whitened") -> FlatFunction | None:
     """Of the tilt f(T(ε)) in whitened space, of f(z) + log p_β(z) in the space ``z``."""
     if not isinstance(prior, JointPrior):
         return None
@@ -51,7 +51,7 @@ def prior_target(prior: Prior, gradients: Gradients) -> Target:
 
 def posterior_gradient(
     hierarchy: Hierarchy, prior: Prior, x: torch.Tensor, space: LatentSpace = "whitened"
-) -> ValueAndGradient | None:
+) -> FlatFunction | None:
     """The same with log p(x | z_1) added, for images x (batch, *image_shape), a chain each."""
     if not isinstance(prior, JointPrior):
         return None
@@ -59,10 +59,10 @@ def posterior_gradient(
     if pixels is None or energy is None or layers is None:
         return None
 
-    def both(z: list[torch.Tensor], wanted: bool) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
-        value, gradients = energy(z, wanted)
-        log_px, gradient = pixels(z[0], wanted)
-        return value + log_px if wanted else None, [gradients[0] + gradient, *gradients[1:]]
+    def both(z: list[torch.Tensor], with_value: bool) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
+        value, gradients = energy(z, with_value)
+        log_px, gradient = pixels(z[0], with_value)
+        return value + log_px if with_value else None, [gradients[0] + gradient, *gradients[1:]]
 
     return _whitened(layers, both) if space == "whitened" else _latent(layers, both)
 
@@ -73,36 +73,36 @@ class Conditionals:
     def __init__(self, hierarchy: MarkovHierarchy, stacks: list[Stack]):
         self.scale, self.stacks, self.dims = hierarchy.scale, stacks, hierarchy.layer_dims
 
-    def of(self, layer: int, above: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list]:
+    def evaluate(self, layer: int, above: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list]:
         """μ, log σ and d log σ / d r of a layer, counted from 0, and what its stack has kept."""
-        out, kept = self.stacks[layer].forward(above)
+        out, saved = self.stacks[layer].forward(above)
         mean, raw = out.chunk(2, dim=1)
-        return mean, *self.scale(raw), kept
+        return mean, *self.scale(raw), saved
 
 
 def _conditionals(hierarchy: Hierarchy) -> Conditionals | None:
     if not isinstance(hierarchy, MarkovHierarchy):
         return None
-    stacks = [recognise([net]) for net in hierarchy.generator_nets]
+    stacks = [compile_stack([net]) for net in hierarchy.generator_nets]
     known = type(hierarchy).scale is not MarkovHierarchy.scale
     return Conditionals(hierarchy, stacks) if known and None not in stacks else None
 
 
-def _energy(energy: Energy, hierarchy: Hierarchy) -> OfLatents | None:
+def _energy(energy: Energy, hierarchy: Hierarchy) -> LatentFunction | None:
     """f and its gradients."""
-    reads = energy.reads(hierarchy.layers) if isinstance(energy, Energy) else None
-    if reads is None:
+    term_inputs = energy.term_inputs(hierarchy.layers) if isinstance(energy, Energy) else None
+    if term_inputs is None:
         return None
-    terms = [(reads[name], recognise([net])) for name, net in energy.nets.items()]
+    terms = [(term_inputs[name], compile_stack([net])) for name, net in energy.nets.items()]
     if any(stack is None for _, stack in terms):
         return None
     dims = hierarchy.layer_dims
 
-    def value_and_gradients(z: list[torch.Tensor], wanted: bool) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
+    def value_and_gradients(z: list[torch.Tensor], with_value: bool) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
         total, gradients = None, [None] * len(z)
         for layers, stack in terms:
-            value, gradient = stack.value_and_gradient(_side_by_side(z, layers), wanted)
-            total = value if total is None or not wanted else total + value
+            value, gradient = stack.value_and_gradient(_side_by_side(z, layers), with_value)
+            total = value if total is None or not with_value else total + value
             for layer, own in zip(layers, gradient.split([dims[i] for i in layers], 1), strict=True):
                 gradients[layer] = own if gradients[layer] is None else gradients[layer] + own
         return total, [torch.zeros_like(x) if g is None else g for x, g in zip(z, gradients, strict=True)]
@@ -114,38 +114,38 @@ def _side_by_side(z: list[torch.Tensor], layers: tuple[int, ...]) -> torch.Tenso
     return z[layers[0]] if len(layers) == 1 else torch.cat([z[i] for i in layers], 1)
 
 
-def _pixels(hierarchy: Hierarchy, x: torch.Tensor) -> ValueAndGradient | None:
+def _pixels(hierarchy: Hierarchy, x: torch.Tensor) -> FlatFunction | None:
     """log p(x | z_1), for independent normal pixels."""
     known = hierarchy.pixel_means() if isinstance(hierarchy, MarkovHierarchy) else None
-    stack = known and recognise(known[0])
+    stack = known and compile_stack(known[0])
     if not stack:
         return None
     given = known[1]
     sigma = given.detach().to(x) if isinstance(given, torch.Tensor) else x.new_full((), given)
     constant = x[0].numel() * (torch.log(sigma) + 0.5 * LOG_2PI)
 
-    def value_and_gradient(z: torch.Tensor, wanted: bool) -> tuple[torch.Tensor | None, torch.Tensor]:
-        mean, kept = stack.forward(z)
+    def value_and_gradient(z: torch.Tensor, with_value: bool) -> tuple[torch.Tensor | None, torch.Tensor]:
+        mean, saved = stack.forward(z)
         error = (x - mean) / sigma
-        value = -0.5 * error.square().flatten(1).sum(1) - constant if wanted else None
-        return value, stack.pull_back(error / sigma, kept)
+        value = -0.5 * error.square().flatten(1).sum(1) - constant if with_value else None
+        return value, stack.vjp(error / sigma, saved)
 
     return value_and_gradient
 
 
-def _whitened(layers: Conditionals, of_latents: OfLatents) -> ValueAndGradient:
-    def value_and_gradient(eps: torch.Tensor, wanted: bool = True) -> tuple[torch.Tensor | None, torch.Tensor]:
+def _whitened(layers: Conditionals, of_latents: LatentFunction) -> FlatFunction:
+    def value_and_gradient(eps: torch.Tensor, with_value: bool = True) -> tuple[torch.Tensor | None, torch.Tensor]:
         parts = eps.split(layers.dims, 1)
         z, passes = [parts[-1]], []
         for layer in reversed(range(len(layers.stacks))):
-            mean, log_sd, slope, kept = layers.of(layer, z[0])
+            mean, log_sd, slope, saved = layers.evaluate(layer, z[0])
             spread = torch.exp(log_sd).mul_(parts[layer])  # σ ε
-            passes.insert(0, (log_sd, slope, spread, kept))
+            passes.insert(0, (log_sd, slope, spread, saved))
             z.insert(0, mean + spread)
-        value, gradients = of_latents(z, wanted)
-        for layer, (log_sd, slope, spread, kept) in enumerate(passes):
+        value, gradients = of_latents(z, with_value)
+        for layer, (log_sd, slope, spread, saved) in enumerate(passes):
             own = gradients[layer]
-            above = layers.stacks[layer].pull_back(torch.cat([own, own * spread * slope], 1), kept)
+            above = layers.stacks[layer].vjp(torch.cat([own, own * spread * slope], 1), saved)
             gradients[layer + 1] = gradients[layer + 1] + above
             gradients[layer] = own * torch.exp(log_sd)
         return value, torch.cat(gradients, 1)
@@ -153,22 +153,22 @@ def _whitened(layers: Conditionals, of_latents: OfLatents) -> ValueAndGradient:
     return value_and_gradient
 
 
-def _latent(layers: Conditionals, of_latents: OfLatents) -> ValueAndGradient:
-    def value_and_gradient(x: torch.Tensor, wanted: bool = True) -> tuple[torch.Tensor | None, torch.Tensor]:
+def _latent(layers: Conditionals, of_latents: LatentFunction) -> FlatFunction:
+    def value_and_gradient(x: torch.Tensor, with_value: bool = True) -> tuple[torch.Tensor | None, torch.Tensor]:
         z = list(x.split(layers.dims, 1))
-        value, gradients = of_latents(z, wanted)
-        if wanted:
+        value, gradients = of_latents(z, with_value)
+        if with_value:
             value = value + standard_normal_log_prob(z[-1])
         gradients[-1] = gradients[-1] - z[-1]
         for layer, stack in enumerate(layers.stacks):
-            mean, log_sd, slope, kept = layers.of(layer, z[layer + 1])
+            mean, log_sd, slope, saved = layers.evaluate(layer, z[layer + 1])
             inverse = torch.exp(-log_sd)
             error = (z[layer] - mean).mul_(inverse)  # ρ
             square = error.square()
-            if wanted:
+            if with_value:
                 value = value - (0.5 * square + log_sd).sum(1) - 0.5 * layers.dims[layer] * LOG_2PI
             pull = error.mul_(inverse)
-            above = stack.pull_back(torch.cat([pull, square.sub_(1).mul_(slope)], 1), kept)
+            above = stack.vjp(torch.cat([pull, square.sub_(1).mul_(slope)], 1), saved)
             gradients[layer] = gradients[layer] - pull
             gradients[layer + 1] = gradients[layer + 1] + above
         return value, torch.cat(gradients, 1)

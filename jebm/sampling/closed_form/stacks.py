@@ -29,11 +29,11 @@ class Layer(ABC):
         """The map at x (batch, …), and what :meth:`pull_back` needs to know of it."""
 
     @abstractmethod
-    def pull_back(self, gradient: torch.Tensor, kept: Any) -> torch.Tensor:
+    def vjp(self, gradient: torch.Tensor, saved: Any) -> torch.Tensor:
         """The gradient with respect to the input, given that with respect to the output."""
 
 
-class Affine(Layer):
+class Linear(Layer):
     """x W' + b."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None):
@@ -44,7 +44,7 @@ class Affine(Layer):
             return torch.mm(x, self.transposed), None
         return torch.addmm(self.bias, x, self.transposed), None
 
-    def pull_back(self, gradient, kept):
+    def vjp(self, gradient, saved):
         return torch.mm(gradient, self.weight)
 
 
@@ -59,22 +59,22 @@ class TransposedConvolution(Layer):
     def forward(self, x):
         return conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding), None
 
-    def pull_back(self, gradient, kept):
+    def vjp(self, gradient, saved):
         return conv2d(gradient, self.weight, None, self.stride, self.padding)
 
 
-class OfOnePixel(TransposedConvolution):
+class ConvolutionOfVector(TransposedConvolution):
     """The same of one pixel, (batch, in) → (batch, out, h, w): a matrix product."""
 
     def forward(self, x):
         out = torch.mm(x, self.weight.flatten(1)).reshape(len(x), *self.weight.shape[1:])
         return out if self.bias is None else out.add_(self.bias[:, None, None]), None
 
-    def pull_back(self, gradient, kept):
+    def vjp(self, gradient, saved):
         return torch.mm(gradient.flatten(1), self.weight.flatten(1).t())
 
 
-class Mirrored(TransposedConvolution):
+class UnitStrideConvolution(TransposedConvolution):
     """The same at stride 1, where it is a convolution by the mirrored kernel, which libraries do faster."""
 
     def forward(self, x):
@@ -87,23 +87,23 @@ class Pointwise(Layer):
 
     overwrites = True
 
-    def __init__(self, in_place: Callable, pull_back: Callable):
-        self._in_place, self._pull_back = in_place, pull_back
+    def __init__(self, in_place: Callable, vjp: Callable):
+        self._in_place, self._vjp = in_place, vjp
 
     def forward(self, x):
         x = self._in_place(x)
         return x, x
 
-    def pull_back(self, gradient, kept):
-        return self._pull_back(gradient, kept)
+    def vjp(self, gradient, saved):
+        return self._vjp(gradient, saved)
 
 
 class SiLU(Layer):
     def forward(self, x):
         return silu(x), x
 
-    def pull_back(self, gradient, kept):
-        return aten.silu_backward(gradient, kept)
+    def vjp(self, gradient, saved):
+        return aten.silu_backward(gradient, saved)
 
 
 class Reshape(Layer):
@@ -115,8 +115,8 @@ class Reshape(Layer):
     def forward(self, x):
         return self.module(x), x.shape
 
-    def pull_back(self, gradient, kept):
-        return gradient.reshape(kept)
+    def vjp(self, gradient, saved):
+        return gradient.reshape(saved)
 
 
 def _transposed_convolution(module: nn.ConvTranspose2d) -> Layer | None:
@@ -124,7 +124,7 @@ def _transposed_convolution(module: nn.ConvTranspose2d) -> Layer | None:
         return None
     small = all(pad < size for pad, size in zip(module.padding, module.kernel_size, strict=True))
     if module.stride == (1, 1) and module.output_padding == (0, 0) and small:
-        return Mirrored(module)
+        return UnitStrideConvolution(module)
     return TransposedConvolution(module)
 
 
@@ -164,51 +164,51 @@ class Stack:
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, list]:
         """The value at x, and what :meth:`pull_back` needs."""
-        kept = []
+        saved = []
         for layer in self.layers:
             x, own = layer.forward(x)
-            kept.append(own)
-        return x, kept
+            saved.append(own)
+        return x, saved
 
-    def pull_back(self, gradient: torch.Tensor, kept: list) -> torch.Tensor:
+    def vjp(self, gradient: torch.Tensor, saved: list) -> torch.Tensor:
         """The gradient with respect to the input, given that with respect to the output."""
-        for layer, own in zip(reversed(self.layers), reversed(kept), strict=True):
-            gradient = layer.pull_back(gradient, own)
+        for layer, own in zip(reversed(self.layers), reversed(saved), strict=True):
+            gradient = layer.vjp(gradient, own)
         return gradient
 
     def value_and_gradient(self, x: torch.Tensor, value: bool = True) -> tuple[torch.Tensor | None, torch.Tensor]:
         """For a scalar network: its value (batch,), or None where it is not wanted, and its gradient like x."""
         *hidden, last = self.layers
-        if value or not isinstance(last, Affine):
-            found, kept = self.forward(x)
-            return found.squeeze(1), self.pull_back(torch.ones_like(found), kept)
+        if value or not isinstance(last, Linear):
+            found, saved = self.forward(x)
+            return found.squeeze(1), self.vjp(torch.ones_like(found), saved)
         below = Stack(hidden)
-        kept = below.forward(x)[1]
-        return None, below.pull_back(last.weight.expand(len(x), -1), kept)
+        saved = below.forward(x)[1]
+        return None, below.vjp(last.weight.expand(len(x), -1), saved)
 
 
-def recognise(modules: Iterable[nn.Module]) -> Stack | None:
+def compile_stack(modules: Iterable[nn.Module]) -> Stack | None:
     """The closed form of modules one after the other, or None where one of them is of no known kind."""
     layers: list[Layer] = []
     for module in _flat(modules):
         if isinstance(module, nn.Identity):
             continue
-        layer = _recognise(module)
+        layer = _compile_layer(module)
         # An activation of the very input, or of a mere view of it, would write over the caller's tensor or over what
         # another activation has kept.
-        made = bool(layers) and isinstance(layers[-1], Affine | TransposedConvolution)
+        made = bool(layers) and isinstance(layers[-1], Linear | TransposedConvolution)
         if layer is None or (layer.overwrites and not made):
             return None
         layers.append(layer)
     return Stack(layers)
 
 
-def _recognise(module: nn.Module) -> Layer | None:
+def _compile_layer(module: nn.Module) -> Layer | None:
     kind = type(module)  # a class derived from one of these may do anything
     if kind is nn.Linear:
-        return Affine(module.weight.detach(), _detached(module.bias))
+        return Linear(module.weight.detach(), _detached(module.bias))
     if kind is FromVector:
-        return OfOnePixel(module)
+        return ConvolutionOfVector(module)
     if kind is nn.ConvTranspose2d:
         return _transposed_convolution(module)
     return Reshape(module) if kind in (nn.Flatten, nn.Unflatten) else _activation(module)

@@ -4,12 +4,12 @@ import torch
 from torch.nn.functional import batch_norm, silu
 
 from jebm.models.backbones.nvae.cells import SHIFTS, BatchNorm, ShrinkingSkip
-from jebm.models.backbones.nvae.convolutions import initialise
-from jebm.runtime.random import generator
+from jebm.models.backbones.nvae.convolutions import initialise_layers
+from jebm.runtime.random import make_rng
 
 
 def draw(*shape):
-    return torch.randn(*shape, generator=generator("cells", *shape), dtype=torch.float64)
+    return torch.randn(*shape, generator=make_rng("cells", *shape), dtype=torch.float64)
 
 
 def trained_norm(channels=3):
@@ -36,6 +36,6 @@ def test_batch_norm_keeps_half_precision():
 
 def test_a_shrinking_skip_is_four_convolutions_of_shifted_pixels():
     skip, x = ShrinkingSkip(3, 6).double(), draw(2, 3, 6, 6)  # 6 outputs: the last convolution has more than the others
-    initialise(skip, generator("skip"))
+    initialise_layers(skip, make_rng("skip"))
     parts = [conv(silu(x)[:, :, row:, column:]) for conv, (row, column) in zip(skip.convs, SHIFTS, strict=True)]
     torch.testing.assert_close(skip(x), torch.cat(parts, 1))

@@ -9,12 +9,12 @@ from torch.nn.functional import conv2d
 
 from jebm.models.backbones.nvae.convolutions import MaskedConvolution, NormalisedConvolution, WeightNorm, initialise
 from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 
 def convolution(kind=NormalisedConvolution, channels=6, kernel=3, **settings):
     layer = kind(channels, channels, kernel, **settings).double()
-    initialise(layer, generator("weights"))
+    initialise(layer, make_rng("weights"))
     return layer
 
 
@@ -40,17 +40,17 @@ def by_hand(layer):
 )
 def test_taps_that_see_only_padding_can_go(size, settings):
     layer = convolution(**settings)
-    x = torch.randn(4, 6, size, size, generator=generator("x"), dtype=torch.float64, requires_grad=True)
+    x = torch.randn(4, 6, size, size, generator=make_rng("x"), dtype=torch.float64, requires_grad=True)
     expected = conv2d(x, by_hand(layer), layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
     torch.testing.assert_close(layer(x), expected)
-    weights = torch.randn(expected.shape, generator=generator("cotangent"), dtype=torch.float64)
+    weights = torch.randn(expected.shape, generator=make_rng("cotangent"), dtype=torch.float64)
     sources = [x, *layer.parameters()]
     gradients = [torch.autograd.grad((out * weights).sum(), sources) for out in (layer(x), expected)]
     torch.testing.assert_close(*gradients)
 
 
 def test_gradient_of_the_normalised_filters_is_that_of_the_formula():
-    draw = partial(torch.randn, generator=generator("weight norm"), dtype=torch.float64)
+    draw = partial(torch.randn, generator=make_rng("weight norm"), dtype=torch.float64)
     v, log_gain = draw(4, 3, 3, 3).requires_grad_(), draw(4, 1, 1, 1).requires_grad_()
     assert torch.autograd.gradcheck(WeightNorm.apply, (v, log_gain))
 
@@ -64,7 +64,7 @@ def test_filters_of_zero_have_a_finite_gradient():
 
 def kept(kind=NormalisedConvolution):
     layer = convolution(kind).requires_grad_(False)
-    layer.keep_filters(True)
+    layer.cache_filters(True)
     assert layer.effective_weight() is layer.effective_weight()
     return layer
 
@@ -78,7 +78,7 @@ def kept(kind=NormalisedConvolution):
         lambda layer: layer.load_state_dict({k: v + 0.1 for k, v in layer.state_dict().items()}),
         lambda layer: layer.load_state_dict({k: v + 0.1 for k, v in layer.state_dict().items()}, assign=True),
         lambda layer: setattr(layer, "weight", torch.nn.Parameter(layer.weight + 0.1, requires_grad=False)),
-        lambda layer: initialise(layer, generator("other weights")),
+        lambda layer: initialise(layer, make_rng("other weights")),
     ],
     ids=["weight", "gain", "loaded", "assigned", "replaced", "initialised"],
 )
@@ -133,9 +133,9 @@ def test_trainable_filters_are_never_kept():
 def test_freezing_a_hierarchy_keeps_its_filters_and_changes_nothing():
     settings = {"groups": [2], "latent_channels": 3, "encoder_channels": 4, "decoder_channels": 4, "flows": 1}
     hierarchy = NvaeHierarchy((1, 8, 8), **settings, blocks=3, preprocess_cells=1, postprocess_cells=1)
-    hierarchy.initialise(generator("nvae", "weights"))
+    hierarchy.initialise(make_rng("nvae", "weights"))
     hierarchy.eval()
-    eps = torch.randn(3, hierarchy.dimensions, generator=generator("eps"))
+    eps = torch.randn(3, hierarchy.dimensions, generator=make_rng("eps"))
 
     def gradient():
         point = eps.clone().requires_grad_(True)

@@ -5,11 +5,11 @@ import torch
 from torch.distributions import Bernoulli, Normal
 
 from jebm.models.backbones.nvae.heads import BernoulliPixels, GaussianPixels, MixturePixels, make_head
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 
 
 def maps(channels, count=2, size=2, scale=1.0):
-    return scale * torch.randn(count, channels, size, size, generator=generator("maps"), dtype=torch.float64)
+    return scale * torch.randn(count, channels, size, size, generator=make_rng("maps"), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("levels", [2, 17, 32, 256])
@@ -38,7 +38,7 @@ def test_components_are_never_narrower_than_exp_minus_7():
     raw = maps(9)
     narrow, at_limit, wider = raw.clone(), raw.clone(), raw.clone()
     narrow[:, 6:], at_limit[:, 6:], wider[:, 6:] = -20.0, -7.0, -6.9
-    x = torch.rand(2, 1, 2, 2, generator=generator("x"), dtype=torch.float64) * 2 - 1
+    x = torch.rand(2, 1, 2, 2, generator=make_rng("x"), dtype=torch.float64) * 2 - 1
     values = [MixturePixels(part, 1, 256).log_prob(x) for part in (narrow, at_limit, wider)]
     assert torch.equal(values[0], values[1])
     assert not torch.equal(values[1], values[2])
@@ -46,7 +46,7 @@ def test_components_are_never_narrower_than_exp_minus_7():
 
 def test_mixture_far_off_its_means_stays_finite_with_a_gradient():
     raw = maps(20, scale=30.0).requires_grad_(True)
-    log_prob = MixturePixels(raw, 3, 256).log_prob(torch.rand(2, 3, 2, 2, generator=generator("x")) * 2 - 1)
+    log_prob = MixturePixels(raw, 3, 256).log_prob(torch.rand(2, 3, 2, 2, generator=make_rng("x")) * 2 - 1)
     log_prob.sum().backward()
     assert torch.isfinite(log_prob).all()
     assert torch.isfinite(raw.grad).all()
@@ -57,14 +57,14 @@ def test_draws_of_a_mixture_have_its_mean_where_nothing_is_clamped():
     raw[:, 6:] = -4.0  # narrow
     raw[:, 3:6] *= 0.1
     pixels = MixturePixels(raw.expand(20_000, -1, -1, -1), 1, 256)
-    draws = pixels.sample(generator("draws"))
+    draws = pixels.sample(make_rng("draws"))
     assert abs(draws.mean() - pixels.mean[0].mean()) < 5 * draws.std() / len(draws) ** 0.5
-    hot = pixels.sample(generator("draws"), temperature=0.25)  # a lower temperature means wider components
+    hot = pixels.sample(make_rng("draws"), temperature=0.25)  # a lower temperature means wider components
     assert (hot - hot.median()).abs().median() > (draws - draws.median()).abs().median() * 0.5
 
 
 def test_gaussian_and_bernoulli_densities_are_those_of_torch():
-    raw, x = maps(6), torch.rand(2, 3, 2, 2, generator=generator("x"), dtype=torch.float64) * 2 - 1
+    raw, x = maps(6), torch.rand(2, 3, 2, 2, generator=make_rng("x"), dtype=torch.float64) * 2 - 1
     pixels = GaussianPixels(raw, 3)
     sigma = torch.exp(5 * torch.tanh(raw[:, 3:] / 5)) + 0.01
     expected = Normal(5 * torch.tanh(raw[:, :3] / 5), sigma).log_prob(x).sum((1, 2, 3))
@@ -75,14 +75,14 @@ def test_gaussian_and_bernoulli_densities_are_those_of_torch():
     bits, binary = BernoulliPixels(raw, 6), (maps(6) > 0).double()
     torch.testing.assert_close(bits.log_prob(2 * binary - 1), Bernoulli(logits=raw).log_prob(binary).sum((1, 2, 3)))
     torch.testing.assert_close(bits.mean, 2 * torch.sigmoid(raw) - 1)
-    assert set(bits.sample(generator("bits")).unique().tolist()) == {-1.0, 1.0}
+    assert set(bits.sample(make_rng("bits")).unique().tolist()) == {-1.0, 1.0}
 
 
 @pytest.mark.parametrize("head", ["bernoulli", "gaussian", "logistic-mixture"])
 def test_maps_of_low_precision_are_evaluated_in_single(head):
     channels, make = make_head(head, 3, 2, 256, -5.0)
     raw = maps(channels).to(torch.bfloat16)
-    x = torch.rand(2, 3, 2, 2, generator=generator("x")) * 2 - 1
+    x = torch.rand(2, 3, 2, 2, generator=make_rng("x")) * 2 - 1
     value = make(raw).log_prob(x)
     assert value.dtype == torch.float32
     torch.testing.assert_close(value, make(raw.float()).log_prob(x))

@@ -15,7 +15,7 @@ from jebm.models.backbones.nvae.flows import Flow
 from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
 from jebm.models.batch_norm import recalibrate
 from jebm.models.priors.base import build_prior
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.sampling.run import run_chain
 from jebm.sampling.target import Target
 
@@ -27,31 +27,31 @@ TINY = {
 
 def nvae(shape=(1, 8, 8), groups=(2, 1), **settings):
     hierarchy = NvaeHierarchy(shape, groups=list(groups), **(TINY | settings))
-    hierarchy.initialise(generator("nvae", "weights"))
+    hierarchy.initialise(make_rng("nvae", "weights"))
     return hierarchy.eval()
 
 
 def lively(**settings):
     """Priors that depend on what is above them, and batch statistics that are not those of the start: weights as they
     are drawn leave both almost flat."""
-    hierarchy, stream = nvae(**settings).double().requires_grad_(False), generator("lively")
+    hierarchy, rng = nvae(**settings).double().requires_grad_(False), make_rng("lively")
     for group in hierarchy.groups:
         if group.prior is not None:
             group.prior.log_gain += 1.5
             group.take.log_gain += 0.5
     for module in hierarchy.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1, generator=stream)
-            module.running_var.uniform_(0.7, 1.5, generator=stream)
+            module.running_mean.normal_(0, 0.1, generator=rng)
+            module.running_var.uniform_(0.7, 1.5, generator=rng)
     return hierarchy
 
 
 def images(count=3, shape=(1, 8, 8), dtype=torch.float32):
-    return torch.rand(count, *shape, generator=generator("images"), dtype=dtype) * 2 - 1
+    return torch.rand(count, *shape, generator=make_rng("images"), dtype=dtype) * 2 - 1
 
 
 def noise(hierarchy, count=3):
-    return torch.randn(count, hierarchy.dimensions, generator=generator("eps"), dtype=hierarchy.start.dtype)
+    return torch.randn(count, hierarchy.dimensions, generator=make_rng("eps"), dtype=hierarchy.start.dtype)
 
 
 SHAPES = [{}, {"groups": (1, 2)}, {"groups": (1,)}, {"padding": 4, "groups": (1, 1, 1)}, {"blocks": 0}]
@@ -70,7 +70,7 @@ def test_passes_agree_and_shapes_are_those_stated(settings, head):
     x = hierarchy.decode(top).mean
     assert x.shape == (3, *hierarchy.image_shape)
     assert hierarchy.decode(top).log_prob(x).shape == (3,)
-    assert hierarchy.decode(top).sample(generator("draw")).shape == x.shape
+    assert hierarchy.decode(top).sample(make_rng("draw")).shape == x.shape
 
 
 @pytest.mark.parametrize("padding", [0, 4])
@@ -78,7 +78,7 @@ def test_a_likelihood_stands_in_the_place_of_the_head(padding):
     own = {**TINY, "name": "nvae", "groups": [2, 1], "padding": padding}
     block = spec("backbone", **own, likelihood={"name": "gaussian", "sigma": 0.3})
     hierarchy = build("backbone", block, (1, 8, 8)).requires_grad_(False)
-    hierarchy.initialise(generator("nvae", "likelihood"))
+    hierarchy.initialise(make_rng("nvae", "likelihood"))
     top, x = hierarchy.eval().top_down_flat(noise(hierarchy)), images()
     mean = torch.tanh(pad(hierarchy.maps(top), [-padding] * 4))
     torch.testing.assert_close(hierarchy.decode(top).mean, mean)
@@ -104,7 +104,7 @@ def test_change_of_variables_cancels_the_jacobian():
 def test_infer_reports_the_density_of_its_own_whitened_draw(flows):
     hierarchy = lively(flows=flows, latent_channels=2)
     x = images(dtype=torch.float64)
-    posterior = hierarchy.infer(x, generator("q"))
+    posterior = hierarchy.infer(x, make_rng("q"))
     top = hierarchy.top_down(posterior.eps)
     torch.testing.assert_close(flatten(posterior.top.z), flatten(top.z))
     torch.testing.assert_close(flatten(posterior.top.context), flatten(top.context))
@@ -122,22 +122,22 @@ def test_infer_reports_the_density_of_its_own_whitened_draw(flows):
 
 
 def _single_draw(hierarchy, x, number):
-    posterior = hierarchy.infer(x, generator("single", number))
+    posterior = hierarchy.infer(x, make_rng("single", number))
     return posterior.log_q[:, -1] - standard_normal_log_prob(posterior.eps[-1])
 
 
 def test_density_of_eps_with_flows_by_its_jacobian():
     """log q(ε) = log N(noise) − log |∂ε / ∂noise|, layer by layer, the flows included."""
     hierarchy = lively(flows=2, latent_channels=2)
-    group, stream = hierarchy.groups[0], generator("jacobian")
-    features = torch.randn(1, 8, 4, 4, generator=stream, dtype=torch.float64)
-    path = torch.randn(1, 8, 4, 4, generator=stream, dtype=torch.float64)
+    group, rng = hierarchy.groups[0], make_rng("jacobian")
+    features = torch.randn(1, 8, 4, 4, generator=rng, dtype=torch.float64)
+    path = torch.randn(1, 8, 4, 4, generator=rng, dtype=torch.float64)
     posterior, prior = group.infer(features, path)
 
     def eps(draw):
         return prior.whiten(group.flow(posterior.transform(draw.reshape(1, 2, 4, 4)))).flatten()
 
-    draw = torch.randn(32, generator=stream, dtype=torch.float64)
+    draw = torch.randn(32, generator=rng, dtype=torch.float64)
     log_det = torch.linalg.slogdet(torch.autograd.functional.jacobian(eps, draw)).logabsdet
     z = posterior.transform(draw.reshape(1, 2, 4, 4))
     log_q = (posterior.log_prob(z) + torch.log(prior.sigma)).sum()
@@ -158,7 +158,7 @@ def test_flow_is_autoregressive_in_both_directions():
             z = flat.reshape(1, 5, 5, 3).permute(0, 3, 1, 2)  # raster order, channels innermost
             return shift(z).permute(0, 2, 3, 1).flatten()
 
-        start = torch.randn(75, generator=generator("flow"), dtype=torch.float64)
+        start = torch.randn(75, generator=make_rng("flow"), dtype=torch.float64)
         blocks = (torch.autograd.functional.jacobian(run, start) - torch.eye(75)).reshape(25, 3, 25, 3)
         places = blocks.abs().amax((1, 3)).flip(reverse)
         assert torch.equal(places, places.tril())
@@ -173,16 +173,16 @@ def test_zero_energies_keep_eps_standard_normal_and_others_move_it(kind):
     """A whitened chain as in stage 2: pcnl leaves N(0, I) alone exactly where the energy is 0."""
     hierarchy = lively(groups=(1, 1), head="gaussian").float()
     prior = build_prior(spec("prior", name="ebm", energy={"name": kind, "hidden": 4, "depth": 1}), hierarchy)
-    prior.initialise(generator("energy"))
+    prior.initialise(make_rng("energy"))
     prior.requires_grad_(False)
     kernel = build("kernel", spec("kernel", name="pcnl", step_size=0.5))
-    start = torch.randn(400, hierarchy.dimensions, generator=generator("start"))
+    start = torch.randn(400, hierarchy.dimensions, generator=make_rng("start"))
     ends = []
     for bias in (0.0, 3.0):
         for net in prior.energy.nets.values():
             net[-1].weight.fill_(bias)
         assert bool(prior.tilt(start).abs().max() > 0) == bool(bias)
-        chain = run_chain(kernel, Target(prior.tilt), start, 5, generator("chain"))
+        chain = run_chain(kernel, Target(prior.tilt), start, 5, make_rng("chain"))
         assert chain.finite.all()
         ends.append(chain.x)
     mean, variance, fourth = ends[0].mean(), ends[0].var(), ends[0].pow(4).mean()
@@ -191,14 +191,14 @@ def test_zero_energies_keep_eps_standard_normal_and_others_move_it(kind):
     assert abs(variance - 1) < 5 * (2 / count) ** 0.5
     assert abs(fourth - 3) < 5 * (96 / count) ** 0.5
     assert (ends[1] - ends[0]).abs().max() > 0.01
-    assert torch.equal(start, torch.randn(start.shape, generator=generator("start")))
+    assert torch.equal(start, torch.randn(start.shape, generator=make_rng("start")))
 
 
 def test_biased_density_drifts_where_the_right_one_does_not():
     """f = 0: adding log p(T(ε)) in place of log N(ε; 0, I) counts −Σ log σ too, and pulls ε to small σ."""
     hierarchy = lively(groups=(1, 1), head="gaussian").float()
     kernel = build("kernel", spec("kernel", name="langevin", step_size=0.3))
-    start = torch.randn(200, hierarchy.dimensions, generator=generator("start"))
+    start = torch.randn(200, hierarchy.dimensions, generator=make_rng("start"))
 
     def log_sigma(eps):
         with torch.no_grad():
@@ -208,8 +208,8 @@ def test_biased_density_drifts_where_the_right_one_does_not():
     def biased(eps):
         return hierarchy.log_prob(hierarchy.top_down_flat(eps).z)
 
-    right = run_chain(kernel, Target(lambda eps: eps.new_zeros(len(eps))), start, 40, generator("a"))
-    wrong = run_chain(kernel, Target(biased, gaussian_base=False), start, 40, generator("a"))
+    right = run_chain(kernel, Target(lambda eps: eps.new_zeros(len(eps))), start, 40, make_rng("a"))
+    wrong = run_chain(kernel, Target(biased, gaussian_base=False), start, 40, make_rng("a"))
     drift = log_sigma(wrong.x) - log_sigma(start)
     assert drift < -0.02
     assert abs(log_sigma(right.x) - log_sigma(start)) < abs(drift) / 5
@@ -221,7 +221,7 @@ def test_checkpointing_gives_the_same_gradients_and_counts_statistics_once(train
     for checkpointing in (False, True):
         hierarchy = nvae(flows=1, checkpointing=checkpointing, groups=(2, 1)).train(training)
         eps = noise(hierarchy).requires_grad_(True)
-        posterior = hierarchy.infer(images(), generator("q"))
+        posterior = hierarchy.infer(images(), make_rng("q"))
         loss = posterior.kl.sum() - hierarchy.decode(posterior.top).log_prob(images()).sum()
         loss = loss + hierarchy.decode(hierarchy.top_down_flat(eps)).mean.square().sum()
         loss.backward()
@@ -255,7 +255,7 @@ def test_every_architecture_runs_and_all_parameters_learn(architecture):
     settings = {"architecture": architecture, "encoder_channels": 8, "decoder_channels": 8, "flows": 1}
     hierarchy = nvae(groups=(1, 1), latent_channels=2, **settings).train()
     before = {name: parameter.clone() for name, parameter in hierarchy.named_parameters()}
-    posterior = hierarchy.infer(images(), generator("q"))
+    posterior = hierarchy.infer(images(), make_rng("q"))
     (posterior.kl.sum() - hierarchy.decode(posterior.top).log_prob(images()).sum()).backward()
     silent = [name for name, p in hierarchy.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     # A shift of all means before batch norm changes nothing, and rounding alone decides about its gradient.
@@ -278,12 +278,12 @@ def test_initialisation_depends_on_its_stream_only():
 
 def test_generator_and_inference_share_no_parameter():
     hierarchy = nvae(flows=1)
-    count = len(hierarchy.inference_parameters()) + len(hierarchy.generator_parameters())
+    count = len(hierarchy.inference_parameters()) + len(hierarchy.generative_parameters())
     assert count == len(list(hierarchy.parameters()))
     top = hierarchy.top_down_flat(noise(hierarchy))
     hierarchy.decode(top).log_prob(images()).sum().backward()
     assert all(p.grad is None for p in hierarchy.inference_parameters())
-    assert all(p.grad is not None for p in hierarchy.generator_parameters())
+    assert all(p.grad is not None for p in hierarchy.generative_parameters())
 
 
 def test_padding_is_seen_by_the_network_and_has_no_likelihood():
@@ -291,7 +291,7 @@ def test_padding_is_seen_by_the_network_and_has_no_likelihood():
     plain.load_state_dict(padded.state_dict())
     x = images(dtype=torch.float64)
     wide = torch.nn.functional.pad(x, [4] * 4, value=-1.0)
-    posterior, same = padded.infer(x, generator("q")), plain.infer(wide, generator("q"))
+    posterior, same = padded.infer(x, make_rng("q")), plain.infer(wide, make_rng("q"))
     torch.testing.assert_close(posterior.kl, same.kl)
     log_prob = plain.decode(same.top).element_log_prob(wide)[:, 4:-4, 4:-4].sum((1, 2))
     torch.testing.assert_close(padded.decode(posterior.top).log_prob(x), log_prob)
@@ -302,7 +302,7 @@ def test_recalibration_moves_the_generator_s_statistics_only_and_repeats():
     for _ in range(2):
         hierarchy = nvae()
         before = {key: value.clone() for key, value in hierarchy.state_dict().items()}
-        recalibrate(hierarchy, 3, 4, 0.7, generator("recalibrate"))
+        recalibrate(hierarchy, 3, 4, 0.7, make_rng("recalibrate"))
         results.append(hierarchy.state_dict())
         assert not hierarchy.training
         moved = {key for key, value in before.items() if not torch.equal(value, results[-1][key])}
@@ -317,7 +317,7 @@ def test_statistics_follow_by_a_twentieth_a_pass():
     norm = hierarchy.postprocess[0].operations[0].norm
     seen, before = [], (norm.running_mean.clone(), norm.running_var.clone())
     hook = norm.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
-    recalibrate(hierarchy, 1, 4, 1.0, generator("recalibrate"))
+    recalibrate(hierarchy, 1, 4, 1.0, make_rng("recalibrate"))
     hook.remove()
     variance, mean = torch.var_mean(seen[0], (0, 2, 3))
     torch.testing.assert_close(norm.running_mean, 0.95 * before[0] + 0.05 * mean)
@@ -365,7 +365,7 @@ def test_mixed_precision_stays_near_single_and_keeps_densities_in_single():
     x, results = images(), []
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            posterior = hierarchy.infer(x, generator("q"))
+            posterior = hierarchy.infer(x, make_rng("q"))
             log_px = hierarchy.decode(posterior.top).log_prob(x)
         assert posterior.kl.dtype == posterior.log_q.dtype == log_px.dtype == posterior.eps[0].dtype == torch.float32
         (posterior.kl.sum() - log_px.sum()).backward()
@@ -388,7 +388,7 @@ def test_whole_passes_are_those_that_agreed_with_published_code():
     """Recorded where the code agreed with the full file to 4e-12 (see test_oracle.py): the wiring of all modules."""
     hierarchy = lively(shape=(3, 16, 16), groups=(2, 1), flows=1, latent_channels=2, levels=256)
     x = images(shape=(3, 16, 16), dtype=torch.float64)
-    posterior = hierarchy.infer(x, generator("recorded"))
+    posterior = hierarchy.infer(x, make_rng("recorded"))
     top = hierarchy.top_down_flat(noise(hierarchy, 2))
     found = {
         "kl": posterior.kl.sum(0).tolist(),

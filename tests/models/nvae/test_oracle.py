@@ -14,7 +14,7 @@ from nvae_oracle import Errors, check_case, check_stress
 from jebm.io.tensors import read_tensors
 from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
 from jebm.models.checkpoints.nvae_keys import key_map, read_settings
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.training.kl_balance import by_scale, layer_sizes
 
 TOLERANCE = 1e-9
@@ -37,7 +37,7 @@ def hierarchy(recorded):
     tensors, header = recorded
     settings = read_settings(header["args"])
     hierarchy = NvaeHierarchy(settings.image_shape, **settings.backbone)
-    hierarchy.initialise(generator("excerpt"))
+    hierarchy.initialise(make_rng("excerpt"))
     keys = key_map(hierarchy)
     weights = {key.removeprefix("weights/"): value for key, value in tensors.items() if key.startswith("weights/")}
     hierarchy.load_state_dict({keys[key]: value for key, value in weights.items()}, strict=False)

@@ -106,19 +106,19 @@ class NormalisedConvolution(Convolution):
     def __init__(self, inputs: int, outputs: int, kernel: int, **settings):
         super().__init__(inputs, outputs, kernel, **settings)
         self.log_gain = nn.Parameter(torch.empty(outputs, 1, 1, 1))
-        self._kept: KeptFilters | None = None
+        self._cached: CachedFilters | None = None
 
-    def keep_filters(self, keep: bool) -> None:
+    def cache_filters(self, keep: bool) -> None:
         """Keep the filters from call to call; whoever trains the weights must say False first.
 
         What is kept goes when a weight is written to, replaced or moved, and for good at the first call that finds a
         weight trainable: PyTorch's fused optimisers write to weights without leaving a trace.
         """
-        self._kept = KeptFilters() if keep else None
+        self._cached = CachedFilters() if keep else None
 
     def _apply(self, *args, **kwargs):
         """What moves or converts the weights."""
-        self._kept = self._kept and KeptFilters()
+        self._cached = self._cached and CachedFilters()
         return super()._apply(*args, **kwargs)
 
     def direction(self) -> torch.Tensor:
@@ -126,16 +126,16 @@ class NormalisedConvolution(Convolution):
         return self.weight
 
     def effective_weight(self) -> torch.Tensor:
-        if self._kept is None:
+        if self._cached is None:
             return self._filters()
         if self.weight.requires_grad or self.log_gain.requires_grad:
-            self._kept = None
+            self._cached = None
             return self.effective_weight()
         sources = (self.weight, self.log_gain)
-        if not self._kept.holds(sources):
+        if not self._cached.are_valid_for(sources):
             with torch.no_grad():
-                self._kept.put(sources, self._filters())
-        return self._kept.filters
+                self._cached.store(sources, self._filters())
+        return self._cached.filters
 
     def _filters(self) -> torch.Tensor:
         return WeightNorm.apply(self.direction(), self.log_gain)
@@ -171,22 +171,22 @@ class WeightNorm(torch.autograd.Function):
         return torch.addcmul(gradient * scale, v, along, value=-1), of_log_gain
 
 
-class KeptFilters:
+class CachedFilters:
     """The filters that some tensors led to, and what those tensors were like. A copy of it keeps nothing."""
 
     def __init__(self):
         self.sources, self.versions, self.filters = (), (), None
 
-    def put(self, sources: tuple[torch.Tensor, ...], filters: torch.Tensor) -> None:
+    def store(self, sources: tuple[torch.Tensor, ...], filters: torch.Tensor) -> None:
         self.sources, self.versions, self.filters = sources, _versions(sources), filters
 
-    def holds(self, sources: tuple[torch.Tensor, ...]) -> bool:
+    def are_valid_for(self, sources: tuple[torch.Tensor, ...]) -> bool:
         """Whether these are the very tensors, and nothing was written to them since."""
         same = len(sources) == len(self.sources) and all(a is b for a, b in zip(sources, self.sources, strict=True))
         return same and _versions(sources) == self.versions
 
     def __reduce__(self):
-        return KeptFilters, ()
+        return CachedFilters, ()
 
 
 def _versions(tensors: tuple[torch.Tensor, ...]) -> tuple[int, ...]:
@@ -238,15 +238,15 @@ def _norms(v: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def initialise_layers(module: nn.Module, generator: torch.Generator) -> None:
+def initialise_layers(module: nn.Module, rng: torch.Generator) -> None:
     """All layers within a module: weights and biases uniform in ±1/√fan_in, gains of filters to match, batch norm to
     the identity with fresh statistics."""
     for layer in module.modules():
         if isinstance(layer, Dense | Convolution):
             bound = 1 / math.sqrt(layer.weight[0].numel())
-            layer.weight.uniform_(-bound, bound, generator=generator)
+            layer.weight.uniform_(-bound, bound, generator=rng)
             if layer.bias is not None:
-                layer.bias.uniform_(-bound, bound, generator=generator)
+                layer.bias.uniform_(-bound, bound, generator=rng)
         if isinstance(layer, NormalisedConvolution):
             layer.initialise_gain()
         if isinstance(layer, nn.BatchNorm2d):

@@ -28,7 +28,7 @@ TINY = 1e-5
 UNIFORM_EDGE = 1e-5
 
 
-class Pixels(PixelDistribution):
+class HeadDistribution(PixelDistribution):
     """A distribution over images.
 
     Args:
@@ -49,7 +49,7 @@ class Pixels(PixelDistribution):
         return self.element_log_prob(x).flatten(1).sum(1)
 
     @abstractmethod
-    def sample(self, generator: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
+    def sample(self, rng: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
         """An image for each, clamped to [−1, 1]; never rounded to the levels of the data.
 
         The mixture divides its components' scales by the temperature (below 1 there is *more* noise) and the logits
@@ -57,7 +57,7 @@ class Pixels(PixelDistribution):
         """
 
 
-class BernoulliPixels(Pixels):
+class BernoulliPixels(HeadDistribution):
     """Pixels that are −1 or 1; the maps are logits of 1. In between, the cross-entropy with (x + 1) / 2."""
 
     @staticmethod
@@ -71,11 +71,11 @@ class BernoulliPixels(Pixels):
     def element_log_prob(self, x: torch.Tensor) -> torch.Tensor:
         return 0.5 * (x + 1) * self.maps - softplus(self.maps)
 
-    def sample(self, generator: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
-        return 2 * torch.bernoulli(torch.sigmoid(self.maps / temperature), generator=generator) - 1
+    def sample(self, rng: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
+        return 2 * torch.bernoulli(torch.sigmoid(self.maps / temperature), generator=rng) - 1
 
 
-class GaussianPixels(Pixels):
+class GaussianPixels(HeadDistribution):
     """N(mean, sigma²) for every number: a *density* of pixels on [−1, 1], not of levels; the mean may exceed ±1.
 
     Args:
@@ -100,13 +100,13 @@ class GaussianPixels(Pixels):
     def element_log_prob(self, x: torch.Tensor) -> torch.Tensor:
         return self.for_density.log_prob(x)
 
-    def sample(self, generator: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
+    def sample(self, rng: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
         mean = self.normal.mean
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        noise = torch.randn(mean.shape, generator=rng, device=mean.device, dtype=mean.dtype)
         return self.normal.transform(noise).clamp(-1, 1)
 
 
-class MixturePixels(Pixels):
+class MixturePixels(HeadDistribution):
     """A mixture of logistics, integrated over the bins of the levels; one choice of component a pixel.
 
     A component's mean of green depends linearly on red, that of blue on red and green (Salimans et al., 2017).
@@ -160,9 +160,9 @@ class MixturePixels(Pixels):
         coefficients = None if self.coefficients is None else (weights * self.coefficients).sum(2)
         return self._chain((weights * self.means).sum(2), coefficients)
 
-    def sample(self, generator: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
+    def sample(self, rng: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
         shape = (len(self.maps), *self.image_shape)
-        uniform = partial(torch.rand, generator=generator, device=self.maps.device, dtype=self.maps.dtype)
+        uniform = partial(torch.rand, generator=rng, device=self.maps.device, dtype=self.maps.dtype)
         edge, width = UNIFORM_EDGE, 1 - 2 * UNIFORM_EDGE
         return self.draw_from(edge + width * uniform(self.logits.shape), edge + width * uniform(shape), temperature)
 
@@ -190,7 +190,7 @@ class MixturePixels(Pixels):
 
 def make_head(
     name: str, colours: int, components: int, levels: int, log_sigma_min: float
-) -> tuple[int, Callable[[torch.Tensor], Pixels]]:
+) -> tuple[int, Callable[[torch.Tensor], HeadDistribution]]:
     """Channels that a head takes, and what makes the distribution from maps with so many.
 
     Raises:

@@ -166,10 +166,10 @@ class NvaeHierarchy(Hierarchy):
         return self._context_shapes
 
     @torch.no_grad()
-    def initialise(self, generator: torch.Generator) -> None:
+    def initialise(self, rng: torch.Generator) -> None:
         """Uniform ±1/√fan_in everywhere, gains to match, flows near the identity, a start in (0, 1)."""
-        self.start.uniform_(generator=generator)
-        initialise_layers(self, generator)
+        self.start.uniform_(generator=rng)
+        initialise_layers(self, rng)
         for group in self.groups:
             for flow in group.flows:
                 flow.shrink()
@@ -178,7 +178,7 @@ class NvaeHierarchy(Hierarchy):
         """All parameters trainable, or frozen; frozen filters are computed once."""
         for layer in self.modules():
             if isinstance(layer, NormalisedConvolution):
-                layer.keep_filters(not requires_grad)
+                layer.cache_filters(not requires_grad)
         return super().requires_grad_(requires_grad)
 
     def inference_modules(self) -> list[nn.Module]:
@@ -265,9 +265,9 @@ class NvaeHierarchy(Hierarchy):
             top = self._take(layer, top, path, draws[-1].z)
         return top, tuple(draws[::-1])
 
-    def infer(self, x: torch.Tensor, generator: torch.Generator) -> Posterior:
+    def infer(self, x: torch.Tensor, rng: torch.Generator) -> Posterior:
         def noise(like: torch.Tensor) -> torch.Tensor:
-            return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+            return torch.randn(like.shape, generator=rng, device=like.device, dtype=like.dtype)
 
         return self.whitened(*self.draw_posterior(x, noise))
 

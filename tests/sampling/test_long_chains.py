@@ -6,10 +6,10 @@ import torch
 from linear_gaussian import exact_posterior, linear_model
 from oracles import SIGMAS
 
-from jebm.runtime.random import generator
+from jebm.runtime.random import make_rng
 from jebm.sampling.langevin import Langevin
+from jebm.sampling.long_chains import fit_affine_map, pool_chains, run_long_chains
 from jebm.sampling.posterior import posterior_target
-from jebm.sampling.reference import moment_map, pooled, reference_chains
 
 IMAGES = torch.tensor([[[[0.9, -1.2, 0.4]]], [[[-2.0, 0.3, 1.0]]]])
 
@@ -21,13 +21,13 @@ def chains(steps=200, count=100):
     prior.requires_grad_(False)
     hierarchy.requires_grad_(False)
     target = posterior_target(hierarchy, prior, IMAGES.repeat_interleave(count, 0))
-    kernel, stream = Langevin(step_size=0.08), generator("history")
-    state, path = kernel.evaluate(target, torch.randn(2 * count, hierarchy.dimensions, generator=stream)), []
+    kernel, rng = Langevin(step_size=0.08), make_rng("history")
+    state, path = kernel.evaluate(target, torch.randn(2 * count, hierarchy.dimensions, generator=rng)), []
     for _ in range(120):
-        state, _ = kernel.step(target, state, stream)
+        state, _ = kernel.step(target, state, rng)
         path.append(state.x.reshape(2, count, -1))
     history = torch.stack(path[60:])
-    draws = reference_chains(target, history, [60, 60], steps, 0.9, generator("reference chains"))
+    draws = run_long_chains(target, history, [60, 60], steps, 0.9, make_rng("reference chains"))
     return prior, target, draws
 
 
@@ -53,16 +53,16 @@ def test_log_prob_of_the_draws_is_the_targets():
 
 
 def test_moment_map_gives_the_moments_back():
-    stream = generator("moments")
-    eps = torch.randn(3, 5000, 4, generator=stream) @ torch.randn(4, 4, generator=stream) + 2
-    affine = moment_map(eps, floor=0.0)
+    rng = make_rng("moments")
+    eps = torch.randn(3, 5000, 4, generator=rng) @ torch.randn(4, 4, generator=rng) + 2
+    affine = fit_affine_map(eps, floor=0.0)
     expected = torch.stack([torch.cov(part.T, correction=0) for part in eps])
     torch.testing.assert_close(affine.factor @ affine.factor.mT, expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(affine.mean, eps.mean(1))
-    u = torch.randn(3, 4, generator=stream)
+    u = torch.randn(3, 4, generator=rng)
     torch.testing.assert_close(affine.inverse(affine.forward(u)), u, rtol=1e-4, atol=1e-4)
 
 
 def test_pooled_keeps_images_apart():
     eps = torch.arange(2 * 3 * 2).reshape(2, 3, 2, 1)
-    assert pooled(eps)[1].flatten().tolist() == [2, 3, 8, 9]
+    assert pool_chains(eps)[1].flatten().tolist() == [2, 3, 8, 9]

@@ -14,7 +14,7 @@ from jebm.sampling.langevin import Langevin
 from jebm.sampling.target import Target
 
 
-class Affine(NamedTuple):
+class AffineMap(NamedTuple):
     """ε = mean + factor u for each of the targets."""
 
     mean: torch.Tensor
@@ -22,9 +22,9 @@ class Affine(NamedTuple):
     factor: torch.Tensor
     """(targets, dimensions, dimensions), lower triangular with a positive diagonal."""
 
-    def repeat(self, chains: int) -> "Affine":
+    def repeat(self, chains: int) -> "AffineMap":
         """The same map for several chains on each target, side by side."""
-        return Affine(*(part.repeat_interleave(chains, 0) for part in self))
+        return AffineMap(*(part.repeat_interleave(chains, 0) for part in self))
 
     def forward(self, u: torch.Tensor) -> torch.Tensor:
         """u (targets, dimensions) → ε."""
@@ -35,7 +35,7 @@ class Affine(NamedTuple):
         return torch.linalg.solve_triangular(self.factor, (eps - self.mean).unsqueeze(-1), upper=False).squeeze(-1)
 
 
-class ReferenceDraws(NamedTuple):
+class LongChainDraws(NamedTuple):
     eps: torch.Tensor
     """(steps, targets, chains, dimensions)."""
     log_prob: torch.Tensor
@@ -43,7 +43,7 @@ class ReferenceDraws(NamedTuple):
     acceptance: float
 
 
-def moment_map(eps: torch.Tensor, floor: float = 1e-4) -> Affine:
+def fit_affine_map(eps: torch.Tensor, floor: float = 1e-4) -> AffineMap:
     """Mean and Cholesky factor of the covariance of draws (targets, draws, dimensions).
 
     ``floor`` is added to each variance, in units of the prior's, so that few draws still make a covariance.
@@ -51,22 +51,22 @@ def moment_map(eps: torch.Tensor, floor: float = 1e-4) -> Affine:
     mean = eps.mean(1)
     centred = eps - mean.unsqueeze(1)
     cov = centred.mT @ centred / eps.shape[1] + floor * torch.eye(eps.shape[2], device=eps.device)
-    return Affine(mean, torch.linalg.cholesky(cov))
+    return AffineMap(mean, torch.linalg.cholesky(cov))
 
 
-def pooled(eps: torch.Tensor) -> torch.Tensor:
+def pool_chains(eps: torch.Tensor) -> torch.Tensor:
     """(steps, targets, chains, dimensions) → (targets, steps · chains, dimensions)."""
     return eps.permute(1, 0, 2, 3).flatten(1, 2)
 
 
-def reference_chains(
+def run_long_chains(
     target: Target,
     history: torch.Tensor,
     adaptation: Sequence[int],
     steps: int,
     step_size: float,
-    generator: torch.Generator,
-) -> ReferenceDraws:
+    rng: torch.Generator,
+) -> LongChainDraws:
     """Go on from the end of ``history`` (steps, targets, chains, dimensions), whose draws give the first map.
 
     Args:
@@ -76,21 +76,21 @@ def reference_chains(
         step_size: of the Metropolis-adjusted Langevin step in u, a standard deviation.
     """
     for count in adaptation:
-        history = _preconditioned(target, history, count, step_size, generator).eps
-    return _preconditioned(target, history, steps, step_size, generator)
+        history = _preconditioned(target, history, count, step_size, rng).eps
+    return _preconditioned(target, history, steps, step_size, rng)
 
 
 def _preconditioned(
-    target: Target, history: torch.Tensor, steps: int, step_size: float, generator: torch.Generator
-) -> ReferenceDraws:
+    target: Target, history: torch.Tensor, steps: int, step_size: float, rng: torch.Generator
+) -> LongChainDraws:
     shape, kernel = history.shape[1:], Langevin(step_size=step_size, adjusted=True)
-    affine = moment_map(pooled(history)).repeat(shape[1])
+    affine = fit_affine_map(pool_chains(history)).repeat(shape[1])
     in_u = Target(lambda u: target.log_prob(affine.forward(u)), gaussian_base=False)  # the map's Jacobian is constant
     state = kernel.evaluate(in_u, affine.inverse(history[-1].flatten(0, 1)))
     draws, values, accepted = [], [], 0.0
     for _ in range(steps):
-        state, moved = kernel.step(in_u, state, generator)
+        state, moved = kernel.step(in_u, state, rng)
         draws.append(affine.forward(state.x).reshape(shape))
         values.append(state.value.reshape(shape[:2]))
         accepted += float(moved.float().mean())
-    return ReferenceDraws(torch.stack(draws), torch.stack(values), accepted / steps)
+    return LongChainDraws(torch.stack(draws), torch.stack(values), accepted / steps)
