@@ -48,21 +48,6 @@ for study_name in FLOW.plans:
             FLOW.targets(study_name),
 
 
-rule benchmark:
-    input:
-        expand("logs/bench/{study}.measured", study=FLOW.plans),
-
-
-rule tables:
-    input:
-        FLOW.rendered(DEFAULT_STUDIES, "table"),
-
-
-rule figures:
-    input:
-        FLOW.rendered(DEFAULT_STUDIES, "figure"),
-
-
 onstart:
     begin()
 
