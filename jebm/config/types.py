@@ -11,16 +11,6 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
-__all__ = [
-    "Activation", "Annotated", "AssetName", "Background", "Betas", "Bits", "Block", "Blocks", "CellArchitecture",
-    "ChainBlocks", "ChainStart", "Count", "Counts", "DataPath", "Digit", "Dropout", "EnergyBlock", "EnergyStart",
-    "Field", "Fraction", "GeneratedSets", "Gradients", "GreyLevels", "ImageMode", "InceptionProtocol", "KernelBlock",
-    "KlBalance", "LabelledBlocks", "LatentSpace", "LayerChoice", "LayerDepth", "LayerDims", "LayerWidth",
-    "LikelihoodBlock", "Literal", "LogSigma", "Natural", "NonNegative", "Number", "OodSets", "OptionalLikelihood",
-    "PixelHead", "Positive", "Reference", "Resample", "Resolutions", "SourceBlock", "SourceBlocks", "StepSizeSource",
-    "Steps",
-]  # fmt: skip
-
 
 class Block(NamedTuple):
     """Stands in an annotation for a nested ``{name: …, …}`` block: any registered component of that kind."""
@@ -44,12 +34,18 @@ class LabelledBlocks(NamedTuple):
 
 
 class Marked(NamedTuple):
-    """Says of a string parameter that it names something outside, which the job reads besides the parameters."""
+    """Says what a parameter stands for, where checks or jobs must know it and its values alone do not tell."""
 
     what: str
 
 
-ASSET, DATA_PATH = "asset", "data path"
+ASSET, DATA_PATH = Marked("asset"), Marked("data path")
+"""Names of something outside, which the job reads besides the parameters."""
+LAYERS, LAYERS_PER_SCALE, PER_SCALE = Marked("layers"), Marked("layers per scale"), Marked("per scale")
+"""Lists with an entry per latent layer of the backbone, with the number of layers of each scale, or with something else
+for each scale."""
+CHOSEN_LAYERS, PER_CHOSEN_LAYER = Marked("chosen layers"), Marked("per chosen layer")
+"""Which layers have an energy; one setting for all of these, or a list with one for each."""
 
 EnergyBlock = Block("energy")
 """The energy f(z), which is added to the log density of the Gaussian prior."""
@@ -71,9 +67,9 @@ def _yaml_number(value):
 _Float = Annotated[float, BeforeValidator(_yaml_number), Field(allow_inf_nan=False)]
 
 Number = _Float
-AssetName = Annotated[str, Marked(ASSET)]
+AssetName = Annotated[str, ASSET]
 """A key of the block ``assets``."""
-DataPath = Annotated[str, Field(min_length=1), Marked(DATA_PATH)]
+DataPath = Annotated[str, Field(min_length=1), DATA_PATH]
 """A file or a folder of the user's own; a relative path starts at the repository's top folder."""
 Natural = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -113,8 +109,12 @@ Gradients = Literal["autograd", "closed-form"]
 where the networks are stacks of linear maps and activations; by autograd where they are not. In closed form the end of
 an unadjusted chain is not evaluated either."""
 Dropout = Annotated[_Float, Field(ge=0, lt=1)]
-LayerDims = Annotated[list[Count], Field(min_length=1)]
+LayerDims = Annotated[list[Count], Field(min_length=1), LAYERS]
 """Latent dimensions of each layer, bottom first."""
+LayersPerScale = Annotated[list[Count], Field(min_length=1), LAYERS_PER_SCALE]
+"""Latent layers at each scale, the finest scale first."""
+CountPerScale = Annotated[list[Count], Field(min_length=1), PER_SCALE]
+"""One number for each scale, the finest scale first."""
 
 
 def _layer_choice(value):
@@ -131,6 +131,7 @@ LayerChoice = Annotated[
     PlainValidator(
         _layer_choice, json_schema_input_type=Literal["all"] | list[Count] | dict[Literal["top_scales"], Count]
     ),
+    CHOSEN_LAYERS,
 ]
 """``all``, the numbers of some layers, 1 being the bottom one, or ``{top_scales: k}``: the layers of the k coarsest
 scales."""
@@ -158,7 +159,7 @@ def _resolutions(value):
     return value
 
 
-Resolutions = Annotated[list[int], PlainValidator(_resolutions, json_schema_input_type=Counts)]
+Resolutions = Annotated[list[int], PlainValidator(_resolutions, json_schema_input_type=Counts), PER_SCALE]
 """Height and width of the feature maps at each scale, the finest first."""
 
 
@@ -175,9 +176,9 @@ def _per_layer(least: int):
     return PlainValidator(check, json_schema_input_type=number | Annotated[list[number], Field(min_length=1)])
 
 
-LayerWidth = Annotated[int | list[int], _per_layer(1)]
+LayerWidth = Annotated[int | list[int], _per_layer(1), PER_CHOSEN_LAYER]
 """Hidden units: one number for the networks of all layers, or one for each, bottom first."""
-LayerDepth = Annotated[int | list[int], _per_layer(0)]
+LayerDepth = Annotated[int | list[int], _per_layer(0), PER_CHOSEN_LAYER]
 """Hidden layers: one number for the networks of all layers, or one for each, bottom first."""
 LogSigma = Annotated[_Float, Field(ge=-5, le=5)]
 PixelHead = Literal["bernoulli", "gaussian", "logistic-mixture"]

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from jebm.config.assets import asset_names, data_paths
-from jebm.config.catalogue import FIGURES, FITS, IMPORTERS, TABLES
+from jebm.config.catalogue import FIGURES, IMPORTERS, TABLES
+from jebm.config.components import blocks_in
 from jebm.pipeline.code_digest import entry_modules
 from jebm.pipeline.stages import KINDS, REPORTS, STAMPS, Stage
 from jebm.pipeline.study import StudyPlan, Variant
@@ -97,7 +98,7 @@ def step_target(rule: str) -> str:
 
 def devices_of(kind: str, variant: Variant) -> int:
     """How many devices, a process each, work on a kind of stage."""
-    by_gradient = kind != "train_prior" or "train_prior" in FITS.get(variant.params.prior.name, ("", ()))[1]
+    by_gradient = kind != "train_prior" or variant.params.prior.traits.by_gradient
     return variant.params.compute.devices if KINDS[kind].devices != "one" and by_gradient else 1
 
 
@@ -111,7 +112,7 @@ def stage_job(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None)
         used["compute"] = params.compute.model_copy(update={"devices": counted})
     targets = [step_target(stage.kind)]
     if stage.kind == "train_prior":
-        targets.append(FITS[params.prior.name][0])
+        targets.append(params.prior.traits.fit)
     if stage.kind == "import_backbone":
         targets.append(IMPORTERS[params.import_backbone.format])
     inputs = {"outside": outside(plan, used.values())}
@@ -186,12 +187,7 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
 
 def component_targets(section: BaseModel) -> list[str]:
     """``module:name`` of every component that a block of parameters names, nested ones too."""
-    targets = [section.target] if getattr(section, "target", None) else []
-    for key in type(section).model_fields:
-        value = getattr(section, key)
-        for block in value.values() if isinstance(value, dict) else [value]:
-            targets += component_targets(block) if isinstance(block, BaseModel) else []
-    return targets
+    return [block.target for _, block in blocks_in(section) if block.target]
 
 
 def missing_outside(job: Job) -> list[str]:

@@ -37,6 +37,9 @@ Chunks = Generator[torch.Tensor, None, dict[str, float]]
 
 
 class Sampler(ABC):
+    needs = "evaluable"
+    """The attribute of :class:`jebm.models.priors.base.Prior` that a prior must have to be drawn from."""
+
     @abstractmethod
     def chunks(
         self, prior: Prior, dimensions: int, count: int, generator: torch.Generator, progress: Progress
@@ -96,6 +99,8 @@ class Ancestral(Sampler):
     Args:
         chunk: how many are drawn at once; null draws all of them, which memory must hold.
     """
+
+    needs = "normalised"
 
     def __init__(self, *, chunk: Count | None = None):
         self.chunk = chunk

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from jebm.config.schema import layer_count
+from jebm.config.checks import layer_count
 from jebm.metrics.catalogue import FLOOR
 from jebm.pipeline.study import StudyPlan
 from jebm.report.figures.style import COLOURS, CYCLE
