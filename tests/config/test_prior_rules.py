@@ -21,7 +21,7 @@ def plan(**changes):
 @pytest.mark.parametrize(
     ("variant", "message"),
     [
-        ({"prior": PRIOR}, "'chain' can't draw from the prior 'sequential', only from gaussian, mixture, ebm and ncp; use"),
+        ({"prior": PRIOR}, "'chain' can't draw from the prior 'sequential', only from gaussian, mixture, ebm and ncp"),
         ({"draw_samples": {"sampler": SEQUENTIAL}}, "can't draw from the prior 'ebm', only from sequential; use"),
         ({"prior": PRIOR, "draw_samples": {"sampler": {"name": "ancestral"}}}, "only from gaussian and mixture"),
         (
