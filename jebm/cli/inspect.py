@@ -12,7 +12,7 @@ from jebm.config.messages import unknown
 from jebm.config.read import read_params
 from jebm.errors import JebmError
 from jebm.io.digests import DigestCache
-from jebm.pipeline.freshness import Status, pending, statuses
+from jebm.pipeline.freshness import NOT_MADE, Status, pending, statuses
 from jebm.pipeline.jobs import all_jobs
 from jebm.pipeline.results import wrong_files
 from jebm.pipeline.study import StudyPlan, make_plan
@@ -135,18 +135,33 @@ def why(target: Annotated[str, typer.Argument(help="A study, or a file that the 
 
 
 def _causes(found: list[Status]) -> list[str]:
-    """A line per cause, with the jobs that it concerns; what merely follows from others is left out."""
-    concerned: dict[str, list[str]] = {}
+    """A line per cause: what changed of parameters, code and files, and then what was never made.
+
+    A change that several variants have in common is one line, and what merely follows from others is left out.
+    """
+    variants: dict[str, list[str]] = {}
+    jobs: dict[str, list[str]] = {}
     for status in found:
         for line in status.changes:
-            if not (line.startswith("not made yet") and status.follows):
-                concerned.setdefault(line, []).append(f"{status.job.rule} {status.job.name}")
-    first = {line: jobs for line, jobs in concerned.items() if not line.startswith("not made yet")}
-    lines = []
-    for line, jobs in {**first, **concerned}.items():
-        more = f" and {len(jobs) - 2} more" if len(jobs) > 2 else ""
-        lines.append(f"{line} ({', '.join(jobs[:2])}{more})")
-    return lines
+            name, of_variant = _of_variant(line)
+            if name:
+                variants.setdefault(of_variant, []).append(name)
+            elif not (line == NOT_MADE and status.follows):
+                jobs.setdefault(line, []).append(f"{status.job.rule} {status.job.name}")
+    lines = [f"{line} ({_some(list(dict.fromkeys(names)))})" for line, names in variants.items()]
+    never = {NOT_MADE: jobs.pop(NOT_MADE)} if NOT_MADE in jobs else {}
+    return lines + [f"{line} ({_some(names)})" for line, names in (jobs | never).items()]
+
+
+def _of_variant(line: str) -> tuple[str, str]:
+    """The variant that a line about changed parameters names, and the line without it."""
+    start, _, rest = line.partition("parameters: variants.")
+    name, _, key = rest.partition(".")
+    return (name, f"parameters: {key}") if rest and not start else ("", line)
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 @app.command()

@@ -35,7 +35,8 @@ def run(
     variant: Annotated[str, typer.Option(help="With a study: the variant whose job it is.")] = "",
     seed: Annotated[int | None, typer.Option(help="With a study: the seed; needed where each seed has a job.")] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Do the work even if this very result was made before.")
+        bool,
+        typer.Option("--again", envvar="JEBM_AGAIN", help="Do the work even if this very result was made before."),
     ] = False,
 ):
     """Run one job of the workflow, as its rule does. A result that was made before with the same key is taken instead.
@@ -44,6 +45,7 @@ def run(
     jebm run train_prior digits --variant joint-k20 --seed 1
     jebm run render_table digits/main
     jebm run train_backbone digits-chain-57b3a1bd0f/seed2     the folder below runs/train_backbone
+    JEBM_AGAIN=1 snakemake --cores all --forcerun train_prior   no result is taken: all that is forced is made again
     """
     if rule not in {**KINDS, **REPORTS}:
         raise JebmError(f"jebm run: there is no rule '{rule}';{near(rule, [*KINDS, *REPORTS])}")
@@ -66,8 +68,10 @@ def _find(
     if name in plans:
         return _of_variant(kind, plans[name], variant, seed)
     match = re.fullmatch(r".*-([0-9a-f]{10})(?:/seed(\d+))?", name)
-    found = match and int(match[2]) if match and match[2] else None
-    if match and (found is not None) == KINDS[kind].per_seed:
+    if not match:
+        raise unknown(f"{kind} has no job '{name}', and no study is called so", name, plans)
+    found = int(match[2]) if match[2] else None
+    if (found is not None) == KINDS[kind].per_seed:
         for plan in plans.values():
             for candidate in plan.variants.values() if found is None or found in plan.seeds else ():
                 for stage in candidate.stages(kind):

@@ -48,7 +48,7 @@ def parse_params(raw: Any, source: str = "params.yaml", others: dict[str, Any] |
         if name in _TOP and name != "assets":
             raise ParamsError(f"{file}: '{name}' is a block of {source} itself and no study; move it there")
         if not isinstance(content, dict):
-            raise ParamsError(f"{file}: must be the block of the study '{name}', not {content!r}")
+            raise ParamsError(f"{file}: must be a block of settings, not {content!r}")
         blocks[name] = Block(Place(file), content)
     top = {key: blocks.pop(key) for key in _TOP if key in blocks}
     if not blocks:

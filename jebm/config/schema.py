@@ -12,7 +12,7 @@ from jebm.config.components import Section, schema
 from jebm.config.messages import near
 from jebm.config.tables import SCORED, Table
 from jebm.config.training import ImportBackbone, Recalibration, TrainBackbone, TrainJoint, TrainPrior
-from jebm.config.types import Count, Natural, NonNegative, Positive
+from jebm.config.types import Count, Natural, Positive
 from jebm.metrics.catalogue import DISTANCES, FLOOR, LAYER_SCORE, STREAMED_DISTANCES
 
 
@@ -21,8 +21,6 @@ class Runtime(Section):
 
     checkpoint_seconds: Positive = 60.0
     """Training state is saved this often."""
-    keep_aside_hours: NonNegative = 1.0
-    """A finished result that took longer is kept in .jebm/aside before an edit of code or data replaces it."""
     data_on_device: bool | None = None
     """Whether the training images are kept on the device; null: if they fit. On a CPU they stay on disk, mapped."""
     fork_server: bool = True

@@ -12,7 +12,6 @@ import socket
 import struct
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 ADDRESS = "JEBM_SERVER"
 """The environment variable that names the server's socket."""
@@ -21,6 +20,7 @@ LENGTH = struct.Struct("!Q")
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 BATCH_JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 """Environment variables in which batch schedulers (Slurm, PBS, LSF, Grid Engine) say which job a process belongs to."""
+CONTROL_GROUP = "/proc/self/cgroup"
 
 
 def context() -> list[str | None]:
@@ -29,13 +29,10 @@ def context() -> list[str | None]:
     A job that a batch scheduler starts on the machine of the workflow's own process has resources and a time limit of
     its own, so it must not be executed by the server of that process.
     """
-    group = Path("/proc/self/cgroup")
-    return [
-        sys.prefix,
-        sys.version,
-        *map(os.environ.get, BATCH_JOBS),
-        group.read_text(encoding="utf-8") if group.exists() else None,
-    ]
+    group = None
+    with suppress(OSError), open(CONTROL_GROUP, encoding="utf-8") as file:
+        group = file.read()
+    return [sys.prefix, sys.version, *map(os.environ.get, BATCH_JOBS), group]
 
 
 class SignalPipe:

@@ -101,8 +101,9 @@ def main(address: str, *modules: str) -> None:
         sys.exit("an import started a thread: nothing can be forked safely")
     gc.freeze()  # a collection in a fork would otherwise write to, and so copy, every page
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(address)
+        listener.bind(f"{address}.new")
         listener.listen(128)
+        os.rename(f"{address}.new", address)  # whoever sees the socket can connect to it
         connection = _serve(listener)
     if connection is None:
         shutil.rmtree(Path(address).parent, ignore_errors=True)

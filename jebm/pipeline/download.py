@@ -16,7 +16,7 @@ from jebm.config.assets import Asset
 from jebm.errors import JebmError
 from jebm.io.digests import DigestCache
 from jebm.pipeline.assets import by_hand, remember, verify
-from jebm.pipeline.freshness import LOCKS
+from jebm.pipeline.results import LOCKS
 from jebm.runtime.progress import Progress, say
 
 ATTEMPTS = 5

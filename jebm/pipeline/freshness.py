@@ -15,6 +15,10 @@ from jebm.pipeline.code_digest import code_fingerprint
 from jebm.pipeline.jobs import Job
 from jebm.pipeline.results import in_place, kept, key_of, read_record, wrong_outputs
 
+NO_RECORD = "no record says how the files that are there were made"
+NOT_MADE = "not made yet"
+"""What is said of a result without a record, with files and without."""
+
 
 @dataclass
 class Status:
@@ -80,8 +84,8 @@ def _changes(job: Job, code: dict[str, str], contents: dict[str, str | None], di
     """A line for everything that differs from what the record in place says."""
     record = read_record(Path(job.provenance))
     if record is None:
-        there = [path for path in job.outputs if Path(path).exists()]
-        return [f"no record vouches for {there[0]}"] if there else ["not made yet"]
+        there = any(Path(path).exists() for path in job.outputs)
+        return [NO_RECORD] if there else [NOT_MADE]
     lines = [
         *_differences("parameters", record["parameters"], job.parameters),
         *_code(record["code"], code),

@@ -148,11 +148,12 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
         "seeds": plan.seeds,
         "variants": {name: variant.params.model_dump(mode="json") for name, variant in plan.variants.items()},
     }
-    rows = {"seeds": plan.seeds, "variants": list(plan.variants)}
+    rows = {"study": plan.name, "seeds": plan.seeds, "variants": list(plan.variants)}
 
     def job(rule: str, name: str, inputs: dict[str, list[str]], outputs: list[str], parameters: Any, *targets: str):
         files = *(str(plan.results / path) for path in outputs), plan.provenance(rule, name)
-        found = {role: tuple(dict.fromkeys(paths)) for role, paths in inputs.items() if paths}
+        # A file that two variants share is named twice: the key has to tell which variant has which file.
+        found = {role: tuple(paths) for role, paths in inputs.items() if paths}
         entries = entry_modules([step_target(rule), *targets])
         return Job(rule, plan.name, f"{plan.name}/{name}", files, found, parameters, entries, context=context)
 

@@ -222,7 +222,7 @@ class StudyPlan:
         return sorted({str(variant.prior.run_folder(seed) / HISTORY) for variant in learned for seed in self.seeds})
 
     def figure_files(self, name: str) -> dict[str, list[str]]:
-        """Everything that a figure reads, ``metrics`` apart from the files of stages."""
+        """Everything that a figure reads: ``metrics``, and ``runs``, the files of stages, variant by variant."""
         files: dict[str, list[str]] = {"metrics": [], "runs": []}
         for source in FIGURES[name][1]:
             if source == "metrics":
@@ -232,7 +232,7 @@ class StudyPlan:
                 for stage in _read_by_figure(variant, source):
                     for seed in self.seeds:
                         files["runs"] += stage.content_files(seed)
-        return {role: list(dict.fromkeys(paths)) for role, paths in files.items()}
+        return files
 
 
 def _dataset_label(block: Section) -> str:

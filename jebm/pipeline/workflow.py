@@ -72,7 +72,7 @@ class Workflow:
         status = self.statuses.get((job.rule, job.name))
         if status and status.fresh:
             absent += [path for path in job.input_files if self.has_to_be_made(path)]
-        return [path for path in job.inputs.get(role, ()) if path not in absent]
+        return [path for path in dict.fromkeys(job.inputs.get(role, ())) if path not in absent]
 
     def has_to_be_made(self, path: str) -> bool:
         """Whether the job that makes a file has to run."""

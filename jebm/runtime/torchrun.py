@@ -21,8 +21,9 @@ from jebm.errors import LostRankError
 
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 """The environment variable in which torchrun names the file for a rank's error."""
-OPTIONS = ("--local-ranks-filter=0", "--signals-to-handle=SIGTERM,SIGINT,SIGUSR1")
-"""Rank 0 has torchrun's standard output and error and the others are silent; these signals go to all ranks."""
+OPTIONS = ("--local-ranks-filter=0", "--signals-to-handle=SIGTERM,SIGINT,SIGUSR1", "--shutdown-timeout=600")
+"""Only rank 0 is heard. These signals go to all ranks, which are killed if they have not ended so many seconds later: a
+step of training and the writing of its state must fit in."""
 
 
 def world_size() -> int:

@@ -144,7 +144,7 @@ def test_overrides_are_laid_over_each_variant_and_named(tmp_path, bench):
         (["toy", "--override", "backbone", "--name", "a"], "must be a block of overrides"),
         (["toy", "--override", "{a: {}", "--name", "a"], "not valid YAML"),
         (["toy", "--override", "{}", "--name", "../a"], "--name: '../a' must be letters"),
-        (["tiy"], "there is no study 'tiy'; it has: toy"),
+        (["tiy"], "there is no study 'tiy'; did you mean 'toy'? allowed: toy"),
         (["toy", "--variant", "jiont"], "has no variant 'jiont'"),
         (["toy", "--shape", "3x8x8"], "--shape: '3x8x8' must be whole numbers"),
         (["toy", "--device", "cuda:9"], "--device: 'cuda:9' can't be used"),

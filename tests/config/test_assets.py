@@ -30,8 +30,8 @@ def dataset_job(plan):
 
 def test_asset_is_an_input_of_the_job_that_reads_it_and_of_no_other():
     jobs = list(study_jobs(plan()))
-    assert dataset_job(plan()).inputs == ("assets/cifar10/raw.tar.gz",)
-    assert [job.rule for job in jobs if "assets/cifar10/raw.tar.gz" in job.inputs] == ["prepare_dataset"]
+    assert dataset_job(plan()).inputs == {"outside": ("assets/cifar10/raw.tar.gz",)}
+    assert [job.rule for job in jobs if "assets/cifar10/raw.tar.gz" in job.input_files] == ["prepare_dataset"]
     assert plan().asset_names() == ["cifar10"]
 
 
@@ -56,13 +56,13 @@ def test_folder_of_the_data_is_named_after_the_source():
 
 def test_pictures_of_the_user_are_an_input(tmp_path):
     source = {"name": "folder", "path": str(tmp_path)}
-    assert dataset_job(plan(**{"toy/dataset/source": source})).inputs == (str(tmp_path),)
+    assert dataset_job(plan(**{"toy/dataset/source": source})).inputs == {"outside": (str(tmp_path),)}
 
 
 def test_outlier_sources_are_inputs_too():
     outliers = {"own": {"name": "folder", "path": "pictures"}, "cifar": {"name": "cifar10"}}
     job = dataset_job(plan(**{"toy/dataset/outliers": outliers}))
-    assert job.inputs == ("assets/cifar10/raw.tar.gz", "pictures")
+    assert job.inputs == {"outside": ("assets/cifar10/raw.tar.gz", "pictures")}
     assert "jebm.data.sources.folder" in job.entries
 
 
@@ -86,7 +86,7 @@ def test_examples_of_the_documentation_are_studies(request, page, variant, path)
     block = (root / f"docs/{page}.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
     params = raw_params(root) | {"pictures": yaml.safe_load(block)}
     study = make_plan(parse_params(params))["pictures"]
-    assert dataset_job(study).inputs == (path,)
+    assert dataset_job(study).inputs == {"outside": (path,)}
     assert str(study.variants[variant].dataset.folder).startswith("data/folder-")
 
 

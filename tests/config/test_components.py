@@ -89,5 +89,7 @@ def test_labelled_blocks_take_the_parameters_of_their_class_and_are_built_in_ord
 
 
 def test_reading_parameters_and_help_do_not_import_torch():
-    code = "import sys, jebm.cli.main, jebm.pipeline.study; jebm.cli.main.read_params; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, jebm.cli.main, jebm.pipeline.workflow; jebm.cli.job.read_params; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

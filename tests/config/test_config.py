@@ -16,10 +16,10 @@ ENERGY_KEYS = "name, hidden, depth, layers, activation, start"
 KERNEL_KEYS = "name, step_size, adjusted"
 CHAIN_KEYS = "name, kernel, steps, chains, may_diverge, space, start, step_size, gradients"
 STUDY_KEYS = (
-    "extends, seeds, variants, tables, figures, compute, dataset, features, backbone, train_backbone, "
+    "extends, presets, seeds, variants, tables, figures, compute, dataset, features, backbone, train_backbone, "
     "import_backbone, prior, train_prior, train_joint, draw_samples, evaluate_samples, evaluate_density, evaluations"
 )
-BASE_KEYS = STUDY_KEYS.removeprefix("extends, seeds, variants, tables, figures, ")
+BASE_KEYS = "like, " + STUDY_KEYS.removeprefix("extends, presets, seeds, variants, tables, figures, ")
 
 
 def complaint(changes):
@@ -159,9 +159,9 @@ def test_parsing_does_not_change_what_it_is_given():
                                                                             "unknown key; allowed: name"),
         ("toy/variants/joint/seeds", [1], f"toy.variants.joint.seeds: unknown key; allowed: {BASE_KEYS}"),
         ("toy/tables/main/colums", [], "toy.tables.main.colums: unknown key; did you mean 'columns'? allowed: "
-                                       "kind, variants, columns, caption, published, notes"),
+                                       "like, kind, variants, columns, caption, published, notes"),
         ("runtime/checkpoint_second", 3, "runtime.checkpoint_second: unknown key; did you mean 'checkpoint_seconds'? "
-                                         "allowed: checkpoint_seconds, keep_aside_hours, data_on_device, fork_server"),
+                                         "allowed: checkpoint_seconds, data_on_device, fork_server"),
     ],
     ids=lambda value: value.replace("/", ".") if isinstance(value, str) and " " not in value else "",
 )  # fmt: skip

@@ -99,9 +99,9 @@ def test_defaults_of_new_keys_move_no_identity():
     }  # fmt: skip
     same = make_plan(parse_params(toy.params(said)))["toy"]
     other = make_plan(parse_params(toy.params({"toy/prior/energy/start": "random"})))["toy"]
-    for kind in ("backbone", "prior", "samples"):
-        assert plain.ids(kind) == same.ids(kind)
-    assert plain.ids("prior") != other.ids("prior")
+    for name, variant in plain.variants.items():
+        assert variant.all_stages() == same.variants[name].all_stages()
+    assert plain.variants["joint"].prior.id != other.variants["joint"].prior.id
 
 
 def test_training_from_stage_1_counts_its_cost_too():

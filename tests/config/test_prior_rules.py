@@ -5,6 +5,7 @@ from toy import params
 
 from jebm.config.read import parse_params
 from jebm.errors import ParamsError
+from jebm.pipeline.jobs import study_jobs
 from jebm.pipeline.study import make_plan
 
 KERNEL = {"name": "pcnl", "step_size": 0.3}
@@ -52,11 +53,17 @@ def test_chain_that_is_not_used_is_no_part_of_a_noise_contrastive_prior():
 def test_density_of_a_sequential_prior_is_not_evaluated():
     found = plan(**{"toy/variants/sequential": RIGHT})
     without = plan()
-    priors = found.variants["sequential"].density_metrics.spec["priors"]
-    assert found.variants["sequential"].prior.id not in priors
-    assert found.variants["joint"].prior.id in priors
-    assert found.variants["joint"].density_metrics.id == without.variants["joint"].density_metrics.id
-    assert found.variants["sequential"].samples.id in found.variants["joint"].sample_metrics.spec["samples"]
+    sequential = found.variants["sequential"]
+    assert sequential.density_metrics is None
+    assert sequential.sample_metrics.parent == sequential.samples
+    assert found.variants["joint"].density_metrics == without.variants["joint"].density_metrics
+    made = {job.parameters.get("id") for job in study_jobs(found)}
+    assert sequential.sample_metrics.id in made
+    assert sum(job.rule == "evaluate_density" for job in study_jobs(found)) == sum(
+        job.rule == "evaluate_density" for job in study_jobs(without)
+    )
+    files = [path for name, path in found.metric_files() if name == "sequential"]
+    assert files == [f"{sequential.sample_metrics.run_folder(seed)}/metrics.json" for seed in found.seeds]
 
 
 def test_figure_of_a_density_that_is_not_known_is_refused():

@@ -128,7 +128,7 @@ def test_figure_shows_both_densities_from_the_top_layer_down(measure, tmp_path, 
     for seed in plan.seeds:
         _, arrays = measure(Funnel(2), **block)
         write_tensors(plan.variants["joint"].evaluations["white"].run_folder(seed) / ARRAYS, arrays)
-    assert len(plan.figure_files("whiteness")) == 2 * len(plan.seeds)
+    assert len(plan.figure_files("whiteness")["runs"]) == 2 * len(plan.seeds)
     means, variances, histogram = whiteness.draw(plan, ["joint"]).axes
     lines = {line.get_label(): line for line in means.lines}
     assert lines["biased density"].get_ydata().tolist() == pytest.approx(arrays["biased/mean"].flip(0).tolist())

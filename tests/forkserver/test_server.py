@@ -14,7 +14,7 @@ import pytest
 import yaml
 from toy import params
 
-from jebm.cli import main as cli
+from jebm.cli import job as cli
 from jebm.config.read import read_params
 from jebm.forkserver import refusal
 from jebm.forkserver.client import ADDRESS
@@ -24,7 +24,7 @@ from jebm.pipeline.jobs import study_jobs
 from jebm.pipeline.study import make_plan
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the workflow starts no fork server elsewhere")
-STEP = "render-table"
+STEP = "run"
 """A command that may be handed over, in the place of which the one below takes its arguments."""
 COMMANDS = '''
 """Stands for the command line of jebm."""
@@ -73,7 +73,10 @@ def until(condition, seconds: float = 20):
 
 
 def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 class Place:
@@ -280,7 +283,8 @@ def test_a_job_of_a_batch_scheduler_is_not_run_by_the_server_of_another_process(
 
 def test_a_process_of_another_control_group_is_refused(place, server):
     """Schedulers of whose variables nothing is known here put their jobs into control groups."""
-    first = "from pathlib import Path; Path.read_text = lambda *_, **__: '0::/job_7'"
+    (place.folder / "cgroup").write_text("0::/job_7\n")
+    first = "import jebm.forkserver.client as client; client.CONTROL_GROUP = 'cgroup'"
     assert place.run("-c", command("exit", "0", first=first))[1] == "alone\n"
 
 
@@ -304,7 +308,7 @@ def test_a_fork_leaves_threads_and_gpus_to_a_process_of_its_own(compute, tmp_pat
     Path("params.yaml").write_text(yaml.safe_dump(params({"toy/compute": compute})))
     plan = next(iter(make_plan(read_params()).values()))
     with pytest.raises(RefusedError):
-        cli._run(plan.name, "backbone", "", next(iter(plan.variants)), 1)
+        cli.run("train_backbone", plan.name, variant=next(iter(plan.variants)), seed=1)
     assert not Path(".jebm").exists()
 
 

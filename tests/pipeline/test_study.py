@@ -1,61 +1,78 @@
 """Identities of stages: who shares what, and what a change reaches."""
 
+from importlib.util import find_spec
+from pathlib import Path
+
 import pytest
 import yaml
-from toy import TEXT, params
+from toy import DELETE, TEXT, params
 
 from jebm.config.read import canonical, parse_params
 from jebm.config.training import TrainBackbone
-from jebm.errors import ParamsError
 from jebm.io.digests import digest
 from jebm.pipeline.jobs import devices_of, stage_job, study_jobs
-from jebm.pipeline.stages import Stage
+from jebm.pipeline.stages import KINDS, Stage
 from jebm.pipeline.study import make_plan
 
 BLOCK = {"steps": 7, "batch_size": 8, "learning_rate": 0.1, "kl_warmup": [[0.0, 0.5]]}
-KINDS = ("dataset", "features", "backbone", "prior", "samples", "layers", "density-metrics", "sample-metrics", "floor")
+ROLES = ("dataset", "features", "backbone", "prior", "samples", "layers", "density_metrics", "sample_metrics", "floor")
+REFERENCE = {"evaluations": {"partition": {"name": "partition", "chains": 100}}}
 
 
 def plan(changes=None):
     return make_plan(parse_params(params(changes)))["toy"]
 
 
+def stages_of(variant):
+    """Role → identity, of every stage of a variant."""
+    own = {role: getattr(variant, role).id for role in ROLES if getattr(variant, role) is not None}
+    return own | {f"evaluations.{label}": stage.id for label, stage in variant.evaluations.items()}
+
+
 def moved(changes, variant="joint"):
     """The stages of a variant whose identity a change moves."""
-    before, after = plan().variants[variant], plan(changes).variants[variant]
-    return {kind for kind in KINDS if before.stage(kind).id != after.stage(kind).id}
+    before, after = (stages_of(plan(change).variants[variant]) for change in (None, changes))
+    assert before.keys() == after.keys()
+    return {role for role in before if before[role] != after[role]}
+
+
+def distinct(found, role):
+    """The identities of a role in all variants of a plan."""
+    return {getattr(variant, role).id for variant in found.variants.values()}
 
 
 def test_variants_that_share_parameters_share_stages():
     found = plan()
-    assert len(found.ids("backbone")) == len(found.ids("dataset")) == len(found.ids("features")) == 1
+    assert len(distinct(found, "backbone")) == len(distinct(found, "dataset")) == len(distinct(found, "features")) == 1
     joint, longer, gaussian = (found.variants[name] for name in ("joint", "joint-k40", "gaussian"))
     assert joint.prior.id == longer.prior.id != gaussian.prior.id
     assert joint.samples.id != longer.samples.id
     assert joint.density_metrics.id == longer.density_metrics.id
-    assert joint.sample_metrics.id == longer.sample_metrics.id == gaussian.sample_metrics.id
+    assert len({joint.sample_metrics.id, longer.sample_metrics.id, gaussian.sample_metrics.id}) == 3
+    assert joint.density_metrics.id != gaussian.density_metrics.id
+    assert len(distinct(found, "floor")) == 1
 
 
 def test_two_variants_of_the_same_parameters_are_the_same_stages():
     found = plan({"toy/variants/twin": {}})
-    assert all(found.variants["twin"].stage(k).id == found.variants["joint"].stage(k).id for k in KINDS)
+    assert found.variants["twin"].all_stages() == found.variants["joint"].all_stages()
 
 
 @pytest.mark.parametrize(
     ("key", "value", "reached"),
     [
-        ("toy/draw_samples/sampler/steps", 30, {"samples", "layers", "sample-metrics"}),
-        ("toy/draw_samples/count", 30, {"samples", "layers", "sample-metrics"}),
-        ("toy/train_prior/steps", 30, {"prior", "samples", "layers", "density-metrics", "sample-metrics"}),
-        ("toy/train_prior/chain/steps", 30, {"prior", "samples", "layers", "density-metrics", "sample-metrics"}),
-        ("toy/prior/energy/hidden", 9, {"prior", "samples", "layers", "density-metrics", "sample-metrics"}),
-        ("toy/evaluate_density", {"importance_samples": 7}, {"density-metrics"}),
-        ("toy/evaluate_samples", {"reference": "validation"}, {"sample-metrics", "floor"}),
-        ("toy/features", {"name": "classifier", "steps": 7}, {"features", "sample-metrics", "floor"}),
-        ("toy/train_backbone/steps", 30, set(KINDS) - {"dataset", "features", "floor"}),
-        ("toy/dataset/test_count", 400, set(KINDS)),
-        ("toy/compute", {"threads": 2}, set(KINDS) - {"dataset"}),
-        ("toy/compute", {"devices": 2}, set(KINDS) - {"dataset", "features", "floor"}),
+        ("toy/draw_samples/sampler/steps", 30, {"samples", "layers", "sample_metrics"}),
+        ("toy/draw_samples/count", 30, {"samples", "layers", "sample_metrics"}),
+        ("toy/train_prior/steps", 30, {"prior", "samples", "layers", "density_metrics", "sample_metrics"}),
+        ("toy/train_prior/chain/steps", 30, {"prior", "samples", "layers", "density_metrics", "sample_metrics"}),
+        ("toy/prior/energy/hidden", 9, {"prior", "samples", "layers", "density_metrics", "sample_metrics"}),
+        ("toy/evaluate_density", {"importance_samples": 7}, {"density_metrics"}),
+        ("toy/evaluate_samples", {"reference": "validation"}, {"sample_metrics", "floor"}),
+        ("toy/features", {"name": "classifier", "steps": 7}, {"features", "sample_metrics", "floor"}),
+        ("toy/train_backbone/steps", 30, set(ROLES) - {"dataset", "features", "floor"}),
+        ("toy/dataset/test_count", 400, set(ROLES)),
+        ("toy/compute", {"threads": 2}, set(ROLES) - {"dataset"}),
+        ("toy/compute", {"devices": 2}, set(ROLES) - {"dataset", "features", "floor"}),
         ("runtime/checkpoint_seconds", 7, set()),
         ("toy/seeds", [0, 1, 2], set()),
         ("toy/tables/main/caption", "Another.", set()),
@@ -71,22 +88,17 @@ def test_what_is_measured_does_not_depend_on_how_many_devices_measure_it():
     """Nor do stages that one device makes: their records say one."""
     two = plan({"toy/compute": {"devices": 2}})
     variant = two.variants["joint"]
-    shared = {"backbone": 2, "prior": 2, "samples": 2, "features": 1, "floor": 1, "sample-metrics": 1, "layers": 1}
-    for kind, devices in shared.items():
-        assert stage_job(two, variant, variant.stage(kind), 1).parameters["compute"]["devices"] == devices
-    assert {kind for kind in shared if devices_of(kind, variant) == 2} == {
-        "backbone",
-        "prior",
-        "samples",
-        "floor",
-        "sample-metrics",
-    }
+    shared = {"backbone": 2, "prior": 2, "samples": 2, "features": 1, "floor": 1, "sample_metrics": 1, "layers": 1}
+    jobs = {role: stage_job(two, variant, getattr(variant, role), 1) for role in shared}
+    assert {role: job.parameters["compute"]["devices"] for role, job in jobs.items()} == shared
+    several = {"backbone", "prior", "samples", "floor", "sample_metrics"}
+    assert {role for role, job in jobs.items() if job.devices == 2} == several
 
 
 def test_a_prior_that_is_not_learned_by_gradient_needs_one_device():
     mixture = {"prior": {"name": "mixture"}, "draw_samples": {"sampler": {"name": "ancestral"}}}
     variant = plan({"toy/compute": {"devices": 2}, "toy/variants/mixture": mixture}).variants["mixture"]
-    assert (devices_of("prior", variant), devices_of("samples", variant)) == (1, 2)
+    assert (devices_of("train_prior", variant), devices_of("draw_samples", variant)) == (1, 2)
 
 
 def test_prior_that_is_not_trained_by_a_chain_does_not_depend_on_how():
@@ -99,11 +111,33 @@ def test_prior_that_is_not_trained_by_a_chain_does_not_depend_on_how():
     assert plan(mixture).variants["joint"].prior.id != plan({**mixture, **change}).variants["joint"].prior.id
 
 
-def test_change_in_one_variant_leaves_the_others():
-    before, after = plan(), plan({"toy/variants/joint-k40/prior": {"energy": {"hidden": 9}}})
-    for name in ("gaussian", "joint"):
-        kinds = [k for k in KINDS if not k.endswith("-metrics")]  # one evaluation serves all variants
-        assert all(before.variants[name].stage(k).id == after.variants[name].stage(k).id for k in kinds)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prior": {"energy": {"hidden": 9}}},
+        {"draw_samples": {"sampler": {"steps": 50}}},
+        {"evaluate_density": {"importance_samples": 7}},
+        {"evaluate_samples": {"kernel_distance_subsets": 7}},
+        {"evaluations": {"partition": {"name": "partition", "chains": 200}}},
+    ],
+    ids=str,
+)
+def test_change_in_one_variant_moves_nothing_of_any_other(change):
+    """Not even what is measured: no two variants share an evaluation of what they do not share."""
+    extra = {"toy/variants/other": {**REFERENCE, "draw_samples": {"sampler": {"steps": 30}}}}
+    edited = {"toy/variants/joint-k40": {"draw_samples": {"sampler": {"steps": 40}}} | change}
+    before, after = plan(extra), plan({**extra, **edited})
+    assert stages_of(before.variants["joint-k40"]) != stages_of(after.variants["joint-k40"])
+    for name in ("gaussian", "joint", "other"):
+        assert stages_of(before.variants[name]) == stages_of(after.variants[name])
+
+
+def test_a_variant_that_is_added_or_removed_moves_nothing_of_the_others():
+    more, less = {"toy/variants/wide": {"prior": {"energy": {"hidden": 9}}}}, {"toy/variants/joint-k40": DELETE}
+    for changes in (more, less):
+        other = plan(changes)
+        for name in ("gaussian", "joint"):
+            assert stages_of(plan().variants[name]) == stages_of(other.variants[name])
 
 
 @pytest.mark.parametrize(
@@ -136,33 +170,41 @@ def test_order_of_keys_changes_nothing():
     assert make_plan(parse_params(content))["toy"].variants["joint"].samples.id == plan().variants["joint"].samples.id
 
 
-def test_find_returns_a_variant_with_that_stage():
-    found = plan()
-    for kind in KINDS:
-        for variant in found.variants.values():
-            assert found.find(kind, variant.stage(kind).id).stage(kind).id == variant.stage(kind).id
+def test_each_kind_is_found_in_a_variant_and_its_module_exists():
+    variant = plan(INCEPTION | {"toy/variants/joint": REFERENCE}).variants["joint"]
+    assert [stage for kind in KINDS for stage in variant.stages(kind)] == sorted(
+        variant.all_stages(), key=lambda stage: list(KINDS).index(stage.kind)
+    )
+    assert set(KINDS) - {stage.kind for stage in variant.all_stages()} == {"import_backbone", "train_joint"}
+    assert all(find_spec(f"jebm.steps.{kind}") for kind in KINDS)
 
 
-def test_find_of_an_unknown_identity_says_what_may_have_happened():
-    with pytest.raises(ParamsError, match=r"no variant of 'toy' has the prior 0123456789; was params\.yaml edited"):
-        plan().find("prior", "0123456789")
-
-
-def test_folders_name_the_identity_and_the_seed():
+def test_folders_name_study_component_identity_and_seed():
     variant = plan().variants["joint"]
     prior, dataset, features = variant.prior, variant.dataset, variant.features
-    assert str(prior.run_folder(3)) == f"runs/prior-{prior.id}/seed3"
+    assert str(prior.run_folder(3)) == f"runs/train_prior/toy-layerwise-{prior.id}/seed3"
     assert str(dataset.run_folder(3)) == f"data/digits-{dataset.id}"
-    assert str(features.run_folder(3)) == f"runs/features-{features.id}"
-    assert prior.files("{seed}")[0] == f"runs/prior-{prior.id}/seed{{seed}}/weights.safetensors"
-    assert not str(prior.state_folder(3)).startswith(("runs", "data", "results"))
+    assert str(features.run_folder(3)) == f"runs/train_features/toy-classifier-{features.id}"
+    assert prior.files(3)[0] == f"runs/train_prior/toy-layerwise-{prior.id}/seed3/weights.safetensors"
+    assert prior.files(3)[-1] == f"runs/train_prior/toy-layerwise-{prior.id}/seed3/provenance.json"
+    assert prior.job_name(3) == f"toy-layerwise-{prior.id}/seed3"
+    assert features.job_name(None) == f"toy-classifier-{features.id}"
+    assert str(prior.state_folder(3)) == f".jebm/state/train_prior/{prior.id}/seed3"
+
+
+def test_no_reader_has_a_record_of_times_or_of_provenance_among_its_inputs():
+    for job in study_jobs(plan()):
+        if job.rule != "collect_metrics":  # it gathers what training took
+            assert not [path for path in job.input_files if Path(path).name in ("record.json", "provenance.json")]
 
 
 def test_files_of_a_study_are_those_of_all_its_seeds():
     found = plan()
     assert len(found.metric_files()) == 3 * 2 * 2
     assert {name for name, _ in found.metric_files()} == {"gaussian", "joint", "joint-k40"}
-    assert len(found.figure_files("samples")) == 2 + 2 * 2  # images and manifest, samples of two variants and seeds
+    files = found.figure_files("samples")
+    assert len(set(files["runs"])) == 2 + 2 * 2  # images and manifest, samples of two variants and seeds
+    assert files["metrics"] == []
     assert len(found.floor_files()) == 1
 
 
@@ -178,8 +220,9 @@ def test_identity_depends_on_the_parent_and_not_on_the_study():
     content = yaml.safe_load(TEXT)
     content["other"] = content["toy"]
     plans = make_plan(parse_params(content))
-    for kind in KINDS:
-        assert plans["toy"].variants["joint"].stage(kind).folder == plans["other"].variants["joint"].stage(kind).folder
+    variants = [plans[name].variants["joint"] for name in ("toy", "other")]
+    for one, two in zip(*(variant.all_stages() for variant in variants), strict=True):
+        assert one.folder == two.folder
 
 
 def test_digest_is_stable():
@@ -195,12 +238,12 @@ INCEPTION = {
 
 
 def test_only_streamed_features_have_reference_statistics_of_their_own():
-    assert plan().ids("reference") == []
+    assert {variant.reference for variant in plan().variants.values()} == {None}
     found = plan(INCEPTION)
-    assert len(found.ids("reference")) == 1
+    assert len(distinct(found, "reference")) == 1
     (job,) = [job for job in study_jobs(found) if job.rule == "reference_statistics"]
-    assert "assets/inception/inception-2015-12-05.pt" in job.inputs
-    reads = {job.rule for job in study_jobs(found) if "reference" in " ".join(job.inputs)}
+    assert job.inputs["outside"] == ("assets/inception/inception-2015-12-05.pt",)
+    reads = {job.rule for job in study_jobs(found) if "reference" in job.inputs}
     assert reads == {"evaluate_samples", "evaluate_floor"}
 
 

@@ -20,13 +20,11 @@ PLAN = make_plan(parse_params(params()))["toy"]
 def study(tmp_path, monkeypatch):
     """Records as the evaluations leave them: fd of a variant is 10 × its number + the seed."""
     monkeypatch.chdir(tmp_path)
-    numbers = {variant.samples.id: i for i, variant in enumerate(PLAN.variants.values())}
-    for variant in PLAN.variants.values():
+    for number, variant in enumerate(PLAN.variants.values()):
         for seed in PLAN.seeds:
             record = MetricRecord(seed)
             protocol = record.protocol("fd", {"a": 1})
-            for samples in variant.sample_metrics.spec["samples"]:
-                record.add("fd", 10 * numbers[samples] + seed, 100, protocol, samples=samples)
+            record.add("fd", 10 * number + seed, 100, protocol)
             record.save(variant.sample_metrics.run_folder(seed) / "metrics.json")
             record = MetricRecord(seed)
             record.add("elbo", -1.0 / 3, 500, record.protocol("iw", {"b": 2}))
@@ -35,7 +33,7 @@ def study(tmp_path, monkeypatch):
     for _, _, kind, path in PLAN.record_files():
         write_json(path, {"seconds": 2.0, "parameters": 7, "kind": kind})
     record = MetricRecord(None)
-    record.add("fd", 0.5, 1097, record.protocol("fd", {"a": 1}), samples=PLAN.variants["joint"].floor.id)
+    record.add("fd", 0.5, 1097, record.protocol("fd", {"a": 1}))
     record.save(PLAN.variants["joint"].floor.folder / "metrics.json")
     return tmp_path
 

@@ -13,7 +13,7 @@ from jebm.errors import DivergedError, ParamsError
 from jebm.io.filenames import HISTORY, METRICS, RECORD, SAMPLES, WEIGHTS
 from jebm.io.tensors import read_tensors, write_tensors
 from jebm.pipeline.study import make_plan
-from jebm.steps import draw_samples, evaluate, prepare_dataset, train_backbone, train_features, train_prior
+from jebm.steps import draw_samples, prepare_dataset, run_evaluation, train_backbone, train_features, train_prior
 from jebm.steps.common import Run, load_backbone
 
 BACKBONE = {
@@ -62,7 +62,7 @@ def stages(tmp_path, monkeypatch):
         def run(module, kind, name="v"):
             variant = plan.variants[name]
             stage = variant.evaluations["white"] if kind == "white" else getattr(variant, kind)
-            seed = None if stage.shared else 0
+            seed = 0 if stage.per_seed else None
             module.run(Run(plan, variant, stage, seed))
             return stage.run_folder(seed)
 
@@ -104,7 +104,7 @@ def test_whiteness_of_the_deep_hierarchy(stages):
     made.run(train_backbone, "backbone")
     made.run(train_prior, "prior")
     made.run(train_features, "features")
-    values = json.loads((made.run(evaluate, "white") / METRICS).read_text())["values"]
+    values = json.loads((made.run(run_evaluation, "white") / METRICS).read_text())["values"]
     found = {row["metric"]: row["value"] for row in values}
     assert {f"noise_variance:{d}/z{i}" for d in ("exact", "biased") for i in (1, 2, 3)} <= set(found)
     assert found["noise_variance:exact/z1"] == pytest.approx(found["noise_variance_predicted"], rel=0.2)

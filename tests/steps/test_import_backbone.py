@@ -45,18 +45,18 @@ def params(backbone=BACKBONE, source=SOURCE, **changes):
 def test_it_is_a_stage_of_its_own_that_all_seeds_share():
     plan = make_plan(parse_params(params()))["toy"]
     variant = plan.variants["joint"]
-    assert variant.backbone.kind == "imported"
-    assert str(variant.backbone.run_folder(1)) == f"runs/imported-{variant.backbone.id}"
+    assert variant.backbone.kind == "import_backbone"
+    assert str(variant.backbone.run_folder(1)) == f"runs/import_backbone/toy-nvae-{variant.backbone.id}"
     assert variant.prior.parent == variant.backbone
     job = stage_job(plan, variant, variant.backbone, None)
     assert job.rule == "import_backbone"
-    assert "weights.safetensors" in job.inputs
+    assert job.inputs["outside"] == ("weights.safetensors",)
     assert "jebm.models.checkpoints.base" in job.entries
-    rules = [job.rule for job in all_jobs([plan])]
+    rules = [rule for rule, _ in all_jobs([plan])]
     assert rules.count("import_backbone") == 1
     assert "train_backbone" not in rules
-    reads = stage_job(plan, variant, variant.prior, 1).inputs
-    assert f"{variant.backbone.folder}/weights.safetensors" in reads
+    reads = stage_job(plan, variant, variant.prior, 1).inputs["backbone"]
+    assert reads == (f"{variant.backbone.folder}/weights.safetensors",)
     assert [kind for *_, kind, _ in plan.record_files()].count("backbone") == 2 * len(plan.variants)
 
 
@@ -76,7 +76,7 @@ def test_it_may_be_an_asset_whose_digest_is_part_of_its_identity():
 
     first, other = planned("0"), planned("1")
     variant = first.variants["joint"]
-    assert "assets/weights.safetensors" in stage_job(first, variant, variant.backbone, None).inputs
+    assert stage_job(first, variant, variant.backbone, None).inputs["outside"] == ("assets/weights.safetensors",)
     assert first.asset_names() == ["weights"]
     assert variant.backbone.id != other.variants["joint"].backbone.id
 
@@ -128,7 +128,7 @@ class Folder:
 def project(tmp_path_factory):
     folder = Folder(tmp_path_factory.mktemp("project"))
     folder.write(params())
-    assert folder.jebm("prepare-dataset", "toy", "--variant", "joint").exit_code == 0
+    assert folder.jebm("run", "prepare_dataset", "toy", "--variant", "joint").exit_code == 0
     return folder
 
 
@@ -138,21 +138,21 @@ def test_stage_2_and_sampling_stand_on_an_imported_backbone(project):
     recalibrated["toy"]["draw_samples"] |= {"count": 4}
     recalibrated["toy"]["draw_samples"]["sampler"] |= {"steps": 2}
     project.write(recalibrated)
-    done = project.jebm("import-backbone", "toy", "--variant", "joint")
+    done = project.jebm("run", "import_backbone", "toy", "--variant", "joint")
     assert done.exit_code == 0, done.output
     assert "Somebody's." in done.output
     variant = make_plan(parse_params(recalibrated))["toy"].variants["joint"]
     folder = project.path / variant.backbone.folder
     weights, header = read_tensors(folder / "weights.safetensors")
-    assert header["kind"] == "imported"
+    assert header["kind"] == "import_backbone"
     moved = {key for key, value in project.weights.items() if not torch.equal(value, weights[key])}
     assert moved
     assert all("running" in key or "tracked" in key for key in moved)
     record = read_json(folder / "record.json")
     assert record["recalibrated"] == {"passes": 3, "batch_size": 4, "temperature": 1.0}
     assert record["licence"] == "Somebody's."
-    for verb in ("train-prior", "draw-samples"):
-        done = project.jebm(verb, "toy", "--variant", "joint", "--seed", "1")
+    for rule in ("train_prior", "draw_samples"):
+        done = project.jebm("run", rule, "toy", "--variant", "joint", "--seed", "1")
         assert done.exit_code == 0, done.output
     samples, _ = read_tensors(project.path / variant.samples.run_folder(1) / "samples.safetensors")
     assert samples["images"].shape == (4, 1, 8, 8)
@@ -178,7 +178,7 @@ def test_stage_2_and_sampling_stand_on_an_imported_backbone(project):
 )
 def test_a_file_that_the_study_does_not_mean_is_refused(project, content, message):
     project.write(content)
-    done = project.jebm("import-backbone", "toy", "--variant", "joint")
+    done = project.jebm("run", "import_backbone", "toy", "--variant", "joint")
     assert isinstance(done.exception, JebmError)
     assert str(done.exception).startswith(message)
     folder = project.path / make_plan(parse_params(content))["toy"].variants["joint"].backbone.folder
@@ -193,7 +193,7 @@ def test_data_of_another_size_or_depth_are_refused(project):
         path = project.path / "other.safetensors"
         write_imported(path, Imported("nvae", shape, backbone, hierarchy.state_dict(), {}))
         project.write(params(backbone=backbone, source=SOURCE | {"checkpoint": "other.safetensors"}))
-        done = project.jebm("import-backbone", "toy", "--variant", "joint")
+        done = project.jebm("run", "import_backbone", "toy", "--variant", "joint")
         assert isinstance(done.exception, JebmError)
         assert message in str(done.exception)
 
@@ -203,7 +203,7 @@ def test_training_a_mixture_for_other_levels_is_refused(project):
     project.write(
         params(backbone=BACKBONE | {"levels": 256}, **{"toy/train_backbone": train, "toy/import_backbone": None})
     )
-    done = project.jebm("train-backbone", "toy", "--variant", "joint", "--seed", "1")
+    done = project.jebm("run", "train_backbone", "toy", "--variant", "joint", "--seed", "1")
     assert str(done.exception) == (
         "params.yaml: toy.backbone.levels: is 256, but the dataset 'digits' has 17 levels; set it to 17"
     )

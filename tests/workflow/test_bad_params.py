@@ -31,4 +31,14 @@ def test_one_line_names_the_key_and_what_is_allowed(workspace, mistake, tool):
 def test_parameters_from_the_command_line_are_refused(workspace):
     done = workspace.run("snakemake", "-n", "--config", "default_studies=[]", check=False)
     assert done.returncode != 0
-    assert "only place where an experiment is changed" in done.stderr
+    assert "--config: parameters come from params.yaml alone; edit it" in done.stderr
+
+
+def test_mistake_in_another_file_of_parameters_names_that_file(workspace):
+    path = workspace.folder / "params/depth.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("blocks: 1\n", "block: 1\n"), encoding="utf-8")
+    for tool in (("snakemake", "-n"), ("jebm", "plan")):
+        done = workspace.run(*tool, check=False)
+        assert done.returncode != 0
+        assert "params/depth.yaml: backbone.block: unknown key; did you mean 'blocks'?" in done.stderr
+        assert "Traceback" not in done.stdout + done.stderr

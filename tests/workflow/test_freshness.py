@@ -260,7 +260,7 @@ PARAMETERS: dict[str, list[tuple[str, object]]] = {
         ("dataset.crop", 7),
         ("dataset.test_count", 61),
         ("dataset.validation_count", 41),
-        ("dataset.mode", "color"),
+        ("dataset.mode", "rgb"),
         ("dataset.resample", "bicubic"),
         ("dataset.split_seed", 3),
         ("features", {"name": "identity"}),

@@ -12,6 +12,7 @@ from jebm.io.tensors import read_tensors
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 TRAIN = ["jebm", "train-backbone", "digits", "--variant", "joint-k20", "--seed", "1"]
+TORCHRUN = ["python", "-m", "jebm.runtime.torchrun", "--standalone"]
 
 
 def two_devices(space, **backbone):
@@ -52,7 +53,7 @@ def published(space) -> dict[str, bytes]:
 
 
 def ranks_of(process: subprocess.Popen) -> list[psutil.Process]:
-    """The processes of a launched job, rank 0 first, once they train."""
+    """The processes of a job, rank 0 first, once they train."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         found = psutil.Process(process.pid).children(recursive=True)
@@ -72,12 +73,12 @@ def when_training(space, process) -> list[psutil.Process]:
     return ranks_of(process)
 
 
-@pytest.mark.parametrize("target", ["launcher", "rank 0", "rank 1"])
+@pytest.mark.parametrize("target", ["torchrun", "rank 0", "rank 1"])
 def test_a_signal_stops_all_processes_with_the_reserved_code(undisturbed, fresh, target):
     process = fresh.start(*TRAIN)
     ranks = when_training(fresh, process)
     number = signal.SIGUSR1 if target == "rank 1" else signal.SIGTERM
-    (process if target == "launcher" else ranks[int(target[-1])]).send_signal(number)
+    (process if target == "torchrun" else ranks[int(target[-1])]).send_signal(number)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 75, output
     errors = [line for line in output.splitlines() if line.startswith("error: ")]
@@ -95,14 +96,14 @@ def test_a_process_that_dies_brings_the_others_down_and_costs_a_checkpoint_inter
     ranks[1].kill()
     output = process.communicate(timeout=90)[0]
     assert process.returncode == 1
-    assert output.splitlines()[-1].startswith("error: process 1 of 2 was ended by SIGKILL (out of memory?)")
+    assert output.splitlines()[-1].startswith("error: process 1 of this job was ended by SIGKILL (out of memory?)")
     assert "Traceback" not in output
     assert not ranks[0].is_running()
     assert "going on from step" in fresh.run(*TRAIN).stderr
     assert published(fresh) == undisturbed
 
 
-def test_processes_do_not_outlive_their_launcher(fresh):
+def test_processes_do_not_outlive_torchrun(fresh):
     process = fresh.start(*TRAIN)
     ranks = when_training(fresh, process)
     process.kill()
@@ -124,13 +125,13 @@ def test_divergence_is_said_once_with_its_own_status(new_tiny, tmp_path):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["launch", "--devices", "3", *TRAIN[1:]], "this job is one for 2 devices, but was started as 3 processes"),
-        (["launch", "--devices", "2", *TRAIN[1:3], "--variant", "nothing", "--seed", "1"], "has no variant 'nothing'"),
+        ([*TORCHRUN, "--nproc-per-node=3", "-m", *TRAIN], "one for 2 devices, but was started as 3 processes"),
+        ([*TORCHRUN, "--nproc-per-node=2", "-m", *TRAIN[:4], "nothing", *TRAIN[5:]], "has no variant 'nothing'"),
     ],
     ids=["devices", "variant"],
 )
 def test_a_mistake_is_said_once(fresh, command, message):
-    done = fresh.run("jebm", *command, check=False)
+    done = fresh.run(*command, check=False)
     assert done.returncode in (1, 2)
     assert done.stderr.count("error: ") == 1
     assert message in done.stderr
@@ -153,7 +154,7 @@ def test_snakemake_runs_a_study_on_two_devices(new_tiny, tmp_path):
     space.write_params(params)
     plan = space.run("snakemake", "-n", "-p").stdout
     for verb in ("train-backbone", "train-prior", "train-joint", "draw-samples", "evaluate-samples", "evaluate-floor"):
-        assert f"jebm launch --devices 2 {verb} digits" in plan
+        assert f"{' '.join(TORCHRUN)} --nproc-per-node=2 -m jebm {verb} digits" in plan
     for verb in ("train-features", "evaluate-density"):
         assert f"Shell command: jebm {verb} digits" in plan
     space.run("snakemake", "--cores", "2", timeout=580)

@@ -24,7 +24,7 @@ def planned():
     """
     files = workflow.overwrite_configfiles
     if len(files) > 1:
-        raise JebmError("--configfile: name one parameter file; what several studies share are `presets` and `extends`")
+        raise JebmError("--configfile: takes one parameter file here, and targets stand before it")
     if files:
         choose_params_file(Path(files[0]))
     if config != (load_yaml(Path(files[0])) if files else {}):
