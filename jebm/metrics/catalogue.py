@@ -4,6 +4,9 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from jebm.config.catalogue import COMPONENTS
+from jebm.config.source import traits
+
 
 class Metric(NamedTuple):
     label: str
@@ -150,3 +153,10 @@ def frechet_metric(metrics: Iterable[str]) -> str:
 def describe(metric: str) -> Metric:
     """The description of ``fd`` or of ``auroc:<set>:<score>``."""
     return METRICS[metric.split(":")[0]]
+
+
+METRICS |= {
+    name: Metric(*entry)
+    for target in COMPONENTS["evaluation"].values()
+    for name, entry in traits(target).get("metrics", {}).items()
+}  # those that evaluations declare in their own files

@@ -178,12 +178,19 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
     )
     for name, spec in plan.study.tables.items():
         outputs = [f"tables/{name}.{suffix}" for suffix in ("csv", "md", "tex")]
-        parameters = spec.model_dump(mode="json") | {"seeds": plan.seeds}
+        parameters = spec.model_dump(mode="json") | {"seeds": plan.seeds} | _declared(plan, spec.variants)
         yield job("render_table", name, collected, outputs, parameters, TABLES[spec.kind])
     for name, variants in plan.study.figures.items():
         outputs = [f"figures/{name}.{suffix}" for suffix in ("png", "pdf")]
-        parameters = {"variants": variants, "seeds": plan.seeds}
+        parameters = {"variants": variants, "seeds": plan.seeds} | _declared(plan, variants)
         yield job("render_figure", name, plan.figure_files(name), outputs, parameters, FIGURES[name][0])
+
+
+def _declared(plan: StudyPlan, variants: list[str]) -> dict[str, Any]:
+    """How the metrics are printed that evaluations of some variants declare: no part of the code of any job."""
+    blocks = [block for name in variants for block in plan.variants[name].params.evaluations.values()]
+    found = {metric: list(entry) for block in blocks for metric, entry in block.traits.metrics.items()}
+    return {"declared": found} if found else {}
 
 
 def component_targets(section: BaseModel) -> list[str]:
