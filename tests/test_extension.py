@@ -247,7 +247,7 @@ STUDY = {
         "gaussian": {"prior": {"name": "gaussian"}, "draw_samples": {"sampler": {"name": "ancestral"}}},
         "tempered": {},
     },
-    "tables": {"main": {"kind": "metrics", "variants": ["gaussian", "tempered"], "columns": ["fd", "extent"]}},
+    "tables": {"main": {"metrics": ["fd", "extent"]}},
     "figures": {"lengths": ["gaussian", "tempered"]},
 }
 
@@ -281,7 +281,7 @@ def test_parameters_know_what_was_added_and_check_it(extended):
     study["draw_samples"]["sampler"] = {"name": "ancestral"}
     assert "can't draw from the prior 'tempered', only from gaussian and mixture" in complaint(extended, study)
     study = deepcopy(STUDY)
-    study["tables"]["main"]["columns"] = ["extend"]
+    study["tables"]["main"]["metrics"] = ["extend"]
     assert "did you mean 'extent'?" in complaint(extended, study)
 
 

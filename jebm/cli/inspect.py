@@ -1,6 +1,7 @@
 """The verbs that look and change nothing: what there is, what would run, what it costs, and why."""
 
 import json
+import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -187,6 +188,8 @@ def show(
     table: Annotated[str, typer.Option(help="Which of its tables.")] = "main",
 ):
     """Print a table of finished results, and where tables, figures and report are."""
+    from jebm.report.terminal import fitted
+
     for plan in default_plans(study):
         path = plan.results / "tables" / f"{table}.md"
         if study and table not in plan.study.tables:
@@ -194,9 +197,12 @@ def show(
         if table in plan.study.tables:
             if not path.exists():
                 raise JebmError(f"{path}: no such file; `snakemake --cores all {path}` makes it")
-            print(path.read_text(encoding="utf-8"))
+            print(f"{fitted(path.read_text(encoding='utf-8'))}\n")
         else:
-            print(f"{plan.name}: {', '.join(plan.study.tables)} (`jebm show {plan.name} --table …`)")
+            names = textwrap.fill(
+                f"{plan.name}: {', '.join(plan.study.tables)}", 100, subsequent_indent="  ", break_on_hyphens=False
+            )
+            print(f"{names}\n  (`jebm show {plan.name} --table …`)")
         for name in ("tables", "figures", "metrics.csv"):
             print(f"{name:<12}{plan.results / name}")
     report = Path("results/report.html")
@@ -207,7 +213,8 @@ def show(
 def preview(study: Annotated[str, typer.Argument(help="A study of params.yaml.")]):
     """Print a study's tables as far as its runs are finished; cells of the others are empty. Writes nothing."""
     from jebm.report.tables import preview as table_preview
+    from jebm.report.terminal import fitted
 
     for plan in default_plans(study):
         for name in plan.study.tables:
-            print(f"{plan.results / 'tables' / name}\n\n{table_preview(plan, name)}")
+            print(f"{plan.results / 'tables' / name}\n\n{fitted(table_preview(plan, name))}\n")

@@ -96,16 +96,3 @@ FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "mixing": ("jebm.report.figures.mixing:draw", ("metrics", "evaluation:chains")),
 }
 """How a figure is drawn, and the stages that it reads (``metrics``: the study's collected metrics)."""
-
-TABLES: dict[str, str] = {
-    "metrics": "jebm.report.tables:metrics_table",
-    "by-seed": "jebm.report.tables:by_seed_table",
-    "detection": "jebm.report.tables:detection_table",
-    "keyed": "jebm.report.tables:keyed_table",
-    "matrix": "jebm.report.tables:matrix_table",
-    "rows": "jebm.report.tables:rows_table",
-    "scores": "jebm.report.tables:scores_table",
-    "grid": "jebm.report.tables:grid_table",
-    "crossed": "jebm.report.tables:crossed_table",
-}
-"""How a table of each kind is built from the study's collected metrics."""

@@ -13,7 +13,7 @@ from jebm.config.messages import near
 from jebm.errors import ParamsError
 
 LIKE, EXTENDS, PRESETS = "like", "extends", "presets"
-OWN = ("variants", "tables", "figures")
+OWN = ("variants", "headline", "tables", "figures")
 """Blocks of a study that a study which extends it does not take over."""
 
 

@@ -1,5 +1,6 @@
 """The types behind ``params.yaml``. Every fact about an experiment is a key here; unknown keys are refused."""
 
+from itertools import product
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -10,10 +11,10 @@ from jebm.config.catalogue import FIGURES
 from jebm.config.checks import layer_count
 from jebm.config.components import Section, schema
 from jebm.config.messages import near
-from jebm.config.tables import SCORED, Table
+from jebm.config.tables import Headline, Table
 from jebm.config.training import ImportBackbone, Recalibration, TrainBackbone, TrainJoint, TrainPrior
 from jebm.config.types import Count, Natural, Positive
-from jebm.metrics.catalogue import DISTANCES, FLOOR, LAYER_SCORE, STREAMED_DISTANCES
+from jebm.metrics.catalogue import DISTANCES, FLOOR, STREAMED_DISTANCES
 
 
 class Runtime(Section):
@@ -197,6 +198,8 @@ class Study(Section):
     base: Base
     variants: dict[str, Base]
     """Name → overrides on the base; ``{}`` is the base itself."""
+    headline: dict[str, Headline] = {}
+    """The numbers of ``metrics.json``, which ``dvc metrics`` shows: few, and under short names."""
     tables: dict[str, Table]
     """Name → what the table shows; rendered as results/STUDY/tables/NAME.md, .csv and .tex."""
     figures: dict[Literal[tuple(FIGURES)], Annotated[list[str], Field(min_length=1)]]
@@ -210,19 +213,19 @@ class Study(Section):
             raise ValueError(f"@variants.{FLOOR}: this name stands for the real images in tables; choose another")
         layers = max(layer_count(variant.backbone) for variant in self.variants.values())
         for name, table in self.tables.items():
-            for column in table.columns:
-                part = LAYER_SCORE.fullmatch(column.partition(":")[2]) if table.kind in SCORED else None
-                if part and int(part["layer"]) + (part["of"] == "llr>") > layers:
-                    raise ValueError(f"@tables.{name}.columns: '{column}' needs more than {layers} layers")
-        for name, table in self.tables.items():
-            for column in table.columns:
-                self._is_measured(name, column, table.variants)
-        named = {f"tables.{name}.variants": table.variants for name, table in self.tables.items()}
+            try:
+                table.check(self.variants, layers)
+            except ValueError as error:
+                raise ValueError(f"@tables.{name}.{str(error)[1:]}") from None
+            self._are_measured(f"tables.{name}.metrics", table.metrics, table.variants)
+        named = {f"headline.{name}.variants": spec.variants for name, spec in self.headline.items()}
         named |= {f"figures.{name}": variants for name, variants in self.figures.items()}
         for where, variants in named.items():
             for variant in variants:
                 if variant not in self.variants:
                     raise ValueError(f"@{where}: '{variant}' is no variant;{near(variant, self.variants)}")
+        for name, spec in self.headline.items():
+            self._are_measured(f"headline.{name}.metric", [spec.metric], spec.variants)
         for name, variants in self.figures.items():
             wanted = {kind.partition(":")[2] for kind in FIGURES[name][1] if kind.startswith("evaluation:")}
             for variant in variants:
@@ -234,15 +237,15 @@ class Study(Section):
                     raise ValueError(f"@figures.{name}: '{variant}' has no density that can be evaluated, nor shown")
         return self
 
-    def _is_measured(self, table: str, column: str, variants: list[str]) -> None:
+    def _are_measured(self, where: str, metrics: list[str], variants: list[str]) -> None:
         """Distances of samples have one name in spaces that are streamed, and another in the others."""
         wrong = {True: DISTANCES, False: STREAMED_DISTANCES}
-        for variant in variants:
-            features = self.variants[variant].features if variant in self.variants else None
-            if features and column in wrong[features.traits.streamed]:
+        for variant, metric in product(variants, metrics):
+            features = self.variants[variant].features
+            if metric in wrong[features.traits.streamed]:
                 raise ValueError(
-                    f"@tables.{table}.columns: '{column}' is not measured in the features '{features.name}' of "
-                    f"'{variant}'; these are: {', '.join(wrong[not features.traits.streamed])}"
+                    f"@{where}: '{metric}' is not measured in the features '{features.name}' of '{variant}'; "
+                    f"these are: {', '.join(wrong[not features.traits.streamed])}"
                 )
 
 

@@ -188,3 +188,10 @@ CellArchitecture = Literal[
     "res55_mbconv", "mbconv_res", "mbconv_den",
 ]  # fmt: skip
 """Sets of operations; see ``jebm.models.backbones.nvae.architectures``."""
+DIMENSIONS = ("set", "score", "layer", "step")
+"""What distinguishes the values of one metric, each a column of ``metrics.csv`` that is empty where it does not apply.
+
+``set`` is what was measured: a set of outliers, or the label of a chain, an estimator or a kind of draws. ``score`` is
+an outlier score. ``layer`` is a latent layer, ``z1`` being the bottom one, or a term of the energy. ``step`` counts:
+steps of a chain, the training step of a snapshot, or the draws of a bound.
+"""

@@ -22,14 +22,16 @@ from jebm.runtime.progress import Progress
 MEASURES = ("auroc", "auprc")
 Scores = dict[str, dict[str, np.ndarray]]
 """Set → score → (images,), nats, high for outliers."""
+Measured = tuple[str, str, str]
+"""A measure, a set of outliers and a score."""
 
 
 class Anomaly(Evaluation):
     """AUROC and AUPRC of each score on each set of outliers, a mean over the snapshots of training.
 
-    ``auprc:<set>:<score>`` is the mean, ``auprc_snapshot:<set>:<score>/<step>`` the value of the model after that step
-    (Cui et al., ICCV 2023, average over the models of the last ten epochs; ``snapshots`` and ``snapshot_every`` of the
-    training ask for them). Without snapshots the published model alone is measured. The outliers are the positive
+    The value without a ``step`` is the mean, one with a ``step`` that of the model after that step of training (Cui et
+    al., ICCV 2023, average over the models of the last ten epochs; ``snapshots`` and ``snapshot_every`` of the training
+    ask for them). Without snapshots the published model alone is measured. The outliers are the positive
     class. Scores, high for outliers, with K draws of q(z | x) for each image:
 
     - ``log-joint``: minus the mean of the unnormalised log p(x, z) = log p(x | z) + f(z) + log p(z), in nats and in the
@@ -52,7 +54,7 @@ class Anomaly(Evaluation):
             raise JebmError(
                 "params.yaml: dataset: the evaluation 'anomaly' needs an out-of-distribution set, the data have none"
             )
-        by_step: dict[str, dict[int, float]] = {}
+        by_step: dict[Measured, dict[int, float]] = {}
         for step, hierarchy, prior in self._models(subject):
             scores = self._scores(subject, hierarchy, prior, step)
             for metric, value in self._measured(scores).items():
@@ -68,11 +70,11 @@ class Anomaly(Evaluation):
         first = next(models, (0, subject.hierarchy, subject.prior))
         return chain([first], models)
 
-    def _measured(self, scores: Scores) -> dict[str, float]:
-        """``measure:set:score`` → value, of one model."""
+    def _measured(self, scores: Scores) -> dict[Measured, float]:
+        """The values of one model."""
         normal = scores[self.reference]
         return {
-            f"{measure}:{name}:{score}": value
+            (measure, name, score): value
             for name, own in scores.items()
             if name != self.reference
             for score in own
@@ -81,7 +83,7 @@ class Anomaly(Evaluation):
         }
 
     def _add(
-        self, record: MetricRecord, subject: Subject, values: dict[str, dict[int, float]], counts: dict[str, int]
+        self, record: MetricRecord, subject: Subject, values: dict[Measured, dict[int, float]], counts: dict[str, int]
     ) -> None:
         steps = list(next(iter(values.values())))
         protocol = record.protocol(
@@ -94,12 +96,11 @@ class Anomaly(Evaluation):
                 "code": f"scikit-learn {version('scikit-learn')}",
             },
         )
-        for metric, by_step in values.items():
-            measure, key = metric.split(":", 1)
-            n = counts[self.reference] + counts[key.split(":")[0]]
-            record.add(metric, float(np.mean(list(by_step.values()))), n, protocol)
+        for (measure, name, score), by_step in values.items():
+            n, about = counts[self.reference] + counts[name], {"set": name, "score": score}
+            record.add(measure, float(np.mean(list(by_step.values()))), n, protocol, **about)
             for step, value in by_step.items():
-                record.add(f"{measure}_snapshot:{key}/{step}", value, n, protocol)
+                record.add(measure, value, n, protocol, step=step, **about)
 
     def _scores(self, subject: Subject, hierarchy: Hierarchy, prior: Prior, step: int) -> Scores:
         """The scores by one model. A set's stream is its own: all models are compared on the same noise."""

@@ -1,7 +1,8 @@
 """The interface of evaluations: what a variant asks to have measured of its prior, by a block of its own.
 
-An evaluation takes its parameters by keyword, writes values into a metric record (``metric:key`` where a metric comes
-under several keys) and what figures need into arrays. What the clock measures goes into the record's timings.
+An evaluation takes its parameters by keyword, writes values into a metric record (with a set, a score, a layer or a
+step where a metric has several values) and what figures need into arrays. What the clock measures goes into the
+record's timings.
 """
 
 from abc import ABC, abstractmethod

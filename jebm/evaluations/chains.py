@@ -75,9 +75,9 @@ class Run(NamedTuple):
 
 
 class Chains(Evaluation):
-    """Short runs of many chains and long runs of a few, for each setup; the keys are their labels.
+    """Short runs of many chains and long runs of a few, for each setup; its label is the ``set`` of its values.
 
-    FD of short runs is measured along the same chains, under ``label/k``. Of long runs the second half is diagnosed,
+    FD of short runs is measured along the same chains, at several ``step``s. Of long runs the second half is diagnosed,
     on f and on every latent dimension of z, so that chains in both spaces answer for the same quantities; the worst
     of them is reported. A few long runs share their start's distribution with the short ones: R-hat sees what they
     disagree on, not what all of them miss.
@@ -131,14 +131,15 @@ class Chains(Evaluation):
         ran = run(setup, space, self.count, self.steps, subject.stream("short"))
         self._check(ran, setup, label, subject.title)
         protocol = record.protocol("chains", {"chains": self.count, "steps": max(self.steps), "limit": LIMIT})
-        record.add(f"left:{label}", ran.left, self.count, protocol)
+        record.add("left", ran.left, self.count, protocol, set=label)
         if ran.left:
-            record.add(f"left_at:{label}", ran.first_left, self.count, protocol)
-        record.add(f"acceptance:{label}", ran.acceptance, self.count, protocol)
+            record.add("left_at", ran.first_left, self.count, protocol, set=label)
+        record.add("acceptance", ran.acceptance, self.count, protocol, set=label)
         for k, x in ran.kept.items():
             # FD of those that stayed would flatter a chain that loses its worst.
             if ran.whole_until(k):
-                record.add(f"fd_steps:{label}/{k}", subject.frechet_of(space.top_down(x), self.reference), len(x), fd)
+                distance = subject.frechet_of(space.top_down(x), self.reference)
+                record.add("fd_steps", distance, len(x), fd, set=label, step=k)
         return self.count * max(self.steps) / max(ran.seconds, 1e-9)
 
     def _long(
@@ -157,16 +158,16 @@ class Chains(Evaluation):
         tau, agreement = autocorrelation_time(half), r_hat(half)
         # A chain that never moves has no variance to compare, and no value.
         if torch.isfinite(agreement).all():
-            record.add(f"r_hat:{label}", agreement.max(), n, protocol)
-            record.add(f"r_hat_f:{label}", agreement[0], n, protocol)
+            record.add("r_hat", agreement.max(), n, protocol, set=label)
+            record.add("r_hat_f", agreement[0], n, protocol, set=label)
         if torch.isfinite(tau).all():
-            record.add(f"autocorrelation_time:{label}", tau.max(), n, protocol)
-            record.add(f"autocorrelation_time_f:{label}", tau[0], n, protocol)
-            record.add(f"ess_per_step:{label}", 1 / tau.max(), n, protocol)
-            record.timings[f"ess_per_second:{label}"] = per_second / float(tau.max())
+            record.add("autocorrelation_time", tau.max(), n, protocol, set=label)
+            record.add("autocorrelation_time_f", tau[0], n, protocol, set=label)
+            record.add("ess_per_step", 1 / tau.max(), n, protocol, set=label)
+            record.time("ess_per_second", per_second / float(tau.max()), set=label)
         later = torch.stack([ran.kept[k] for k in every[self.long_steps // 2 :]]).flatten(0, 1)
         spread = later[torch.linspace(0, len(later) - 1, self.count).long()]
-        record.add(f"fd_long:{label}", subject.frechet_of(space.top_down(spread), self.reference), len(spread), fd)
+        record.add("fd_long", subject.frechet_of(space.top_down(spread), self.reference), len(spread), fd, set=label)
         return {f"{label}/{name}": curve for name, curve in curves(draws, int(tau.argmax())).items()}
 
     @staticmethod

@@ -25,12 +25,12 @@ Scores = dict[str, np.ndarray]
 
 
 class Detection(Evaluation):
-    """AUROC, AUPRC and FPR80 of every score on every out-of-distribution set of the data, ``auroc:<set>:<score>``.
+    """AUROC, AUPRC and FPR80 of every score on every out-of-distribution set of the data.
 
     Scores are those of :func:`outlier_scores`; for each layer i, ``kl_i``, the KL of q from the Gaussian prior, and
     ``f_i``, the energy term with its sign turned; and the baselines ``reconstruction``, ``mahalanobis`` and
     ``isolation-forest``. AUROC and AUPRC come with 95 % intervals over images, and so does what the tilt adds to them:
-    ``auroc_gain:<set>`` is the difference of ``elbo+f`` and ``elbo`` on the same images and the same resamples.
+    ``auroc_gain`` is the difference of ``elbo+f`` and ``elbo`` on the same images and the same resamples.
 
     Args:
         reference: the split whose images are the normal ones.
@@ -131,15 +131,12 @@ class Detection(Evaluation):
         draws = resampled(normal, outliers, self.resamples, stream)
         for score, metrics in measured.items():
             for metric, value in metrics.items():
-                record.add(f"{metric}:{name}:{score}", value, n, protocol)
-            for metric, values in draws.items():
-                for end, value in zip(("low", "high"), interval(values[score]), strict=True):
-                    record.add(f"{metric}_{end}:{name}:{score}", value, n, protocol)
+                ends = interval(draws[metric][score]) if metric in draws else None
+                record.add(metric, value, n, protocol, ends, set=name, score=score)
         for metric, values in draws.items():
             gain = measured["elbo+f"][metric] - measured["elbo"][metric]
-            record.add(f"{metric}_gain:{name}", gain, n, protocol)
-            for end, value in zip(("low", "high"), interval(values["elbo+f"] - values["elbo"]), strict=True):
-                record.add(f"{metric}_gain_{end}:{name}", value, n, protocol)
+            ends = interval(values["elbo+f"] - values["elbo"])
+            record.add(f"{metric}_gain", gain, n, protocol, ends, set=name)
 
 
 def _columns(name: str, keys: Iterable, values: torch.Tensor) -> dict[str, torch.Tensor]:

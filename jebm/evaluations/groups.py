@@ -60,13 +60,13 @@ class Groups(Evaluation):
         facts = {**subject.facts(self.reference), "draws": 1}
         layers = record.protocol("group-kl", facts)
         for layer, value in enumerate(kl / done):
-            record.add(f"kl:z{layer + 1}", value, done, layers)
+            record.add("kl", value, done, layers, layer=f"z{layer + 1}")
         record.add("kl_total", kl.sum() / done, done, layers)
         if energy:
             chain = {"steps": self.steps, "step_size": self.kernel.step_size, "adjusted": self.kernel.adjusted}
             contrast = record.protocol("group-gap", {**facts, **chain})
             for name, gap in zip(energy.nets, gaps / done, strict=True):
-                record.add(f"group_gap:z{name}", gap, done, contrast)
+                record.add("group_gap", gap, done, contrast, layer=f"z{name}")
             record.add("gap_total", gaps.sum() / done, done, contrast)
         return {}
 

@@ -13,7 +13,7 @@ from jebm.metrics.records import MetricRecord
 
 
 class Layers(Evaluation):
-    """KL, active units and class information of each layer, under the keys z1 (bottom), z2, …
+    """KL, active units and class information of each layer, z1 (bottom), z2, …
 
     Args:
         reference: the split that is measured; the probe learns on the training split.
@@ -34,13 +34,14 @@ class Layers(Evaluation):
         probe = record.protocol("probe", {**facts, "classifier": "logistic regression on standardised posterior means"})
         labels = {split: subject.data.labels(split).numpy() for split in ("train", self.reference)}
         for layer in range(subject.hierarchy.layers):
-            key = f"z{layer + 1}"
-            record.add(f"kl:{key}", kl[:, layer].mean(), n, protocol)
-            record.add(f"active_units:{key}", (self._signal(eps[layer]) > self.active_variance).sum(), n, protocol)
+            name = f"z{layer + 1}"
+            record.add("kl", kl[:, layer].mean(), n, protocol, layer=name)
+            active = (self._signal(eps[layer]) > self.active_variance).sum()
+            record.add("active_units", active, n, protocol, layer=name)
             fit = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
             fit.fit(z_train[layer].mean(0).cpu().numpy(), labels["train"])
             accuracy = fit.score(z[layer].mean(0).cpu().numpy(), labels[self.reference])
-            record.add(f"probe:{key}", accuracy, n, probe)
+            record.add("probe", accuracy, n, probe, layer=name)
         record.add("kl_smallest", kl.mean(0).min(), n, protocol)
         record.add("kl_total", kl.sum(1).mean(), n, protocol)
         return {"kl": kl}

@@ -79,9 +79,9 @@ class Partition(Evaluation):
         protocol = record.protocol("log-z", facts)
         estimates = {"importance": (plain, self.pool), "lower": (lower, self.chains), "upper": (upper, self.chains)}
         for name, (log_z, n) in estimates.items():
-            record.add(f"log_z:{name}", log_z.value, n, protocol)
-            record.add(f"log_z_se:{name}", log_z.standard_error, n, protocol)
-            record.add(f"log_z_ess:{name}", log_z.effective_fraction, n, protocol)
+            record.add("log_z", log_z.value, n, protocol, set=name)
+            record.add("log_z_se", log_z.standard_error, n, protocol, set=name)
+            record.add("log_z_ess", log_z.effective_fraction, n, protocol, set=name)
         record.add("log_z_gap", upper.value - lower.value, self.chains, protocol)
         record.add("annealing_acceptance", (forward.acceptance + reverse.acceptance) / 2, self.chains, protocol)
         self._add_likelihood(subject, record, upper.value)

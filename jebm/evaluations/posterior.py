@@ -97,11 +97,11 @@ class PosteriorAccuracy(Evaluation):
         stream, started = subject.stream("posterior reference"), time.perf_counter()
         settings = self.adaptation, self.reference_steps, self.reference_step_size
         long = reference_chains(target, path[len(path) // 2 :], *settings, stream)
-        record.timings["posterior_seconds:reference"] = time.perf_counter() - started
+        record.time("posterior_seconds", time.perf_counter() - started, set="reference")
         report = _Report(self, subject, record, x, long)
         report.convergence()
         measured = report.measure(network.eps)
-        report.draws("network", measured)
+        report.draws(measured, set="network")
         arrays = report.chains(path, seconds)
         report.reference()
         report.bound(network, measured, subject.stream("posterior importance"))
@@ -118,7 +118,7 @@ class PosteriorAccuracy(Evaluation):
             posterior = subject.hierarchy.infer(part, stream)
             found.append((flatten(posterior.eps), posterior.log_q.sum(1)))
         share = self.chains / 2 / draws  # the time of as many draws as there are cold chains
-        record.timings["posterior_seconds:network"] = (time.perf_counter() - started) * share
+        record.time("posterior_seconds", (time.perf_counter() - started) * share, set="network")
         eps, log_q = (torch.cat(parts).unflatten(0, (len(x), draws)) for parts in zip(*found, strict=True))
         return Network(eps, log_q)
 
@@ -162,8 +162,8 @@ class _Report:
         self.importance = record.protocol("posterior-iw", {**facts, **importance})
         self.accuracy = record.protocol("posterior-steps", {**facts, "tolerance": settings.tolerance})
 
-    def add(self, metric: str, value: torch.Tensor | float, protocol: str = "") -> None:
-        self.record.add(metric, value, len(self.x), protocol or self.protocol)
+    def add(self, metric: str, value: torch.Tensor | float, protocol: str = "", **about: str | int) -> None:
+        self.record.add(metric, value, len(self.x), protocol or self.protocol, **about)
 
     @torch.no_grad()
     def measure(self, eps: torch.Tensor) -> Measured:
@@ -192,17 +192,17 @@ class _Report:
         self.add("converged", (each < 1.1).double().mean())
         self.add("reference_acceptance", self.long.acceptance)
 
-    def draws(self, key: str, measured: Measured) -> None:
+    def draws(self, measured: Measured, **about: str | int) -> None:
         """Log joint, how far above the reference's, and reconstruction error."""
-        self.add(f"log_joint:{key}", measured.log_joint.mean())
-        self.add(f"log_joint_gap:{key}", self.gap(measured))
-        self.add(f"reconstruction_mse:{key}", measured.error.mean())
+        self.add("log_joint", measured.log_joint.mean(), **about)
+        self.add("log_joint_gap", self.gap(measured), **about)
+        self.add("reconstruction_mse", measured.error.mean(), **about)
 
     def reference(self) -> None:
         """The same of the reference; its reconstructions are measured on a tenth of its draws."""
-        self.add("log_joint:reference", self.log_joint)
-        self.add("log_joint_gap:reference", 0.0)
-        self.add("reconstruction_mse:reference", self.measure(self.pooled[:, ::10]).error.mean())
+        self.add("log_joint", self.log_joint, set="reference")
+        self.add("log_joint_gap", 0.0, set="reference")
+        self.add("reconstruction_mse", self.measure(self.pooled[:, ::10]).error.mean(), set="reference")
 
     def chains(self, path: torch.Tensor, seconds: float) -> dict[str, torch.Tensor]:
         """Cold and warm chains after some steps, and the steps and seconds until they are accurate."""
@@ -211,14 +211,14 @@ class _Report:
         steps, arrays = sorted(set(steps)), {"steps": torch.tensor(sorted(set(steps)))}
         for name, part in (("cold", path[:, :, :half]), ("warm", path[:, :, half:])):
             for step in self.settings.shown_steps:
-                self.draws(f"{name}-{step}", self.measure(part[step]))
-                self.record.timings[f"posterior_seconds:{name}-{step}"] = step * seconds
+                self.draws(self.measure(part[step]), set=name, step=step)
+                self.record.time("posterior_seconds", step * seconds, set=name, step=step)
             gaps = torch.stack([self.gap(self.measure(part[step])) for step in steps])
             reached = [step for step, gap in zip(steps, gaps, strict=True) if abs(gap) <= self.settings.tolerance]
             needed = reached[0] if reached else last
-            self.add(f"accuracy_reached:{name}", bool(reached), self.accuracy)
-            self.add(f"steps_to_accuracy:{name}", needed, self.accuracy)
-            self.record.timings[f"seconds_to_accuracy:{name}"] = needed * seconds
+            self.add("accuracy_reached", bool(reached), self.accuracy, set=name)
+            self.add("steps_to_accuracy", needed, self.accuracy, set=name)
+            self.record.time("seconds_to_accuracy", needed * seconds, set=name)
             arrays[f"trace/{name}"] = gaps
         return arrays
 
@@ -235,11 +235,12 @@ class _Report:
         better = (self.measure(eps).log_joint - log_fit).double()
         evidence = importance_weighted(better)
         fractions = [sum(effective_fraction(row) for row in rows) / images for rows in (log_w, better)]
-        self.add("importance_ess:network", fractions[0], self.importance)
-        self.add("importance_ess:fit", fractions[1], self.importance)
+        self.add("importance_ess", fractions[0], self.importance, set="network")
+        self.add("importance_ess", fractions[1], self.importance, set="fit")
         for count in self.settings.importance_samples:
             blocks = log_w[:, : draws // count * count].unflatten(1, (-1, count))
-            self.add(f"iw_gap:{count}", (evidence - importance_weighted(blocks).mean(1)).mean(), self.importance)
+            gap = (evidence - importance_weighted(blocks).mean(1)).mean()
+            self.add("iw_gap", gap, self.importance, step=count)
 
     def calibration(self, eps: torch.Tensor) -> None:
         """The network's means and variances of ε against the reference's, layer by layer.
@@ -255,6 +256,6 @@ class _Report:
         quantities = shift / own_variance, torch.log(variance / own_variance), (own_variance + shift) / variance
         layers = zip(*(quantity.split(dims, 1) for quantity in quantities), strict=True)
         for number, (error, ratio, residual) in enumerate(layers, 1):
-            self.add(f"mean_error:z{number}", error.mean().sqrt())
-            self.add(f"variance_ratio:z{number}", ratio.mean().exp())
-            self.add(f"residual_sd:z{number}", residual.mean().sqrt())
+            self.add("mean_error", error.mean().sqrt(), layer=f"z{number}")
+            self.add("variance_ratio", ratio.mean().exp(), layer=f"z{number}")
+            self.add("residual_sd", residual.mean().sqrt(), layer=f"z{number}")

@@ -43,11 +43,12 @@ class Terms(Evaluation):
         progress = subject.progress()
         for position, name in enumerate(["none", *names]):
             left = total if name == "none" else total - values[:, position - 1]
-            record.add(f"fd_without:{name}", self._fd(subject, eps, left, f"without {name}"), self.count, protocol)
-            record.add(f"ess_without:{name}", effective_fraction(left), self.pool, protocol)
+            without = self._fd(subject, eps, left, f"without {name}")
+            record.add("fd_without", without, self.count, protocol, layer=name)
+            record.add("ess_without", effective_fraction(left), self.pool, protocol, layer=name)
             if name != "none" and len(names) > 1:
                 alone = self._fd(subject, eps, values[:, position - 1], f"only {name}")
-                record.add(f"fd_with_only:{name}", alone, self.count, protocol)
+                record.add("fd_with_only", alone, self.count, protocol, layer=name)
             progress("terms", position + 1, len(names) + 1)
         self._add_gaps(subject, values, names, record)
         return {}
@@ -66,4 +67,4 @@ class Terms(Evaluation):
         gaps = self._terms(subject, flatten(posterior.eps)).mean(0) - prior_values.mean(0)
         protocol = record.protocol("term-gap", {**subject.facts(self.reference), "pool": self.pool})
         for name, gap in zip(names, gaps, strict=True):
-            record.add(f"term_gap:{name}", gap, len(x), protocol)
+            record.add("term_gap", gap, len(x), protocol, layer=name)

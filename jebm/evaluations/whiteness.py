@@ -48,10 +48,12 @@ class Whiteness(Evaluation):
             eps[name] = self._ends(name, subject)
             means, variances = moments(subject.hierarchy.split(eps[name]))
             for layer in range(len(means)):
-                record.add(f"noise_mean:{name}/z{layer + 1}", means[layer], self.count, protocol)
-                record.add(f"noise_variance:{name}/z{layer + 1}", variances[layer], self.count, protocol)
-            record.add(f"noise_mean_worst:{name}", means.max(), self.count, protocol)
-            record.add(f"noise_variance_error:{name}", (variances - predicted).abs().max(), self.count, protocol)
+                where = {"set": name, "layer": f"z{layer + 1}"}
+                record.add("noise_mean", means[layer], self.count, protocol, **where)
+                record.add("noise_variance", variances[layer], self.count, protocol, **where)
+            record.add("noise_mean_worst", means.max(), self.count, protocol, set=name)
+            error = (variances - predicted).abs().max()
+            record.add("noise_variance_error", error, self.count, protocol, set=name)
             arrays |= {f"{name}/mean": means, f"{name}/variance": variances}
         # For the figure: of all dimensions the one that the biased density moves most, under both.
         worst = int(eps["biased"].mean(0).abs().argmax())

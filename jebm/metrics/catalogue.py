@@ -1,6 +1,5 @@
 """What each metric is: its label, which direction is better, and how it is printed."""
 
-import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -16,6 +15,8 @@ class Metric(NamedTuple):
     about: str
     scale: float = 1.0
     """Factor on the value where it is printed."""
+    diagnostic: bool = False
+    """Whether it says how other numbers were made, and is no result of its own: ``jebm diff`` leaves it out."""
 
 
 METRICS = {
@@ -30,10 +31,12 @@ METRICS = {
     "iw_bound": Metric("IW bound", 1, 2, "importance-weighted bound on log p(x), nats an image"),
     "elbo": Metric("ELBO", 1, 2, "evidence lower bound, nats an image"),
     "log_partition": Metric("log Z", 0, 3, "log partition function of the tilt, nats"),
-    "log_partition_se": Metric("s.e. of log Z", 0, 4, "its standard error, nats"),
-    "log_partition_ess": Metric("ESS of log Z", 0, 3, "effective fraction of the draws behind log Z"),
-    "acceptance": Metric("acceptance", 0, 3, "accepted fraction of the chain's proposals"),
-    "effective_sample_size": Metric("ESS", 0, 0, "effective sample size of the importance weights"),
+    "log_partition_se": Metric("s.e. of log Z", 0, 4, "its standard error, nats", diagnostic=True),
+    "log_partition_ess": Metric("ESS of log Z", 0, 3, "effective fraction of the draws behind log Z", diagnostic=True),
+    "acceptance": Metric("acceptance", 0, 3, "accepted fraction of the chain's proposals", diagnostic=True),
+    "effective_sample_size": Metric("ESS", 0, 0, "effective sample size of the importance weights", diagnostic=True),
+    "langevin_steps": Metric("steps", 0, 0, "steps of the sampler's chains", diagnostic=True),
+    "pool": Metric("pool", 0, 0, "Gaussian draws from which the sampler resampled", diagnostic=True),
     "kl": Metric("KL", 0, 2, "KL of the inference network's layer from the Gaussian prior, nats an image"),
     "kl_smallest": Metric("smallest KL", 1, 2, "KL of the layer that uses least, nats an image"),
     "kl_total": Metric("total KL", 0, 2, "KL summed over layers, nats an image"),
@@ -105,18 +108,8 @@ METRICS = {
     "auroc": Metric("AUROC", 1, 3, "area under the ROC curve"),
     "auprc": Metric("AUPRC", 1, 3, "area under the precision–recall curve (average precision)"),
     "fpr80": Metric("FPR at 80 % TPR", -1, 3, "false-positive rate where 80 % of the outliers are found"),
-    "auroc_snapshot": Metric("AUROC", 1, 3, "AUROC of the model after each of the last epochs"),
-    "auprc_snapshot": Metric("AUPRC", 1, 3, "AUPRC of the model after each of the last epochs"),
     "auroc_gain": Metric("AUROC gain", 1, 4, "AUROC of the score elbo+f less that of elbo"),
     "auprc_gain": Metric("AUPRC gain", 1, 4, "AUPRC of the score elbo+f less that of elbo"),
-    "auroc_low": Metric("AUROC, low", 0, 3, "lower end of its 95 % interval over images"),
-    "auroc_high": Metric("AUROC, high", 0, 3, "upper end of its 95 % interval over images"),
-    "auprc_low": Metric("AUPRC, low", 0, 3, "lower end of its 95 % interval over images"),
-    "auprc_high": Metric("AUPRC, high", 0, 3, "upper end of its 95 % interval over images"),
-    "auroc_gain_low": Metric("AUROC gain, low", 0, 4, "lower end of its paired 95 % interval over images"),
-    "auroc_gain_high": Metric("AUROC gain, high", 0, 4, "upper end of its paired 95 % interval over images"),
-    "auprc_gain_low": Metric("AUPRC gain, low", 0, 4, "lower end of its paired 95 % interval over images"),
-    "auprc_gain_high": Metric("AUPRC gain, high", 0, 4, "upper end of its paired 95 % interval over images"),
 }
 
 DISTANCES = ("fd", "kd")
@@ -124,35 +117,20 @@ DISTANCES = ("fd", "kd")
 STREAMED_DISTANCES = ("fid", "kid", "precision", "recall")
 """The same in spaces that are streamed, such as Inception's."""
 
-DETECTION = ("auroc", "auprc", "fpr80")
-"""The measures of outlier detection; each comes for every set and score, ``auroc:<set>:<score>``."""
-
-SCORES = ("elbo", "elbo+f", "f", "log-joint", "iw", "iw+f", "reconstruction", "mahalanobis", "isolation-forest")
-"""Outlier scores that any backbone has, or that have nothing to do with it."""
-LAYER_SCORE = re.compile(r"(?P<of>llr>|kl_|f_)(?P<layer>[1-9]\d*)")
-"""Outlier scores that belong to a layer: ``llr>1``, ``kl_1``, ``f_1``."""
-
-
-def tilted(score: str) -> bool:
-    """Whether an outlier score depends on the prior's tilt; the others are the same for all priors of a backbone."""
-    return score in ("f", "elbo+f", "iw+f", "log-joint") or score.startswith("f_")
+def outlier_scores(layers: int) -> list[str]:
+    """The names of the outlier scores of a backbone with so many layers, and of those that need no backbone."""
+    own = ["elbo", "elbo+f", "f", "log-joint", "iw", "iw+f", "reconstruction", "mahalanobis", "isolation-forest"]
+    above = [f"llr>{layer}" for layer in range(1, layers)]
+    return [*own, *above, *(f"{of}_{layer}" for of in ("kl", "f") for layer in range(1, layers + 1))]
 
 
 FLOOR = "data"
 """The variant name under which real images are compared with real images."""
 
-HEADLINE = ("fd", "kd", "fid", "kid", "iw_bound", "elbo", "log_partition", "acceptance", "effective_sample_size")
-"""The metrics that metrics.json, and so ``dvc metrics``, carries."""
-
 
 def frechet_metric(metrics: Iterable[str]) -> str:
     """The name of the Fréchet distance of samples among some metrics: ``fid`` in Inception's space."""
     return "fid" if "fid" in set(metrics) else "fd"
-
-
-def describe(metric: str) -> Metric:
-    """The description of ``fd`` or of ``auroc:<set>:<score>``."""
-    return METRICS[metric.split(":")[0]]
 
 
 METRICS |= {

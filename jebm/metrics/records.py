@@ -9,6 +9,7 @@ from pathlib import Path
 from jebm.errors import JebmError
 from jebm.io.digests import digest
 from jebm.io.files import read_json, write_json
+from jebm.config.types import DIMENSIONS
 
 
 def protocol_id(name: str, facts: dict) -> str:
@@ -23,7 +24,7 @@ class MetricRecord:
     seed: int
     values: list[dict] = field(default_factory=list)
     protocols: dict[str, dict] = field(default_factory=dict)
-    timings: dict[str, float] = field(default_factory=dict)
+    timings: list[dict] = field(default_factory=list)
     """What the clock measured, seconds or a rate: no two runs agree on it, so it stands apart from the values."""
 
     def protocol(self, name: str, facts: dict) -> str:
@@ -32,14 +33,40 @@ class MetricRecord:
         self.protocols[identity] = facts
         return identity
 
-    def add(self, metric: str, value: float, n: int, protocol: str, **about: str) -> None:
-        """Add a value measured on ``n`` items. ``about`` says of what, where a job measures several things."""
-        self.values.append({"metric": metric, "value": float(value), "n": n, "protocol": protocol, **about})
+    def add(
+        self,
+        metric: str,
+        value: float,
+        n: int,
+        protocol: str,
+        interval: tuple[float, float] | None = None,
+        **about: str | int,
+    ) -> None:
+        """Add a value measured on ``n`` items.
+
+        Args:
+            interval: its lower and upper end.
+            about: what distinguishes it from other values of the metric (``DIMENSIONS``), and the identity of the
+                ``samples`` or the ``prior`` where a job measures several.
+        """
+        ends = {} if interval is None else {"low": float(interval[0]), "high": float(interval[1])}
+        row = {"metric": metric, **_known(about), "value": float(value), **ends, "n": n, "protocol": protocol}
+        self.values.append(row)
+
+    def time(self, metric: str, value: float, **about: str | int) -> None:
+        """Add what the clock measured."""
+        self.timings.append({"metric": metric, **_known(about), "value": float(value)})
 
     def save(self, path: Path) -> None:
         write_json(
             path, {"seed": self.seed, "values": self.values, "protocols": self.protocols, "timings": self.timings}
         )
+
+
+def _known(about: dict[str, str | int]) -> dict[str, str | int]:
+    if unknown := about.keys() - {*DIMENSIONS, "samples", "prior"}:
+        raise TypeError(f"a value is distinguished by {', '.join(DIMENSIONS)}, not by {', '.join(unknown)}")
+    return about
 
 
 def load_record(path: Path) -> MetricRecord:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from jebm.config.assets import asset_names, data_paths
-from jebm.config.catalogue import FIGURES, IMPORTERS, TABLES
+from jebm.config.catalogue import FIGURES, IMPORTERS
 from jebm.config.components import blocks_in
 from jebm.pipeline.code_digest import entry_modules
 from jebm.pipeline.stages import KINDS, REPORTS, STAMPS, Stage
@@ -167,7 +167,9 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
             "records": [path for *_, path in plan.record_files()],
         },
         ["metrics.csv", "metrics.json", "protocols.json", "timings.csv"],
-        rows,
+        rows
+        | {"headline": {name: spec.model_dump(mode="json") for name, spec in plan.study.headline.items()}}
+        | _declared(plan, list(plan.variants)),
     )
     yield job(
         "collect_plots",
@@ -179,7 +181,7 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
     for name, spec in plan.study.tables.items():
         outputs = [f"tables/{name}.{suffix}" for suffix in ("csv", "md", "tex")]
         parameters = spec.model_dump(mode="json") | {"seeds": plan.seeds} | _declared(plan, spec.variants)
-        yield job("render_table", name, collected, outputs, parameters, TABLES[spec.kind])
+        yield job("render_table", name, collected, outputs, parameters)
     for name, variants in plan.study.figures.items():
         outputs = [f"figures/{name}.{suffix}" for suffix in ("png", "pdf")]
         parameters = {"variants": variants, "seeds": plan.seeds} | _declared(plan, variants)

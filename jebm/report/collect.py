@@ -6,21 +6,20 @@ from pathlib import Path
 import pandas as pd
 
 from jebm.io.files import read_json, write_csv, write_json
-from jebm.metrics.catalogue import FLOOR, HEADLINE
+from jebm.metrics.catalogue import FLOOR, METRICS
 from jebm.metrics.records import MetricRecord, load_record
 from jebm.pipeline.study import StudyPlan
+from jebm.report.frame import COLUMNS, TIMING_COLUMNS, tidy, values
 from jebm.runtime.progress import say
-
-COLUMNS = ["study", "variant", "seed", "metric", "value", "n", "protocol"]
 
 
 def collect(plan: StudyPlan) -> None:
-    """Write ``metrics.csv`` (a row a value), ``metrics.json`` (means and deviations), ``protocols.json``, and
-    ``timings.csv``, which is no part of what two runs must agree on."""
+    """Write ``metrics.csv`` (a row per value), ``metrics.json`` (the headline numbers, for DVC), ``protocols.json``,
+    and ``timings.csv``, which is no part of what two runs must agree on."""
     rows, protocols = _values(plan, _records(plan))
     write_json(plan.results / "protocols.json", protocols)
-    write_json(plan.results / "metrics.json", _summary(pd.DataFrame(rows)))
-    write_csv(plan.results / "timings.csv", ["variant", "seed", "metric", "value"], _timings(plan))
+    write_json(plan.results / "metrics.json", headline(plan, tidy(rows)))
+    write_csv(plan.results / "timings.csv", TIMING_COLUMNS, _timings(plan))
     write_csv(plan.results / "metrics.csv", COLUMNS, rows)
     say(f"{plan.results / 'metrics.csv'}: {len(rows)} values")
 
@@ -29,20 +28,19 @@ def finished(plan: StudyPlan) -> tuple[pd.DataFrame, int, int]:
     """The values of the runs that are finished so far, and how many of the study's records that is, of how many."""
     files = [*plan.floor_files(), *dict.fromkeys(path for _, path in plan.metric_files())]
     rows, _ = _values(plan, _records(plan, only_finished=True))
-    frame = pd.DataFrame(rows, columns=COLUMNS).astype({"value": float})
-    frame["seed"] = pd.to_numeric(frame.seed).astype("Int64")
-    return frame, sum(Path(path).exists() for path in files), len(files)
+    return tidy(rows), sum(Path(path).exists() for path in files), len(files)
 
 
 def _values(plan: StudyPlan, records: Iterable[tuple[str, MetricRecord]]) -> tuple[list[dict], dict]:
-    """A row a value, and all protocols."""
+    """A row per value, and all protocols."""
     rows, protocols = [], {}
     for variant, record in records:
         protocols |= record.protocols
         for value in record.values:
             seed = "" if record.seed is None else record.seed
             row = {"study": plan.name, "variant": variant, "seed": seed, **value}
-            rows.append({key: row[key] for key in COLUMNS} | {"value": f"{value['value']:.9g}"})
+            row |= {key: f"{value[key]:.9g}" for key in ("value", "low", "high") if key in value}
+            rows.append({key: row.get(key, "") for key in COLUMNS})
     return rows, protocols
 
 
@@ -64,21 +62,17 @@ def _timings(plan: StudyPlan) -> list[dict]:
             if key in record:
                 rows.append({"variant": variant, "seed": seed, "metric": f"{key}_{kind}", "value": record[key]})
     for variant, record in _records(plan):
-        for metric, value in record.timings.items():
-            rows.append({"variant": variant, "seed": record.seed, "metric": metric, "value": f"{value:.6g}"})
-    return rows
+        for timing in record.timings:
+            rows.append({"variant": variant, "seed": record.seed, **timing, "value": f"{timing['value']:.6g}"})
+    return [{key: row.get(key, "") for key in TIMING_COLUMNS} for row in rows]
 
 
-def _summary(frame: pd.DataFrame) -> dict:
-    frame = frame[frame.metric.isin(HEADLINE)].astype({"value": float})
-    summary: dict = {}
-    for (variant, metric), group in frame.groupby(["variant", "metric"], sort=True):
-        entry = {"mean": _round(group.value.mean())}
-        if len(group) > 1:
-            entry["sd"] = _round(group.value.std(ddof=1))
-        summary.setdefault(variant, {})[metric] = entry
-    return summary
-
-
-def _round(value: float) -> float:
-    return float(f"{value:.6g}")
+def headline(plan: StudyPlan, frame: pd.DataFrame) -> dict[str, float]:
+    """The study's headline numbers: means over seeds, in the unit and with the digits of the tables."""
+    numbers = {}
+    for name, spec in plan.study.headline.items():
+        own = values(frame[frame.variant.isin(spec.variants)], spec.metric, set=spec.set, score=spec.score)
+        if len(own):  # what diverged has no value
+            known = METRICS[spec.metric]
+            numbers[name] = round(float(own.value.mean()) * known.scale, known.digits)
+    return numbers

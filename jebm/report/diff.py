@@ -1,6 +1,5 @@
 """Compares the results of two versions of a study, and says which differences exceed the noise over seeds."""
 
-import io
 import json
 import math
 import subprocess
@@ -8,21 +7,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
-from scipy.stats import t as student_t
+from scipy.stats import ttest_ind
 
 from jebm.errors import JebmError
-from jebm.metrics.catalogue import FLOOR, METRICS, describe
+from jebm.config.types import DIMENSIONS
+from jebm.metrics.catalogue import FLOOR, METRICS
 from jebm.pipeline.stages import RESULTS
+from jebm.report.frame import read_metrics
 
 LEVEL = 0.95
 LISTED = 20
 """At most so many disagreements are listed one by one."""
-SKIP = (
-    "acceptance", "effective_sample_size", "langevin_steps", "pool", "log_partition_se", "log_partition_ess",
-    "auroc_low", "auroc_high", "auprc_low", "auprc_high",
-    "auroc_gain_low", "auroc_gain_high", "auprc_gain_low", "auprc_gain_high",
-)  # fmt: skip
-"""Diagnostics of how numbers were made, and ends of intervals: not results of their own."""
+KEY = ["variant", "metric", *DIMENSIONS]
+"""What is compared at the seeds of both versions."""
 
 
 @dataclass
@@ -31,18 +28,27 @@ class Comparison:
 
     variant: str
     metric: str
+    set: str
+    score: str
+    layer: str
+    step: str
     mean_a: float | None
     sd_a: float | None
     n_a: int
     mean_b: float | None
     sd_b: float | None
     n_b: int
-    difference: float | None
-    low: float | None
+    difference: float | None = None
+    low: float | None = None
     """Lower end of the 95 % Welch interval of the difference of the means."""
-    high: float | None
-    p_value: float | None
-    verdict: str
+    high: float | None = None
+    p_value: float | None = None
+    verdict: str = ""
+
+    @property
+    def of(self) -> str:
+        """What the metric is of: its set, score, layer and step."""
+        return " ".join(filter(None, (self.set, self.score, self.layer, self.step)))
 
 
 def load_version(where: str | None, study: str) -> pd.DataFrame:
@@ -85,10 +91,7 @@ def _revision(name: str) -> str:
 
 
 def _read(text: str, source: str) -> pd.DataFrame:
-    frame = pd.read_csv(io.StringIO(text), dtype={"seed": "Int64"}, keep_default_na=False, na_values=[""])
-    missing = {"variant", "seed", "metric", "value", "n", "protocol"} - set(frame.columns)
-    if missing:
-        raise JebmError(f"{source}: no metrics of jebm: the columns {', '.join(sorted(missing))} are missing")
+    frame = read_metrics(text, source)
     bad = frame[frame.value.isna() | frame.value.abs().eq(math.inf)]
     if len(bad):
         row = bad.iloc[0]
@@ -103,22 +106,19 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, metrics: set[str] | None = None) -
     family-wise level of 5 %), ``maybe better`` or ``maybe worse`` when only its own 95 % Welch interval excludes 0,
     which one in twenty metrics does by chance.
     """
+    sides = [dict(list(frame.groupby(KEY, sort=False))) for frame in (a, b)]
     rows = []
-    keys = dict.fromkeys([*zip(a.variant, a.metric, strict=True), *zip(b.variant, b.metric, strict=True)])
-    groups = [dict(list(frame.groupby(["variant", "metric"]))) for frame in (a, b)]
-    for variant, metric in keys:
-        family = metric.split(":")[0]
-        if variant == FLOOR or family in SKIP or (metrics and family not in metrics and metric not in metrics):
-            continue
-        rows.append(_compare(variant, metric, *(group.get((variant, metric)) for group in groups)))
+    for key in dict.fromkeys([*sides[0], *sides[1]]):
+        variant, metric, *_ = key
+        if variant != FLOOR and not METRICS[metric].diagnostic and (not metrics or metric in metrics):
+            rows.append(_compare(key, *(side.get(key) for side in sides)))
     _judge(rows)
     return rows
 
 
-def _compare(variant: str, metric: str, a: pd.DataFrame | None, b: pd.DataFrame | None) -> Comparison:
+def _compare(key: tuple[str, ...], a: pd.DataFrame | None, b: pd.DataFrame | None) -> Comparison:
     stats = [(None, None, 0) if g is None else (g.value.mean(), _sd(g.value), len(g)) for g in (a, b)]
-    (mean_a, sd_a, n_a), (mean_b, sd_b, n_b) = stats
-    row = Comparison(variant, metric, mean_a, sd_a, n_a, mean_b, sd_b, n_b, None, None, None, None, "")
+    row = Comparison(*key, *stats[0], *stats[1])
     if a is None or b is None:
         row.verdict = "only before" if b is None else "only after"
         return row
@@ -127,14 +127,13 @@ def _compare(variant: str, metric: str, a: pd.DataFrame | None, b: pd.DataFrame 
             f"not comparable: protocol {'/'.join(sorted(set(a.protocol)))} against {'/'.join(sorted(set(b.protocol)))}"
         )
         return row
-    row.difference = mean_b - mean_a
+    row.difference = row.mean_b - row.mean_a
     if sorted(zip(a.seed, a.value, strict=True)) == sorted(zip(b.seed, b.value, strict=True)):
         row.verdict = "equal"
-        return row
-    if n_a < 2 or n_b < 2:
+    elif row.n_a < 2 or row.n_b < 2:
         row.verdict = "too few seeds to tell"
-        return row
-    row.low, row.high, row.p_value = welch(mean_a, sd_a, n_a, mean_b, sd_b, n_b)
+    else:
+        row.low, row.high, row.p_value = welch(a.value, b.value)
     return row
 
 
@@ -142,16 +141,14 @@ def _sd(values: pd.Series) -> float | None:
     return float(values.std(ddof=1)) if len(values) > 1 else None
 
 
-def welch(mean_a, sd_a, n_a, mean_b, sd_b, n_b, level: float = LEVEL) -> tuple[float, float, float]:
-    """Ends of the Welch interval of mean_b − mean_a, and the two-sided p-value of no difference (Welch, 1947)."""
-    parts = sd_a**2 / n_a, sd_b**2 / n_b
-    error = math.sqrt(sum(parts))
-    difference = mean_b - mean_a
-    if error == 0:
-        return difference, difference, 1.0 if difference == 0 else 0.0
-    freedom = sum(parts) ** 2 / (parts[0] ** 2 / (n_a - 1) + parts[1] ** 2 / (n_b - 1))
-    reach = student_t.ppf(0.5 + level / 2, freedom) * error
-    return difference - reach, difference + reach, float(2 * student_t.sf(abs(difference) / error, freedom))
+def welch(a: pd.Series, b: pd.Series) -> tuple[float, float, float]:
+    """Ends of the Welch interval of mean(b) − mean(a), and the two-sided p-value of no difference (Welch, 1947)."""
+    if a.nunique() == b.nunique() == 1:  # no noise over seeds
+        difference = b.iloc[0] - a.iloc[0]
+        return difference, difference, float(difference == 0)
+    test = ttest_ind(b, a, equal_var=False)
+    interval = test.confidence_interval(LEVEL)
+    return float(interval.low), float(interval.high), float(test.pvalue)
 
 
 def _judge(rows: list[Comparison]) -> None:
@@ -163,7 +160,7 @@ def _judge(rows: list[Comparison]) -> None:
         if row.p_value > 1 - LEVEL:
             row.verdict = "no change seen"
             continue
-        better = describe(row.metric).better
+        better = METRICS[row.metric].better
         direction = "changed" if not better else "better" if row.difference * better > 0 else "worse"
         row.verdict = direction if holds else f"maybe {direction}"
 
@@ -173,7 +170,7 @@ def as_text(rows: list[Comparison], names: tuple[str, str], style: str = "simple
     shown = [row for row in rows if row.verdict != "equal"]
     columns = ["variant", "metric", names[0], names[1], "difference", "95 % interval", "verdict"]
     table = pd.DataFrame([_text_row(row) for row in shown], columns=columns)
-    counts = pd.Series([row.verdict.split(":")[0] for row in rows], dtype=str).value_counts()
+    counts = pd.Series([row.verdict.partition(":")[0] for row in rows], dtype=str).value_counts()
     summary = f"{len(rows)} metrics: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + "."
     if not shown:
         return summary
@@ -184,12 +181,12 @@ def _text_row(row: Comparison) -> list[str]:
     def number(value: float | None, sign: str = "") -> str:
         return "–" if value is None else f"{value * known.scale:{sign}.{known.digits}f}"
 
-    known = describe(row.metric)
+    known = METRICS[row.metric]
 
     def stats(mean, sd, n):
         return "–" if mean is None else f"{number(mean)} ± {number(sd)} (n = {n})"
 
-    label = METRICS[row.metric.split(":")[0]].label + row.metric[len(row.metric.split(":")[0]) :].replace(":", " ")
+    label = f"{known.label} {row.of}".rstrip()
     interval = "–" if row.low is None else f"[{number(row.low, '+')}, {number(row.high, '+')}]"
     before, after = stats(row.mean_a, row.sd_a, row.n_a), stats(row.mean_b, row.sd_b, row.n_b)
     return [row.variant, label, before, after, number(row.difference, "+"), interval, row.verdict]
@@ -207,7 +204,7 @@ def agreement(recorded: pd.DataFrame, fresh: pd.DataFrame, tolerance: float = 1e
     Values agree when they are equal within a relative ``tolerance``, up to which one machine repeats itself. Where
     they don't (another processor rounds differently, and training amplifies that), the means over seeds are compared.
     """
-    keys = ["variant", "seed", "metric"]
+    keys = ["seed", *KEY]
     # A study of several datasets has a floor for each, under one name: they are told apart by their order.
     sides = [frame.assign(position=frame.groupby(keys, dropna=False).cumcount()) for frame in (recorded, fresh)]
     both = sides[0].merge(sides[1], on=[*keys, "position"], suffixes=("_a", "_b"), how="outer", indicator=True)
@@ -226,6 +223,6 @@ def agreement(recorded: pd.DataFrame, fresh: pd.DataFrame, tolerance: float = 1e
         within = compared - len(off)
         lines.append(f"Of {compared} means over seeds, {within} differ by no more than the noise over seeds.")
         for row in off[:LISTED]:
-            lines.append(f"  {row.variant} {row.metric}: {row.mean_a} → {row.mean_b} ({row.verdict})")
+            lines.append(f"  {row.variant} {row.metric} {row.of}: {row.mean_a} → {row.mean_b} ({row.verdict})")
         lines += [f"  … and {len(off) - LISTED} more; see `jebm diff HEAD`"] if len(off) > LISTED else []
     return "\n".join(lines)

@@ -6,18 +6,19 @@ from jebm.io.filenames import HISTORY
 from jebm.io.files import write_csv
 from jebm.metrics.catalogue import frechet_metric
 from jebm.pipeline.study import StudyPlan
-from jebm.report.tables import load_metrics
+from jebm.report.frame import load_metrics, values
 
 
 def collect_plots(plan: StudyPlan) -> None:
     """Write ``plots/langevin-steps.csv`` and ``plots/training.csv``."""
     folder = plan.results / "plots"
     frame = load_metrics(plan)
-    rows, metric = [], frechet_metric(frame.metric)
+    metric, rows = frechet_metric(frame.metric), []
+    frame = values(frame, metric)
     for name, variant in plan.variants.items():
         sampler = variant.params.draw_samples.sampler
         if sampler.name == "chain":
-            mean = frame[(frame.variant == name) & (frame.metric == metric)].value.mean()
+            mean = frame[frame.variant == name].value.mean()
             rows.append({"variant": name, "langevin_steps": sampler.steps, metric: f"{mean:.6g}"})
     write_csv(folder / "langevin-steps.csv", ["variant", "langevin_steps", metric], rows)
     write_csv(folder / "training.csv", ["variant", "step", "energy_gap", "acceptance"], _training(plan))

@@ -2,8 +2,10 @@
 
 from jebm.config.catalogue import FIGURES
 from jebm.config.components import load
+from jebm.config.files import current_params_file
 from jebm.errors import JebmError
 from jebm.pipeline.study import StudyPlan
+from jebm.report.frame import load_metrics
 from jebm.runtime.progress import say
 
 
@@ -11,10 +13,11 @@ def render(plan: StudyPlan, name: str) -> None:
     """Write ``results/<study>/figures/<name>.png`` and ``.pdf``."""
     if name not in plan.study.figures:
         raise JebmError(
-            f"params.yaml: {plan.name}.figures: no figure '{name}'; it has: {', '.join(plan.study.figures)}"
+            f"{current_params_file()}: {plan.name}.figures: no figure '{name}'; it has: {', '.join(plan.study.figures)}"
         )
     from jebm.report.figures.style import save
 
-    path = plan.results / "figures" / name
-    save(load(FIGURES[name][0])(plan, plan.study.figures[name]), path)
+    path, (target, reads) = plan.results / "figures" / name, FIGURES[name]
+    metrics = [load_metrics(plan)] if "metrics" in reads else []
+    save(load(target)(plan, plan.study.figures[name], *metrics), path)
     say(f"{path}.png")

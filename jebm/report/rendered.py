@@ -1,8 +1,10 @@
 """A table before and after it is written: cells of numbers over seeds, as Markdown, CSV and LaTeX."""
 
+import re
 from dataclasses import dataclass, field
 
 import pandas as pd
+from tabulate import tabulate
 
 
 def fixed(value: float, digits: int) -> str:
@@ -20,8 +22,8 @@ class Cell:
     best: bool = False
     interval: tuple[float, float] | None = None
     """Ends of an interval over images, each a mean over seeds."""
-    published: bool = False
-    """A number of somebody else's: it was not measured here, and is no candidate for the best."""
+    quoted: bool = False
+    """Whether it is quoted from the literature: it was not measured here, and is no candidate for the best."""
 
     @property
     def mean(self) -> float:
@@ -59,26 +61,22 @@ def markdown(table: Rendered, caption: str) -> str:
 
 def latex(table: Rendered, caption: str) -> str:
     """A booktabs table; needs no package but booktabs."""
-    lines = [" & ".join(map(_tex, table.headers)) + r" \\", r"\midrule"]
-    for label, cells in table.rows:
-        lines.append(" & ".join([_tex(label), *(_tex(cell.text(r"\textbf{{{}}}")) for cell in cells)]) + r" \\")
-    columns = "l" + "r" * (len(table.headers) - 1)
+    body = [[label, *(cell.text("**{}**") for cell in cells)] for label, cells in table.rows]
+    align = ["left", *["right"] * (len(table.headers) - 1)]
+    text = tabulate(body, table.headers, "latex_booktabs", colalign=align, disable_numparse=True)
     notes = "".join(f"% {note}\n" for note in table.notes)
-    body = "\n".join(lines)
-    return (
-        f"{notes}\\begin{{table}}\n\\centering\n\\caption{{{_tex(caption)}}}\n\\begin{{tabular}}{{{columns}}}\n"
-        f"\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}\n\\end{{table}}\n"
-    )
+    caption = _tex(re.sub(r"([&#$%_])", r"\\\1", caption))
+    return f"{notes}\\begin{{table}}\n\\centering\n\\caption{{{caption}}}\n{_tex(text)}\n\\end{{table}}\n"
 
 
 def _tex(text: str) -> str:
+    """What tabulate, which escapes the special characters of LaTeX, leaves: symbols, and the marks of the best."""
     for plain, tex in (
-        ("&", r"\&"), ("#", r"\#"), ("$", r"\$"), ("%", r"\%"), ("_", r"\_"),
-        ("±", r"$\pm$"), ("↓", r"$\downarrow$"), ("↑", r"$\uparrow$"),
-        (">", r"$>$"), ("–", "--"), ("−", "$-$"), ("×10⁻³", r"$\times 10^{-3}$"),
+        ("±", r"$\pm$"), ("↓", r"$\downarrow$"), ("↑", r"$\uparrow$"), ("–", "--"), ("−", "$-$"),
+        ("×10⁻³", r"$\times 10^{-3}$"),
     ):  # fmt: skip
         text = text.replace(plain, tex)
-    return text
+    return re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", text)
 
 
 def flat(table: Rendered) -> tuple[list[str], list[dict]]:
@@ -93,7 +91,7 @@ def flat(table: Rendered) -> tuple[list[str], list[dict]]:
         numbers = []
         for cell, has_interval in zip(cells, bounded, strict=True):
             sd = "" if cell.sd is None else f"{cell.sd:.6g}"
-            count = "" if cell.published else len(cell.values)
+            count = "" if cell.quoted else len(cell.values)
             numbers += [f"{cell.mean:.6g}" if cell.values else "", sd, count]
             numbers += [f"{end:.6g}" for end in cell.interval or ()] or [""] * (2 * has_interval)
         rows.append(dict(zip(columns, [label, *numbers], strict=True)))

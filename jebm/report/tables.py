@@ -1,35 +1,47 @@
-"""Tables: mean ± standard deviation over seeds, with n, protocol and floor, as Markdown, CSV and LaTeX."""
+"""Tables: pivots of a study's metrics, mean ± standard deviation over seeds, with what a reader must know of them."""
+
+from itertools import product
 
 import pandas as pd
 
-from jebm.config.catalogue import TABLES
-from jebm.config.components import load
-from jebm.config.tables import Table
+from jebm.config.files import current_params_file
+from jebm.config.messages import near
+from jebm.config.tables import FIELDS, Literature, Table, parameter
 from jebm.errors import JebmError
 from jebm.io.files import published, write_csv
-from jebm.metrics.catalogue import FLOOR, METRICS, describe, tilted
+from jebm.config.types import DIMENSIONS
+from jebm.metrics.catalogue import FLOOR, METRICS
 from jebm.pipeline.study import StudyPlan
-from jebm.report.published import quote
+from jebm.report.frame import load_metrics
 from jebm.report.rendered import Cell, Rendered, fixed, flat, latex, markdown
 from jebm.runtime.progress import say
 
 ARROWS = {-1: " ↓", 0: "", 1: " ↑"}
-
-
-def load_metrics(plan: StudyPlan) -> pd.DataFrame:
-    """The study's collected metrics, and what the clock measured."""
-    options = {"dtype": {"seed": "Int64"}, "keep_default_na": False, "na_values": [""]}
-    metrics = pd.read_csv(plan.results / "metrics.csv", **options)
-    timings = pd.read_csv(plan.results / "timings.csv", **options)
-    return pd.concat([metrics, timings.assign(study=plan.name, n=1, protocol="this run")], ignore_index=True)
+LABELS = {("variant",): "prior", ("seed",): "seed"}
+"""Headers of the rows by their fields."""
+MARK = "published"
+LITERATURE = (
+    f"Rows marked '{MARK}' are quoted from the source in brackets; nothing in them was measured here, and their "
+    "protocols are the sources' own. An en dash: measured neither there nor here."
+)
+Key = tuple[str, ...]
+"""The values of a row's or a column's fields."""
 
 
 def render(plan: StudyPlan, name: str) -> None:
     """Write a table of the study as ``.md``, ``.csv`` and ``.tex``."""
     if name not in plan.study.tables:
-        raise JebmError(f"params.yaml: {plan.name}.tables: no table '{name}'; it has: {', '.join(plan.study.tables)}")
-    spec = plan.study.tables[name]
-    table = build_table(plan, spec, load_metrics(plan))
+        raise JebmError(
+            f"{current_params_file()}: {plan.name}.tables: no table '{name}'; it has: {', '.join(plan.study.tables)}"
+        )
+    spec, frame = plan.study.tables[name], load_metrics(plan)
+    for field, names in spec.where.items():
+        measured = sorted(set(frame[frame.metric.isin(spec.metrics)][field]) - {""})
+        for value in names:
+            if measured and value not in measured:
+                where = f"{plan.name}.tables.{name}.where.{field}"
+                raise JebmError(f"{current_params_file()}: {where}: '{value}' was not measured;{near(value, measured)}")
+    table = build_table(plan, spec, frame)
     path = plan.results / "tables" / name
     with published(path.with_suffix(".md")) as file:
         file.write(markdown(table, spec.caption))
@@ -50,206 +62,109 @@ def preview(plan: StudyPlan, name: str) -> str:
 
 
 def build_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
-    """A table of the study from its metrics, with the published values that it asks for."""
-    table = load(TABLES[spec.kind])(plan, spec, frame)
-    quote(table, spec)
+    """A table of the study from its metrics, with the values of the literature that it asks for."""
+    chosen = _chosen(plan, spec, frame)
+    rows, columns = (_keys(plan, spec, fields, chosen) for fields in (spec.rows, spec.columns))
+    groups = dict(list(chosen.groupby([*spec.rows, *spec.columns], sort=False)))
+    cells = {(row, column): _cell(spec, row + column, groups.get(row + column)) for row in rows for column in columns}
+    lines = {
+        "rows": [[(row, column) for column in columns] for row in rows],
+        "columns": [[(row, column) for row in rows] for column in columns],
+        "nothing": [],
+    }
+    for line, metric in product(lines[spec.compare], spec.metrics):
+        compared = [key for key in line if _metric(spec, sum(key, ())) == metric]
+        _one_protocol(plan, spec, metric, [groups[sum(key, ())] for key in compared if sum(key, ()) in groups])
+        if spec.best:
+            _mark_best([cells[key] for key in compared], METRICS[metric].better)
+    body = [[cells[row, column] for column in columns] for row in rows]
+    headers = [_header(spec, column) for column in columns]
+    if spec.ratios:
+        headers, body = _with_ratios(columns, headers, body)
+    label = spec.label or LABELS.get(tuple(spec.rows), "of")
+    table = Rendered([label, *headers], list(zip(_labels(spec, rows), body, strict=True)), _notes(spec, chosen, plan))
+    if spec.compare == "columns":
+        table.notes += _floor(plan, frame, spec.metrics)
+    for entry in spec.literature:
+        _quote(table, entry, spec, columns)
+    table.notes += [LITERATURE] * bool(spec.literature) + list(spec.notes)
     return table
 
 
-def metrics_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
-    """A row a variant, a column a metric; the floor of real data, where there is one, in the notes."""
-    rows = []
-    for variant in spec.variants:
-        rows.append((variant, [_cell(frame, variant, metric) for metric in spec.columns]))
-    for column, metric in enumerate(spec.columns):
-        _mark_best([cells[column] for _, cells in rows], describe(metric).better)
-    headers = ["prior", *(_header(metric) for metric in spec.columns)]
-    return Rendered(headers, rows, [*_notes(plan, frame, spec), *_floor(plan, frame, spec.columns)])
+def _chosen(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> pd.DataFrame:
+    """The values that the table shows, with the parameters of their variants as further columns, all of them text."""
+    frame = frame[frame.variant.isin(spec.variants) & frame.metric.isin(spec.metrics)]
+    frame, measured = frame.assign(seed=frame.seed.astype(str)), frame
+    named = [field for field in (*spec.rows, *spec.columns) if field in DIMENSIONS]
+    for field in DIMENSIONS:
+        if field in spec.where:
+            frame = frame[frame[field].isin(spec.where[field])]
+        elif field not in named:
+            frame = frame[frame[field] == ""]
+    for axis in (spec.rows, spec.columns):
+        # The acceptance of an evaluated chain has a set, its label; that of the sampler has none, and no row here.
+        own = [field for field in axis if field in DIMENSIONS]
+        frame = frame[(frame[own] != "").any(axis=1)] if own else frame
+    if spec.scores:
+        frame = frame[[score in spec.scores.get(v, ()) for v, score in zip(frame.variant, frame.score, strict=True)]]
+    for metric in set(measured.metric) - set(frame.metric):
+        dimensions = [field for field in DIMENSIONS if (measured[measured.metric == metric][field] != "").any()]
+        raise JebmError(f"{metric}: no value fits rows, columns and where of the table; it comes by {dimensions}")
+    paths = [field for field in (*spec.rows, *spec.columns) if field not in FIELDS]
+    return frame.assign(**{path: [parameter(plan.variants[v].params, path) for v in frame.variant] for path in paths})
 
 
-def by_seed_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
-    """A row a seed, and for each metric a column a variant; for a positive distance also its ratio to the first."""
-    headers, columns = ["seed"], []
-    for metric in spec.columns:
-        base = _by_seed(frame, spec.variants[0], metric)
-        for variant in spec.variants:
-            values = _by_seed(frame, variant, metric)
-            headers.append(f"{METRICS[metric].label} {variant}{ARROWS[METRICS[metric].better]}")
-            columns.append((values, METRICS[metric].digits))
-            if metric in ("fd", "fid") and variant != spec.variants[0]:
-                headers.append(f"{spec.variants[0]} / {variant}")
-                columns.append(({seed: base[seed] / values[seed] for seed in values if seed in base}, 2))
-    rows = []
-    for seed in plan.seeds:
-        rows.append((str(seed), [Cell([values[seed]] if seed in values else [], digits) for values, digits in columns]))
-    return Rendered(headers, rows, _notes(plan, frame, spec))
+def _keys(plan: StudyPlan, spec: Table, fields: list[str], chosen: pd.DataFrame) -> list[Key]:
+    """The rows or the columns, in order: all that the table names, or what was measured where it names nothing."""
+    named = {"seed": [str(seed) for seed in plan.seeds], "metric": spec.metrics, **spec.where}
+    if spec.scores:
+        named["score"] = list(dict.fromkeys(score for scores in spec.scores.values() for score in scores))
+    if any(field in DIMENSIONS and field not in named for field in fields):
+        keys = list(chosen[fields].itertuples(index=False, name=None))
+        for variant in spec.variants if "variant" in fields else ():
+            if variant not in set(chosen.variant):  # nothing of it is measured yet
+                keys.append(tuple(variant if field == "variant" else "" for field in fields))
+    else:
+        others = [field for field in fields if field in named]
+        keys = []
+        for variant, values in product(spec.variants, product(*(named[field] for field in others))):
+            known = {"variant": variant, **dict(zip(others, values, strict=True))}
+            if not spec.scores or known.get("score") in (None, *spec.scores.get(variant, ())):
+                keys.append(tuple(known.get(f) or parameter(plan.variants[variant].params, f) for f in fields))
+    named["variant"] = spec.variants
+    order = [named.get(field) or list(dict.fromkeys(key[i] for key in keys)) for i, field in enumerate(fields)]
+    return sorted(dict.fromkeys(keys), key=lambda key: [known.index(v) for known, v in zip(order, key, strict=True)])
 
 
-def detection_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
-    """A row an outlier set, a column a score of a prior. Scores without a tilt stand for the first prior only."""
-    measure = spec.columns[0].split(":")[0]
-    sets = list(dict.fromkeys(m.split(":")[1] for m in frame.metric if m.startswith(f"{measure}:")))
-    columns = []
-    for position, variant in enumerate(spec.variants):
-        for column in spec.columns:
-            score = column.split(":")[1]
-            if tilted(score) != (position == 0):
-                columns.append((variant, score))
-    rows = []
-    for name in sets:
-        cells = [_cell(frame, variant, f"{measure}:{name}:{score}") for variant, score in columns]
-        _mark_best(cells, METRICS[measure].better)
-        rows.append((name, cells))
-    headers = ["outliers", *(f"{score} ({variant})" for variant, score in columns)]
-    notes = _notes(plan, frame, spec, [f"{measure}:{name}:{score}" for name in sets for _, score in columns])
-    return Rendered(headers, rows, notes)
+def _metric(spec: Table, key: Key) -> str:
+    """The metric of a cell, by the values of its row's and its column's fields."""
+    return dict(zip([*spec.rows, *spec.columns], key, strict=True)).get("metric", spec.metrics[0])
 
 
-def keyed_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
-    """A row a key of each variant, a column a metric that comes under such keys (``metric:key``)."""
-    rows = []
-    for variant in spec.variants:
-        for key in _keys(frame[frame.variant == variant], spec.columns):
-            label = key if len(spec.variants) == 1 else f"{variant}: {key}"
-            rows.append((label, [_cell(frame, variant, f"{metric}:{key}") for metric in spec.columns]))
-    metrics = [f"{metric}:{key}" for metric in spec.columns for key in _keys(frame, spec.columns)]
-    return Rendered(["of", *(_header(metric) for metric in spec.columns)], rows, _notes(plan, frame, spec, metrics))
-
-
-def matrix_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
-    """A row a variant (and metric, if several), a column a key of the metric."""
-    keys = _keys(frame[frame.variant.isin(spec.variants)], spec.columns)
-    rows = []
-    for metric in spec.columns:
-        for variant in spec.variants:
-            label = variant if len(spec.columns) == 1 else f"{variant}: {METRICS[metric].label}"
-            rows.append((label, [_cell(frame, variant, f"{metric}:{key}") for key in keys]))
-    metrics = [f"{metric}:{key}" for metric in spec.columns for key in keys]
-    return Rendered(["variant", *keys], rows, _notes(plan, frame, spec, metrics))
-
-
-def scores_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
-    """A row an outlier set of a variant, a column a score; compared within a row, since rows are of different data."""
-    measure = spec.columns[0].split(":")[0]
-    scores = [column.split(":")[1] for column in spec.columns]
-    rows, metrics = [], []
-    for variant, name, label in _sets(spec.variants, frame, measure):
-        row = [f"{measure}:{name}:{score}" for score in scores]
-        cells = [_cell(frame, variant, metric) for metric in row]
-        _mark_best(cells, METRICS[measure].better)
-        rows.append((label, cells))
-        metrics += row
-    return Rendered(["outliers", *scores], rows, _notes_by_row(plan, frame, spec, metrics))
-
-
-def rows_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
-    """A row a variant, and a key where the metrics come under keys; a column a metric, with its interval if it has one.
-
-    Rows may be of different data, each under its own protocol: they are not compared, and no best one is marked.
-    """
-    rows, metrics = [], []
-    for variant in spec.variants:
-        keys = _keys(frame[frame.variant == variant], spec.columns)
-        for key in keys or [""]:
-            row = [f"{metric}:{key}" if key else metric for metric in spec.columns]
-            label = variant if len(keys) < 2 else f"{variant}: {key}"
-            rows.append((label, [_with_interval(frame, variant, metric) for metric in row]))
-            metrics += row
-    return Rendered(["of", *(_header(m) for m in spec.columns)], rows, _notes_by_row(plan, frame, spec, metrics))
-
-
-def crossed_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
-    """Variants named ``<row>-<column>``: a row a first part of the name (and a score), a column a second part.
-
-    Columns may be of different data, each variant with the one set of outliers of its own: compared within a column.
-    """
-    measure, scores = spec.columns[0].split(":")[0], [column.split(":")[1] for column in spec.columns]
-    parts = {name: (name.rpartition("-")[0], name.rpartition("-")[2]) for name in spec.variants}
-    names = {cross: name for name, cross in parts.items()}
-    columns = list(dict.fromkeys(column for _, column in parts.values()))
-    rows, metrics = [], []
-    for row in dict.fromkeys(row for row, _ in parts.values()):
-        for score in scores:
-            own = {column: _scored(frame, names.get((row, column)), measure, score) for column in columns}
-            cells = [_cell(frame, names[row, c], metric) if metric else Cell() for c, metric in own.items()]
-            rows.append((row if len(scores) == 1 else f"{row}: {score}", cells))
-            metrics += [metric for metric in own.values() if metric]
-    for column in range(len(columns)):
-        _mark_best([cells[column] for _, cells in rows], METRICS[measure].better)
-    return Rendered(["of", *columns], rows, _notes_by_row(plan, frame, spec, metrics))
-
-
-def _scored(frame: pd.DataFrame, variant: str | None, measure: str, score: str) -> str | None:
-    """The metric of a variant's outliers under a score, ``measure:set:score``, if it was measured.
-
-    Raises:
-        JebmError: the variant has several sets of outliers, and one cell has room for one.
-    """
-    own = frame[frame.variant == variant].metric
-    found = list(dict.fromkeys(m for m in own if m.startswith(f"{measure}:") and m.split(":", 2)[2] == score))
-    if len(found) > 1:
-        raise JebmError(f"{measure} of {variant}: {', '.join(found)} can't stand in one cell; use the kind 'scores'")
-    return found[0] if found else None
-
-
-def _sets(variants: list[str], frame: pd.DataFrame, measure: str) -> list[tuple[str, str, str]]:
-    """(variant, outlier set, label of the row): the label says only as much as tells the rows apart."""
-    found = {v: _keys(frame[frame.variant == v], [measure]) for v in variants}
-    sets = {v: list(dict.fromkeys(key.split(":")[0] for key in keys)) for v, keys in found.items()}
-    rows = []
-    for variant, names in sets.items():
-        for name in names:
-            label = name if len(variants) == 1 else variant if len(names) == 1 else f"{variant}: {name}"
-            rows.append((variant, name, label))
-    return rows
-
-
-def _with_interval(frame: pd.DataFrame, variant: str, metric: str) -> Cell:
-    """The cell of a metric, with the means over seeds of ``<metric>_low`` and ``<metric>_high`` where there are any."""
-    cell, (name, *key) = _cell(frame, variant, metric), metric.split(":", 1)
-    if f"{name}_low" in METRICS:
-        low, high = (_cell(frame, variant, ":".join([name + end, *key])) for end in ("_low", "_high"))
-        cell.interval = (low.mean, high.mean) if low.values and high.values else None
+def _cell(spec: Table, key: Key, group: pd.DataFrame | None) -> Cell:
+    known, where = METRICS[_metric(spec, key)], ", ".join(filter(None, key))
+    if group is None:
+        return Cell(digits=known.digits)
+    if group.seed.duplicated().any():
+        raise JebmError(f"{where}: several values of a seed in one cell; rows or columns must tell them apart")
+    protocols = list(dict.fromkeys(group.protocol))
+    if len(protocols) > 1:
+        raise JebmError(
+            f"{where}: was measured under {len(protocols)} protocols ({', '.join(protocols)}); they can't be averaged"
+        )
+    cell = Cell([value * known.scale for value in group.value], known.digits)
+    if spec.intervals and group.low.notna().all():
+        cell.interval = (group.low.mean() * known.scale, group.high.mean() * known.scale)
     return cell
 
 
-def grid_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
-    """A metric under keys ``row/column``: a row a first part of the key (of each variant and metric), a column a
-    second part."""
-    keys = _keys(frame[frame.variant.isin(spec.variants)], spec.columns)
-    columns = list(dict.fromkeys(key.rpartition("/")[2] for key in keys))
-    rows = []
-    for metric in spec.columns:
-        for variant in spec.variants:
-            own = _keys(frame[frame.variant == variant], [metric])
-            for row in dict.fromkeys(key.rpartition("/")[0] for key in own):
-                parts = [variant] * (len(spec.variants) > 1) + [METRICS[metric].label] * (len(spec.columns) > 1)
-                cells = [_cell(frame, variant, f"{metric}:{row}/{column}") for column in columns]
-                rows.append((": ".join([*parts, row]), cells))
-    metrics = [f"{metric}:{key}" for metric in spec.columns for key in keys]
-    return Rendered(["of", *columns], rows, _notes(plan, frame, spec, metrics))
-
-
-def _keys(frame: pd.DataFrame, metrics: list[str]) -> list[str]:
-    """The keys under which any of the metrics comes, in the order in which they were recorded."""
-    parts = [name.split(":", 1) for name in frame.metric if ":" in name]
-    return list(dict.fromkeys(part[1] for part in parts if part[0] in metrics))
-
-
-def _cell(frame: pd.DataFrame, variant: str, metric: str) -> Cell:
-    chosen = frame[(frame.variant == variant) & (frame.metric == metric)]
-    if chosen.protocol.nunique() > 1:
+def _one_protocol(plan: StudyPlan, spec: Table, metric: str, groups: list[pd.DataFrame]) -> None:
+    protocols = sorted({group.protocol.iloc[0] for group in groups})
+    if len(protocols) > 1:
         raise JebmError(
-            f"{metric} of {variant} was measured under {chosen.protocol.nunique()} protocols "
-            f"({', '.join(chosen.protocol.unique())}); they can't be averaged"
+            f"{metric}: protocols {' and '.join(protocols)} in one {spec.compare.removesuffix('s')} can't be compared; "
+            f"{plan.results / 'protocols.json'} says how they differ"
         )
-    known = describe(metric)
-    return Cell([value * known.scale for value in chosen.value], known.digits)
-
-
-def _by_seed(frame: pd.DataFrame, variant: str, metric: str) -> dict[int, float]:
-    chosen = frame[(frame.variant == variant) & (frame.metric == metric)]
-    return dict(zip(chosen.seed.astype(int), chosen.value * describe(metric).scale, strict=True))
 
 
 def _mark_best(cells: list[Cell], better: int) -> None:
@@ -262,58 +177,89 @@ def _mark_best(cells: list[Cell], better: int) -> None:
         cell.best = bool(cell.values) and fixed(cell.mean, cell.digits) == fixed(best, cell.digits)
 
 
-def _header(metric: str) -> str:
-    return f"{METRICS[metric].label}{ARROWS[METRICS[metric].better]}"
+def _labels(spec: Table, rows: list[Key]) -> list[str]:
+    """What tells the rows apart: the variant, the metric, and what was measured of it.
+
+    A variant or a metric is left out where the table has only one; a set, a score, a layer or a step where its variant
+    has only one row.
+    """
+    alone = {"variant": len(spec.variants) == 1, "metric": len(spec.metrics) == 1}
+    variants = [dict(zip(spec.rows, row, strict=True)).get("variant", "") for row in rows]
+    labels = []
+    for row in rows:
+        key = {field: value for field, value in zip(spec.rows, row, strict=True) if not alone.get(field)}
+        first = [key.pop("variant")] if "variant" in key else []
+        first += [METRICS[key.pop("metric")].label] if "metric" in key else []
+        single = first and variants.count(first[0]) == 1
+        rest = [] if single else [value for field, value in key.items() if value]
+        labels.append(": ".join([*first, "/".join(rest)] if rest else first) or "/".join(row))
+    return labels
 
 
-def _spread(plan: StudyPlan) -> str:
-    seeds = ", ".join(map(str, plan.seeds))
-    if len(plan.seeds) == 1:
-        return f"Seed {seeds} only (n = 1)."
-    return f"Mean ± standard deviation over seeds {seeds} (n = {len(plan.seeds)})."
+def _header(spec: Table, column: Key) -> str:
+    key = dict(zip(spec.columns, column, strict=True))
+    metric, variant = key.pop("metric", None), key.pop("variant", "")
+    if metric:
+        text = " ".join([METRICS[metric].label, *filter(None, [variant, *key.values()])])
+        return text + ARROWS[METRICS[metric].better]
+    rest = "/".join(filter(None, key.values()))
+    return f"{rest} ({variant})" if rest and variant else rest or variant
 
 
-def _notes(plan: StudyPlan, frame: pd.DataFrame, spec: Table, metrics: list[str] | None = None) -> list[str]:
-    """Seeds; for each metric what it is, its sample count and its protocol. One protocol a column, or none at all."""
-    notes = [] if spec.kind == "by-seed" else [_spread(plan)]
-    chosen = frame[frame.variant.isin(spec.variants) & frame.metric.isin(metrics or spec.columns)]
-    for metric, group in chosen.groupby(chosen.metric.str.split(":").str[0], sort=False):
-        protocols, counts = sorted(group.protocol.unique()), sorted(group.n.unique())
-        if len(protocols) > 1:
-            raise JebmError(
-                f"{metric}: protocols {' and '.join(protocols)} in one column can't be compared; "
-                f"{plan.results / 'protocols.json'} says how they differ"
-            )
-        known = METRICS[metric]
-        count = " or ".join(map(str, counts))
-        notes.append(f"{known.label}: {known.about}; sample count {count}, protocol {protocols[0]}.")
-    return notes
+def _with_ratios(columns: list[Key], headers: list[str], body: list[list[Cell]]) -> tuple[list[str], list[list[Cell]]]:
+    """Fréchet distances of other variants are followed by the ratio of the first variant's to theirs."""
+    places, first = {column: place for place, column in enumerate(columns)}, columns[0][1]
+    wide, rows = [], [[] for _ in body]
+    for place, (metric, variant) in enumerate(columns):
+        wide.append(headers[place])
+        for row, cells in zip(rows, body, strict=True):
+            row.append(cells[place])
+        if metric in ("fd", "fid") and variant != first:
+            wide.append(f"{first} / {variant}")
+            for row, cells in zip(rows, body, strict=True):
+                pairs = zip(cells[places[metric, first]].values, cells[place].values, strict=False)
+                row.append(Cell([base / value for base, value in pairs], 2))
+    return wide, rows
 
 
-def _notes_by_row(plan: StudyPlan, frame: pd.DataFrame, spec: Table, metrics: list[str]) -> list[str]:
-    """As :func:`_notes`, for rows of different data: the protocol of each variant, one a metric."""
-    notes = [_spread(plan)]
-    chosen = frame[frame.variant.isin(spec.variants) & frame.metric.isin(metrics)]
-    for name, group in chosen.groupby(chosen.metric.str.split(":").str[0], sort=False):
-        of_protocol: dict[str, list[str]] = {}
-        for variant, rows in group.groupby("variant", sort=False):
-            if rows.protocol.nunique() > 1:
-                raise JebmError(f"{name} of {variant}: protocols {', '.join(rows.protocol.unique())} in one row")
-            of_protocol.setdefault(rows.protocol.iloc[0], []).append(variant)
-        protocols = "; ".join(f"{protocol} ({', '.join(variants)})" for protocol, variants in of_protocol.items())
+def _notes(spec: Table, chosen: pd.DataFrame, plan: StudyPlan) -> list[str]:
+    """Seeds; for each metric what it is, its sample count and its protocol, or that of each variant."""
+    seeds, notes = ", ".join(map(str, plan.seeds)), []
+    if "seed" not in [*spec.rows, *spec.columns]:
+        several = f"Mean ± standard deviation over seeds {seeds} (n = {len(plan.seeds)})."
+        notes.append(several if len(plan.seeds) > 1 else f"Seed {seeds} only (n = 1).")
+    for metric, group in chosen.groupby("metric", sort=False):
+        of = group.groupby("protocol", sort=False).variant.unique()
+        several = "; ".join(f"{protocol} ({', '.join(variants)})" for protocol, variants in of.items())
+        protocol = several if len(of) > 1 else of.index[0]
         counts = " or ".join(map(str, sorted(group.n.unique())))
-        notes.append(f"{METRICS[name].label}: {METRICS[name].about}; sample count {counts}, protocol {protocols}.")
-    if spec.kind == "rows" and any(f"{column}_low" in METRICS for column in spec.columns):
+        notes.append(f"{METRICS[metric].label}: {METRICS[metric].about}; sample count {counts}, protocol {protocol}.")
+    if spec.intervals:
         notes.append("In brackets the 95 % interval over images; its ends are means over seeds.")
     return notes
 
 
 def _floor(plan: StudyPlan, frame: pd.DataFrame, metrics: list[str]) -> list[str]:
-    floor = frame[(frame.variant == FLOOR) & frame.metric.isin(metrics)]
+    """What the metrics are between real data and real data."""
     reference = next(iter(plan.variants.values())).params.evaluate_samples.reference
     images, against = ("test", "training") if reference == "train" else ("training", "held-out")
+    floor = frame[(frame.variant == FLOOR) & frame.metric.isin(metrics)]
     return [
         f"{METRICS[row.metric].label} of the {row.n} {images} images themselves against the same {against} images "
         f"(floor): {fixed(row.value * METRICS[row.metric].scale, METRICS[row.metric].digits)}."
         for row in floor.itertuples()
     ]
+
+
+def _quote(table: Rendered, entry: Literature, spec: Table, columns: list[Key]) -> None:
+    """Add a row of the literature under the row of ours that it belongs to, or else at the end."""
+    cells = []
+    for (column,) in columns:
+        metric = column if spec.columns == ["metric"] else spec.metrics[0]
+        values = [entry.values[column]] if column in entry.values else []
+        cells.append(Cell(values, METRICS[metric].digits, quoted=True))
+    places = [i for i, (label, _) in enumerate(table.rows) if label == entry.variant]
+    at = places[-1] + 1 if places else len(table.rows)
+    while places and at < len(table.rows) and any(cell.quoted for cell in table.rows[at][1]):
+        at += 1  # below those that are already there
+    table.rows.insert(at, (f"{entry.method} — {MARK} [{entry.source}]", cells))

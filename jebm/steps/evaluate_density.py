@@ -92,7 +92,7 @@ class Density:
                 normal = scores[reference][score].cpu().numpy()
                 for metric, value in detection_metrics(normal, values.cpu().numpy()).items():
                     n = len(values) + len(normal)
-                    self.record.add(f"{metric}:{name}:{score}", value, n, protocol)
+                    self.record.add(metric, value, n, protocol, set=name, score=score)
 
     def _weights(self, split: str, draws: int, purpose: str, redraw: bool) -> LogWeights:
         # Streams of the backbone: all priors on it are compared on the same posterior draws.

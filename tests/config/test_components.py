@@ -7,7 +7,7 @@ import sys
 import pytest
 from oracles import spec as oracle_spec
 
-from jebm.config.catalogue import COMPONENTS, FIGURES, IMPORTERS, TABLES
+from jebm.config.catalogue import COMPONENTS, FIGURES, IMPORTERS
 from jebm.config.components import _model, build, build_all, component_class, load, names_with, traits_of
 from jebm.models.energies.base import LayerEnergy
 from jebm.pipeline.jobs import component_targets
@@ -32,7 +32,7 @@ def test_schema_is_read_from_the_constructor(kind, name):
 def test_every_registered_function_exists():
     fits = [fit for name in COMPONENTS["prior"] if (fit := traits_of("prior", name).fit)]
     figures = [target for target, _ in FIGURES.values()]
-    for target in [*TABLES.values(), *IMPORTERS.values(), *figures, *fits]:
+    for target in [*IMPORTERS.values(), *figures, *fits]:
         assert callable(load(target))
 
 

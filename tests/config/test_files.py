@@ -74,7 +74,7 @@ def test_file_of_this_process_is_named_as_seen_from_its_folder(project, tmp_path
         ("child", CHILD | {"extends": "tyo"}, "params/child.yaml: extends: 'tyo' is no study; did you mean 'toy'?"),
         ("child", CHILD | {"extends": "child"}, "params/child.yaml: extends: 'child' extends this study itself"),
         ("child", CHILD | {"bakbone": {}}, "params/child.yaml: bakbone: unknown key; did you mean 'backbone'?"),
-        ("child", CHILD | {"tables": {"t": {"kind": "x", "columns": ["fd"]}}}, "params/child.yaml: tables.t.kind: 'x'"),
+        ("child", CHILD | {"tables": {"t": {"best": "x", "metrics": ["fd"]}}}, "params/child.yaml: tables.t.best"),
         ("assets", {"b": {"file": "/b"}}, "params/assets.yaml: b.file: must be a path below assets/"),
         ("assets", [1], "params/assets.yaml: must be a block of settings, not [1]"),
     ],

@@ -74,15 +74,15 @@ def test_presets_of_a_study_serve_those_that_extend_it_and_hide_those_of_the_fil
 
 def test_table_is_like_another_one_or_a_preset():
     changes = {
-        "presets": {"noted": {"notes": ["a note"], "columns": ["kd"]}},
+        "presets": {"noted": {"notes": ["a note"], "metrics": ["kd"]}},
         "toy/tables/more": {"like": ["main", "noted"], "caption": "more"},
     }
     found = study(changes).tables["more"]
-    assert (found.kind, found.columns, found.notes, found.caption) == ("metrics", ["kd"], ["a note"], "more")
+    assert (found.metrics, found.notes, found.caption) == (["kd"], ["a note"], "more")
 
 
 def test_table_without_variants_shows_all_of_the_study():
-    found = study({"toy/tables/all": {"kind": "metrics", "columns": ["fd"]}})
+    found = study({"toy/tables/all": {"metrics": ["fd"]}})
     assert found.tables["all"].variants == list(found.variants)
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from measured import by_name
 from outliers import SHAPE, Along, make_data, make_energy, make_hierarchy
 
 from jebm.errors import JebmError
@@ -26,7 +27,7 @@ def measure(hierarchy, prior, data=None, snapshots=tuple, draws=4):
     subject = Subject(data, hierarchy, prior, space, stream, "cpu", "test", snapshots)
     record = MetricRecord(1)
     arrays = Anomaly(draws=draws).evaluate(subject, record)
-    return {value["metric"]: value["value"] for value in record.values}, arrays, record
+    return by_name(record.values), arrays, record
 
 
 def test_scores_by_hand_where_q_is_a_point():
@@ -61,9 +62,9 @@ def test_energy_that_outweighs_all_else_finds_the_outliers_or_the_normal_ones(si
     prior.energy = Along(1e4 * sign * (dark - bright))
     values, _, _ = measure(hierarchy, prior)
     for score in ("log-joint", "elbo+f", "f"):
-        assert sign * (values[f"auroc:high:{score}"] - 0.5) > 0.2
-        assert values[f"auroc:high:{score}"] == pytest.approx(values["auroc:high:f"], abs=0.02)
-    assert values["auroc:high:elbo"] == measure(hierarchy, GaussianPrior(hierarchy))[0]["auroc:high:elbo"]
+        assert sign * (values[f"auroc high {score}"] - 0.5) > 0.2
+        assert values[f"auroc high {score}"] == pytest.approx(values["auroc high f"], abs=0.02)
+    assert values["auroc high elbo"] == measure(hierarchy, GaussianPrior(hierarchy))[0]["auroc high elbo"]
 
 
 def test_values_are_means_over_the_models_and_each_model_has_its_own():
@@ -76,13 +77,13 @@ def test_values_are_means_over_the_models_and_each_model_has_its_own():
     for name in ("high", "same"):
         for score in KEYS:
             for of in ("auroc", "auprc"):
-                own = [single[step][f"{of}:{name}:{score}"] for step in models]
-                assert values[f"{of}:{name}:{score}"] == pytest.approx(sum(own) / 2, abs=1e-12)
-                assert [values[f"{of}_snapshot:{name}:{score}/{step}"] for step in models] == own
+                own = [single[step][f"{of} {name} {score}"] for step in models]
+                assert values[f"{of} {name} {score}"] == pytest.approx(sum(own) / 2, abs=1e-12)
+                assert [values[f"{of} {name} {score} {step}"] for step in models] == own
     assert {f"score/{name}/{score}" for name in ("test", "high", "same") for score in KEYS} == set(arrays)
     (protocol,) = record.protocols.values()
     assert protocol["models"] == "mean over the models after 300, 400 steps"
-    assert {value["n"] for value in record.values if ":high" in value["metric"]} == {100}
+    assert {value["n"] for value in record.values if value["set"] == "high"} == {100}
 
 
 def test_without_snapshots_the_published_model_is_measured_and_the_protocol_says_so():
@@ -95,7 +96,7 @@ def test_without_snapshots_the_published_model_is_measured_and_the_protocol_says
 def test_gaussian_prior_has_no_energy_to_score_by():
     hierarchy = make_hierarchy()
     values, arrays, _ = measure(hierarchy, GaussianPrior(hierarchy))
-    assert values["auroc:high:f"] == 0.5
+    assert values["auroc high f"] == 0.5
     assert torch.equal(arrays["score/high/elbo"], arrays["score/high/elbo+f"])
 
 

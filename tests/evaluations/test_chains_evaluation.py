@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from measured import by_name
 from oracles import mild_prior, spec
 
 from jebm.config.components import build, build_all
@@ -24,23 +25,23 @@ def measure(subject):
         evaluation = build("evaluation", spec("evaluation", **block | {"chains": chains} | settings))
         record = MetricRecord(1)
         arrays = evaluation.evaluate(subject, record)
-        return {row["metric"]: row["value"] for row in record.values}, record, arrays
+        return by_name(record.values), record, arrays
 
     return evaluate
 
 
 def test_values_of_a_chain_that_mixes(measure):
     values, record, arrays = measure({"good": ADJUSTED}, pool=2000)
-    assert {f"fd_steps:good/{k}" for k in (0, 3, 40)} <= set(values)
-    assert values["left:good"] == 0
-    assert "left_at:good" not in values
-    assert 0.5 < values["acceptance:good"] < 1
-    assert values["r_hat:good"] >= values["r_hat_f:good"]
-    assert values["r_hat:good"] < 1.2
-    assert 1 < values["autocorrelation_time:good"] < 30
-    assert values["ess_per_step:good"] == pytest.approx(1 / values["autocorrelation_time:good"])
+    assert {f"fd_steps good {k}" for k in (0, 3, 40)} <= set(values)
+    assert values["left good"] == 0
+    assert "left_at good" not in values
+    assert 0.5 < values["acceptance good"] < 1
+    assert values["r_hat good"] >= values["r_hat_f good"]
+    assert values["r_hat good"] < 1.2
+    assert 1 < values["autocorrelation_time good"] < 30
+    assert values["ess_per_step good"] == pytest.approx(1 / values["autocorrelation_time good"])
     assert 100 < values["fd_density_ess"] <= 2000
-    assert list(record.timings) == ["ess_per_second:good"]
+    assert list(by_name(record.timings)) == ["ess_per_second good"]
     assert arrays["good/autocorrelation"].shape == (100, 2)
     assert arrays["good/r_hat"][-1, 0] == 200
 
@@ -55,11 +56,11 @@ def test_chains_that_leave_fail_unless_they_may(measure):
     with pytest.raises(DivergedError, match=r"'bad' diverged: 100.0% of 100 chains left.*step_size.*may_diverge"):
         measure({"bad": UNSTABLE})
     values, record, arrays = measure({"bad": UNSTABLE | {"may_diverge": True}})
-    assert values["left:bad"] == 1
-    assert 1 <= values["left_at:bad"] < 40
-    assert "fd_steps:bad/0" in values
-    assert "fd_steps:bad/40" not in values
-    assert "fd_long:bad" not in values
+    assert values["left bad"] == 1
+    assert 1 <= values["left_at bad"] < 40
+    assert "fd_steps bad 0" in values
+    assert "fd_steps bad 40" not in values
+    assert "fd_long bad" not in values
     assert not arrays
     assert not record.timings
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from measured import by_name, intervals
 from outliers import SHAPE, Along, make_data, make_energy, make_hierarchy
 
 from jebm.errors import JebmError
@@ -24,7 +25,7 @@ def measure(hierarchy, prior, data=None, **settings):
     )
     record = MetricRecord(1)
     arrays = Detection(**{"draws": 4, "resamples": 60, "trees": 10} | settings).evaluate(subject, record)
-    return {value["metric"]: value["value"] for value in record.values}, arrays, record
+    return by_name(record.values), arrays, record
 
 
 def test_scores_by_hand_where_q_is_a_point():
@@ -54,23 +55,24 @@ def test_every_score_is_measured_on_every_set_with_its_interval():
     values, arrays, record = measure(make_hierarchy(), make_energy(make_hierarchy()))
     scores = SCORES | {"f_1", "f_2"}
     for measure_ in ("auroc", "auprc"):
-        expected = {
-            f"{measure_}{end}:{s}:{k}" for end in ("", "_low", "_high") for s in ("high", "same") for k in scores
-        }
-        expected |= {f"{measure_}_gain{end}:{s}" for end in ("", "_low", "_high") for s in ("high", "same")}
+        expected = {f"{measure_} {s} {k}" for s in ("high", "same") for k in scores}
+        expected |= {f"{measure_}_gain {s}" for s in ("high", "same")}
         assert {name for name in values if name.startswith(measure_)} == expected
+        assert {name for name in intervals(record.values) if name.startswith(measure_)} == expected
     assert {f"score/{name}/{score}" for name in ("test", "high", "same") for score in scores} == set(arrays)
-    assert {value["n"] for value in record.values if ":high" in value["metric"]} == {100}
+    assert {value["n"] for value in record.values if value["set"] == "high"} == {100}
     assert len(record.protocols) == 1
 
 
 def test_gain_is_the_difference_of_the_two_scores():
-    values, _, _ = measure(make_hierarchy(), make_energy(make_hierarchy()))
+    values, _, record = measure(make_hierarchy(), make_energy(make_hierarchy()))
+    ends = intervals(record.values)
     for metric in ("auroc", "auprc"):
         for name in ("high", "same"):
-            gain = values[f"{metric}:{name}:elbo+f"] - values[f"{metric}:{name}:elbo"]
-            assert values[f"{metric}_gain:{name}"] == pytest.approx(gain, abs=1e-12)
-            assert values[f"{metric}_gain_low:{name}"] <= values[f"{metric}_gain_high:{name}"]
+            gain = values[f"{metric} {name} elbo+f"] - values[f"{metric} {name} elbo"]
+            assert values[f"{metric}_gain {name}"] == pytest.approx(gain, abs=1e-12)
+            low, high = ends[f"{metric}_gain {name}"]
+            assert low <= high
 
 
 def test_gaussian_prior_gains_nothing_and_has_no_terms():
@@ -84,9 +86,9 @@ def test_outliers_that_are_none_are_not_found_and_bright_ones_are():
     """Five deviations of an AUROC between two equal sets of 60 and 50: √(111 / (12 · 60 · 50)) each."""
     values, _, _ = measure(make_hierarchy(), GaussianPrior(make_hierarchy()))
     for score in ("mahalanobis", "isolation-forest", "reconstruction"):
-        assert abs(values[f"auroc:same:{score}"] - 0.5) < 5 * (111 / (12 * 60 * 50)) ** 0.5
-    assert values["auroc:high:mahalanobis"] > 0.95
-    assert values["auroc:high:isolation-forest"] > 0.9
+        assert abs(values[f"auroc same {score}"] - 0.5) < 5 * (111 / (12 * 60 * 50)) ** 0.5
+    assert values["auroc high mahalanobis"] > 0.95
+    assert values["auroc high isolation-forest"] > 0.9
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -96,10 +98,10 @@ def test_energy_that_outweighs_the_bound_gains_or_loses_by_its_sign(sign):
     prior, data, stream = make_energy(hierarchy), make_data(), generator("which way")
     bright, dark = (hierarchy.infer(data.pixels(s), stream).top.z[0].mean(0) for s in ("ood/high", "test"))
     prior.energy = Along(1e4 * sign * (dark - bright))
-    values, _, _ = measure(hierarchy, prior)
-    assert sign * (values["auroc:high:f"] - 0.5) > 0.2
-    assert sign * values["auroc_gain:high"] > 0.1
-    assert (values["auroc_gain_low:high"] > 0) == (sign > 0)
+    values, _, record = measure(hierarchy, prior)
+    assert sign * (values["auroc high f"] - 0.5) > 0.2
+    assert sign * values["auroc_gain high"] > 0.1
+    assert (intervals(record.values)["auroc_gain high"][0] > 0) == (sign > 0)
 
 
 def test_two_runs_agree_to_the_bit():

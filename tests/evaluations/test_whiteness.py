@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from funnel import Funnel
+from measured import by_name
 from oracles import SIGMAS, spec
 from toy import params
 
@@ -54,7 +55,7 @@ def measure(subject):
         block = {"name": "whiteness", "kernel": UNADJUSTED, "steps": 40, "count": COUNT} | settings
         record = MetricRecord(1)
         arrays = build("evaluation", spec("evaluation", **block)).evaluate(subject, record)
-        return {row["metric"]: row["value"] for row in record.values}, arrays
+        return by_name(record.values), arrays
 
     return evaluate
 
@@ -72,10 +73,10 @@ def test_funnel(measure):
     predicted = values["noise_variance_predicted"]
     noise = math.sqrt(predicted / COUNT)
     assert predicted == pytest.approx(1 / (1 - 0.4**2 / 4), rel=2e-3)
-    assert values["noise_mean:biased/z2"] == pytest.approx(2, abs=SIGMAS * noise)
-    assert values["noise_mean_worst:biased"] == values["noise_mean:biased/z2"]
-    assert values["noise_mean_worst:exact"] < SIGMAS * noise
-    assert values["noise_variance:exact/z1"] == pytest.approx(predicted, abs=SIGMAS * predicted / math.sqrt(COUNT))
+    assert values["noise_mean biased z2"] == pytest.approx(2, abs=SIGMAS * noise)
+    assert values["noise_mean_worst biased"] == values["noise_mean biased z2"]
+    assert values["noise_mean_worst exact"] < SIGMAS * noise
+    assert values["noise_variance exact z1"] == pytest.approx(predicted, abs=SIGMAS * predicted / math.sqrt(COUNT))
     assert float(arrays["biased/draws"].mean()) == pytest.approx(-2, abs=SIGMAS * noise)
     assert abs(float(arrays["exact/draws"].mean())) < SIGMAS * noise
 
@@ -88,13 +89,13 @@ def test_real_backbones_stay_white_under_the_exact_density_alone(measure, backbo
     values, _ = measure(hierarchy, kernel=kernel)
     predicted = values["noise_variance_predicted"]
     for layer, dims in enumerate(hierarchy.layer_dims, 1):
-        exact = values[f"noise_mean:exact/z{layer}"] ** 2 * COUNT / predicted
+        exact = values[f"noise_mean exact z{layer}"] ** 2 * COUNT / predicted
         assert exact < 1 + SIGMAS * math.sqrt(2 / dims)
         error = predicted * math.sqrt(2 / COUNT / dims)
-        assert values[f"noise_variance:exact/z{layer}"] == pytest.approx(predicted, abs=SIGMAS * error)
-    assert values["noise_mean_worst:biased"] > 5 * values["noise_mean_worst:exact"]
+        assert values[f"noise_variance exact z{layer}"] == pytest.approx(predicted, abs=SIGMAS * error)
+    assert values["noise_mean_worst biased"] > 5 * values["noise_mean_worst exact"]
     # The bottom layer's σ enters no density but its own noise's: the biased one leaves it alone.
-    assert values["noise_mean:biased/z1"] ** 2 * COUNT / predicted < 1 + SIGMAS * math.sqrt(2 / hierarchy.layer_dims[0])
+    assert values["noise_mean biased z1"] ** 2 * COUNT / predicted < 1 + SIGMAS * math.sqrt(2 / hierarchy.layer_dims[0])
 
 
 def test_zero_prior_goes_through_the_whole_pass():

@@ -233,7 +233,7 @@ def test_digest_is_stable():
 INCEPTION = {
     "assets": {"inception": {"file": "inception/inception-2015-12-05.pt"}},
     "toy/features": {"name": "inception", "weights": "inception"},
-    "toy/tables/main/columns": ["fid"],
+    "toy/tables/main/metrics": ["fid"],
 }
 
 

@@ -11,9 +11,14 @@ from jebm.io.files import write_json
 from jebm.metrics.records import MetricRecord
 from jebm.pipeline.study import make_plan
 from jebm.report.collect import collect
-from jebm.report.tables import load_metrics
+from jebm.report.frame import COLUMNS, load_metrics
 
-PLAN = make_plan(parse_params(params()))["toy"]
+HEADLINE = {
+    "fd_both": {"variants": ["joint", "joint-k40"], "metric": "fd"},
+    "auroc": {"variants": ["joint"], "metric": "auroc", "set": "patches", "score": "f"},
+    "kd": {"variants": ["joint"], "metric": "kd"},
+}
+PLAN = make_plan(parse_params(params({"toy/headline": HEADLINE})))["toy"]
 
 
 @pytest.fixture
@@ -28,7 +33,8 @@ def study(tmp_path, monkeypatch):
             record.save(variant.sample_metrics.run_folder(seed) / "metrics.json")
             record = MetricRecord(seed)
             record.add("elbo", -1.0 / 3, 500, record.protocol("iw", {"b": 2}))
-            record.timings["seconds_of_something"] = 1.5 + seed
+            record.add("auroc", 0.5, 60, "p@1", interval=(0.4, 0.6), set="patches", score="f")
+            record.time("posterior_seconds", 1.5 + seed, set="cold", step=20)
             record.save(variant.density_metrics.run_folder(seed) / "metrics.json")
     for _, _, kind, path in PLAN.record_files():
         write_json(path, {"seconds": 2.0, "parameters": 7, "kind": kind})
@@ -41,17 +47,24 @@ def study(tmp_path, monkeypatch):
 def test_each_variant_gets_the_values_of_its_own_samples(study):
     collect(PLAN)
     frame = load_metrics(PLAN)
-    fd = {(row.variant, row.seed): row.value for row in frame[frame.metric == "fd"].dropna().itertuples()}
+    fd = {(row.variant, row.seed): row.value for row in frame[frame.metric == "fd"].dropna(subset="seed").itertuples()}
     assert fd == {(v, s): 10 * i + s for i, v in enumerate(("gaussian", "joint", "joint-k40")) for s in (0, 1)}
-    assert len(frame[frame.protocol != "this run"]) == 6 + 6 + 1
+    assert len(frame[frame.protocol != "this run"]) == 6 + 6 + 6 + 1
     assert len(frame[frame.variant == "data"]) == 1
 
 
-def test_summary_is_mean_and_sample_deviation(study):
+def test_headline_numbers_are_means_with_the_digits_of_the_tables(study):
+    """fd of joint is 10 and 11, that of joint-k40 20 and 21; nothing measured kd."""
     collect(PLAN)
-    summary = json.loads((study / "results/toy/metrics.json").read_text())
-    assert summary["joint"]["fd"] == {"mean": 10.5, "sd": 0.707107}
-    assert summary["data"]["fd"] == {"mean": 0.5}
+    assert json.loads((study / "results/toy/metrics.json").read_text()) == {"fd_both": 15.5, "auroc": 0.5}
+
+
+def test_set_score_and_interval_have_columns_of_their_own(study):
+    collect(PLAN)
+    lines = (study / "results/toy/metrics.csv").read_text().splitlines()
+    assert lines[0] == ",".join(COLUMNS)
+    assert "toy,joint,1,auroc,patches,f,,,0.5,0.4,0.6,60,p@1" in lines
+    assert "toy,joint,1,elbo,,,,,-0.333333333,,,500,iw@" in "\n".join(lines)
 
 
 def test_values_keep_nine_digits_and_protocols_their_facts(study):
@@ -80,7 +93,7 @@ def test_what_the_clock_measured_stands_apart(study):
     collect(PLAN)
     assert "seconds" not in (study / "results/toy/metrics.csv").read_text()
     rows = (study / "results/toy/timings.csv").read_text().splitlines()
-    assert "joint,0,seconds_backbone,2.0" in rows
-    assert "joint,1,parameters_prior,7" in rows
-    assert "gaussian,1,seconds_of_something,2.5" in rows
+    assert "joint,0,seconds_backbone,,,2.0" in rows
+    assert "joint,1,parameters_prior,,,7" in rows
+    assert "gaussian,1,posterior_seconds,cold,20,2.5" in rows
     assert not [row for row in rows if row.startswith("gaussian") and "prior" in row]  # it has nothing to train

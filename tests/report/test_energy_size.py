@@ -1,7 +1,7 @@
 """The figure of the energies' size shows each number at its size, on the curve of its sampler."""
 
-import pandas as pd
 import pytest
+from measured import at_seeds, frame
 from toy import params
 
 from jebm.config.read import parse_params
@@ -13,7 +13,7 @@ FD = {"gaussian": 40, "joint": 20, "wide": 10, "flat": 30, "wide-density": 15, "
 
 
 @pytest.fixture
-def figure(monkeypatch):
+def figure():
     changes = {
         "toy/variants/wide": {"prior": {"energy": {"hidden": 16}}},
         "toy/variants/flat": {"prior": {"energy": {"depth": 0}}},
@@ -21,10 +21,8 @@ def figure(monkeypatch):
         "toy/variants/odd": {"prior": {"energy": {"hidden": 16, "depth": 0}}},
     }
     plan = make_plan(parse_params(params(changes)))["toy"]
-    rows = [(name, seed, "fd", value + sign) for name, value in FD.items() for seed, sign in ((0, 1), (1, -1))]
-    frame = pd.DataFrame([*rows, ("data", 0, "fd", 5)], columns=["variant", "seed", "metric", "value"])
-    monkeypatch.setattr(energy_size, "load_metrics", lambda plan: frame)
-    return energy_size.draw(plan, list(FD))
+    groups = [at_seeds(name, "fd", (value + 1, value - 1)) for name, value in FD.items()]
+    return energy_size.draw(plan, list(FD), frame(*groups, at_seeds("data", "fd", (5,))))
 
 
 def means(ax):

@@ -1,50 +1,32 @@
-"""Tables: what is bold, what is averaged, what is refused, and how it is written."""
+"""Tables: what stands in a cell, what is bold, what is refused, and how it is written."""
 
 import csv
 
-import pandas as pd
 import pytest
+from measured import at_seeds, frame
 from toy import params
 
 from jebm.config.read import parse_params
 from jebm.config.tables import Table
-from jebm.errors import JebmError
-from jebm.metrics.catalogue import HEADLINE, METRICS
+from jebm.errors import JebmError, ParamsError
+from jebm.metrics.catalogue import METRICS
 from jebm.pipeline.study import make_plan
+from jebm.report.frame import load_metrics
 from jebm.report.rendered import Cell, Rendered, flat, latex, markdown
-from jebm.report.tables import (
-    by_seed_table,
-    detection_table,
-    grid_table,
-    keyed_table,
-    load_metrics,
-    matrix_table,
-    metrics_table,
-    render,
-    rows_table,
-    scores_table,
-)
+from jebm.report.tables import build_table, render
+from jebm.report.terminal import fitted
 
 PLAN = make_plan(parse_params(params()))["toy"]
-
-
-def frame(*rows):
-    """Rows of (variant, seed, metric, value) or with n and protocol."""
-    full = [(*row, 500, "p@1")[:6] if len(row) == 4 else row for row in rows]
-    table = pd.DataFrame(full, columns=["variant", "seed", "metric", "value", "n", "protocol"])
-    return table.astype({"seed": "Int64"})
-
-
-def spec(kind, variants, columns):
-    return Table(kind=kind, variants=variants, columns=columns, caption="A caption.")
-
-
+BOTH = {"variants": ["gaussian", "joint"]}
 FD = [
-    ("gaussian", 0, "fd", 4.0), ("gaussian", 1, "fd", 6.0), ("joint", 0, "fd", 1.0), ("joint", 1, "fd", 3.0),
-    ("gaussian", 0, "elbo", -10.0), ("gaussian", 1, "elbo", -12.0), ("joint", 0, "elbo", -20.0),
-    ("joint", 1, "elbo", -22.0), ("gaussian", 0, "log_partition", 1.0), ("gaussian", 1, "log_partition", 1.0),
-    ("joint", 0, "log_partition", 2.0), ("joint", 1, "log_partition", 2.0),
+    *at_seeds("gaussian", "fd", (4.0, 6.0)), *at_seeds("joint", "fd", (1.0, 3.0)),
+    *at_seeds("gaussian", "elbo", (-10.0, -12.0)), *at_seeds("joint", "elbo", (-20.0, -22.0)),
+    *at_seeds("gaussian", "log_partition", (1.0, 1.0)), *at_seeds("joint", "log_partition", (2.0, 2.0)),
 ]  # fmt: skip
+
+
+def table(measured, plan=PLAN, **spec):
+    return build_table(plan, Table.model_validate(BOTH | {"caption": "A caption."} | spec), frame(measured))
 
 
 def cells(table):
@@ -72,11 +54,11 @@ def test_best_cell_is_bold_with_its_deviation():
     assert Cell([1.0, 3.0], 1, best=True).text("**{}**") == "**2.0 ± 1.4**"
 
 
-# Metrics -------------------------------------------------------------------------------------------------------------
+# Variants and metrics ------------------------------------------------------------------------------------------------
 
 
 def test_best_is_bold_in_the_direction_of_the_metric():
-    found = metrics_table(PLAN, spec("metrics", ["gaussian", "joint"], ["fd", "elbo", "log_partition"]), frame(*FD))
+    found = table(FD, metrics=["fd", "elbo", "log_partition"])
     assert found.headers == ["prior", "FD ↓", "ELBO ↑", "log Z"]
     assert cells(found) == {
         "gaussian": ["5.00 ± 1.41", "*-11.00 ± 1.41*", "1.000 ± 0.000"],
@@ -84,68 +66,78 @@ def test_best_is_bold_in_the_direction_of_the_metric():
     }
 
 
+def test_nothing_is_bold_where_the_table_wants_none():
+    assert "*" not in str(cells(table(FD, metrics=["fd", "elbo"], best=False)))
+
+
 def test_best_that_prints_the_same_is_bold_too():
-    rows = [("gaussian", 0, "fd", 2.001), ("joint", 0, "fd", 1.999), ("joint-k40", 0, "fd", 2.006)]
-    found = metrics_table(PLAN, spec("metrics", ["gaussian", "joint", "joint-k40"], ["fd"]), frame(*rows))
+    rows = [*at_seeds("gaussian", "fd", (2.001,)), *at_seeds("joint", "fd", (1.999,))]
+    rows += at_seeds("joint-k40", "fd", (2.006,))
+    found = table(rows, variants=["gaussian", "joint", "joint-k40"], metrics=["fd"])
     assert cells(found) == {"gaussian": ["*2.00*"], "joint": ["*2.00*"], "joint-k40": ["2.01"]}
 
 
 def test_zero_from_below_and_from_above_are_the_same():
-    rows = [("gaussian", 0, "elbo", -0.0001), ("joint", 0, "elbo", 0.0001)]
-    found = metrics_table(PLAN, spec("metrics", ["gaussian", "joint"], ["elbo"]), frame(*rows))
-    assert cells(found) == {"gaussian": ["*0.00*"], "joint": ["*0.00*"]}
+    rows = [*at_seeds("gaussian", "elbo", (-0.0001,)), *at_seeds("joint", "elbo", (0.0001,))]
+    assert cells(table(rows, metrics=["elbo"])) == {"gaussian": ["*0.00*"], "joint": ["*0.00*"]}
 
 
 def test_scaled_metric_is_scaled_wherever_it_is_printed():
     """Every place prints value × scale; the header says in which unit."""
     scale = METRICS["kd"].scale
-    rows = [("gaussian", 0, "kd", 7 / scale), ("joint", 0, "kd", 5 / scale), ("data", None, "kd", 3 / scale, 9, "p@1")]
-    table, columns = frame(*rows), ["gaussian", "joint"]
-    found = metrics_table(PLAN, spec("metrics", columns, ["kd"]), table)
+    rows = [*at_seeds("gaussian", "kd", (7 / scale,)), *at_seeds("joint", "kd", (5 / scale,), low=4 / scale, high=9)]
+    rows += at_seeds("data", "kd", (3 / scale,), n=9)
+    found = table(rows, metrics=["kd"])
     assert cells(found) == {"gaussian": ["7.00"], "joint": ["*5.00*"]}
     assert "(floor): 3.00." in found.notes[-1]
-    assert cells(by_seed_table(PLAN, spec("by-seed", columns, ["kd"]), table))["0"] == ["7.00", "5.00"]
+    assert cells(table(rows, metrics=["kd"], intervals=True))["joint"][0].startswith("*5.00 [4.00, ")
 
 
 def test_only_row_is_not_the_best_of_anything():
-    found = metrics_table(PLAN, spec("metrics", ["joint"], ["fd"]), frame(*FD))
-    assert cells(found) == {"joint": ["2.00 ± 1.41"]}
+    assert cells(table(FD, variants=["joint"], metrics=["fd"])) == {"joint": ["2.00 ± 1.41"]}
 
 
 def test_variant_without_the_metric_gets_a_dash():
-    rows = [*FD, ("joint", 0, "acceptance", 0.9), ("joint", 1, "acceptance", 0.7)]
-    found = metrics_table(PLAN, spec("metrics", ["gaussian", "joint"], ["acceptance"]), frame(*rows))
+    found = table([*FD, *at_seeds("joint", "acceptance", (0.9, 0.7))], metrics=["acceptance"])
     assert cells(found) == {"gaussian": ["–"], "joint": ["0.800 ± 0.141"]}
 
 
 def test_rows_and_columns_stand_in_the_order_asked_for():
-    found = metrics_table(PLAN, spec("metrics", ["joint", "gaussian"], ["elbo", "fd"]), frame(*FD))
+    found = table(FD, variants=["joint", "gaussian"], metrics=["elbo", "fd"])
     assert [label for label, _ in found.rows] == ["joint", "gaussian"]
     assert found.headers[1:] == ["ELBO ↑", "FD ↓"]
 
 
 def test_two_protocols_in_one_cell_are_refused():
-    rows = [("joint", 0, "fd", 1.0, 500, "p@1"), ("joint", 1, "fd", 1.0, 500, "p@2")]
-    with pytest.raises(JebmError, match=r"fd of joint was measured under 2 protocols \(p@1, p@2\)"):
-        metrics_table(PLAN, spec("metrics", ["joint"], ["fd"]), frame(*rows))
+    rows = at_seeds("joint", "fd", (1.0, 1.0))
+    rows[1]["protocol"] = "p@2"
+    with pytest.raises(JebmError, match=r"joint, fd: was measured under 2 protocols \(p@1, p@2\)"):
+        table(rows, metrics=["fd"])
 
 
-@pytest.mark.parametrize(("kind", "build"), [("metrics", metrics_table), ("by-seed", by_seed_table)])
-def test_two_protocols_in_one_column_are_refused(kind, build):
-    rows = [(v, s, "fd", 1.0, 500, p) for v, p in (("gaussian", "p@1"), ("joint", "p@2")) for s in (0, 1)]
-    with pytest.raises(
-        JebmError, match=r"fd: protocols p@1 and p@2 in one column.*protocols.json says how they differ"
-    ):
-        build(PLAN, spec(kind, ["gaussian", "joint"], ["fd"]), frame(*rows))
+@pytest.mark.parametrize(
+    ("shape", "where"),
+    [({}, "column"), ({"rows": ["seed"], "columns": ["metric", "variant"], "compare": "rows"}, "row")],
+)
+def test_two_protocols_among_what_is_compared_are_refused(shape, where):
+    rows = [*at_seeds("gaussian", "fd", (1.0, 1.0)), *at_seeds("joint", "fd", (1.0, 1.0), protocol="p@2")]
+    with pytest.raises(JebmError, match=rf"fd: protocols p@1 and p@2 in one {where}.*protocols.json says how they"):
+        table(rows, metrics=["fd"], **shape)
+
+
+def test_where_nothing_is_compared_each_variant_may_have_its_protocol_and_none_is_the_best():
+    rows = [*at_seeds("gaussian", "fd", (1.0, 1.0)), *at_seeds("joint", "fd", (3.0, 3.0), protocol="p@2")]
+    found = table(rows, metrics=["fd"], compare="nothing")
+    assert cells(found) == {"gaussian": ["1.00 ± 0.00"], "joint": ["3.00 ± 0.00"]}
+    assert found.notes[1].endswith("sample count 500, protocol p@1 (gaussian); p@2 (joint).")
 
 
 def test_another_protocol_outside_the_table_does_no_harm():
-    rows = [*FD, ("joint-k40", 0, "fd", 1.0, 500, "p@2")]
-    metrics_table(PLAN, spec("metrics", ["gaussian", "joint"], ["fd"]), frame(*rows))
+    table([*FD, *at_seeds("joint-k40", "fd", (1.0,), protocol="p@2")], metrics=["fd"])
 
 
 def test_notes_name_seeds_sample_count_and_protocol():
-    found = metrics_table(PLAN, spec("metrics", ["gaussian", "joint"], ["fd", "elbo"]), frame(*FD))
+    found = table(FD, metrics=["fd", "elbo"])
     assert "seeds 0, 1" in found.notes[0]
     assert "n = 2" in found.notes[0]
     assert found.notes[1] == f"FD: {METRICS['fd'].about}; sample count 500, protocol p@1."
@@ -155,14 +147,13 @@ def test_notes_name_seeds_sample_count_and_protocol():
 
 def test_note_on_one_seed_promises_no_deviation():
     plan = make_plan(parse_params(params({"toy/seeds": [0]})))["toy"]
-    rows = [row for row in FD if row[1] == 0]
-    found = metrics_table(plan, spec("metrics", ["gaussian", "joint"], ["fd"]), frame(*rows))
+    found = table([row for row in FD if row["seed"] == 0], plan, metrics=["fd"])
     assert "±" not in " ".join(found.notes)
 
 
 def test_floor_of_real_data_stands_in_the_notes_and_not_in_the_rows():
-    rows = [*FD, ("data", None, "fd", 0.1234, 1097, "p@1"), ("data", None, "kd", 0.001, 1097, "p@1")]
-    found = metrics_table(PLAN, spec("metrics", ["gaussian", "joint"], ["fd"]), frame(*rows))
+    rows = [*FD, *at_seeds("data", "fd", (0.1234,), n=1097), *at_seeds("data", "kd", (0.001,), n=1097)]
+    found = table(rows, metrics=["fd"])
     assert [label for label, _ in found.rows] == ["gaussian", "joint"]
     floor = [note for note in found.notes if "floor" in note]
     assert len(floor) == 1
@@ -170,50 +161,61 @@ def test_floor_of_real_data_stands_in_the_notes_and_not_in_the_rows():
     assert "0.12" in floor[0]
 
 
-# By seed -------------------------------------------------------------------------------------------------------------
+# Seeds as rows -------------------------------------------------------------------------------------------------------
+
+BY_SEED = {"rows": ["seed"], "columns": ["metric", "variant"], "compare": "rows", "best": False, "ratios": True}
 
 
-def test_by_seed_table_pairs_the_seeds_and_gives_the_ratio_to_the_first():
-    found = by_seed_table(PLAN, spec("by-seed", ["gaussian", "joint"], ["fd", "elbo"]), frame(*FD))
+def test_rows_of_seeds_pair_them_and_give_the_ratio_to_the_first():
+    found = table(FD, metrics=["fd", "elbo"], **BY_SEED)
     expected = ["seed", "FD gaussian ↓", "FD joint ↓", "gaussian / joint", "ELBO gaussian ↑", "ELBO joint ↑"]
     assert found.headers == expected
     assert cells(found) == {
         "0": ["4.00", "1.00", "4.00", "-10.00", "-20.00"],
         "1": ["6.00", "3.00", "2.00", "-12.00", "-22.00"],
     }
+    assert "Mean" not in found.notes[0]
 
 
-def test_by_seed_table_lacks_what_was_not_measured():
-    rows = [row for row in FD if row[:3] != ("joint", 1, "fd")]
-    found = by_seed_table(PLAN, spec("by-seed", ["gaussian", "joint"], ["fd"]), frame(*rows))
-    assert cells(found)["1"] == ["6.00", "–", "–"]
+@pytest.mark.parametrize(("missing", "row"), [("joint", ["6.00", "–", "–"]), ("gaussian", ["–", "3.00", "–"])])
+def test_rows_of_seeds_lack_what_was_not_measured_and_ratios_to_it(missing, row):
+    rows = [row for row in FD if (row["variant"], row["seed"], row["metric"]) != (missing, 1, "fd")]
+    assert cells(table(rows, metrics=["fd"], **BY_SEED))["1"] == row
 
 
-def test_by_seed_table_lacks_the_ratio_where_the_first_was_not_measured():
-    rows = [row for row in FD if row[:3] != ("gaussian", 1, "fd")]
-    found = by_seed_table(PLAN, spec("by-seed", ["gaussian", "joint"], ["fd"]), frame(*rows))
-    assert cells(found)["1"] == ["–", "3.00", "–"]
+# Sets, scores, layers and steps --------------------------------------------------------------------------------------
 
 
-# Detection -----------------------------------------------------------------------------------------------------------
+def detected(**values):
+    """AUROC and FPR at both seeds by ``variant``: {set: {score: value}}."""
+    return [
+        row
+        for variant, sets in values.items()
+        for name, scores in sets.items()
+        for score, value in scores.items()
+        for metric in ("auroc", "fpr80")
+        for row in at_seeds(variant, metric, (value, value), set=name, score=score)
+    ]
 
 
-def detection_frame(**changes):
-    values = {
-        ("gaussian", "overlay", "elbo"): 0.9, ("gaussian", "overlay", "f"): 0.5, ("gaussian", "overlay", "elbo+f"): 0.9,
-        ("gaussian", "overlay", "llr>1"): 0.7, ("joint", "overlay", "elbo"): 0.9, ("joint", "overlay", "f"): 0.6,
-        ("joint", "overlay", "elbo+f"): 0.95, ("joint", "overlay", "llr>1"): 0.7,
-        ("gaussian", "uniform", "elbo"): 1.0, ("gaussian", "uniform", "f"): 0.5, ("gaussian", "uniform", "elbo+f"): 1.0,
-        ("gaussian", "uniform", "llr>1"): 0.2, ("joint", "uniform", "elbo"): 1.0, ("joint", "uniform", "f"): 0.3,
-        ("joint", "uniform", "elbo+f"): 0.9999, ("joint", "uniform", "llr>1"): 0.2,
-    }  # fmt: skip
-    rows = [(v, s, f"{m}:{o}:{k}", x) for (v, o, k), x in values.items() for s in (0, 1) for m in ("auroc", "fpr80")]
-    return frame(*rows)
+DETECTED = detected(
+    gaussian={
+        "overlay": {"elbo": 0.9, "f": 0.5, "elbo+f": 0.9, "llr>1": 0.7},
+        "uniform": {"elbo": 1.0, "f": 0.5, "elbo+f": 1.0, "llr>1": 0.2},
+    },
+    joint={
+        "overlay": {"elbo": 0.9, "f": 0.6, "elbo+f": 0.95, "llr>1": 0.7},
+        "uniform": {"elbo": 1.0, "f": 0.3, "elbo+f": 0.9999, "llr>1": 0.2},
+    },
+)
+BY_PRIOR = {
+    "label": "outliers", "rows": ["set"], "columns": ["variant", "score"], "compare": "rows",
+    "scores": {"gaussian": ["elbo", "llr>1"], "joint": ["elbo+f", "f"]},
+}  # fmt: skip
 
 
-def test_detection_table_has_a_row_a_set_and_tilted_scores_of_tilted_priors_only():
-    columns = ["auroc:elbo", "auroc:elbo+f", "auroc:f", "auroc:llr>1"]
-    found = detection_table(PLAN, spec("detection", ["gaussian", "joint"], columns), detection_frame())
+def test_each_variant_may_have_its_own_scores():
+    found = table(DETECTED, metrics=["auroc"], **BY_PRIOR)
     assert found.headers == ["outliers", "elbo (gaussian)", "llr>1 (gaussian)", "elbo+f (joint)", "f (joint)"]
     assert cells(found) == {
         "overlay": ["0.900 ± 0.000", "0.700 ± 0.000", "*0.950 ± 0.000*", "0.600 ± 0.000"],
@@ -223,9 +225,149 @@ def test_detection_table_has_a_row_a_set_and_tilted_scores_of_tilted_priors_only
 
 
 def test_best_false_positive_rate_is_the_lowest():
-    columns = ["fpr80:elbo", "fpr80:f"]
-    found = detection_table(PLAN, spec("detection", ["gaussian", "joint"], columns), detection_frame())
+    found = table(DETECTED, metrics=["fpr80"], **BY_PRIOR | {"scores": {"gaussian": ["elbo"], "joint": ["f"]}})
     assert cells(found)["overlay"] == ["0.900 ± 0.000", "*0.600 ± 0.000*"]
+
+
+BY_SCORE = {"rows": ["variant", "set"], "columns": ["score"], "compare": "rows", "where": {"score": ["elbo", "f"]}}
+
+
+def test_label_says_only_what_tells_rows_apart():
+    assert list(cells(table(DETECTED, variants=["joint"], metrics=["auroc"], **BY_SCORE))) == ["overlay", "uniform"]
+    rows = [row for row in DETECTED if (row["variant"], row["set"]) != ("gaussian", "uniform")]
+    labels = ["gaussian", "joint: overlay", "joint: uniform"]
+    assert list(cells(table(rows, metrics=["auroc"], **BY_SCORE))) == labels
+
+
+def test_snapshots_of_training_are_no_part_of_a_table_that_does_not_ask_for_steps():
+    rows = detected(joint={"a": {"f": 0.5}}) + at_seeds("joint", "auroc", (0.7, 0.9), set="a", score="f", step=300)
+    shape = BY_SCORE | {"where": {"score": ["f"]}}
+    assert cells(table(rows, variants=["joint"], metrics=["auroc"], **shape)) == {"a": ["0.500 ± 0.000"]}
+    steps = shape | {"columns": ["score", "step"]}
+    found = table(rows, variants=["joint"], metrics=["auroc"], **steps)
+    assert found.headers == ["of", "f", "f/300"]
+
+
+LAYERS = [
+    *at_seeds("gaussian", "kl", (1.0, 3.0), layer="z1"), *at_seeds("gaussian", "kl", (5.0, 5.0), layer="z2"),
+    *at_seeds("gaussian", "probe", (0.5, 0.5), layer="z1"), *at_seeds("joint", "kl", (7.0, 7.0), layer="z1"),
+    *at_seeds("joint", "kl", (9.0, 9.0)),
+]  # fmt: skip
+
+
+def test_layers_may_be_columns_and_metrics_rows():
+    found = table(LAYERS, metrics=["kl"], columns=["layer"], best=False, label="variant")
+    assert found.headers == ["variant", "z1", "z2"]
+    assert cells(found) == {"gaussian": ["2.00 ± 1.41", "5.00 ± 0.00"], "joint": ["7.00 ± 0.00", "–"]}
+    both = table(LAYERS, metrics=["kl", "probe"], rows=["metric", "variant"], columns=["layer"], best=False)
+    assert list(cells(both)) == ["gaussian: KL", "joint: KL", "gaussian: probe", "joint: probe"]
+
+
+def test_layers_may_be_rows():
+    found = table(LAYERS, variants=["gaussian"], metrics=["kl", "probe"], rows=["layer"])
+    assert found.headers == ["of", "KL", "probe ↑"]
+    assert cells(found) == {"z1": ["2.00 ± 1.41", "0.500 ± 0.000"], "z2": ["5.00 ± 0.00", "–"]}
+
+
+def test_a_value_without_a_set_is_no_row_among_those_that_have_one():
+    rows = [*at_seeds("joint", "acceptance", (0.5,)), *at_seeds("joint", "acceptance", (0.9,), set="ula 0.1")]
+    assert cells(table(rows, variants=["joint"], metrics=["acceptance"])) == {"joint": ["0.500"]}
+    assert cells(table(rows, variants=["joint"], metrics=["acceptance"], rows=["set"])) == {"ula 0.1": ["0.900"]}
+
+
+def test_steps_may_be_columns():
+    rows = [
+        *at_seeds("joint", "fd_steps", (9.0, 7.0), set="ula 0.1", step=0),
+        *at_seeds("joint", "fd_steps", (3.0,), set="ula 0.1", step=20),
+        *at_seeds("joint", "fd_steps", (5.0,), set="mala", step=0),
+        *at_seeds("gaussian", "fd_steps", (6.0,), set="mala", step=20),
+    ]
+    one = table(rows, variants=["joint"], metrics=["fd_steps"], rows=["set"], columns=["step"], best=False)
+    assert one.headers == ["of", "0", "20"]
+    assert cells(one) == {"ula 0.1": ["8.00 ± 1.41", "3.00"], "mala": ["5.00", "–"]}
+    both = table(rows, metrics=["fd_steps"], rows=["variant", "set"], columns=["step"], best=False)
+    assert list(cells(both)) == ["gaussian", "joint: ula 0.1", "joint: mala"]
+
+
+def test_metric_that_comes_by_set_and_score_alone_is_refused_where_they_are_not_named():
+    with pytest.raises(JebmError, match=r"auroc: no value fits rows, columns and where of the table.*'set', 'score'"):
+        table(DETECTED, metrics=["auroc"])
+
+
+def test_several_values_of_a_seed_are_refused():
+    with pytest.raises(JebmError, match="several values of a seed in one cell"):
+        table(FD, metrics=["fd"], rows=["dataset.name"])
+
+
+def test_parameters_of_variants_may_be_rows_and_columns():
+    found = table(FD, metrics=["fd"], rows=["dataset.name"], columns=["prior.name"])
+    assert found.headers == ["of", "gaussian", "ebm"]
+    assert cells(found) == {"digits": ["5.00 ± 1.41", "2.00 ± 1.41"]}
+
+
+# Intervals -----------------------------------------------------------------------------------------------------------
+
+GAINS = [
+    *at_seeds("gaussian", "auroc_gain", (0.01, 0.01), set="a", low=-0.02, high=0.03),
+    *at_seeds("joint", "auroc_gain", (0.1, 0.1), protocol="p@2", set="a", low=0.05, high=0.2),
+    *at_seeds("joint", "auroc_gain", (0.3, 0.3), protocol="p@2", set="b"),
+]
+INTERVALS = {"metrics": ["auroc_gain"], "rows": ["variant", "set"], "compare": "nothing", "intervals": True}
+
+
+def test_intervals_are_means_of_their_ends():
+    found = table(GAINS, **INTERVALS)
+    assert cells(found) == {
+        "gaussian": ["0.0100 ± 0.0000 [-0.0200, 0.0300]"],
+        "joint: a": ["0.1000 ± 0.0000 [0.0500, 0.2000]"],
+        "joint: b": ["0.3000 ± 0.0000"],
+    }
+    assert "95 % interval over images" in found.notes[-1]
+
+
+def test_csv_has_the_ends_of_intervals_where_there_are_any():
+    columns, rows = flat(table(GAINS, **INTERVALS))
+    assert columns == ["of", "AUROC gain mean", "AUROC gain sd", "AUROC gain n", "AUROC gain low", "AUROC gain high"]
+    assert list(rows[0].values()) == ["gaussian", "0.01", "0", 2, "-0.02", "0.03"]
+    assert list(rows[2].values()) == ["joint: b", "0.3", "0", 2, "", ""]
+    columns, _ = flat(table(FD, metrics=["fd"]))
+    assert columns == ["prior", "FD mean", "FD sd", "FD n"]
+
+
+# What a table may ask for --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("score", ["kl_0", "kl_3", "f_", "f_3", "elbo-f", "llr>", "llr>2", "mahalanobi"])
+def test_unknown_score_is_refused(score):
+    spec = {"variants": ["joint"], "metrics": ["auroc"], **BY_SCORE, "where": {"score": [score]}}
+    with pytest.raises(ParamsError, match=f"toy.tables.scores.where.score: '{score}' is no score of 2 layers"):
+        parse_params(params({"toy/tables/scores": spec}))
+
+
+@pytest.mark.parametrize("score", ["kl_2", "f_2", "llr>1", "isolation-forest"])
+def test_score_of_a_layer_is_known(score):
+    spec = {"variants": ["joint"], "metrics": ["auroc"], **BY_SCORE, "where": {"score": [score]}}
+    parse_params(params({"toy/tables/scores": spec}))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            {"metrics": ["fd", "kd"], "columns": ["layer"]},
+            "metrics: several of them need 'metric' among rows or columns",
+        ),
+        ({"rows": ["seed"]}, "variants: several of them need 'variant' among rows or columns"),
+        ({"rows": ["metric"]}, "columns: 'metric' stands twice in rows and columns"),
+        ({"ratios": True}, "ratios: need rows: [seed] and columns: [metric, variant]"),
+        ({"scores": {"jont": ["f"]}}, "scores: 'jont' is no row of this table; did you mean 'joint'?"),
+        ({"scores": {"joint": ["f"]}}, "scores: need 'variant' and 'score' among rows and columns"),
+    ],
+)
+def test_shape_that_makes_no_table_is_refused(spec, message):
+    with pytest.raises(ParamsError) as error:
+        parse_params(params({"toy/tables/main": {**BOTH, "metrics": ["fd"], **spec}}))
+    assert f"toy.tables.main.{message}" in str(error.value)
 
 
 # Written -------------------------------------------------------------------------------------------------------------
@@ -249,13 +391,14 @@ def test_markdown():
 
 
 def test_latex():
-    assert latex(TABLE, "8×8 at 50 %.") == (
-        "% A note.\n\\begin{table}\n\\centering\n\\caption{8×8 at 50 \\%.}\n\\begin{tabular}{lrr}\n\\toprule\n"
-        "prior & FD $\\downarrow$ & FPR at 80 \\% TPR $\\downarrow$ \\\\\n\\midrule\n"
-        "gaussian & 6.00 $\\pm$ 1.41 & -- \\\\\n"
-        "llr$>$1\\_a & \\textbf{2.50 $\\pm$ 0.71} & -0.500 \\\\\n"
-        "\\bottomrule\n\\end{tabular}\n\\end{table}\n"
-    )
+    lines = [" ".join(line.split()) for line in latex(TABLE, "8×8 at 50 %.").splitlines()]
+    assert lines == [
+        "% A note.", r"\begin{table}", r"\centering", r"\caption{8×8 at 50 \%.}", r"\begin{tabular}{lrr}", r"\toprule",
+        r"prior & FD $\downarrow$ & FPR at 80 \% TPR $\downarrow$ \\", r"\midrule",
+        r"gaussian & 6.00 $\pm$ 1.41 & -- \\",
+        r"llr\ensuremath{>}1\_a & \textbf{2.50 $\pm$ 0.71} & -0.500 \\",
+        r"\bottomrule", r"\end{tabular}", r"\end{table}",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("character", ["&", "#", "$"])
@@ -263,15 +406,24 @@ def test_latex_escapes_what_a_caption_may_hold(character):
     assert f"a \\{character} b" in latex(TABLE, f"a {character} b")
 
 
+def test_table_on_a_terminal_is_continued_below_where_it_is_too_wide():
+    text = markdown(TABLE, "A caption of some words.")
+    assert "6.00 ± 1.41     | –" in fitted(text, 100)
+    narrow = fitted(text, 40)
+    assert max(map(len, narrow.splitlines())) <= 40
+    assert narrow.count("| gaussian |") == 2
+    assert narrow.endswith("- A note.")
+
+
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "results" / "toy").mkdir(parents=True)
-    rows = [*FD, ("data", "", "fd", 0.1)]
-    lines = ["study,variant,seed,metric,value,n,protocol", *(f"toy,{v},{s},{m},{x},500,p@1" for v, s, m, x in rows)]
-    (tmp_path / "results" / "toy" / "metrics.csv").write_text("\n".join(lines) + "\n")
-    (tmp_path / "results" / "toy" / "timings.csv").write_text("variant,seed,metric,value\n")
-    return tmp_path / "results" / "toy"
+    folder = tmp_path / "results" / "toy"
+    folder.mkdir(parents=True)
+    rows = frame(FD, DETECTED, at_seeds("data", "fd", (0.1,)))
+    rows.to_csv(folder / "metrics.csv", index=False)
+    (folder / "timings.csv").write_text("variant,seed,metric,set,step,value\njoint,1,posterior_seconds,cold,20,1.5\n")
+    return folder
 
 
 def test_render_writes_three_formats(results):
@@ -290,145 +442,21 @@ def test_unknown_table_is_refused_with_what_there_is(results):
         render(PLAN, "mian")
 
 
-def test_floor_has_no_seed(results):
+def test_set_that_was_not_measured_is_refused_with_the_nearest(results):
+    spec = {**BOTH, "metrics": ["auroc"], **BY_SCORE, "where": {"score": ["f"], "set": ["overlays"]}}
+    plan = make_plan(parse_params(params({"toy/tables/main": spec})))["toy"]
+    with pytest.raises(JebmError, match=r"toy.tables.main.where.set: 'overlays' was not measured; did you mean 'overl"):
+        render(plan, "main")
+
+
+def test_metrics_and_timings_come_back_with_empty_columns(results):
     found = load_metrics(PLAN)
     assert found[found.variant == "data"].seed.isna().all()
-    assert found.seed.dropna().tolist() == [0, 1] * 6
+    assert set(found.seed.dropna()) == {0, 1}
+    assert set(found[found.metric == "fd"].set) == {""}
+    (timing,) = found[found.metric == "posterior_seconds"].itertuples()
+    assert (timing.set, timing.step, timing.value, timing.protocol) == ("cold", "20", 1.5, "this run")
 
 
-def test_every_headline_metric_is_described():
-    assert set(HEADLINE) <= set(METRICS)
+def test_every_metric_is_described():
     assert all(metric.better in (-1, 0, 1) for metric in METRICS.values())
-
-
-# Metrics under several keys ------------------------------------------------------------------------------------------
-
-KEYED = [
-    ("gaussian", 0, "kl:z1", 1.0), ("gaussian", 1, "kl:z1", 3.0), ("gaussian", 0, "kl:z2", 5.0),
-    ("gaussian", 1, "kl:z2", 5.0), ("gaussian", 0, "probe:z1", 0.5), ("gaussian", 1, "probe:z1", 0.5),
-    ("joint", 0, "kl:z1", 7.0), ("joint", 1, "kl:z1", 7.0),
-]  # fmt: skip
-
-
-def test_matrix_has_a_row_a_variant_and_a_column_a_key():
-    table = matrix_table(PLAN, spec("matrix", ["gaussian", "joint"], ["kl"]), frame(*KEYED))
-    assert table.headers == ["variant", "z1", "z2"]
-    assert cells(table) == {"gaussian": ["2.00 ± 1.41", "5.00 ± 0.00"], "joint": ["7.00 ± 0.00", "–"]}
-
-
-def test_keyed_table_has_a_row_a_key():
-    table = keyed_table(PLAN, spec("keyed", ["gaussian"], ["kl", "probe"]), frame(*KEYED))
-    assert table.headers == ["of", "KL", "probe ↑"]
-    assert cells(table) == {"z1": ["2.00 ± 1.41", "0.500 ± 0.000"], "z2": ["5.00 ± 0.00", "–"]}
-    assert any(note.startswith("KL: KL of the inference") and "sample count 500" in note for note in table.notes)
-
-
-# Rows of different data ----------------------------------------------------------------------------------------------
-
-
-def scored(*rows):
-    """(variant, metric, value, protocol) at both seeds."""
-    return frame(*[(v, seed, metric, value, 500, protocol) for v, metric, value, protocol in rows for seed in (0, 1)])
-
-
-SCORED = scored(
-    ("gaussian", "auroc:held-out:elbo", 0.9, "p@1"), ("gaussian", "auroc:held-out:f_1", 0.6, "p@1"),
-    ("joint", "auroc:held-out:elbo", 0.7, "p@2"), ("joint", "auroc:held-out:f_1", 0.8, "p@2"),
-    ("joint-k40", "auroc:a:elbo", 0.5, "p@3"), ("joint-k40", "auroc:b:elbo", 0.6, "p@3"),
-)  # fmt: skip
-
-
-def test_scores_are_compared_within_a_row_and_each_row_has_its_protocol():
-    found = scores_table(PLAN, spec("scores", ["gaussian", "joint"], ["auroc:elbo", "auroc:f_1"]), SCORED)
-    assert found.headers == ["outliers", "elbo", "f_1"]
-    assert cells(found) == {
-        "gaussian": ["*0.900 ± 0.000*", "0.600 ± 0.000"],
-        "joint": ["0.700 ± 0.000", "*0.800 ± 0.000*"],
-    }
-    assert found.notes[1].endswith("sample count 500, protocol p@1 (gaussian); p@2 (joint).")
-
-
-def test_label_of_a_score_row_says_what_tells_it_apart():
-    one = scores_table(PLAN, spec("scores", ["joint-k40"], ["auroc:elbo"]), SCORED)
-    assert [label for label, _ in one.rows] == ["a", "b"]
-    both = scores_table(PLAN, spec("scores", ["joint", "joint-k40"], ["auroc:elbo"]), SCORED)
-    assert [label for label, _ in both.rows] == ["joint", "joint-k40: a", "joint-k40: b"]
-
-
-def test_two_protocols_in_one_row_are_refused():
-    rows = scored(("joint", "auroc:a:elbo", 0.5, "p@1"), ("joint", "auroc:b:elbo", 0.5, "p@2"))
-    with pytest.raises(JebmError, match=r"auroc of joint: protocols p@1, p@2 in one row"):
-        scores_table(PLAN, spec("scores", ["joint"], ["auroc:elbo"]), rows)
-
-
-GAINS = scored(
-    ("gaussian", "auroc_gain:a", 0.01, "p@1"), ("gaussian", "auroc_gain_low:a", -0.02, "p@1"),
-    ("gaussian", "auroc_gain_high:a", 0.03, "p@1"), ("joint", "auroc_gain:a", 0.1, "p@2"),
-    ("joint", "auroc_gain_low:a", 0.05, "p@2"), ("joint", "auroc_gain_high:a", 0.2, "p@2"),
-    ("joint", "auroc_gain:b", 0.3, "p@2"), ("gaussian", "fd", 4.0, "q@1"), ("joint", "fd", 2.0, "q@2"),
-)  # fmt: skip
-
-
-def test_rows_show_intervals_and_compare_nothing():
-    found = rows_table(PLAN, spec("rows", ["gaussian", "joint"], ["auroc_gain"]), GAINS)
-    assert cells(found) == {
-        "gaussian": ["0.0100 ± 0.0000 [-0.0200, 0.0300]"],
-        "joint: a": ["0.1000 ± 0.0000 [0.0500, 0.2000]"],
-        "joint: b": ["0.3000 ± 0.0000"],
-    }
-    assert "95 % interval over images" in found.notes[-1]
-
-
-def test_rows_of_plain_metrics_may_have_protocols_of_their_own():
-    found = rows_table(PLAN, spec("rows", ["gaussian", "joint"], ["fd"]), GAINS)
-    assert cells(found) == {"gaussian": ["4.00 ± 0.00"], "joint": ["2.00 ± 0.00"]}
-    assert "interval" not in found.notes[-1]
-
-
-def test_csv_has_the_ends_of_intervals_where_there_are_any():
-    columns, rows = flat(rows_table(PLAN, spec("rows", ["gaussian", "joint"], ["auroc_gain"]), GAINS))
-    assert columns == ["of", "AUROC gain mean", "AUROC gain sd", "AUROC gain n", "AUROC gain low", "AUROC gain high"]
-    assert list(rows[0].values()) == ["gaussian", "0.01", "0", 2, "-0.02", "0.03"]
-    assert list(rows[2].values()) == ["joint: b", "0.3", "0", 2, "", ""]
-    columns, _ = flat(rows_table(PLAN, spec("rows", ["gaussian"], ["fd"]), GAINS))
-    assert columns == ["of", "FD mean", "FD sd", "FD n"]
-
-
-def test_layer_terms_of_the_energy_belong_to_the_tilted_priors():
-    columns = ["auroc:elbo", "auroc:f_1", "auroc:kl_1"]
-    found = detection_table(PLAN, spec("detection", ["gaussian", "joint"], columns), detection_frame())
-    assert found.headers == ["outliers", "elbo (gaussian)", "kl_1 (gaussian)", "f_1 (joint)"]
-
-
-@pytest.mark.parametrize("score", ["kl_0", "f_", "elbo-f", "llr>", "mahalanobi"])
-def test_unknown_score_is_refused(score):
-    with pytest.raises(ValueError, match="is no score"):
-        spec("scores", ["joint"], [f"auroc:{score}"])
-
-
-@pytest.mark.parametrize(("score", "fits"), [("kl_2", True), ("f_2", True), ("llr>1", True), ("kl_3", False),
-                                             ("f_3", False), ("llr>2", False)])  # fmt: skip
-def test_score_of_a_layer_needs_that_layer(score, fits):
-    table = {"kind": "scores", "variants": ["joint"], "columns": [f"auroc:{score}"]}
-    if fits:
-        parse_params(params({"toy/tables/scores": table}))
-        return
-    with pytest.raises(JebmError, match=r"toy.tables.scores.columns: 'auroc:.*' needs more than 2 layers"):
-        parse_params(params({"toy/tables/scores": table}))
-
-
-# Grids ---------------------------------------------------------------------------------------------------------------
-
-
-def test_grid_spreads_the_second_part_of_a_key_over_columns():
-    rows = [
-        ("joint", 0, "fd_steps:ula 0.1/0", 9.0), ("joint", 1, "fd_steps:ula 0.1/0", 7.0),
-        ("joint", 0, "fd_steps:ula 0.1/20", 3.0), ("joint", 0, "fd_steps:mala/0", 5.0),
-        ("gaussian", 0, "fd_steps:mala/20", 6.0), ("joint", 0, "fd", 1.0),
-    ]  # fmt: skip
-    one = grid_table(PLAN, spec("grid", ["joint"], ["fd_steps"]), frame(*rows))
-    assert one.headers == ["of", "0", "20"]
-    assert cells(one) == {"ula 0.1": ["8.00 ± 1.41", "3.00"], "mala": ["5.00", "–"]}
-    both = grid_table(PLAN, spec("grid", ["gaussian", "joint"], ["fd_steps"]), frame(*rows))
-    assert list(cells(both)) == ["gaussian: mala", "joint: ula 0.1", "joint: mala"]
-    assert any("p@1" in note for note in both.notes)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import toy
+from measured import by_name
 
 from jebm.config.components import build
 from jebm.config.read import parse_params
@@ -105,9 +106,9 @@ def test_whiteness_of_the_deep_hierarchy(stages):
     made.run(train_prior, "prior")
     made.run(train_features, "features")
     values = json.loads((made.run(run_evaluation, "white") / METRICS).read_text())["values"]
-    found = {row["metric"]: row["value"] for row in values}
-    assert {f"noise_variance:{d}/z{i}" for d in ("exact", "biased") for i in (1, 2, 3)} <= set(found)
-    assert found["noise_variance:exact/z1"] == pytest.approx(found["noise_variance_predicted"], rel=0.2)
+    found = by_name(values)
+    assert {f"noise_variance {d} z{i}" for d in ("exact", "biased") for i in (1, 2, 3)} <= set(found)
+    assert found["noise_variance exact z1"] == pytest.approx(found["noise_variance_predicted"], rel=0.2)
 
 
 def test_recalibrated_backbone_is_published_with_its_own_statistics(stages, monkeypatch):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import toy
+from measured import by_name
 
 from jebm.config.read import parse_params
 from jebm.errors import DivergedError, JebmError
@@ -109,7 +110,7 @@ def stages(tmp_path, monkeypatch):
             record=json.loads((trained / RECORD).read_text()),
             history=(trained / "history.csv").read_text().splitlines(),
             samples=read_tensors(samples / SAMPLES)[0],
-            metrics={value["metric"]: value["value"] for value in values["values"]},
+            metrics=by_name(values["values"]),
             protocols=json.dumps(values),
             distances=distances,
         )

@@ -24,7 +24,7 @@ toy:
     joint: {}
     joint-k40: {draw_samples: {sampler: {steps: 40}}}
   tables:
-    main: {kind: metrics, variants: [gaussian, joint], columns: [fd]}
+    main: {variants: [gaussian, joint], metrics: [fd]}
   figures:
     samples: [gaussian, joint]
 """

@@ -22,7 +22,7 @@ def church(new_copy, tmp_path_factory):
     params["runtime"] = {"fork_server": False}
     block = params["church64"]
     block["variants"] = {name: block["variants"][name] for name in ROWS}
-    block["tables"], block["figures"] = {}, {"samples": list(ROWS)}
+    block["headline"], block["tables"], block["figures"] = {}, {}, {"samples": list(ROWS)}
     space.write_params(params)
     space.run("jebm", "prepare-dataset", "church64", "--variant", "gaussian")
     space.checkpoint = space.folder / params["assets"]["nvae-church64"]["file"].join(("assets/", ""))

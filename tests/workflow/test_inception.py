@@ -29,7 +29,7 @@ def with_inception(params: dict) -> dict:
     }  # fmt: skip
     study["draw_samples"] |= {"count": 120, "batch_size": 64, "keep_latents": 50}
     study["variants"] = {name: study["variants"][name] for name in ("gaussian", "joint-k20")}
-    study["tables"] = {"main": {"kind": "metrics", "variants": ["gaussian", "joint-k20"], "columns": METRICS}}
+    study["headline"], study["tables"] = {}, {"main": {"variants": ["gaussian", "joint-k20"], "metrics": METRICS}}
     study["figures"] = {name: ["gaussian", "joint-k20"] for name in ("samples", "langevin-steps")}
     return params
 

@@ -149,7 +149,7 @@ def test_snakemake_runs_a_study_on_two_devices(new_tiny, tmp_path):
         "two-stage": {},
         "joint": {"train_joint": {"method": "variational", **settings, "chain": chain}},
     }
-    study["tables"] = {"main": {"kind": "metrics", "variants": ["two-stage", "joint"], "columns": ["fd"]}}
+    study["headline"], study["tables"] = {}, {"main": {"variants": ["two-stage", "joint"], "metrics": ["fd"]}}
     study["figures"] = {}
     space.write_params(params)
     plan = space.run("snakemake", "-n", "-p").stdout

@@ -14,6 +14,8 @@ from matplotlib.image import imread
 from smoke import NEEDS, NVAE, labelled, prepare
 from workspace import raw_params
 
+from jebm.config.read import read_params
+
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -29,11 +31,13 @@ def finished(request, tmp_path_factory, new_copy):
     space = new_copy(tmp_path_factory.mktemp(request.param))
     space.study = request.param
     prepare(space, request.param)
+    space.environment["COLUMNS"] = "1000"  # tables are not continued below
     space.before = space.run("jebm", "preview", request.param).stdout
     started = time.monotonic()
     space.run("snakemake", "--cores", "2", request.param)
     space.seconds = time.monotonic() - started
     space.block = space.params()[request.param]
+    space.tables = read_params(space.folder / "params.yaml").studies[request.param].tables
     return space
 
 
@@ -56,18 +60,16 @@ def test_study_goes_from_archives_to_results_in_time(finished):
 def test_every_row_of_ours_was_measured_and_no_published_row_was(finished):
     """A number, with its deviation where there are seeds for one; published values to the digit; else an empty cell."""
     number = r"\**-?\d+(\.\d+)?( ± \d+(\.\d+)?)?\**"
-    for name, spec in finished.block["tables"].items():
+    for name, spec in finished.tables.items():
         headers, rows = table(finished, name)
-        published = {
-            f"{entry['method']} — published [{entry['source']}]": entry["values"] for entry in spec.get("published", [])
-        }
+        published = {f"{entry.method} — published [{entry.source}]": entry.values for entry in spec.literature}
         assert set(published) <= set(rows)
         for label, cells in rows.items():
             if label not in published:
                 assert re.fullmatch(number, cells[0]), (name, label, cells)
                 assert ("±" in cells[0]) == (len(finished.block["seeds"]) > 1)
                 continue
-            keys = headers[1:] if spec["kind"] == "crossed" else spec["columns"]
+            keys = spec.metrics if spec.columns == ["metric"] else headers[1:]
             for key, cell in zip(keys, cells, strict=True):
                 assert cell == "–" if key not in published[label] else float(cell) == published[label][key]
 
@@ -75,12 +77,12 @@ def test_every_row_of_ours_was_measured_and_no_published_row_was(finished):
 def test_before_any_run_a_preview_has_published_values_and_empty_cells(finished):
     tables = finished.before.split(f"results/{finished.study}/tables/")[1:]
     assert len(tables) == len(finished.block["tables"])
-    for text, spec in zip(tables, finished.block["tables"].values(), strict=True):
+    for text, spec in zip(tables, finished.tables.values(), strict=True):
         assert "A preview: 0 of " in text
         for label, cells in parsed(text)[1].items():
             published = label.endswith("]")
             assert any(cell != "–" for cell in cells) == published, (label, cells)
-        assert text.count(" — published [") == len(spec.get("published", []))
+        assert text.count(" — published [") == len(spec.literature)
 
 
 def test_tables_come_in_three_formats_that_agree(finished):

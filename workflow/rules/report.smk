@@ -69,3 +69,4 @@ use rule collect_metrics as render_figure with:
     params:
         job="render_figure {study}/{name}",
         variants=lambda wildcards: FLOW.plans[wildcards.study].study.figures[wildcards.name],
+        caption=lambda wildcards: description(FIGURES[wildcards.name][0]),

@@ -11,7 +11,8 @@ from jebm.report.figures.style import COLOURS
 
 
 def draw(plan: StudyPlan, variants: list[str]):
-    """A row a pair: the most, the middling and the least correlated of the held-out rows; as many samples as rows."""
+    """Pairs of columns, as quantiles of the training split: held-out rows on the left, as many samples of each prior
+    beside them. The pairs are the most, the middling and the least correlated ones of the held-out rows."""
     seed, variant = plan.seeds[0], plan.variants[variants[0]]
     data, split = load_dataset(variant.dataset.folder), variant.params.evaluate_samples.reference
     real = _flat(data.images(split), data)

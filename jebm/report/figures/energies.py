@@ -10,7 +10,8 @@ from jebm.report.figures.style import COLOURS
 
 
 def draw(plan: StudyPlan, variants: list[str]):
-    """Histograms of f, a panel a seed: where the energy is learned, samples and posterior draws agree."""
+    """Histograms of f(z) on posterior draws for held-out images and on samples, one panel per seed. Learning has
+    reached its aim where the two agree."""
     variant = plan.variants[variants[0]]
     figure, axes = plt.subplots(
         1, len(plan.seeds), figsize=(2.7 * len(plan.seeds), 2.4), squeeze=False, sharey=True, layout="constrained"

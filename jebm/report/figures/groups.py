@@ -5,14 +5,13 @@ import pandas as pd
 
 from jebm.pipeline.study import StudyPlan
 from jebm.report.figures.style import CYCLE
-from jebm.report.tables import load_metrics
 
 PANELS = {"kl": "KL, nats an image", "group_gap": "energy gap, nats"}
 
 
-def draw(plan: StudyPlan, variants: list[str]):
-    """KL and energy gap of every group, top first: the mean over seeds of each variant as a line, seeds as points."""
-    frame = load_metrics(plan)
+def draw(plan: StudyPlan, variants: list[str], frame: pd.DataFrame):
+    """KL and energy gap of every latent group, top first: the mean over seeds of each variant as a line, seeds as
+    points. A gap near 0 says that the chains agree with the posterior in this group."""
     figure, axes = plt.subplots(1, len(PANELS), figsize=(9, 3.2), layout="constrained")
     for ax, (metric, label) in zip(axes, PANELS.items(), strict=True):
         found = {name: _by_layer(frame, name, metric) for name in variants}
@@ -31,7 +30,7 @@ def draw(plan: StudyPlan, variants: list[str]):
 
 
 def _by_layer(frame: pd.DataFrame, variant: str, metric: str) -> pd.DataFrame:
-    """A row a layer, from 1, the top one first; a column a seed."""
-    rows = frame[(frame.variant == variant) & frame.metric.str.startswith(f"{metric}:z")]
-    rows = rows.assign(layer=rows.metric.str.removeprefix(f"{metric}:z").astype(int))
+    """A row per layer, from 1, the top one first; a column per seed."""
+    rows = frame[(frame.variant == variant) & (frame.metric == metric) & (frame.layer != "")]
+    rows = rows.assign(layer=rows.layer.str.removeprefix("z").astype(int))
     return rows.pivot(index="layer", columns="seed", values="value").sort_index(ascending=False)

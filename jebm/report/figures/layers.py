@@ -13,7 +13,8 @@ COLUMNS = 4
 
 
 def draw(plan: StudyPlan, variants: list[str]):
-    """A row a sample: the sample itself, then redraws of one layer, a panel a layer, bottom first."""
+    """What each layer carries: the first image of each row is a sample; the others redraw one layer from the Gaussian
+    prior while the noise of all other layers stays. A layer whose redraws all look alike carries nothing."""
     variant = plan.variants[variants[0]]
     levels = load_dataset(variant.dataset.folder).levels
     arrays, _ = read_tensors(variant.layers.run_folder(plan.seeds[0]) / ARRAYS)

@@ -2,17 +2,21 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
 from jebm.io.filenames import ARRAYS
 from jebm.io.tensors import read_tensors
 from jebm.pipeline.study import StudyPlan
 from jebm.report.figures.style import CYCLE
-from jebm.report.tables import load_metrics
+from jebm.report.frame import values
 
 
-def draw(plan: StudyPlan, variants: list[str]):
-    """Mean over seeds, a colour a setup: the slowest quantity's autocorrelation by lag, the worst R-hat as a run gets
-    longer, and effective samples a thousand steps with the range over seeds."""
+def draw(plan: StudyPlan, variants: list[str], frame: pd.DataFrame):
+    """Long runs of a few chains, second half: autocorrelation of the slowest of f and all latents, the worst
+    rank-normalised split R-hat as the run gets longer (dotted: 1.01), and effective samples in 1,000 steps of one
+    chain, with the range over seeds. Lines are means over seeds. Unadjusted chains mix towards another density than the
+    learned one."""
     variant = plan.variants[variants[0]]
     blocks = variant.params.evaluations
     stages = [stage for label, stage in variant.evaluations.items() if blocks[label].name == "chains"]
@@ -29,7 +33,7 @@ def draw(plan: StudyPlan, variants: list[str]):
         axes[0].plot(decay[:, 1], label=label, **style)
         grown = np.mean([run[f"{label}/r_hat"].numpy() for run in runs], 0)
         axes[1].plot(grown[:, 0], grown[:, 1], marker="o", markersize=3, **style)
-    _efficiency(axes[2], load_metrics(plan), variants[0], labels)
+    _efficiency(axes[2], frame[frame.variant == variants[0]], labels)
     axes[0].axhline(0, color="black", linewidth=0.5)
     axes[0].set(title="autocorrelation of the slowest", xlabel="lag, steps", ylim=(-0.1, 1))
     axes[1].axhline(1.01, color="black", linewidth=0.5, linestyle=":")
@@ -41,12 +45,12 @@ def draw(plan: StudyPlan, variants: list[str]):
     return figure
 
 
-def _efficiency(ax, frame, variant: str, labels: list[str]) -> None:
+def _efficiency(ax: Axes, frame: pd.DataFrame, labels: list[str]) -> None:
     for i, label in enumerate(labels):
-        values = 1000 * frame[(frame.variant == variant) & (frame.metric == f"ess_per_step:{label}")].value
-        if len(values):
-            ax.plot([values.min(), values.max()], [i, i], color=CYCLE[i % len(CYCLE)], linewidth=1)
-            ax.plot(values.mean(), i, "o", color=CYCLE[i % len(CYCLE)], markersize=4)
+        found = 1000 * values(frame, "ess_per_step", set=label).value
+        if len(found):
+            ax.plot([found.min(), found.max()], [i, i], color=CYCLE[i % len(CYCLE)], linewidth=1)
+            ax.plot(found.mean(), i, "o", color=CYCLE[i % len(CYCLE)], markersize=4)
     ax.set_yticks(range(len(labels)), labels, fontsize=7)
     ax.invert_yaxis()
     ax.set(title="effective samples in 1,000 steps", xlim=(0, None))

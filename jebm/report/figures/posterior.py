@@ -11,7 +11,10 @@ LINES = {"cold": ("chain from N(0, I)", COLOURS["gaussian"]), "warm": ("chain fr
 
 
 def draw(plan: StudyPlan, variants: list[str]):
-    """Mean log joint less the reference's against steps, a panel a variant, a line a seed."""
+    """Mean log joint of posterior draws for held-out images, less that of the reference chains, against the number of
+    Langevin steps: from N(0, I), and from the inference network, whose own draws are the dashed line. The band is the
+    range over the reference chains. A chain without a Metropolis test settles a little below the reference: that is its
+    bias."""
     figure, axes = plt.subplots(
         1, len(variants), figsize=(3.6 * len(variants), 2.9), sharey=True, squeeze=False, layout="constrained"
     )

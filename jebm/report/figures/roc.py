@@ -1,4 +1,4 @@
-"""ROC curves of the outlier scores, a panel a set."""
+"""ROC curves of the outlier scores, one panel per set."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,7 +11,8 @@ from jebm.report.figures.style import CYCLE
 
 
 def draw(plan: StudyPlan, variants: list[str]):
-    """Mean curve over seeds at equal false-positive rates, with the range over seeds as a band."""
+    """ROC curves of the outlier scores, one panel per set; the mean over seeds at equal false-positive rates, with the
+    range over seeds as a band."""
     variant = plan.variants[variants[0]]
     reference = variant.params.evaluate_density.reference
     runs = [read_tensors(variant.density_metrics.run_folder(seed) / ARRAYS)[0] for seed in plan.seeds]

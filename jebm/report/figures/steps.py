@@ -2,24 +2,28 @@
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
 
 from jebm.metrics.catalogue import FLOOR
 from jebm.pipeline.study import StudyPlan
-from jebm.report.figures.style import COLOURS, CYCLE
-from jebm.report.tables import load_metrics
+from jebm.report.figures.style import COLOURS, CYCLE, floor_line, over_seeds, seed_band
+from jebm.report.frame import values
 
 PANELS = ("step sizes", "kernels", "space and start")
 
 
-def draw(plan: StudyPlan, variants: list[str]):
-    """Mean ± sd over seeds along the chains, in three panels that share the first setup: its kernel at other step
-    sizes, other kernels at its step size, other spaces and starts. The density and the floor of real data as bands."""
-    frame, name = load_metrics(plan), variants[0]
+def draw(plan: StudyPlan, variants: list[str], frame: pd.DataFrame):
+    """Fréchet distance along short runs of 1,000 chains; each step costs one gradient, with or without the Metropolis
+    test. Lines are means over seeds, bands their standard deviation. The first setup of the study stands in all panels;
+    the others vary its step size, its kernel, its space and start (that panel is logarithmic). The yellow band is the
+    learned density itself, importance-resampled, and the end of any correct chain: what lies below it is the work of a
+    chain that was stopped early. A chain that diverges ends where its first state has left."""
+    name = variants[0]
     frame = frame[frame.variant.isin([name, FLOOR])]
     blocks = plan.variants[name].params.evaluations.values()
     chains = {label: chain for block in blocks if block.name == "chains" for label, chain in block.chains.items()}
     figure, axes = plt.subplots(1, len(PANELS), figsize=(11.5, 3.6), layout="constrained")
-    steps = _steps(frame)
+    steps = sorted(set(frame[frame.metric == "fd_steps"].step.astype(int)))
     for ax, title, labels in zip(axes, PANELS, panels(chains), strict=True):
         for i, label in enumerate(labels):
             _chain(ax, frame, label, CYCLE[i % len(CYCLE)], "-" if i < len(CYCLE) else "--")
@@ -31,7 +35,7 @@ def draw(plan: StudyPlan, variants: list[str]):
         ax.set(title=title, xlabel="steps = gradients a chain")
         ax.legend(loc="upper left", bbox_to_anchor=(0, 0.9 if ax is axes[-1] else 1), fontsize=6.5)
     for ax in axes[:2]:
-        ax.set_ylim(0, 1.9 * frame[frame.metric == f"fd_steps:{next(iter(chains))}/0"].value.mean())
+        ax.set_ylim(0, 1.9 * values(frame, "fd_steps", set=next(iter(chains)), step="0").value.mean())
     axes[2].set_yscale("log")
     axes[0].set_ylabel("FD")
     return figure
@@ -52,31 +56,21 @@ def panels(chains: dict) -> list[list[str]]:
     return [sizes, kernels, spaces]
 
 
-def _steps(frame: pd.DataFrame) -> list[int]:
-    keys = frame.metric[frame.metric.str.startswith("fd_steps:")]
-    return sorted({int(key.rpartition("/")[2]) for key in keys})
-
-
-def _chain(ax, frame: pd.DataFrame, label: str, colour: str, line: str) -> None:
+def _chain(ax: Axes, frame: pd.DataFrame, label: str, colour: str, line: str) -> None:
     """A chain that diverged ends where not all seeds have all of its chains any more."""
-    own = frame[frame.metric.str.startswith(f"fd_steps:{label}/")]
-    step = own.metric.str.rpartition("/")[2].astype(int)
-    groups = own.value.groupby(step)
-    mean, sd = groups.mean(), groups.std(ddof=1).fillna(0)
-    whole = groups.size() == frame.seed.nunique()
-    mean, sd = mean[whole], sd[whole]
-    left = frame[frame.metric == f"left_at:{label}"].value
+    own = frame[(frame.metric == "fd_steps") & (frame.set == label)]
+    own = own.assign(k=own.step.astype(int))
+    whole = own.groupby("k").seed.transform("size") == frame.seed.nunique()
+    stats = over_seeds(own[whole], "k")
+    left = values(frame, "left_at", set=label).value
     note = f" (diverged at {int(left.min())})" if len(left) else ""
-    ax.plot(mean.index, mean, color=colour, linestyle=line, marker="o", markersize=3, label=label + note)
-    ax.fill_between(mean.index, mean - sd, mean + sd, color=colour, alpha=0.12, linewidth=0)
+    ax.plot(stats.index, stats["mean"], color=colour, linestyle=line, marker="o", markersize=3, label=label + note)
+    low, high = stats["mean"] - stats.sd, stats["mean"] + stats.sd
+    ax.fill_between(stats.index, low, high, color=colour, alpha=0.12, linewidth=0)
 
 
-def _bands(ax, frame: pd.DataFrame) -> None:
-    density = frame[frame.metric == "fd_density"].value
+def _bands(ax: Axes, frame: pd.DataFrame) -> None:
+    density = values(frame, "fd_density").value
     if len(density):
-        mean, sd = density.mean(), density.std(ddof=1) if len(density) > 1 else 0.0
-        ax.axhline(mean, color=COLOURS["density"], label="the density itself", linewidth=1)
-        ax.axhspan(mean - sd, mean + sd, color=COLOURS["density"], alpha=0.2, linewidth=0)
-    floor = frame[(frame.variant == FLOOR) & (frame.metric == "fd")].value
-    if len(floor):
-        ax.axhline(floor.iloc[0], color=COLOURS["data"], linestyle=":", linewidth=1, label="real images (floor)")
+        seed_band(ax, density, COLOURS["density"], "the density itself", alpha=0.2, linewidth=1)
+    floor_line(ax, frame, "fd", linewidth=1)

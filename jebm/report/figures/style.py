@@ -8,11 +8,14 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jebm.io.files import published
+from jebm.metrics.catalogue import FLOOR
+from jebm.report.frame import values
 
 GAP = 0.3
 """Grey level between the images of a grid: visible beside black and beside white."""
@@ -39,6 +42,38 @@ def save(figure: Figure, path: Path) -> None:
         with published(path.with_suffix(f".{kind}"), "wb") as file:
             figure.savefig(file, format=kind, metadata=metadata, bbox_inches="tight")
     plt.close(figure)
+
+
+def over_seeds(frame: pd.DataFrame, x: str) -> pd.DataFrame:
+    """Mean and standard deviation over seeds of ``value`` by ``x``, a column of the frame; 0 for a single seed."""
+    values = frame.groupby(x).value
+    return pd.DataFrame({"mean": values.mean(), "sd": values.std(ddof=1).fillna(0)})
+
+
+def seed_bars(ax: Axes, frame: pd.DataFrame, x: str, colour: str, label: str, capsize: float = 3) -> None:
+    """Mean ± standard deviation over seeds against ``x``, as points with bars, joined by a line."""
+    stats = over_seeds(frame, x)
+    ax.errorbar(stats.index, stats["mean"], stats.sd, color=colour, marker="o", capsize=capsize, label=label)
+
+
+def seed_lines(ax: Axes, frame: pd.DataFrame, x: str, colour: str) -> None:
+    """A thin line per seed against ``x``."""
+    for _, own in frame.groupby("seed"):
+        ax.plot(own.sort_values(x)[x], own.sort_values(x).value, color=colour, alpha=0.3, linewidth=0.8)
+
+
+def seed_band(ax: Axes, values: pd.Series, colour: str, label: str, alpha: float = 0.15, **line: float) -> None:
+    """A horizontal line at the mean over seeds, in a band of one standard deviation."""
+    mean, sd = values.mean(), values.std(ddof=1) if len(values) > 1 else 0.0
+    ax.axhline(mean, color=colour, label=label, **line)
+    ax.axhspan(mean - sd, mean + sd, color=colour, alpha=alpha, linewidth=0)
+
+
+def floor_line(ax: Axes, frame: pd.DataFrame, metric: str, **line: float) -> None:
+    """What real data reach against real data, where it was measured."""
+    floor = values(frame[frame.variant == FLOOR], metric).value
+    if len(floor):
+        ax.axhline(floor.iloc[0], color=COLOURS["data"], linestyle=":", label="real images (floor)", **line)
 
 
 def image_grid(axes: Axes, images: torch.Tensor, columns: int, levels: int, title: str = "") -> None:

@@ -1,39 +1,38 @@
 """Which terms of the energy do the work: FD of the density without each of them, and with each alone."""
 
 import matplotlib.pyplot as plt
-import numpy as np
+import pandas as pd
 
 from jebm.pipeline.study import StudyPlan
-from jebm.report.figures.style import COLOURS
-from jebm.report.tables import load_metrics
+from jebm.report.figures.style import COLOURS, over_seeds
+
+BARS = {
+    "fd_without": (COLOURS["ebm"], "without this term", -0.2),
+    "fd_with_only": (COLOURS["gaussian"], "this term only", 0.2),
+}
+"""Colour, label and place of the bars of each metric."""
 
 
-def draw(plan: StudyPlan, variants: list[str]):
-    """A panel a variant; bars are means over seeds, dots are seeds. Dashed: the whole density."""
-    frame = load_metrics(plan)
+def draw(plan: StudyPlan, variants: list[str], frame: pd.DataFrame):
+    """FD of the learned density, importance-resampled from one pool, when one term of f is left out after training, and
+    when it is the only one kept. Bars are means over seeds, dots are seeds; the dashed line keeps all terms."""
     figure, axes = plt.subplots(
         1, len(variants), figsize=(3.6 * len(variants), 3.2), sharey=True, squeeze=False, layout="constrained"
     )
     for ax, name in zip(axes[0], variants, strict=True):
-        rows = frame[frame.variant == name]
-        whole = rows[rows.metric == "fd_without:none"].value.mean()
-        keys = [m.split(":")[1] for m in dict.fromkeys(rows.metric) if m.startswith("fd_without:z")]
-        for offset, (family, colour, label) in enumerate(
-            (
-                ("fd_without", COLOURS["ebm"], "without this term"),
-                ("fd_with_only", COLOURS["gaussian"], "this term only"),
-            )
-        ):
-            values = [rows[rows.metric == f"{family}:{key}"].value.to_numpy() for key in keys]
-            if not all(len(column) for column in values):
-                continue
-            at = np.arange(len(keys)) + 0.4 * offset - 0.2
-            ax.bar(at, [column.mean() for column in values], 0.38, color=colour, alpha=0.8, label=label)
-            for x, column in zip(at, values, strict=True):
-                ax.plot([x] * len(column), column, ".", color="black", markersize=3)
+        rows = frame[(frame.variant == name) & frame.metric.isin(BARS)]
+        terms = [term for term in dict.fromkeys(rows.layer) if term != "none"]
+        for metric, (colour, label, shift) in BARS.items():
+            own = rows[(rows.metric == metric) & (rows.layer != "none")]
+            own = own.assign(x=own.layer.map(terms.index) + shift)
+            means = over_seeds(own, "x")["mean"]
+            if len(own):
+                ax.bar(means.index, means, 0.38, color=colour, alpha=0.8, label=label)
+                ax.plot(own.x, own.value, ".", color="black", markersize=3)
+        whole = rows[rows.layer == "none"].value.mean()
         ax.axhline(whole, color="black", linestyle="--", linewidth=0.8, label="all terms")
-        ax.set(title=name, xticks=range(len(keys)), xlabel="term of f, bottom layer first")
-        ax.set_xticklabels([key.removeprefix("z") for key in keys])
+        ax.set(title=name, xticks=range(len(terms)), xlabel="term of f, bottom layer first")
+        ax.set_xticklabels([term.removeprefix("z") for term in terms])
     axes[0][0].set_ylabel("FD of the density")
     axes[0][0].legend(fontsize=7)
     return figure

@@ -14,9 +14,10 @@ NAMED = 8
 
 
 def draw(plan: StudyPlan, variants: list[str]):
-    """A row a variant: ELBO and the KL of each layer, then energy gap and acceptance. A line a seed.
-
-    Where all backbones come from elsewhere, the latter two alone."""
+    """Training curves of both stages or of joint training, a row per variant, one line per seed: the evidence lower
+    bound of the Gaussian hierarchy and the KL divergence of each layer, then the energy gap between posterior and
+    chain, and the acceptance of the chain's proposals. Where all backbones come from elsewhere, the latter two
+    alone."""
     columns = 2 if all(plan.variants[name].backbone.kind == "imported" for name in variants) else 4
     figure, rows = plt.subplots(
         len(variants), columns, figsize=(3 * columns, 2.6 * len(variants)), squeeze=False, layout="constrained"

@@ -14,8 +14,9 @@ EXPECTED = {"color": "black", "linewidth": 0.6, "linestyle": ":", "label": "expe
 
 
 def draw(plan: StudyPlan, variants: list[str]):
-    """For the first variant, top layer first: the mean and the variance of each layer's noise with f = 0, as points a
-    seed, and a histogram of the dimension that the biased density moves most, at the first seed."""
+    """The noise of each layer after chains with f = 0, top layer first, under the exact and the biased density: its
+    mean and its variance, as points per seed, and a histogram of the dimension that the biased density moves most, at
+    the first seed. Dotted: what white noise would show."""
     variant = plan.variants[variants[0]]
     label = next(key for key, block in variant.params.evaluations.items() if block.name == "whiteness")
     block, stage = variant.params.evaluations[label], variant.evaluations[label]

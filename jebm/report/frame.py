@@ -1,0 +1,59 @@
+"""``metrics.csv`` and ``timings.csv``: a row per value, and a column for each thing that distinguishes values."""
+
+import io
+
+import pandas as pd
+
+from jebm.errors import JebmError
+from jebm.config.types import DIMENSIONS
+from jebm.pipeline.study import StudyPlan
+
+COLUMNS = ["study", "variant", "seed", "metric", *DIMENSIONS, "value", "low", "high", "n", "protocol"]
+"""Of ``metrics.csv``: dimensions are empty where they do not apply, ``low`` and ``high`` are ends of an interval."""
+TIMING_COLUMNS = ["variant", "seed", "metric", "set", "step", "value"]
+"""Of ``timings.csv``."""
+NUMBERS = {"seed": "Int64", "value": float, "low": float, "high": float, "n": "Int64"}
+"""The columns that are not text."""
+
+
+def tidy(rows: list[dict] | pd.DataFrame) -> pd.DataFrame:
+    """Rows with all columns of ``metrics.csv``; where there is nothing, text (a step, too) is empty, a number NaN."""
+    frame = pd.DataFrame(rows, dtype=object).reindex(columns=COLUMNS).astype(object)
+    for column in COLUMNS:
+        if column in NUMBERS:
+            frame[column] = pd.to_numeric(frame[column].replace("", None)).astype(NUMBERS[column])
+        else:
+            frame[column] = frame[column].fillna("").astype(str)
+    return frame
+
+
+def read_metrics(text: str, source: str) -> pd.DataFrame:
+    """The text of a ``metrics.csv``.
+
+    Raises:
+        JebmError: it lacks columns, as files of an older format do.
+    """
+    frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    if missing := [column for column in COLUMNS if column not in frame.columns]:
+        raise JebmError(
+            f"{source}: was written by another version of jebm, in a format that this one does not read: it lacks the "
+            f"columns {', '.join(missing)}"
+        )
+    return tidy(frame)
+
+
+def load_metrics(plan: StudyPlan) -> pd.DataFrame:
+    """The study's collected metrics, and what the clock measured."""
+    path = plan.results / "metrics.csv"
+    metrics = read_metrics(path.read_text(encoding="utf-8"), str(path))
+    timings = pd.read_csv(plan.results / "timings.csv", dtype=str, keep_default_na=False)
+    timings = tidy(timings.assign(study=plan.name, n=1, protocol="this run"))
+    return pd.concat([metrics, timings], ignore_index=True)
+
+
+def values(frame: pd.DataFrame, metric: str, **dimensions: str) -> pd.DataFrame:
+    """The rows of a metric with the given set, score, layer and step, each empty when left out."""
+    own = frame.metric == metric
+    for name in DIMENSIONS:
+        own &= frame[name] == dimensions.get(name, "")
+    return frame[own]
