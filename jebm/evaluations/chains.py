@@ -91,6 +91,20 @@ class Chains(Evaluation):
         pool: Gaussian draws from which samples of the density itself are resampled; 0 for none.
     """
 
+    metrics = {
+        "left": ("left", -1, 3, "share of the chains with a coordinate that is not finite or exceeds 1000"),
+        "left_at": ("first at step", 0, 0, "step after which the first chain had left"),
+        "fd_steps": ("FD", -1, 2, "Fréchet distance of the chains' states after k steps (one gradient a step)"),
+        "fd_long": ("FD, long runs", -1, 2, "Fréchet distance of states spread over the second half of long runs"),
+        "fd_density": ("FD, density", -1, 2, "Fréchet distance of the density's own, importance-resampled samples"),
+        "fd_density_ess": ("ESS of these", 0, 0, "effective sample size behind the density's own samples"),
+        "r_hat_f": ("R-hat of f", -1, 3, "rank-normalised split R-hat of f over long runs"),
+        "autocorrelation_time": ("τ, steps", -1, 1, "integrated autocorrelation time of the slowest latent or f"),
+        "autocorrelation_time_f": ("τ of f, steps", -1, 1, "integrated autocorrelation time of f"),
+        "ess_per_step": ("ESS a step", 1, 3, "effective samples of the slowest latent or f a step of a chain"),
+        "ess_per_second": ("ESS a second", 1, 0, "the same a second of processor time, as it was in this run"),
+    }
+
     def __init__(
         self,
         *,

@@ -32,6 +32,11 @@ class Groups(Evaluation):
         batch: images, and chains, side by side.
     """
 
+    metrics = {
+        "group_gap": ("energy gap", 0, 3, "mean of f_i on posterior draws less its mean where chains end, nats"),
+        "gap_total": ("total energy gap", 0, 3, "the same of f"),
+    }
+
     def __init__(
         self,
         *,

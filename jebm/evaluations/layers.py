@@ -22,6 +22,12 @@ class Layers(Evaluation):
             its prior variance (Burda et al., 2016).
     """
 
+    metrics = {
+        "kl_smallest": ("smallest KL", 1, 2, "KL of the layer that uses least, nats an image"),
+        "active_units": ("active units", 0, 1, "latent dimensions whose posterior mean varies over images"),
+        "probe": ("probe", 1, 3, "test accuracy of a linear probe for the class on a layer's posterior mean"),
+    }
+
     def __init__(self, *, reference: Reference = "test", draws: Count = 20, active_variance: Positive = 0.01):
         self.reference, self.draws, self.active_variance = reference, draws, active_variance
 

@@ -46,6 +46,16 @@ class Partition(Evaluation):
         importance_samples: draws of q(z|x) for each image.
     """
 
+    metrics = {
+        "log_z": ("log Z", 0, 3, "log partition function of the tilt, nats; annealed from below and above"),
+        "log_z_se": ("s.e.", 0, 3, "standard error of log Z by the delta method, nats"),
+        "log_z_ess": ("effective fraction", 1, 3, "(Σw)² / (n Σw²) of the weights behind log Z"),
+        "log_z_gap": ("gap", 0, 3, "upper less lower annealed log Z, nats; bounds in expectation, so noise may cross"),
+        "annealing_acceptance": ("acceptance", 0, 3, "accepted fraction of the proposals of both annealing runs"),
+        "iw_bound_annealed": ("IW bound", 1, 2, "importance-weighted bound on log p(x) with the upper log Z, nats"),
+        "bits_per_dim": ("bits/dim", -1, 3, "the same in bits a pixel value, density times cell volume"),
+    }
+
     def __init__(
         self,
         *,

@@ -23,6 +23,23 @@ class Terms(Evaluation):
         count: draws chosen for each FD.
     """
 
+    metrics = {
+        "fd_without": ("FD without", -1, 2, "FD of the density when one term of f is left out after training"),
+        "fd_with_only": (
+            "FD with only",
+            -1,
+            2,
+            "FD of the density when all other terms of f are left out after training",
+        ),
+        "ess_without": ("ESS without", 0, 3, "effective fraction of the importance weights behind FD without"),
+        "term_gap": (
+            "gap of the term",
+            0,
+            2,
+            "mean of f_i on posterior draws less its mean on the Gaussian prior, nats",
+        ),
+    }
+
     def __init__(self, *, reference: Reference = "test", pool: Count = 50_000, count: Count = 8_000):
         self.reference, self.pool, self.count = reference, pool, count
 

@@ -35,6 +35,14 @@ class Whiteness(Evaluation):
         batch: chains that run side by side.
     """
 
+    metrics = {
+        "noise_mean": ("mean of ε", -1, 4, "rms over a layer's dimensions of the noise's mean after a chain, f = 0"),
+        "noise_variance": ("variance of ε", 0, 4, "mean over a layer's dimensions of the noise's variance, f = 0"),
+        "noise_variance_predicted": ("predicted", 0, 4, "the variance that the kernel's step size leads to, f = 0"),
+        "noise_mean_worst": ("worst mean of ε", -1, 4, "the largest over layers of the mean of ε; f = 0"),
+        "noise_variance_error": ("variance error", -1, 4, "largest over layers, variance of ε less the predicted"),
+    }
+
     def __init__(self, *, kernel: KernelBlock, steps: Count = 100, count: Count = 2000, batch: Count = 2000):
         self.kernel, self.steps, self.count, self.batch = build("kernel", kernel), steps, count, batch
 

@@ -6,10 +6,10 @@ A protocol is a block of facts that must agree before two values may be compared
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jebm.config.types import DIMENSIONS
 from jebm.errors import JebmError
 from jebm.io.digests import digest
 from jebm.io.files import read_json, write_json
-from jebm.config.types import DIMENSIONS
 
 
 def protocol_id(name: str, facts: dict) -> str:
@@ -46,8 +46,7 @@ class MetricRecord:
 
         Args:
             interval: its lower and upper end.
-            about: what distinguishes it from other values of the metric (``DIMENSIONS``), and the identity of the
-                ``samples`` or the ``prior`` where a job measures several.
+            about: what distinguishes it from other values of the metric (``DIMENSIONS``).
         """
         ends = {} if interval is None else {"low": float(interval[0]), "high": float(interval[1])}
         row = {"metric": metric, **_known(about), "value": float(value), **ends, "n": n, "protocol": protocol}
@@ -64,7 +63,7 @@ class MetricRecord:
 
 
 def _known(about: dict[str, str | int]) -> dict[str, str | int]:
-    if unknown := about.keys() - {*DIMENSIONS, "samples", "prior"}:
+    if unknown := about.keys() - {*DIMENSIONS}:
         raise TypeError(f"a value is distinguished by {', '.join(DIMENSIONS)}, not by {', '.join(unknown)}")
     return about
 

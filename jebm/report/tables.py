@@ -7,9 +7,9 @@ import pandas as pd
 from jebm.config.files import current_params_file
 from jebm.config.messages import near
 from jebm.config.tables import FIELDS, Literature, Table, parameter
+from jebm.config.types import DIMENSIONS
 from jebm.errors import JebmError
 from jebm.io.files import published, write_csv
-from jebm.config.types import DIMENSIONS
 from jebm.metrics.catalogue import FLOOR, METRICS
 from jebm.pipeline.study import StudyPlan
 from jebm.report.frame import load_metrics
