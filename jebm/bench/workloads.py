@@ -1,7 +1,7 @@
 """What a variant of a study spends its time on, on synthetic pixels of the real shape."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,10 +24,13 @@ from jebm.runtime.random import generator
 from jebm.sampling.closed_form.gradients import prior_gradient
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
-from jebm.training.ebm import contrastive_loss
-from jebm.training.elbo import elbo_loss
-from jebm.training.joint import joint_loss
-from jebm.training.loop import Loss, ParameterGroup, Trainer
+from jebm.training.ebm import ContrastiveLoss
+from jebm.training.elbo import ElboLoss
+from jebm.training.joint import LOSSES
+from jebm.training.loop import Trainer
+from jebm.training.loss import Loss
+from jebm.training.optimisers import ParameterGroup, joint_groups
+from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile
 
 CLOSED = "closed form"
@@ -98,33 +101,30 @@ class Bench:
         return Workload(what, settings.batch_size, 1, settings.steps, trainer, training=True)
 
     def _trainer(
-        self, module: nn.Module, settings: Optimisation, loss: Loss, count: int, groups: tuple = ()
+        self, module: nn.Module, settings: Optimisation, loss: Loss, groups: Sequence[ParameterGroup] = ()
     ) -> Callable[[], None]:
-        state = StateFile(self.folder, {})
-        return Trainer(module, loss, settings, count, self.stream, state, 1e9, "bench", groups).advance
+        run = TrainingRun("bench", StateFile(self.folder, {}), self.stream)
+        return Trainer(module, loss, settings, run, groups).advance
 
     def _backbone_trainer(self, batch: int) -> dict:
         settings, pixels = _with_batch(self.params.train_backbone, batch), self.pixels(batch)
         self.hierarchy.train().requires_grad_(True)
-        loss = elbo_loss(self.hierarchy, pixels, settings, self.stream)
-        return {"ours": self._trainer(self.hierarchy, settings, loss, batch)}
+        loss = ElboLoss(self.hierarchy, pixels, settings, self.stream)
+        return {"ours": self._trainer(self.hierarchy, settings, loss)}
 
     def _prior_trainer(self, batch: int) -> dict:
         settings, pixels = _with_batch(self.params.train_prior, batch), self.pixels(batch)
         self.hierarchy.eval().requires_grad_(False)
         self.prior.requires_grad_(True)
-        loss = contrastive_loss(self.prior, pixels, settings, self.stream)
-        return {"ours": self._trainer(self.prior, settings, loss, batch)}
+        loss = ContrastiveLoss(self.prior, pixels, settings, self.stream)
+        return {"ours": self._trainer(self.prior, settings, loss)}
 
     def _joint_trainer(self, batch: int) -> dict:
         settings, pixels = _with_batch(self.params.train_joint, batch), self.pixels(batch)
         both = nn.ModuleDict({"hierarchy": self.hierarchy, "prior": self.prior}).train().requires_grad_(True)
-        groups = (
-            ParameterGroup(list(self.hierarchy.parameters()), settings.learning_rate, settings.weight_decay),
-            ParameterGroup(list(self.prior.parameters()), settings.energy_learning_rate, 0.0),
-        )
-        loss = joint_loss(self.prior, pixels, settings, self.stream)
-        calls = {"ours": self._trainer(both, settings, loss, batch, groups)}
+        loss = LOSSES[settings.method](self.prior, pixels, settings, self.stream)
+        groups = joint_groups(self.hierarchy, self.prior, settings)
+        calls = {"ours": self._trainer(both, settings, loss, groups)}
         if settings.method == "mcmc" and plain.comparable(self.prior, settings.chain, settings.posterior_chain):
             calls["plain"] = plain.joint_step(self.hierarchy, self.prior, settings, pixels, self.stream)
         return calls

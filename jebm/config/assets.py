@@ -19,7 +19,7 @@ ASSETS = Path("assets")
 
 def _below_assets(value: str) -> str:
     path = PurePosixPath(value)
-    if not value or path.is_absolute() or ".." in path.parts or path.suffix in (".partial", ".sha256"):
+    if not value or path.is_absolute() or ".." in path.parts or path.suffix == ".sha256":
         raise ValueError("must be a path below assets/, such as cifar10/cifar-10-python.tar.gz")
     return str(path)
 

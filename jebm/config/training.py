@@ -73,9 +73,6 @@ class Optimisation(Section):
     each part is drawn in turn, so a run is not that without it to the digit."""
     fused: bool = False
     """Whether the optimiser is one kernel for all parameters; the same up to rounding. Not for ``adamax``."""
-    check_every: Count = 1
-    """Steps after which it is looked whether everything is finite. More than 1 spares a GPU a wait at every step; what
-    comes after a step that was not finite is masked on the device, so nothing is updated then either. Needs fused."""
     skip_non_finite: Natural = 0
     """How many steps in a row may be skipped because a loss, a gradient or a value of the history is not finite. A
     skipped step counts as one of ``steps``. 0 stops at the first one."""
@@ -85,11 +82,7 @@ class Optimisation(Section):
     """Training stops when more than this share of the last 100 steps were skipped."""
 
     @model_validator(mode="after")
-    def _late_looks_need_a_mask(self):
-        if self.check_every > 1 and not self.fused:
-            raise ValueError("@check_every: more than 1 needs fused: true, whose steps can be masked on the device")
-        if self.check_every > 1 and self.skip_non_finite:
-            raise ValueError("@check_every: more than 1 is too late to skip a step; set it or skip_non_finite back")
+    def _options_fit_together(self):
         if self.fused and self.optimizer == "adamax":
             raise ValueError("@fused: there is no fused adamax, only adamw and adam")
         if self.skip_gradient_norm and not self.skip_non_finite:

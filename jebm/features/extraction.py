@@ -10,7 +10,7 @@ from jebm.runtime.distributed import ranks
 
 
 @torch.no_grad()
-def batches(
+def feature_batches(
     space: FeatureSpace, images: torch.Tensor, levels: int, device: str, batch_size: int | None = None
 ) -> Iterator[torch.Tensor]:
     """Features of uint8 images in ``levels`` grey levels, a batch (≤ batch_size, dimensions) after the other.
@@ -27,5 +27,5 @@ def extract(
     space: FeatureSpace, images: torch.Tensor, levels: int, device: str, batch_size: int | None = None
 ) -> np.ndarray | None:
     """The features of all images at once, (count, dimensions), float64; None where another rank has them."""
-    parts = ranks().gather_object([batch.cpu() for batch in batches(space, images, levels, device, batch_size)])
+    parts = ranks().gather_object([batch.cpu() for batch in feature_batches(space, images, levels, device, batch_size)])
     return None if parts is None else torch.cat([batch for part in parts for batch in part]).double().numpy()

@@ -82,9 +82,9 @@ class TensorStream:
         self._shapes[name][0] += len(rows)
 
     def write(self, file: BinaryIO) -> None:
-        """Write the whole file, byte for byte as safetensors would."""
+        """Write the whole file as safetensors would: larger types first, and those of one type as they came."""
         order = list(DTYPES)
-        names = sorted(self._files, key=lambda name: (-order.index(self._types[name]), name))
+        names = sorted(self._files, key=lambda name: -order.index(self._types[name]))
         header, start = {"__metadata__": {"jebm": json.dumps(self.header, sort_keys=True)}}, 0
         for name in names:
             end = start + self._files[name].tell()
@@ -100,12 +100,17 @@ class TensorStream:
 
 
 @contextmanager
-def stream_tensors(path: Path) -> Iterator[TensorStream]:
-    """A file of tensors that are given row by row; it appears under ``path`` at the end, whole or not at all."""
+def stream_tensors(path: Path, scratch: Path | None = None) -> Iterator[TensorStream]:
+    """A file of tensors that are given row by row; it appears under ``path`` at the end, whole or not at all.
+
+    ``scratch`` is an existing folder for the rows on their way; without one they go beside the file.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if scratch is None:
+        scratch = path.parent
+        scratch.mkdir(parents=True, exist_ok=True)
     with ExitStack() as files:
-        stream = TensorStream(lambda: files.enter_context(tempfile.TemporaryFile(dir=path.parent)))
+        stream = TensorStream(lambda: files.enter_context(tempfile.TemporaryFile(dir=scratch)))
         yield stream
         with published(path, "wb") as file:
             stream.write(file)

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from jebm.config.assets import asset_names, data_paths
 from jebm.config.catalogue import FIGURES, IMPORTERS
 from jebm.config.components import blocks_in
+from jebm.config.tables import FIELDS, parameter
 from jebm.pipeline.code_digest import entry_modules
 from jebm.pipeline.stages import KINDS, REPORTS, STAMPS, Stage
 from jebm.pipeline.study import StudyPlan, Variant
@@ -180,7 +181,10 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
     )
     for name, spec in plan.study.tables.items():
         outputs = [f"tables/{name}.{suffix}" for suffix in ("csv", "md", "tex")]
-        parameters = spec.model_dump(mode="json") | {"seeds": plan.seeds} | _declared(plan, spec.variants)
+        paths = [field for field in (*spec.rows, *spec.columns) if field not in FIELDS]
+        values = {path: {v: parameter(plan.variants[v].params, path) for v in spec.variants} for path in paths}
+        parameters = spec.model_dump(mode="json") | {"seeds": plan.seeds, "values": values}
+        parameters |= _declared(plan, spec.variants)
         yield job("render_table", name, collected, outputs, parameters)
     for name, variants in plan.study.figures.items():
         outputs = [f"figures/{name}.{suffix}" for suffix in ("png", "pdf")]

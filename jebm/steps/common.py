@@ -15,8 +15,8 @@ from jebm.data.dataset import Dataset, load_dataset
 from jebm.errors import DivergedError, JebmError
 from jebm.features.base import FeatureSpace
 from jebm.io.digests import digest_of
-from jebm.io.filenames import HISTORY, PRIOR_WEIGHTS, RECORD, WEIGHTS
-from jebm.io.files import write_csv, write_json
+from jebm.io.filenames import PRIOR_WEIGHTS, RECORD, WEIGHTS
+from jebm.io.files import write_json
 from jebm.io.tensors import Weights, read_snapshots, read_tensors, read_weights, with_snapshots, write_tensors
 from jebm.models.backbones.base import Hierarchy
 from jebm.models.batch_norm import recalibrate
@@ -97,24 +97,19 @@ def prepare_compute(run: Run) -> None:
         ) from None
 
 
-def publish_training(
-    run: Run, weights: Weights, history: list[dict], facts: dict, snapshots: dict[int, Weights] | None = None
-) -> None:
-    """Write weights (with the arguments that rebuild the module), history and record; the weights last."""
-    columns = list(dict.fromkeys(key for row in history for key in row))
-    write_csv(run.folder / HISTORY, columns, history)
-    publish_weights(run, weights, facts, snapshots)
-
-
 def publish_weights(run: Run, weights: Weights, facts: dict, snapshots: dict[int, Weights] | None = None) -> None:
     """Write weights (with the arguments that rebuild the module) and record; the weights last."""
-    header = {"kind": run.stage.kind, "spec": run.stage.spec, "seed": run.seed, "stage": run.stage.id}
     # With the weights, since samples may depend on it; records hold times, and so are nobody's input.
-    header |= {key: facts[key] for key in ("step_size",) if key in facts}
+    header = weights_header(run) | {key: facts[key] for key in ("step_size",) if key in facts}
     facts = {"parameters": sum(tensor.numel() for tensor in weights.values()), **facts}
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     write_json(run.folder / RECORD, {**header, **facts, "versions": versions})
     write_tensors(run.folder / WEIGHTS, with_snapshots(weights, snapshots or {}), header)
+
+
+def weights_header(run: Run) -> dict:
+    """What a file of weights says of itself: the arguments that rebuild the module, and the seed."""
+    return {"kind": run.stage.kind, "spec": run.stage.spec, "seed": run.seed, "stage": run.stage.id}
 
 
 def build_features(run: Run, data: Dataset) -> FeatureSpace:

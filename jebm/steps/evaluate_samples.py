@@ -9,7 +9,7 @@ import torch
 from jebm.data.dataset import Dataset
 from jebm.errors import JebmError
 from jebm.features.base import FeatureSpace
-from jebm.features.extraction import batches, extract
+from jebm.features.extraction import extract, feature_batches
 from jebm.io.filenames import IMAGES, METRICS, SAMPLES
 from jebm.io.tensors import read_tensors
 from jebm.metrics.frechet import frechet
@@ -117,7 +117,7 @@ class InceptionDistances(Distances):
 
     def add(self, images):
         settings = self.settings
-        features = batches(self.space, images, self.data.levels, self.device, settings.batch_size)
+        features = feature_batches(self.space, images, self.data.levels, self.device, settings.batch_size)
         found = gather(features, len(images), settings.kept_features, Progress(self.title))
         if found is None:
             return

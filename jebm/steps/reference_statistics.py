@@ -2,7 +2,7 @@
 
 import torch
 
-from jebm.features.extraction import batches
+from jebm.features.extraction import feature_batches
 from jebm.io.filenames import STATISTICS
 from jebm.io.tensors import read_tensors, write_tensors
 from jebm.metrics.statistics import Statistics, gather
@@ -15,7 +15,7 @@ def run(job: Run) -> None:
     prepare_compute(job)
     data, settings = job.dataset(), job.variant.params.evaluate_samples.statistics
     space, images = load_features(job, data), data.images(settings.reference)
-    features = batches(space, images, data.levels, job.device, settings.batch_size)
+    features = feature_batches(space, images, data.levels, job.device, settings.batch_size)
     found = gather(features, len(images), settings.kept_features, Progress(job.title))
     if found is None:
         return

@@ -2,28 +2,23 @@
 
 from jebm.io.filenames import IMAGES
 from jebm.runtime.distributed import ranks
-from jebm.steps.common import Run, build_backbone, prepare_compute, publish_training, recalibrate_as
-from jebm.training.elbo import elbo_loss, validation_bound
-from jebm.training.loop import Trainer, carried_by
-from jebm.training.state import StateFile
+from jebm.steps.common import Run, build_backbone, prepare_compute, recalibrate_as
+from jebm.steps.training import publish_training, training_run
+from jebm.training.elbo import ElboLoss, validation_bound
+from jebm.training.loop import Trainer
 
 
 def run(job: Run) -> dict:
     prepare_compute(job)
-    params, data, stream = job.variant.params, job.dataset(), job.stream("train")
-    settings = params.train_backbone
+    data, rng, settings = job.dataset(), job.stream("train"), job.variant.params.train_backbone
     hierarchy = build_backbone(job, data)
-    hierarchy.initialise(stream)
-    pixels = job.pixels(data, "train", stream if settings.horizontal_flips else None)
-    loss = elbo_loss(hierarchy, pixels, settings, stream)
-    state = StateFile(job.stage.state_folder(job.seed), job.identity(job.variant.dataset.folder / IMAGES))
-    count, every, carried = len(pixels), job.checkpoint_seconds, carried_by(loss)
-    trainer = Trainer(hierarchy, loss, settings, count, stream, state, every, job.title, carried=carried)
-    trainer.run()
+    hierarchy.initialise(rng)
+    pixels = job.pixels(data, "train", rng if settings.horizontal_flips else None)
+    loss = ElboLoss(hierarchy, pixels, settings, rng)
+    fitted = Trainer(hierarchy, loss, settings, training_run(job, rng, job.variant.dataset.folder / IMAGES)).train()
     if not ranks().is_rank_zero:
         return {}
     recalibrated = recalibrate_as(settings.recalibrate, hierarchy, job.stream("recalibrate"))
     bound = validation_bound(hierarchy, job.pixels(data, "validation"), job.stream("validation"))
-    facts = {**trainer.facts, **recalibrated, **bound}
-    publish_training(job, hierarchy.state_dict(), trainer.history, facts, trainer.snapshots)
-    return {"seconds": trainer.seconds}
+    publish_training(job, hierarchy.state_dict(), fitted.with_facts(recalibrated | bound))
+    return {"seconds": fitted.facts["seconds"]}

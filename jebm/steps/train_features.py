@@ -5,13 +5,31 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from jebm.config.training import Optimisation
-from jebm.data.batches import batches
+from jebm.data.batches import Pixels, batches
 from jebm.data.dataset import Dataset
 from jebm.errors import JebmError
+from jebm.features.base import FeatureSpace
 from jebm.io.filenames import IMAGES
-from jebm.steps.common import Run, build_features, prepare_compute, publish_training
+from jebm.steps.common import Run, build_features, prepare_compute
+from jebm.steps.training import publish_training, training_run
 from jebm.training.loop import Trainer
-from jebm.training.state import StateFile
+from jebm.training.loss import Loss, Scalars
+from jebm.training.run import Fitted
+
+
+class ClassificationLoss(Loss):
+    """Cross entropy of the labels, on images with as much noise as the feature space asks for."""
+
+    def __init__(self, features: FeatureSpace, pixels: Pixels, labels: torch.Tensor, rng: torch.Generator):
+        super().__init__(len(pixels))
+        self.features, self.pixels, self.labels, self.rng = features, pixels, labels, rng
+
+    def __call__(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, Scalars]:
+        x, labels = self.pixels[batch], self.labels[batch]
+        noise = self.features.noise * torch.randn(x.shape, generator=self.rng, device=x.device)
+        logits = self.features(x + noise)
+        accuracy = (logits.argmax(1) == labels).float().mean()
+        return cross_entropy(logits, labels), {"accuracy": accuracy}
 
 
 def run(job: Run) -> dict:
@@ -20,29 +38,19 @@ def run(job: Run) -> dict:
     features = build_features(job, data).to(job.device)
     refuse_too_few(job, data, features.known_dimensions)
     if not features.steps:
-        publish_training(job, features.state_dict(), [], {})
+        publish_training(job, features.state_dict(), Fitted([], {}))
         return {}
-    stream = job.stream("train")
-    features.initialise(stream)
-    pixels, y = job.pixels(data, "train"), data.labels("train").to(job.device)
-
-    def loss(step: int, batch: torch.Tensor):
-        x = pixels[batch]
-        noise = features.noise * torch.randn(x.shape, generator=stream, device=x.device)
-        logits = features(x + noise)
-        accuracy = (logits.argmax(1) == y[batch]).float().mean()
-        return cross_entropy(logits, y[batch]), {"accuracy": accuracy}
-
-    state = StateFile(job.stage.state_folder(job.seed), job.identity(job.variant.dataset.folder / IMAGES))
-    optimisation = Optimisation(
+    rng = job.stream("train")
+    features.initialise(rng)
+    loss = ClassificationLoss(features, job.pixels(data, "train"), data.labels("train").to(job.device), rng)
+    settings = Optimisation(
         steps=features.steps, batch_size=features.batch_size, learning_rate=features.learning_rate, weight_decay=0.01
     )
-    trainer = Trainer(features, loss, optimisation, len(pixels), stream, state, job.checkpoint_seconds, job.title)
-    trainer.run()
+    fitted = Trainer(features, loss, settings, training_run(job, rng, job.variant.dataset.folder / IMAGES)).train()
     with torch.no_grad():
         accuracy = {f"{split}_accuracy": _accuracy(job, features, data, split) for split in ("validation", "test")}
-    publish_training(job, features.state_dict(), trainer.history, {**trainer.facts, **accuracy})
-    return {"seconds": trainer.seconds}
+    publish_training(job, features.state_dict(), fitted.with_facts(accuracy))
+    return {"seconds": fitted.facts["seconds"]}
 
 
 def refuse_too_few(job: Run, data: Dataset, dimensions: int) -> None:

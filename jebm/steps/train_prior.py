@@ -4,8 +4,8 @@ from jebm.config.components import load
 from jebm.io.filenames import IMAGES, WEIGHTS
 from jebm.models.priors.base import build_prior
 from jebm.runtime.distributed import ranks
-from jebm.steps.common import Run, load_backbone, prepare_compute, publish_training
-from jebm.training.state import StateFile
+from jebm.steps.common import Run, load_backbone, prepare_compute
+from jebm.steps.training import publish_training, training_run
 
 
 def run(job: Run) -> dict:
@@ -15,19 +15,9 @@ def run(job: Run) -> dict:
     prior = build_prior(params.prior, hierarchy).to(job.device)
     pixels = {split: job.pixels(data, split) for split in ("train", "validation")}
     inputs = job.variant.dataset.folder / IMAGES, job.variant.backbone.run_folder(job.seed) / WEIGHTS
-    state = StateFile(job.stage.state_folder(job.seed), job.identity(*inputs))
     fit = load(prior.fit)
-    fitted = fit(
-        hierarchy,
-        prior,
-        pixels,
-        params.train_prior,
-        job.stream("train"),
-        state,
-        job.checkpoint_seconds,
-        job.title,
-    )
+    fitted = fit(prior, pixels, params.train_prior, training_run(job, job.stream("train"), *inputs))
     if not ranks().is_rank_zero:
         return {}
-    publish_training(job, prior.state_dict(), fitted.history, fitted.facts, fitted.snapshots)
+    publish_training(job, prior.state_dict(), fitted)
     return {key: fitted.facts[key] for key in ("seconds",) if key in fitted.facts}

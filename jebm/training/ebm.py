@@ -1,7 +1,6 @@
 """Stage 2: the energies by maximum likelihood on a frozen backbone (arXiv 2306.06323, eq. 9, section 3.2)."""
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 
@@ -16,61 +15,75 @@ from jebm.runtime.progress import say
 from jebm.sampling.adaptation import AdaptiveKernel
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
-from jebm.training.loop import CarryingLoss, Fitted, Loss, Trainer, carried_by, run_to_the_end
-from jebm.training.state import StateFile
+from jebm.training.finite import Divergence
+from jebm.training.loop import Trainer
+from jebm.training.loss import Loss, Scalars
+from jebm.training.run import Fitted, TrainingRun
 
 
-def contrastive_loss(prior: JointPrior, pixels: Pixels, settings: TrainPrior, generator: torch.Generator) -> Loss:
+class ChainLoss(Loss):
+    """A loss whose negatives come from a Markov chain on the prior, which may adapt its step size.
+
+    Args:
+        pixels: training images (count, *image_shape) in [−1, 1].
+        settings: its ``chain`` is the one that draws the negatives.
+        rng: for the draws of q(z | x) and the chain.
+    """
+
+    def __init__(self, prior: EnergyPrior, pixels: Pixels, settings: TrainPrior, rng: torch.Generator):
+        super().__init__(len(pixels))
+        self.prior, self.pixels, self.settings, self.rng = prior, pixels, settings, rng
+        self.kernel = AdaptiveKernel(settings.chain.kernel)
+        if adaptation := settings.chain.adapt:
+            runs = adaptation.steps * settings.accumulate  # the chain runs once for each part of a batch
+            self.kernel = AdaptiveKernel(settings.chain.kernel, adaptation.target_acceptance, runs)
+
+    def adapt(self, acceptance: torch.Tensor) -> Scalars:
+        """Let the kernel see the acceptance of a run; for the history, the step size of that run if it adapts."""
+        used = {"step_size": acceptance.new_tensor(self.kernel.step_size)} if self.kernel.adapts else {}
+        self.kernel.observe(*ranks().average([acceptance.detach().clone()]))
+        return used
+
+    def state_dict(self) -> dict:
+        return self.kernel.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        self.kernel.load_state_dict(state)
+
+    def facts(self) -> dict:
+        return {"step_size": self.kernel.step_size} if self.kernel.adapts else {}
+
+
+class ContrastiveLoss(ChainLoss):
     """Descends E[f(z⁻)] − E[f(z⁺)]: z⁺ from q(z | x), z⁻ from a chain on the prior.
 
     ``energy_gap`` is E[f(z⁺)] − E[f(z⁻)], nats: near 0 at the optimum, large and growing when the chain lags behind.
-    A chain that adapts its step size reports it as ``step_size``, and the loss carries it.
     """
-    adaptive, hierarchy = adaptive_kernel(settings), prior.hierarchy
-    space = SPACES[settings.chain.space](hierarchy, prior)
-    target = space.target(settings.chain.gradients)
 
-    def loss(step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def __init__(self, prior: JointPrior, pixels: Pixels, settings: TrainPrior, rng: torch.Generator):
+        super().__init__(prior, pixels, settings, rng)
+        self.space = SPACES[settings.chain.space](prior.hierarchy, prior)
+        self.target = self.space.target(settings.chain.gradients)
+
+    def __call__(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, Scalars]:
+        chain = self.settings.chain
         with torch.no_grad():
-            positive = flatten(hierarchy.infer(pixels[batch], generator).eps)
-        with frozen(prior):
-            start = space.start(settings.chain.start, len(positive), generator)
-            chain = run_chain(adaptive.kernel, target, start, settings.chain.steps, generator)
-        size = adapt(adaptive, chain.acceptance)
-        each_positive, each_negative = prior.tilt(positive), space.tilt(chain.x)
+            positive = flatten(self.prior.hierarchy.infer(self.pixels[batch], self.rng).eps)
+        with frozen(self.prior):
+            start = self.space.start(chain.start, len(positive), self.rng)
+            negative = run_chain(self.kernel.kernel, self.target, start, chain.steps, self.rng)
+        step_size = self.adapt(negative.acceptance)
+        each_positive, each_negative = self.prior.tilt(positive), self.space.tilt(negative.x)
         f_positive, f_negative = each_positive.mean(), each_negative.mean()
         gap = f_positive - f_negative
-        penalty = energy_penalty(settings.energy_l2, each_positive, each_negative)
+        penalty = energy_penalty(self.settings.energy_l2, each_positive, each_negative)
         return penalty - gap, {
             "energy_gap": gap,
             "f_posterior": f_positive,
             "f_prior": f_negative,
-            "acceptance": chain.acceptance,
-            **size,
+            "acceptance": negative.acceptance,
+            **step_size,
         }
-
-    return carrying(loss, adaptive)
-
-
-def adaptive_kernel(settings: TrainPrior) -> AdaptiveKernel:
-    """The kernel of the training chain, with its adaptation if it has one."""
-    kernel, adaptation = settings.chain.kernel, settings.chain.adapt
-    if adaptation is None:
-        return AdaptiveKernel(kernel)
-    # The chain runs once for each part of a batch.
-    return AdaptiveKernel(kernel, adaptation.target_acceptance, adaptation.steps * settings.accumulate)
-
-
-def adapt(kernel: AdaptiveKernel, acceptance: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Let a kernel see the acceptance of a run; for the history, the step size of that run if there is a choice."""
-    used = {"step_size": acceptance.new_tensor(kernel.step_size)} if kernel.adapts else {}
-    kernel.observe(*ranks().average([acceptance.detach().clone()]))
-    return used
-
-
-def carrying(loss: Loss, kernel: AdaptiveKernel) -> Loss:
-    """The loss, and with it the kernel if that adapts: part of the training state under ``carried``."""
-    return CarryingLoss(loss, {"kernel": kernel}) if kernel.adapts else loss
 
 
 def energy_penalty(weight: float, positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor | float:
@@ -99,43 +112,23 @@ def stable_scales(hierarchy: Hierarchy, chains: dict[str, TrainingChain | None])
 
 
 def fit_energies(
-    objective: Callable[..., Loss],
-    hierarchy: Hierarchy,
-    prior: EnergyPrior,
-    pixels: dict[str, Pixels],
-    settings: TrainPrior,
-    generator: torch.Generator,
-    state: StateFile,
-    checkpoint_seconds: float,
-    title: str,
+    loss_of: Callable[..., Loss], prior: EnergyPrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun
 ) -> Fitted:
-    """Learn the energies by ``objective(prior, images, settings, generator)``.
+    """Learn the energies of a prior by the loss ``loss_of(prior, images, settings, rng)``.
 
     Raises:
         DivergedError: training diverged, and the settings don't say that it may.
     """
-    prior.initialise(generator)
-    for parameter in hierarchy.parameters():
-        parameter.requires_grad_(False)
-    loss = objective(prior, pixels["train"], settings, generator)
-    count, carried = len(pixels["train"]), carried_by(loss)
-    trainer = Trainer(
-        prior,
-        loss,
-        settings,
-        count,
-        generator,
-        state,
-        checkpoint_seconds,
-        title,
-        limit=settings.largest_gap,
-        carried=carried,
-    )
-    scales = stable_scales(hierarchy, {"chain": settings.chain})
-    diverged = run_to_the_end(trainer, settings.may_diverge)
-    size = {"step_size": carried["kernel"].step_size} if "kernel" in carried else {}
-    facts = {"steps": trainer.step, **trainer.facts, **diverged, **scales, **size}
-    return Fitted(trainer.history or [{"step": trainer.step}], facts, trainer.snapshots)
+    prior.initialise(run.rng)
+    prior.hierarchy.requires_grad_(False)
+    loss = loss_of(prior, data["train"], settings, run.rng)
+    divergence = Divergence(limit=settings.largest_gap, allowed=settings.may_diverge)
+    trainer = Trainer(prior, loss, settings, run, divergence=divergence)
+    scales = stable_scales(prior.hierarchy, {"chain": settings.chain})
+    fitted = trainer.train()
+    return fitted.with_facts({"steps": trainer.state.step, **scales})
 
 
-fit = partial(fit_energies, contrastive_loss)
+def fit(prior: JointPrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun) -> Fitted:
+    """Learn the energies of a joint prior by contrasting draws of the posterior with those of a chain."""
+    return fit_energies(ContrastiveLoss, prior, data, settings, run)

@@ -6,50 +6,64 @@ from jebm.config.training import TrainBackbone
 from jebm.data.batches import Pixels, batches
 from jebm.models.backbones.base import Hierarchy
 from jebm.runtime.distributed import ranks
-from jebm.training.kl_balance import balance, layer_sizes
-from jebm.training.loop import CarryingLoss, Loss
+from jebm.training import kl_balance
+from jebm.training.loss import Loss, Scalars
 from jebm.training.regularisation import Penalty
-from jebm.training.schedules import kl_balance, kl_weights, layer_ramps
+from jebm.training.schedules import kl_weights, layer_ramps
 
 
-def elbo_loss(hierarchy: Hierarchy, pixels: Pixels, settings: TrainBackbone, generator: torch.Generator) -> Loss:
+class ElboLoss(Loss):
     """−ELBO = E_q[−log p(x | z)] + Σ_i w_i(step) KL_i, a mean over the batch, nats (arXiv 2306.06323, eq. 5).
 
     Args:
         pixels: training images (count, *image_shape) in [−1, 1].
         settings: its ``kl_warmup`` and ``kl_balance`` say how the weights rise to 1; its penalties are added.
+        rng: for the draws of q, and for the first vectors of the spectral penalty.
     """
-    penalty = Penalty(hierarchy, settings, generator)
-    ramps = layer_ramps(settings.kl_warmup, hierarchy.layers)
-    dims = torch.tensor(hierarchy.layer_dims, dtype=torch.float32, device=generator.device)
-    sizes = layer_sizes(hierarchy.latent_shapes).to(dims)
 
-    def loss(step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        x = pixels[batch]
-        posterior = hierarchy.infer(x, generator)
-        log_px = hierarchy.decode(posterior.top).log_prob(x).mean()
+    def __init__(self, hierarchy: Hierarchy, pixels: Pixels, settings: TrainBackbone, rng: torch.Generator):
+        super().__init__(len(pixels))
+        self.hierarchy, self.pixels, self.settings, self.rng = hierarchy, pixels, settings, rng
+        self.penalty = Penalty(hierarchy, settings, rng)
+        self.ramps = layer_ramps(settings.kl_warmup, hierarchy.layers)
+        self.dims = torch.tensor(hierarchy.layer_dims, dtype=torch.float32, device=rng.device)
+        self.sizes = kl_balance.layer_sizes(hierarchy.latent_shapes).to(self.dims)
+
+    def __call__(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, Scalars]:
+        x = self.pixels[batch]
+        posterior = self.hierarchy.infer(x, self.rng)
+        log_px = self.hierarchy.decode(posterior.top).log_prob(x).mean()
         kl = posterior.kl.mean(0)
-        weights = kl_weights(step, settings.steps, ramps, settings.kl_floor)
+        weights = kl_weights(step, self.settings.steps, self.ramps, self.settings.kl_floor)
         smallest, weights = float(weights.min()), weights.to(kl)  # asked before it is on the device
-        held_down, norms = penalty(smallest)
-        if settings.kl_balance and smallest < 1:
-            absolute, signed = ranks().average([posterior.kl.detach().abs().mean(0), kl.detach().clone()])
-            by_scale = settings.kl_balance == "scale"
-            weights = weights * (balance(absolute[None], sizes) if by_scale else kl_balance(signed, dims))
+        held_down, norms = self.penalty(smallest)
+        if self.settings.kl_balance and smallest < 1:
+            weights = weights * self._balance(posterior.kl)
         total = -log_px + (weights * kl).sum() + held_down
         scalars = {"log_px": log_px, "elbo": log_px - kl.sum()}
         return total, scalars | {f"kl_z{i + 1}": value for i, value in enumerate(kl)} | norms
 
-    return CarryingLoss(loss, penalty.carried) if penalty.carried else loss
+    def _balance(self, kl: torch.Tensor) -> torch.Tensor:
+        """Factor of each layer's KL, (layers,), for a KL of (batch, layers); the same on all ranks."""
+        size, mean = ranks().average([kl.detach().abs().mean(0), kl.detach().mean(0)])
+        if self.settings.kl_balance == "scale":
+            return kl_balance.by_scale(size, self.sizes)
+        return kl_balance.by_dimension(mean, self.dims)
+
+    def state_dict(self) -> dict:
+        return self.penalty.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        self.penalty.load_state_dict(state)
 
 
 @torch.no_grad()
-def validation_bound(hierarchy: Hierarchy, pixels: Pixels, generator: torch.Generator) -> dict:
+def validation_bound(hierarchy: Hierarchy, pixels: Pixels, rng: torch.Generator) -> dict:
     """For the record: the bound of the Gaussian hierarchy and each layer's KL on held-out images, nats."""
     hierarchy.eval()
     bounds, divergences = [], []
     for x in batches(pixels, hierarchy.rows_at_once()):
-        posterior = hierarchy.infer(x, generator)
+        posterior = hierarchy.infer(x, rng)
         bounds.append(hierarchy.decode(posterior.top).log_prob(x) - posterior.kl.sum(1))
         divergences.append(posterior.kl)
     return {

@@ -1,65 +1,34 @@
-"""Whether every step's loss, scalars and gradient norm are finite, told without making a GPU wait at each step."""
+"""When a step must not be taken: one of its values is not finite, or training has diverged."""
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 
 
-class Look(NamedTuple):
-    """What one step left to be looked at."""
+@dataclass(frozen=True)
+class Divergence:
+    """When a run counts as diverged although all its values are finite, and what is done then."""
 
-    step: int
-    """Steps done before it."""
-    names: list[str]
-    values: torch.Tensor
-    wrong: torch.Tensor
-    """(names,) bool: not finite, or beyond the limit."""
-    before: Any
-    """Whatever leads back to before the step."""
+    watched: str = "loss"
+    """The loss, or one of the scalars of the history."""
+    limit: float = math.inf
+    """A value larger than this, in size, is a divergence; such a step is never skipped."""
+    allowed: bool = False
+    """Whether a run that diverges ends with the weights of its last good step instead of an error."""
 
-    def complaint(self) -> str:
-        values, wrong = self.values.tolist(), self.wrong.tolist()
-        return ", ".join(f"{name} is {values[i]:.4g}" for i, name in enumerate(self.names) if wrong[i])
+    def shown_by(self, wrong: Mapping[str, float]) -> bool:
+        """Whether the watched value is among the wrong ones although it is finite."""
+        return math.isfinite(wrong.get(self.watched, math.nan))
 
 
-class Finiteness:
-    """Collects looks, and asks the device about all of them at once.
-
-    Args:
-        watched, limit: a value of this name larger than the limit, in size, is wrong even while it is finite: training
-            has diverged.
-        gradient_limit: a ``gradient_norm`` larger than this is wrong too.
-    """
-
-    def __init__(self, watched: str, limit: float = math.inf, gradient_limit: float = math.inf):
-        self.watched, self.limit = watched, limit
-        self.limits = {"gradient_norm": gradient_limit, watched: limit}
-        self.looks: list[Look] = []
-        self.halted: torch.Tensor | None = None
-        """Scalar bool on the device: whether any step so far went wrong. The optimiser is masked by it, so that what
-        is in memory stays the last good state however late somebody asks."""
-
-    def note(self, step: int, row: dict[str, torch.Tensor], before: Any) -> None:
-        """Take a step's values in, without waiting for them."""
-        values = torch.stack([value.float() for value in row.values()])
-        wrong = ~torch.isfinite(values)
-        for name, limit in self.limits.items():
-            if limit < math.inf:
-                own = list(row).index(name)
-                wrong[own] |= values[own].abs() > limit
-        self.halted = wrong.any() if self.halted is None else self.halted | wrong.any()
-        self.looks.append(Look(step, list(row), values, wrong, before))
-
-    def diverged(self, look: Look) -> bool:
-        """Whether the watched value is finite, and beyond its limit."""
-        value = float(look.values[look.names.index(self.watched)])
-        return math.isfinite(value) and abs(value) > self.limit
-
-    def first_wrong(self) -> Look | None:
-        """The first look since the last call that shows something wrong; waits for the device."""
-        looks, self.looks = self.looks, []
-        if not looks:
-            return None
-        wrong = torch.stack([look.wrong.any() for look in looks]).tolist()
-        return looks[wrong.index(True)] if True in wrong else None
+def wrong_values(row: Mapping[str, torch.Tensor], limits: Mapping[str, float]) -> dict[str, float]:
+    """The values of a step that are not finite, or that exceed, in size, the limit of their name."""
+    values = torch.stack([value.float() for value in row.values()]).tolist()  # one transfer from the device
+    named = dict(zip(row, values, strict=True))
+    return {
+        name: value
+        for name, value in named.items()
+        if not math.isfinite(value) or abs(value) > limits.get(name, math.inf)
+    }

@@ -18,68 +18,82 @@ and differ in where z⁺ comes from, and in what is held still when β moves:
 f is a *negative* energy throughout: high means likely. All terms are in nats.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 
 from jebm.config.components import build
-from jebm.config.training import TrainingChain, TrainJoint
+from jebm.config.training import TrainJoint
 from jebm.data.batches import Pixels
-from jebm.models.backbones.base import Hierarchy, Posterior, TopDown, flatten
+from jebm.models.backbones.base import Posterior, TopDown, flatten
 from jebm.models.nets import fixed, frozen
 from jebm.models.priors.joint import JointPrior
 from jebm.sampling.run import ChainResult, run_chain
 from jebm.sampling.spaces import SPACES, Space
 from jebm.training.ebm import energy_penalty
-from jebm.training.loop import Loss
+from jebm.training.loss import Loss, Scalars
 from jebm.training.schedules import kl_weights, layer_ramps
 
-Scalars = dict[str, torch.Tensor]
 
+class JointLoss(Loss):
+    """What the two objectives share: the bound with its KL weights, and the chain that draws the negatives.
 
-def joint_loss(prior: JointPrior, pixels: Pixels, settings: TrainJoint, generator: torch.Generator) -> Loss:
-    """The loss of ``settings.method`` over the parameters of ``prior.hierarchy`` and of ``prior``.
+    Both are losses over the parameters of ``prior.hierarchy`` and of ``prior``.
 
     Args:
         pixels: training images (count, *image_shape) in [−1, 1].
+        rng: for the draws of q and the chains.
     """
-    return {"mcmc": mcmc_loss, "variational": variational_loss}[settings.method](prior, pixels, settings, generator)
+
+    def __init__(self, prior: JointPrior, pixels: Pixels, settings: TrainJoint, rng: torch.Generator):
+        super().__init__(len(pixels))
+        self.prior, self.hierarchy, self.pixels = prior, prior.hierarchy, pixels
+        self.settings, self.rng = settings, rng
+        self.space = SPACES[settings.chain.space](prior.hierarchy, prior)
+        self.kernel = build("kernel", settings.chain.kernel)
+        self.target = self.space.target(settings.chain.gradients)
+        self.ramps = layer_ramps(settings.kl_warmup, prior.hierarchy.layers)
+
+    def kl_weights(self, step: int) -> torch.Tensor:
+        """The weight of each layer's KL at a step, (layers,)."""
+        return kl_weights(step, self.settings.steps, self.ramps)
+
+    def draw_negatives(self, count: int) -> ChainResult:
+        """x⁻ by a chain on the prior; what x stands for is the affair of ``space``."""
+        start = self.space.start(self.settings.chain.start, count, self.rng)
+        return run_chain(self.kernel, self.target, start, self.settings.chain.steps, self.rng)
 
 
-def mcmc_loss(prior: JointPrior, pixels: Pixels, settings: TrainJoint, generator: torch.Generator) -> Loss:
+class McmcLoss(JointLoss):
     """Maximum likelihood with Langevin positives; the inference network is trained along and drives nothing else.
 
     Its gradient, the bound's with respect to ω alone, is there so that the same evaluations apply (and, with
     ``posterior_start: network``, to give the posterior chain its start).
     """
-    hierarchy, kernel = prior.hierarchy, build("kernel", settings.posterior_chain.kernel)
-    posterior_space = SPACES[settings.posterior_chain.space](hierarchy, prior)
-    prior_space = SPACES[settings.chain.space](hierarchy, prior)
-    draw_negatives = negatives(prior_space, settings.chain, generator)
-    weights = bound_weights(hierarchy, settings)
 
-    def loss(step: int, batch: torch.Tensor) -> tuple[torch.Tensor, Scalars]:
-        x = pixels[batch]
-        infers = (step + 1) % settings.inference_every == 0  # so that logged steps, multiples of it, have the bound
+    def __init__(self, prior: JointPrior, pixels: Pixels, settings: TrainJoint, rng: torch.Generator):
+        super().__init__(prior, pixels, settings, rng)
+        self.posterior_kernel = build("kernel", settings.posterior_chain.kernel)
+        self.posterior_space = SPACES[settings.posterior_chain.space](prior.hierarchy, prior)
+
+    def __call__(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, Scalars]:
+        hierarchy, prior, x = self.hierarchy, self.prior, self.pixels[batch]
+        # So that logged steps, multiples of inference_every, have the bound.
+        infers = (step + 1) % self.settings.inference_every == 0
+        posterior = None
         if infers:
             with fixed(hierarchy.generator_parameters()), frozen(prior):
-                posterior = hierarchy.infer(x, generator)
-                inference = bound(prior, x, posterior, weights(step))
+                posterior = hierarchy.infer(x, self.rng)
+                inference = bound(prior, x, posterior, self.kl_weights(step))
         with frozen(hierarchy, prior):
-            if settings.posterior_start == "prior":
-                start = posterior_space.start(settings.posterior_chain.start, len(x), generator)
-            else:
-                start = posterior_space.enter(flatten(posterior.eps).detach())
-            target = posterior_space.posterior(x, settings.posterior_chain.gradients)
-            positive = run_chain(kernel, target, start, settings.posterior_chain.steps, generator)
-            negative = draw_negatives(len(x))
-        each_positive, log_p_positive, top = tilted_log_prob(posterior_space, positive.x)
-        each_negative, log_p_negative, _ = tilted_log_prob(prior_space, negative.x)
+            positive = self.draw_positives(x, posterior)
+            negative = self.draw_negatives(len(x))
+        each_positive, log_p_positive, top = tilted_log_prob(self.posterior_space, positive.x)
+        each_negative, log_p_negative, _ = tilted_log_prob(self.space, negative.x)
         f_positive, f_negative = each_positive.mean(), each_negative.mean()
         log_px = hierarchy.decode(top).log_prob(x).mean()
         ascended = log_px + f_positive + log_p_positive - f_negative - log_p_negative
-        penalty = energy_penalty(settings.energy_l2, each_positive, each_negative)
+        penalty = energy_penalty(self.settings.energy_l2, each_positive, each_negative)
         scalars = {
             **contrast(f_positive, f_negative, negative),
             "posterior_acceptance": positive.acceptance,
@@ -89,30 +103,36 @@ def mcmc_loss(prior: JointPrior, pixels: Pixels, settings: TrainJoint, generator
             return penalty - ascended, scalars
         return penalty - ascended - inference.value, scalars | inference.scalars
 
-    return loss
+    def draw_positives(self, x: torch.Tensor, posterior: Posterior | None) -> ChainResult:
+        """z⁺ by a chain on p(z | x), from where ``posterior_start`` says."""
+        chain, space = self.settings.posterior_chain, self.posterior_space
+        if self.settings.posterior_start == "prior":
+            start = space.start(chain.start, len(x), self.rng)
+        else:
+            start = space.enter(flatten(posterior.eps).detach())
+        return run_chain(self.posterior_kernel, space.posterior(x, chain.gradients), start, chain.steps, self.rng)
 
 
-def variational_loss(prior: JointPrior, pixels: Pixels, settings: TrainJoint, generator: torch.Generator) -> Loss:
+class VariationalLoss(JointLoss):
     """The bound on log p(x) under the EBM prior, over generator, inference network and energies at once."""
-    hierarchy = prior.hierarchy
-    space = SPACES[settings.chain.space](hierarchy, prior)
-    draw_negatives, weights = negatives(space, settings.chain, generator), bound_weights(hierarchy, settings)
 
-    def loss(step: int, batch: torch.Tensor) -> tuple[torch.Tensor, Scalars]:
-        x = pixels[batch]
-        posterior = hierarchy.infer(x, generator)
+    def __call__(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, Scalars]:
+        hierarchy, prior, x = self.hierarchy, self.prior, self.pixels[batch]
+        posterior, weights = hierarchy.infer(x, self.rng), self.kl_weights(step)
         with frozen(hierarchy, prior):
-            negative = draw_negatives(len(x))
-            eps = space.whiten(negative.x)
+            negative = self.draw_negatives(len(x))
+            eps = self.space.whiten(negative.x)
         f_negative = prior.tilt(eps).mean()  # its gradient is that of log Z: through α, and through T_β
-        positive = bound(prior, x, posterior, weights(step))
-        penalty = penalty_at(prior, settings.energy_l2, posterior.top, eps)
-        return penalty + weights(step).min() * f_negative - positive.value, {
+        positive = bound(prior, x, posterior, weights)
+        penalty = penalty_at(prior, self.settings.energy_l2, posterior.top, eps)
+        return penalty + weights.min() * f_negative - positive.value, {
             **contrast(positive.f, f_negative, negative),
             **positive.scalars,
         }
 
-    return loss
+
+LOSSES: dict[str, type[JointLoss]] = {"mcmc": McmcLoss, "variational": VariationalLoss}
+"""By ``train_joint.method``."""
 
 
 def tilted_log_prob(space: Space, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, TopDown]:
@@ -151,23 +171,6 @@ def bound(prior: JointPrior, x: torch.Tensor, posterior: Posterior, weights: tor
     f, kl = prior.energy(posterior.top).mean(), posterior.kl.mean(0)
     scalars = {"log_px": log_px, "elbo": log_px - kl.sum(), **{f"kl_z{i + 1}": value for i, value in enumerate(kl)}}
     return Bound(log_px + weights.min() * f - (weights.to(kl) * kl).sum(), f, scalars)
-
-
-def bound_weights(hierarchy: Hierarchy, settings: TrainJoint) -> Callable[[int], torch.Tensor]:
-    """The KL weights of a step, (layers,)."""
-    ramps = layer_ramps(settings.kl_warmup, hierarchy.layers)
-    return lambda step: kl_weights(step, settings.steps, ramps)
-
-
-def negatives(space: Space, settings: TrainingChain, generator: torch.Generator) -> Callable[[int], ChainResult]:
-    """Draws a number of x⁻ by a chain on the prior; what x stands for is the space's affair."""
-    kernel, target = build("kernel", settings.kernel), space.target(settings.gradients)
-
-    def draw(count: int) -> ChainResult:
-        start = space.start(settings.start, count, generator)
-        return run_chain(kernel, target, start, settings.steps, generator)
-
-    return draw
 
 
 def contrast(f_positive: torch.Tensor, f_negative: torch.Tensor, negative: ChainResult) -> Scalars:

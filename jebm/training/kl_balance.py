@@ -1,7 +1,8 @@
-"""KL balancing between the groups of a deep hierarchy (Vahdat and Kautz, 2020, section 3.2 and appendix A).
+"""KL balancing between the layers of a hierarchy (Vahdat and Kautz, 2020, section 3.2 and appendix A).
 
-While the KL is not yet fully weighed, busy groups pay more for it and idle ones less, so that none is switched off
-before it has learned anything. Coarse scales, whose groups are few and small, pay less.
+While the KL is not yet fully weighed, busy layers pay more for it and idle ones less, so that none is switched off
+before it has learned anything. How busy a layer is, is its KL in proportion to its size: the number of its latent
+dimensions, or NVAE's measure, by which coarse scales, whose layers are few and small, pay less.
 """
 
 import math
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-OFFSET = 0.01
+DIMENSION_OFFSET, SCALE_OFFSET = 0.1, 0.01
 
 
 def layer_sizes(shapes: Sequence[tuple[int, ...]]) -> torch.Tensor:
@@ -24,12 +25,26 @@ def layer_sizes(shapes: Sequence[tuple[int, ...]]) -> torch.Tensor:
     return sizes / sizes.min()
 
 
-def balance(kl: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    """γ of each layer, (layers,), mean 1, detached: in proportion to (mean |KL| + 0.01) / α.
+def by_dimension(kl: torch.Tensor, dims: torch.Tensor) -> torch.Tensor:
+    """Factor of each layer, (layers,), mean 1: in proportion to (mean KL + 0.1) / dimensions.
 
     Args:
-        kl: (batch, layers), nats; estimates from single draws may be negative.
-        factors: α, of :func:`layer_sizes`.
+        kl: mean KL of each layer, (layers,), nats.
+        dims: latent dimensions of each layer.
     """
-    gamma = (kl.detach().abs().mean(0) + OFFSET) / factors.to(kl)
-    return gamma / gamma.mean()
+    return _balance(kl + DIMENSION_OFFSET, dims)
+
+
+def by_scale(kl: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+    """Factor γ of each layer, (layers,), mean 1: in proportion to (mean |KL| + 0.01) / α.
+
+    Args:
+        kl: mean |KL| of each layer, (layers,), nats; estimates from single draws may be negative.
+        sizes: α, of :func:`layer_sizes`.
+    """
+    return _balance(kl + SCALE_OFFSET, sizes)
+
+
+def _balance(kl: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+    factors = kl.detach() / sizes.to(kl)
+    return factors / factors.mean()

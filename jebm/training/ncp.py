@@ -3,8 +3,6 @@
 No chain is run: of ``train_prior`` only the optimiser is used.
 """
 
-from functools import partial
-
 import torch
 from torch.nn.functional import softplus
 
@@ -13,28 +11,30 @@ from jebm.data.batches import Pixels
 from jebm.models.backbones.base import flatten
 from jebm.models.priors.ncp import NoiseContrastivePrior
 from jebm.training.ebm import fit_energies
-from jebm.training.loop import Loss
+from jebm.training.loss import Loss, Scalars
+from jebm.training.run import Fitted, TrainingRun
 
 
-def logistic_loss(
-    prior: NoiseContrastivePrior, pixels: Pixels, settings: TrainPrior, generator: torch.Generator
-) -> Loss:
+class LogisticLoss(Loss):
     """Descends −E_q[log σ(f)] − E_{N(0, I)}[log(1 − σ(f))]: as many draws of q(ε | x) as of noise.
 
     Nats; 2 log 2 where the two can't be told apart. ``accuracy`` is the fraction of both that is classified rightly.
     """
-    hierarchy = prior.hierarchy
 
-    def loss(step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def __init__(self, prior: NoiseContrastivePrior, pixels: Pixels, settings: TrainPrior, rng: torch.Generator):
+        super().__init__(len(pixels))
+        self.prior, self.pixels, self.rng = prior, pixels, rng
+
+    def __call__(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, Scalars]:
         with torch.no_grad():
-            positive = flatten(hierarchy.infer(pixels[batch], generator).eps)
-        noise = torch.randn(positive.shape, generator=generator, device=positive.device)
-        f_positive, f_noise = prior.tilt(positive), prior.tilt(noise)
+            positive = flatten(self.prior.hierarchy.infer(self.pixels[batch], self.rng).eps)
+        noise = torch.randn(positive.shape, generator=self.rng, device=positive.device)
+        f_positive, f_noise = self.prior.tilt(positive), self.prior.tilt(noise)
         right = torch.cat([f_positive > 0, f_noise <= 0]).float().mean()
         scalars = {"accuracy": right, "f_posterior": f_positive.mean(), "f_prior": f_noise.mean()}
         return softplus(-f_positive).mean() + softplus(f_noise).mean(), scalars
 
-    return loss
 
-
-fit = partial(fit_energies, logistic_loss)
+def fit(prior: NoiseContrastivePrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun) -> Fitted:
+    """Learn the energies of the prior as the log odds of a classifier."""
+    return fit_energies(LogisticLoss, prior, data, settings, run)

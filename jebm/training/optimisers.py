@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from jebm.config.training import Optimisation
+from jebm.config.training import Optimisation, TrainJoint
 
 OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "adamax": torch.optim.Adamax}
 
@@ -23,6 +23,15 @@ class ParameterGroup(NamedTuple):
     parameters: list[nn.Parameter]
     learning_rate: float
     weight_decay: float
+
+
+def joint_groups(hierarchy: nn.Module, prior: nn.Module, settings: TrainJoint) -> list[ParameterGroup]:
+    """The hierarchy with its inference network, and the energies, each with the rate and decay that joint training
+    gives it."""
+    return [
+        ParameterGroup(list(hierarchy.parameters()), settings.learning_rate, settings.weight_decay),
+        ParameterGroup(list(prior.parameters()), settings.energy_learning_rate, settings.energy_weight_decay),
+    ]
 
 
 def build_optimizer(groups: Sequence[ParameterGroup], settings: Optimisation) -> torch.optim.Optimizer:

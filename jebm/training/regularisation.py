@@ -110,10 +110,13 @@ class Penalty:
         self.module, self.settings = module, settings
         self.spectral = SpectralPenalty(module, generator) if settings.spectral_penalty else None
 
-    @property
-    def carried(self) -> dict[str, SpectralPenalty]:
-        """What an unfinished run keeps of it."""
-        return {"spectral": self.spectral} if self.spectral else {}
+    def state_dict(self) -> dict:
+        """What an unfinished run keeps: the vectors of the power iteration, if there are any."""
+        return self.spectral.state_dict() if self.spectral else {}
+
+    def load_state_dict(self, state: dict) -> None:
+        if self.spectral:
+            self.spectral.load_state_dict(state)
 
     def __call__(self, kl_weight: float) -> tuple[torch.Tensor | float, dict[str, torch.Tensor]]:
         """The weighted sum of the two, 0 without either, and for the history each without its weight."""

@@ -38,14 +38,3 @@ def kl_weights(step: int, steps: int, ramps: Sequence[Sequence[float]], floor: f
         for start, end in ramps
     ]
     return torch.tensor([max(weight, floor) for weight in weights])
-
-
-def kl_balance(kl: torch.Tensor, dims: torch.Tensor) -> torch.Tensor:
-    """Factors with mean 1 that make the KL of a busy layer dear and that of an idle one cheap (Vahdat and Kautz, 2020).
-
-    Args:
-        kl: mean KL of each layer, (layers,), nats.
-        dims: latent dimensions of each layer.
-    """
-    factors = (kl + 0.1) / dims
-    return factors / factors.mean()

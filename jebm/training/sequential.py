@@ -10,11 +10,12 @@ from jebm.models.nets import frozen
 from jebm.models.priors.sequential import SequentialPrior
 from jebm.sampling.run import run_chain
 from jebm.sampling.target import Target
-from jebm.training.ebm import adapt, adaptive_kernel, carrying, fit_energies
-from jebm.training.loop import Loss
+from jebm.training.ebm import ChainLoss, fit_energies
+from jebm.training.loss import Scalars
+from jebm.training.run import Fitted, TrainingRun
 
 
-def layer_losses(prior: SequentialPrior, pixels: Pixels, settings: TrainPrior, generator: torch.Generator) -> Loss:
+class LayerwiseLoss(ChainLoss):
     """Descends Σ_i E[f_i(ε_i⁻ | ε_{>i}⁺)] − E[f_i(ε_i⁺ | ε_{>i}⁺)], with ε⁺ from q(ε | x).
 
     ε_i⁻ comes from a chain on ε_i alone, from N(0, I), while the layers above stay where the posterior put them. The
@@ -23,26 +24,24 @@ def layer_losses(prior: SequentialPrior, pixels: Pixels, settings: TrainPrior, g
 
     ``gap_z1``, … are the layers' E[f_i⁺] − E[f_i⁻], nats, ``energy_gap`` their sum.
     """
-    adaptive = adaptive_kernel(settings)
-    hierarchy, energy = prior.hierarchy, prior.energy
 
-    def loss(step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def __call__(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, Scalars]:
         with torch.no_grad():
-            posterior = hierarchy.infer(pixels[batch], generator)
+            posterior = self.prior.hierarchy.infer(self.pixels[batch], self.rng)
         gaps, acceptance = {}, []
-        for number in map(int, energy.nets):
+        for number in map(int, self.prior.energy.nets):
             above = posterior.top.upper(number)
-            tilt = partial(prior.layer_tilt, above)
+            tilt = partial(self.prior.layer_tilt, above)
             positive = posterior.eps[number - 1].flatten(1)
-            start = torch.randn(positive.shape, generator=generator, device=positive.device)
-            with frozen(prior):
-                chain = run_chain(adaptive.kernel, Target(tilt), start, settings.chain.steps, generator)
+            start = torch.randn(positive.shape, generator=self.rng, device=positive.device)
+            with frozen(self.prior):
+                chain = run_chain(self.kernel.kernel, Target(tilt), start, self.settings.chain.steps, self.rng)
             gaps[f"gap_z{number}"] = tilt(positive).mean() - tilt(chain.x).mean()
             acceptance.append(chain.acceptance)
         gap, accepted = sum(gaps.values()), torch.stack(acceptance).mean()
-        return -gap, {"energy_gap": gap, **gaps, "acceptance": accepted, **adapt(adaptive, accepted)}
-
-    return carrying(loss, adaptive)
+        return -gap, {"energy_gap": gap, **gaps, "acceptance": accepted, **self.adapt(accepted)}
 
 
-fit = partial(fit_energies, layer_losses)
+def fit(prior: SequentialPrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun) -> Fitted:
+    """Learn the terms of all layers at once, each by its own chain."""
+    return fit_energies(LayerwiseLoss, prior, data, settings, run)

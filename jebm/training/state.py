@@ -9,11 +9,12 @@ import io
 import os
 import pickle
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
 from jebm.io.files import published
-from jebm.runtime.distributed import map_location
+from jebm.runtime.distributed import map_location, ranks
 from jebm.runtime.progress import say
 
 
@@ -71,3 +72,32 @@ class StateFile:
             say(f"warning: {path} belongs to a run with other {' and '.join(moved)}; it is not resumed")
             return None
         return content
+
+
+class Stateful(Protocol):
+    """What a checkpoint consists of."""
+
+    def state_dict(self) -> dict: ...
+
+    def load_state_dict(self, state: dict) -> object: ...
+
+
+class Checkpoint:
+    """All parts of an unfinished run in one file: each part says by ``state_dict`` what it needs to go on."""
+
+    def __init__(self, file: StateFile, **parts: Stateful):
+        self.file, self.parts = file, parts
+
+    def save(self) -> None:
+        """Rank 0 writes, and the others wait for it: a rank that stops after this has something to go on from."""
+        content = {name: part.state_dict() for name, part in self.parts.items()}  # on all ranks: some parts gather
+        if ranks().is_rank_zero:
+            self.file.save(content)
+        ranks().barrier()
+
+    def load(self) -> bool:
+        """Go on from the newest state that is whole and belongs to this run; returns whether there is one."""
+        content = self.file.load()
+        for name, part in self.parts.items() if content else ():
+            part.load_state_dict(content[name])
+        return content is not None

@@ -14,8 +14,10 @@ from jebm.models.priors.joint import JointPrior
 from jebm.runtime.random import generator
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
-from jebm.training.joint import joint_loss
-from jebm.training.loop import ParameterGroup, Trainer
+from jebm.training.joint import LOSSES
+from jebm.training.loop import Trainer
+from jebm.training.optimisers import ParameterGroup
+from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile
 
 CPU = torch.device("cpu")
@@ -125,7 +127,7 @@ def test_joint_step_at_the_published_sizes_is_not_slower_than_the_plain_one(tmp_
     ]
     stream = generator("noise")
     both = nn.ModuleDict({"hierarchy": hierarchy, "prior": prior})
-    loss = joint_loss(prior, pixels, settings, stream)
-    trainer = Trainer(both, loss, settings, 2, stream, StateFile(tmp_path, {}), 1e9, "step", groups)
+    loss = LOSSES[settings.method](prior, pixels, settings, stream)
+    trainer = Trainer(both, loss, settings, TrainingRun("step", StateFile(tmp_path, {}), stream), groups)
     faster = quickest(trainer.advance, plain.joint_step(hierarchy, prior, settings, pixels, stream), 1.0, rounds=8)
     assert faster >= 1.0

@@ -12,7 +12,7 @@ from PIL import Image
 from tiny_inception import NAME, save_tiny_inception
 
 from jebm.errors import JebmError
-from jebm.features.extraction import batches, extract
+from jebm.features.extraction import extract, feature_batches
 from jebm.features.inception import Inception, eight_bit
 from jebm.metrics.kernel_distance import kernel_distance
 from jebm.metrics.statistics import frechet_of, gather
@@ -64,7 +64,7 @@ def space(weights, protocol="clean", shape=(3, 12, 10)):
 
 
 def statistics(found, pictures, batch_size=16, dimensions=None):
-    rows = (batch[:, :dimensions] for batch in batches(found, pictures, 256, "cpu", batch_size))
+    rows = (batch[:, :dimensions] for batch in feature_batches(found, pictures, 256, "cpu", batch_size))
     return gather(rows, len(pictures), 100)
 
 

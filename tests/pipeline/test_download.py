@@ -3,14 +3,12 @@
 import hashlib
 import http.server
 import os
-import re
 import shutil
 import tempfile
 import threading
 
 import pytest
 import requests
-from filelock import FileLock
 from torchvision.datasets import CIFAR10, MNIST, SVHN, CelebA, FashionMNIST
 
 from jebm.config.assets import Asset
@@ -25,13 +23,13 @@ DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT; the switches below make it worse. ``ranges`` lists the Range header of every request."""
+    """Serves CONTENT; the switches below make it worse. ``statuses`` are those of the next requests."""
 
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.ranges, self.break_after, self.resumes, self.status, self.type = [], [], True, 200, "application/x-tar"
+        self.requests, self.statuses, self.sent, self.type = 0, [], None, "application/x-tar"
         self.content = CONTENT
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -42,21 +40,15 @@ class Server(http.server.ThreadingHTTPServer):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        server, asked = self.server, self.headers.get("Range")
-        server.ranges.append(asked)
-        if server.status != 200:
-            return self.send_error(server.status)
-        start = int(re.match(r"bytes=(\d+)-", asked)[1]) if asked and server.resumes else 0
-        if start >= len(server.content):
-            return self.send_error(416)
-        body = server.content[start:]
-        self.send_response(206 if start else 200)
+        server = self.server
+        server.requests += 1
+        if server.statuses:
+            return self.send_error(server.statuses.pop(0))
+        self.send_response(200)
         self.send_header("Content-Type", server.type)
-        self.send_header("Content-Length", str(len(body)))
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
+        self.send_header("Content-Length", str(len(server.content)))
         self.end_headers()
-        self.wfile.write(body[: server.break_after.pop(0)] if server.break_after else body)
+        self.wfile.write(server.content[: server.sent])
         return None
 
     def log_message(self, *args):
@@ -89,36 +81,8 @@ def test_file_is_fetched_once(server):
     one = asset(server)
     assert fetch("raw", one).read_bytes() == CONTENT
     fetch("raw", one)
-    assert server.ranges == [None]
+    assert server.requests == 1
     assert left_behind() == ["raw.tar.gz"]
-
-
-def test_fetching_goes_on_where_the_server_broke_off(server):
-    server.break_after = [300_000, 100_000]
-    assert fetch("raw", asset(server), pause=0.01).read_bytes() == CONTENT
-    first, second, third = (int(asked.strip("bytes=-")) if asked else 0 for asked in server.ranges)
-    assert first == 0 < 300_000 - 2**16 <= second <= 300_000 < third <= 400_000
-
-
-def test_fetching_goes_on_where_an_earlier_process_stopped(server):
-    os.makedirs("assets/set")
-    with open("assets/set/raw.tar.gz.partial", "wb") as file:
-        file.write(CONTENT[:1000])
-    assert fetch("raw", asset(server)).read_bytes() == CONTENT
-    assert server.ranges == ["bytes=1000-"]
-
-
-def test_server_that_knows_no_ranges_starts_again(server):
-    server.resumes, server.break_after = False, [300_000]
-    assert fetch("raw", asset(server), pause=0.01).read_bytes() == CONTENT
-
-
-def test_beginning_of_another_version_is_given_up(server):
-    os.makedirs("assets/set")
-    with open("assets/set/raw.tar.gz.partial", "wb") as file:
-        file.write(b"x" * 1000)
-    assert fetch("raw", asset(server)).read_bytes() == CONTENT
-    assert server.ranges == ["bytes=1000-", None]
 
 
 def test_other_content_is_refused_with_both_digests_and_not_kept(server):
@@ -144,17 +108,23 @@ def test_web_page_instead_of_the_file_is_refused(server):
 
 
 def test_status_that_does_not_pass_ends_at_once(server):
-    server.status = 404
+    server.statuses = [404]
     with pytest.raises(JebmError, match=r"the server answers 404 Not Found; put the file from .* at assets/set/raw"):
         fetch("raw", asset(server))
-    assert len(server.ranges) == 1
+    assert server.requests == 1
 
 
-def test_status_that_may_pass_is_tried_again(server, monkeypatch):
-    server.status = 503
-    monkeypatch.setattr("jebm.pipeline.download.time.sleep", lambda seconds: setattr(server, "status", 200))
-    assert fetch("raw", asset(server)).read_bytes() == CONTENT
-    assert len(server.ranges) == 2
+def test_status_that_may_pass_is_tried_again(server):
+    server.statuses = [503]
+    assert fetch("raw", asset(server), backoff=0).read_bytes() == CONTENT
+    assert server.requests == 2
+
+
+def test_server_that_breaks_off_leaves_nothing_behind(server):
+    server.sent = 300_000
+    with pytest.raises(JebmError, match=r"the server broke off; try again; put the file from"):
+        fetch("raw", asset(server))
+    assert left_behind() == []
 
 
 def test_no_network_says_where_the_file_goes(server):
@@ -162,7 +132,7 @@ def test_no_network_says_where_the_file_goes(server):
     server.shutdown()
     server.server_close()
     with pytest.raises(JebmError) as error:
-        fetch("raw", one, pause=0.001)
+        fetch("raw", one, backoff=0)
     message = str(error.value)
     assert "no connection to the server (is there a network?)" in message
     assert f"put the file from {one.url} at assets/set/raw.tar.gz, whose digest must be {DIGEST}" in message
@@ -184,7 +154,7 @@ def test_wrong_file_in_place_is_refused_and_left_alone(server, content):
         fetch("raw", asset(server))
     with open("assets/set/raw.tar.gz", "rb") as file:
         assert file.read() == content
-    assert server.ranges == []
+    assert server.requests == 0
 
 
 def test_folder_that_cannot_be_written_to_is_named(server, monkeypatch):
@@ -192,14 +162,15 @@ def test_folder_that_cannot_be_written_to_is_named(server, monkeypatch):
     monkeypatch.chdir(place)
     os.makedirs("assets/set")
     os.chmod("assets/set", 0o555)
-    os.makedirs(".jebm/locks")
     root = os.geteuid() == 0  # whom no permission stops
     if root:
-        for folder in (".", ".jebm", ".jebm/locks", "assets"):
+        for folder in (".", "assets"):
             os.chmod(folder, 0o777)
         os.seteuid(65534)
     try:
-        with pytest.raises(JebmError, match=r"assets/set.*: can't be written to \(Permission denied\); .*raw.tar.gz"):
+        with pytest.raises(
+            JebmError, match=r"assets/set: can't be written to \(Permission denied\); the asset 'raw' belongs there"
+        ):
             fetch("raw", asset(server))
     finally:
         if root:
@@ -282,10 +253,3 @@ def test_urls_are_those_of_torchvision_and_sizes_are_given(request):
     assets = {name: asset for name, asset in assets.items() if name not in by_hand}
     assert all(asset.bytes for asset in assets.values())
     assert all(requests.utils.urlparse(asset.url).scheme in ("http", "https") for asset in assets.values())
-
-
-def test_two_processes_do_not_fetch_the_same(server):
-    os.makedirs(".jebm/locks")
-    with FileLock(".jebm/locks/asset-raw.lock"), pytest.raises(JebmError, match="another process is already fetching"):
-        fetch("raw", asset(server))
-    assert server.ranges == []

@@ -13,7 +13,7 @@ from jebm.models.backbones.nvae.heads import GaussianPixels, MixturePixels
 from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
 from jebm.models.batch_norm import follow
 from jebm.models.checkpoints.nvae_keys import ALIAS, key_map, read_settings
-from jebm.training.kl_balance import balance, layer_sizes
+from jebm.training.kl_balance import by_scale, layer_sizes
 from jebm.training.regularisation import SpectralPenalty, batch_norm_gains, spectral_norms
 
 
@@ -225,11 +225,12 @@ def check_train(case, hierarchy, errors):
     kl = torch.stack([sums(draw.kl(flows)) for draw in draws], 1)
     recon = -sums(central(case, hierarchy.pixels(maps).element_log_prob(x)))
     factors = layer_sizes(hierarchy.latent_shapes)
-    balanced = want["kl_coeff"] * (kl * balance(kl, factors)).sum(1)
+    gamma = by_scale(kl.abs().mean(0), factors)
+    balanced = want["kl_coeff"] * (kl * gamma).sum(1)
     errors.add("train logits", maps, want["logits"])
     errors.add("train kl", list(kl.flip(1).unbind(1)), want["kl_all"])
     errors.add("train alpha", factors.flip(0), want["alpha"])
-    errors.add("train kl_coeffs", balance(kl, factors).flip(0), want["kl_coeffs"])
+    errors.add("train kl_coeffs", gamma.flip(0), want["kl_coeffs"])
     errors.add("train kl_vals", kl.mean(0).flip(0), want["kl_vals"])
     errors.add("train balanced_kl", balanced, want["balanced_kl"])
     errors.add("train recon", recon, want["recon"])

@@ -141,7 +141,7 @@ class TiltPrior(Prior):
     """A prior whose tilt is any function of flat ε."""
 
     def __init__(self, function):
-        super().__init__()
+        super().__init__(None)
         self.function = function
 
     def tilt(self, eps):

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
+from losses import FunctionLoss
 from oracles import joint_prior
 from torch import nn
 
@@ -23,6 +24,7 @@ from jebm.runtime.distributed import process_group, ranks
 from jebm.runtime.random import generator
 from jebm.training import ebm
 from jebm.training.loop import Trainer
+from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile
 
 DATA = torch.randn(23, 3, generator=generator("rank data"))
@@ -76,15 +78,15 @@ class Job:
             value = (self.module(x) - x.sum(1, keepdim=True) + noise * draws).square().mean()
             return value * disturb(step), {"square": value.detach()}
 
-        self.state = StateFile(folder / "state", {"run": "the same"})
+        run = TrainingRun("tiny run", StateFile(folder / "state", {"run": "the same"}), stream)
         optimisation = Optimisation(**{**SETTINGS, **settings})
-        self.trainer = Trainer(self.module, loss, optimisation, len(DATA), stream, self.state, 1e9, "tiny run")
+        self.trainer = Trainer(self.module, FunctionLoss(len(DATA), loss), optimisation, run)
 
     def run(self) -> dict:
         """Train; what was seen, and how it ended."""
         ended = ""
         try:
-            self.trainer.run()
+            self.trainer.train()
         except (InterruptedRunError, DivergedError) as error:
             ended = str(error)
         return {
@@ -93,8 +95,8 @@ class Job:
             "noise": self.noise,
             "digests": self.digests,
             "weights": {name: tensor.clone() for name, tensor in self.module.state_dict().items()},
-            "history": self.trainer.history,
-            "step": self.trainer.step,
+            "history": self.trainer.state.history,
+            "step": self.trainer.state.step,
         }
 
 
@@ -165,8 +167,8 @@ def negatives(folder: Path) -> dict:
         return result
 
     ebm.run_chain = watched
-    state = StateFile(folder / "state", {})
-    ebm.fit(hierarchy, prior, {"train": pixels}, settings, generator("stage 2"), state, 1e9, "stage 2")
+    run = TrainingRun("stage 2", StateFile(folder / "state", {}), generator("stage 2"))
+    ebm.fit(prior, {"train": pixels}, settings, run)
     ebm.run_chain = original
     return {"ends": ends, "digest": digest(prior)}
 

@@ -22,6 +22,7 @@ from jebm.sampling.run import run_chain
 from jebm.sampling.samplers import Chain
 from jebm.sampling.spaces import SPACES
 from jebm.training import ebm, sequential
+from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile
 
 PIXELS = torch.rand(24, 1, 2, 2, generator=generator("pixels")) * 2 - 1
@@ -50,10 +51,8 @@ def settings(adapt=None, **changes):
 def fit(folder, stop_at=None, adapt=None, **changes):
     prior = joint_prior(Stopping(stop_at), hidden=4, depth=1).requires_grad_(True)
     adapt = {"target_acceptance": 0.7, "steps": 8} if adapt is None else adapt
-    history, facts, _ = ebm.fit(
-        prior.hierarchy, prior, {"train": PIXELS}, settings(adapt, **changes), generator("fit"), StateFile(folder, {}),
-        1e9, "toy",
-    )  # fmt: skip
+    run = TrainingRun("toy", StateFile(folder, {}), generator("fit"))
+    history, facts, _ = ebm.fit(prior, {"train": PIXELS}, settings(adapt, **changes), run)
     return torch.cat([p.detach().flatten() for p in prior.parameters()]), history, facts
 
 
@@ -67,9 +66,8 @@ def test_size_is_in_history_and_record_and_stays_after_the_warm_up(tmp_path):
 
 def test_without_adaptation_history_and_record_are_as_ever(tmp_path):
     prior = joint_prior(Stopping(), hidden=4, depth=1).requires_grad_(True)
-    history, facts, _ = ebm.fit(
-        prior.hierarchy, prior, {"train": PIXELS}, settings(), generator("fit"), StateFile(tmp_path, {}), 1e9, "toy"
-    )
+    run = TrainingRun("toy", StateFile(tmp_path, {}), generator("fit"))
+    history, facts, _ = ebm.fit(prior, {"train": PIXELS}, settings(), run)
     assert "step_size" not in history[0]
     assert "step_size" not in facts
 
@@ -89,12 +87,12 @@ def test_interrupted_run_goes_on_to_the_same_bits(tmp_path, call):
 def test_sequential_priors_adapt_one_size_for_all_layers():
     prior = SequentialPrior(Stopping(), energy=spec("energy", name="layerwise", hidden=4, depth=1))
     prior.initialise(generator("sequential"))
-    loss = sequential.layer_losses(prior, PIXELS, settings({"steps": 3}), generator("layers"))
+    loss = sequential.LayerwiseLoss(prior, PIXELS, settings({"steps": 3}), generator("layers"))
     _, first = loss(0, torch.arange(8))
     _, second = loss(1, torch.arange(8))
     assert float(first["step_size"]) == pytest.approx(0.1)
     assert float(second["step_size"]) > 0.1
-    assert loss.carried["kernel"].done == 2
+    assert loss.kernel.done == 2
 
 
 def test_parts_of_a_batch_adapt_one_after_the_other(tmp_path):
@@ -126,7 +124,7 @@ def test_training_chain_may_run_on_the_biased_density():
     values = {}
     for space in ("whitened", "whitened-biased"):
         chain = {"kernel": {"name": "langevin", "step_size": 0.3}, "steps": 5, "space": space}
-        loss = ebm.contrastive_loss(prior, PIXELS, settings(chain=chain), generator("loss"))
+        loss = ebm.ContrastiveLoss(prior, PIXELS, settings(chain=chain), generator("loss"))
         values[space] = loss(0, torch.arange(8))[1]
     assert torch.equal(values["whitened"]["f_posterior"], values["whitened-biased"]["f_posterior"])
     assert not torch.allclose(values["whitened"]["f_prior"], values["whitened-biased"]["f_prior"])

@@ -1,7 +1,8 @@
-"""Options of the loop and of the device: parts of a batch, masked steps, half precision, and running out of memory."""
+"""Options of the loop and of the device: parts of a batch, fused steps, half precision, and running out of memory."""
 
 import pytest
 import torch
+from losses import FunctionLoss
 from oracles import spec
 from torch import nn
 
@@ -15,6 +16,7 @@ from jebm.models.precision import in_bfloat16, laid_out, networks
 from jebm.runtime.memory import memory_hint
 from jebm.runtime.random import generator
 from jebm.training.loop import Trainer
+from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile
 
 DATA = torch.randn(23, 3, generator=generator("loop data"))
@@ -39,16 +41,8 @@ class Run:
             return value * disturb(step), {"square": value.detach()}
 
         own = {"steps": 12, "batch_size": 10, "learning_rate": 0.05, "log_every": 6} | settings
-        self.trainer = Trainer(
-            self.module,
-            loss,
-            kind(**own),
-            len(DATA),
-            stream,
-            StateFile(folder, {"parameters": "same"}),
-            1e9,
-            "tiny run",
-        )
+        run = TrainingRun("tiny run", StateFile(folder, {"parameters": "same"}), stream)
+        self.trainer = Trainer(self.module, FunctionLoss(len(DATA), loss), kind(**own), run)
 
     @property
     def weights(self):
@@ -66,47 +60,41 @@ def test_accumulated_gradient_is_that_of_the_whole_batch(tmp_path, parts):
     whole = Run(folder(tmp_path, "whole"), clip_gradient_norm=0.5)
     cut = Run(folder(tmp_path, "parts"), clip_gradient_norm=0.5, accumulate=parts)
     for run in (whole, cut):
-        run.trainer.run()
+        run.trainer.train()
     torch.testing.assert_close(cut.weights, whole.weights, rtol=1e-4, atol=1e-5)
     assert max(cut.sizes) == -(-10 // min(parts, 10))
     assert sum(cut.sizes) == sum(whole.sizes) == 12 * 10
-    for own, other in zip(cut.trainer.history, whole.trainer.history, strict=True):
+    for own, other in zip(cut.trainer.state.history, whole.trainer.state.history, strict=True):
         assert own == pytest.approx(other, rel=1e-3)
 
 
 def test_a_fused_step_is_the_other_one_to_rounding(tmp_path):
-    plain, fused = Run(folder(tmp_path, "a")), Run(folder(tmp_path, "b"), fused=True, check_every=5)
+    plain, fused = Run(folder(tmp_path, "a")), Run(folder(tmp_path, "b"), fused=True)
     for run in (plain, fused):
-        run.trainer.run()
+        run.trainer.train()
     torch.testing.assert_close(fused.weights, plain.weights, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("late", [1, 4, 100])
-def test_nothing_is_updated_after_a_step_that_was_not_finite(tmp_path, late):
-    """Steps 0 to 6 are good, 7 is not; whenever that is noticed, weights, average and stream are those before it."""
-    run = Run(tmp_path, lambda step: float("nan") if step == 7 else 1.0, fused=True, check_every=late, ema=0.5)
+def test_nothing_is_updated_by_a_step_that_was_not_finite(tmp_path):
+    """Steps 0 to 6 are good, 7 is not: weights, average and random numbers are those before it."""
+    run = Run(tmp_path, lambda step: float("nan") if step == 7 else 1.0, fused=True, ema=0.5)
     with pytest.raises(DivergedError, match="loss is nan, gradient_norm is nan at step 8 of 12"):
-        run.trainer.run()
+        run.trainer.train()
     weights = next(entry for entry in run.before if entry[0] == 7)[1]
     assert torch.equal(run.weights, weights)
-    assert run.trainer.step == 7
-    good = Run(folder(tmp_path, "good"), fused=True, check_every=late, ema=0.5, steps=7, schedule="constant")
-    other = Run(
-        folder(tmp_path, "bad"), lambda step: float("nan") if step == 7 else 1.0, fused=True, check_every=late, ema=0.5,
-        schedule="constant",
-    )  # fmt: skip
-    good.trainer.run()
+    assert run.trainer.state.step == 7
+    good = Run(folder(tmp_path, "good"), fused=True, ema=0.5, steps=7, schedule="constant")
+    spoil = lambda step: float("nan") if step == 7 else 1.0  # noqa: E731
+    other = Run(folder(tmp_path, "bad"), spoil, fused=True, ema=0.5, schedule="constant")
+    good.trainer.train()
     with pytest.raises(DivergedError):
-        other.trainer.run()
-    assert all(torch.equal(a, b) for a, b in zip(other.trainer.average, good.trainer.average, strict=True))
-    resumed = other.trainer.state.load()
+        other.trainer.train()
+    assert all(
+        torch.equal(a, b) for a, b in zip(other.trainer.weights.average, good.trainer.weights.average, strict=True)
+    )
+    resumed = other.trainer.run.file.load()["state"]
     assert resumed["step"] == 7
-    assert torch.equal(resumed["generators"][0], next(entry for entry in other.before if entry[0] == 7)[2])
-
-
-def test_late_looks_need_steps_that_can_be_masked():
-    with pytest.raises(ValueError, match="check_every: more than 1 needs fused"):
-        Optimisation(steps=1, batch_size=1, learning_rate=0.1, check_every=2)
+    assert torch.equal(resumed["rngs"][0], next(entry for entry in other.before if entry[0] == 7)[2])
 
 
 def exhaust(error):
@@ -126,7 +114,7 @@ def exhaust(error):
 def test_out_of_memory_says_what_to_lower(tmp_path, error):
     run = Run(tmp_path, exhaust(error), kind=TrainBackbone, kl_warmup=[[0.0, 0.0]], accumulate=2)
     with pytest.raises(JebmError) as caught:
-        run.trainer.run()
+        run.trainer.train()
     message = str(caught.value)
     assert "a step on 5 examples" in message
     assert "lower train_backbone.batch_size (now 10)" in message

@@ -9,9 +9,10 @@ from jebm.config.training import TrainBackbone
 from jebm.errors import InterruptedRunError
 from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
 from jebm.runtime.random import generator
-from jebm.training.elbo import elbo_loss
-from jebm.training.loop import Trainer, carried_by
+from jebm.training.elbo import ElboLoss
+from jebm.training.loop import Trainer
 from jebm.training.regularisation import batch_norm_gains, spectral_norms
+from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile
 
 PIXELS = torch.rand(12, 1, 8, 8, generator=generator("deep pixels")) * 2 - 1
@@ -48,9 +49,9 @@ def settings(**changes):
 def test_loss_by_hand():
     """Step 150 of 1000: the KL's weight w is (150 − 0.1) / 300, and the penalties weigh 0.01^w and 0.02^w."""
     hierarchy, stream, batch = Deep(), generator("loss"), torch.arange(4)
-    loss = elbo_loss(hierarchy, PIXELS, settings(steps=1000), stream)
+    loss = ElboLoss(hierarchy, PIXELS, settings(steps=1000), stream)
     for _ in range(60):  # until the power iteration has settled
-        loss.carried["spectral"]()
+        loss.penalty.spectral()
     twin = generator("twin")
     twin.set_state(stream.get_state())
     with torch.no_grad():
@@ -70,7 +71,7 @@ def test_loss_by_hand():
 
 def test_after_the_warm_up_the_kl_counts_in_full_and_unbalanced():
     hierarchy = Deep()
-    loss = elbo_loss(hierarchy, PIXELS, settings(spectral_penalty=0, batch_norm_penalty=0), generator("after"))
+    loss = ElboLoss(hierarchy, PIXELS, settings(spectral_penalty=0, batch_norm_penalty=0), generator("after"))
     total, scalars = loss(4, torch.arange(4))
     torch.testing.assert_close(total, -scalars["elbo"])
 
@@ -87,10 +88,9 @@ def test_penalty_shrinks_what_it_holds_down(tmp_path):
 
 def train(folder, stop_at=None, spoil_at=(), **changes):
     hierarchy, stream, own = Deep(stop_at, spoil_at), generator("train deep"), settings(**changes)
-    loss = elbo_loss(hierarchy, PIXELS, own, stream)
-    carried = carried_by(loss)
-    trainer = Trainer(hierarchy, loss, own, len(PIXELS), stream, StateFile(folder, {}), 1e9, "deep", carried=carried)
-    trainer.run()
+    loss = ElboLoss(hierarchy, PIXELS, own, stream)
+    trainer = Trainer(hierarchy, loss, own, TrainingRun("deep", StateFile(folder, {}), stream))
+    trainer.train()
     return hierarchy, trainer
 
 
@@ -105,15 +105,15 @@ def test_interrupted_run_goes_on_to_the_same_bits(tmp_path, call):
     resumed, again = train(tmp_path / "b", **changes | {"spoil_at": tuple(s - call for s in (3, 4))})
     for name, tensor in hierarchy.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], tensor), name
-    assert again.history == trainer.history
+    assert again.state.history == trainer.state.history
     assert trainer.skips.total == again.skips.total == 2
-    vectors, others = (t.carried["spectral"].vectors for t in (trainer, again))
+    vectors, others = (t.loss.penalty.spectral.vectors for t in (trainer, again))
     assert all(torch.equal(x, y) for key in vectors for x, y in zip(vectors[key], others[key], strict=True))
 
 
 def test_skipped_step_leaves_statistics_and_vectors_alone(tmp_path):
     hierarchy, trainer = train(tmp_path, spoil_at=(2, 6, 10), skip_non_finite=1, skip_share=0.5)
-    assert trainer.facts["skipped"] == 3
+    assert trainer.skips.total == 3
     assert all(torch.isfinite(t).all() for t in hierarchy.state_dict().values() if t.is_floating_point())
     counts = {int(t) for name, t in hierarchy.state_dict().items() if name.endswith("num_batches_tracked")}
     assert counts == {7}

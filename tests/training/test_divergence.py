@@ -8,19 +8,18 @@ from jebm.config.training import TrainPrior
 from jebm.errors import DivergedError
 from jebm.runtime.random import generator
 from jebm.training import ebm
+from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile
 
 
 def fit(tmp_path, **settings):
-    hierarchy, prior = mild_prior()
+    _, prior = mild_prior()
     prior.requires_grad_(True)
     chain = {"kernel": {"name": "pcnl", "step_size": 0.3, "adjusted": True}, "steps": 2}
     block = {"steps": 30, "batch_size": 8, "learning_rate": 0.05, "ema": 0.5, "log_every": 5, "chain": chain}
     pixels = {"train": torch.rand(20, 1, 2, 2, generator=generator("pixels"))}
-    state, stream = StateFile(tmp_path, {}), generator("diverge")
-    history, facts, _ = ebm.fit(
-        hierarchy, prior, pixels, TrainPrior.model_validate(block | settings), stream, state, 1e9, "toy"
-    )
+    run = TrainingRun("toy", StateFile(tmp_path, {}), generator("diverge"))
+    history, facts, _ = ebm.fit(prior, pixels, TrainPrior.model_validate(block | settings), run)
     return prior, history, facts
 
 

@@ -6,6 +6,7 @@ import signal
 import pytest
 import torch
 from linear_gaussian import evidence_bound, linear_model, log_evidence
+from losses import FunctionLoss
 from oracles import SIGMAS, joint_prior
 from torch import nn
 
@@ -17,7 +18,10 @@ from jebm.models.backbones.residual import ResidualHierarchy
 from jebm.runtime.random import generator
 from jebm.sampling.run import ChainResult
 from jebm.training import joint
-from jebm.training.loop import ParameterGroup, Trainer
+from jebm.training.finite import Divergence
+from jebm.training.loop import Trainer
+from jebm.training.optimisers import ParameterGroup, joint_groups
+from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile
 
 IMAGE = torch.tensor([[[[0.9, -1.2, 0.4]]]])
@@ -85,7 +89,7 @@ def test_closed_forms_by_finite_differences():
 def mcmc():
     model = both(*linear_model())
     prior = model["prior"]
-    found = gradients(lambda stream: joint.mcmc_loss(prior, IMAGE, settings("mcmc"), stream), model)
+    found = gradients(lambda stream: joint.McmcLoss(prior, IMAGE, settings("mcmc"), stream), model)
     return found, exact_gradients(log_evidence(prior, IMAGE)[0], model)
 
 
@@ -108,7 +112,7 @@ def test_one_term_gradient_of_the_inter_layer_networks_is_wrong(monkeypatch):
         return f, log_p if len(calls) % 2 else log_p.detach(), top
 
     monkeypatch.setattr(joint, "tilted_log_prob", one_term)
-    found = gradients(lambda stream: joint.mcmc_loss(prior, IMAGE, settings("mcmc"), stream), model)
+    found = gradients(lambda stream: joint.McmcLoss(prior, IMAGE, settings("mcmc"), stream), model)
     exact = exact_gradients(log_evidence(prior, IMAGE)[0], model)
     assert worst(found, exact, PARTS["inter-layer"]) > 3 * SIGMAS
     assert worst(found, exact, PARTS["decoder"]) < SIGMAS
@@ -134,7 +138,7 @@ def test_variational_gradient_is_that_of_the_bound(variational, part):
 def variational():
     model = both(*linear_model())
     prior = model["prior"]
-    found = gradients(lambda stream: joint.variational_loss(prior, IMAGE, settings("variational"), stream), model)
+    found = gradients(lambda stream: joint.VariationalLoss(prior, IMAGE, settings("variational"), stream), model)
     return found, exact_gradients(evidence_bound(prior, IMAGE)[0], model)
 
 
@@ -144,7 +148,7 @@ def test_variational_gradient_without_the_prior_term_is_wrong(monkeypatch):
     prior = model["prior"]
 
     def loss_of(stream):
-        inner = joint.variational_loss(prior, IMAGE, settings("variational"), stream)
+        inner = joint.VariationalLoss(prior, IMAGE, settings("variational"), stream)
 
         def loss(step, batch):
             monkeypatch.setattr(prior, "tilt", lambda eps: prior.energy(_detached(prior.hierarchy.top_down_flat(eps))))
@@ -176,7 +180,7 @@ def mcmc_in_z():
     """As the paper trains: both chains on z, every layer from its own N(0, I)."""
     model = both(*linear_model())
     own = settings("mcmc", chain=IN_Z, posterior_chain=IN_Z)
-    return gradients(lambda stream: joint.mcmc_loss(model["prior"], IMAGE, own, stream), model, repeats=8), model
+    return gradients(lambda stream: joint.McmcLoss(model["prior"], IMAGE, own, stream), model, repeats=8), model
 
 
 @pytest.mark.parametrize("part", ["decoder", "inter-layer", "energy"])
@@ -195,7 +199,7 @@ def test_variational_gradient_is_the_same_with_negatives_from_z(variational):
     _, exact = variational
     model = both(*linear_model())
     own = settings("variational", chain=IN_Z)
-    found = gradients(lambda stream: joint.variational_loss(model["prior"], IMAGE, own, stream), model, repeats=8)
+    found = gradients(lambda stream: joint.VariationalLoss(model["prior"], IMAGE, own, stream), model, repeats=8)
     assert max(worst(found, exact, names) for names in PARTS.values()) < SIGMAS
 
 
@@ -207,7 +211,7 @@ def test_generator_start_and_network_start_are_images_under_the_transform(monkey
         joint, "run_chain", lambda kernel, target, start, steps, stream: starts.append(start) or _still(start)
     )
     own = {"chain": IN_Z | {"start": "generator"}, "posterior_chain": IN_Z, "posterior_start": "network"}
-    loss = joint.mcmc_loss(prior, IMAGE, settings("mcmc", **own), generator("starts"))
+    loss = joint.McmcLoss(prior, IMAGE, settings("mcmc", **own), generator("starts"))
     loss(5, ROWS[:6])
     stream = generator("starts")
     eps = hierarchy.infer(IMAGE[ROWS[:6]], stream).eps
@@ -229,7 +233,7 @@ def test_regulariser_acts_on_the_energies_alone(method, space):
         model = both(*linear_model())
         posterior = {"posterior_chain": short} if method == "mcmc" else {}
         own = settings(method, chain=short, energy_l2=weight, **posterior)
-        value, scalars = joint.joint_loss(model["prior"], IMAGE, own, generator("penalty"))(5, ROWS[:50])
+        value, scalars = joint.LOSSES[method](model["prior"], IMAGE, own, generator("penalty"))(5, ROWS[:50])
         value.backward()
         found[weight] = value, {name: p.grad.clone() for name, p in model.named_parameters()}, scalars
     difference = found[0.3][0] - found[0.0][0]
@@ -297,30 +301,26 @@ def train(folder, method, start="prior", **backbone):
     prior.initialise(stream)
     changes = {"posterior_chain": SHORT, "posterior_start": start} if method == "mcmc" else {}
     own = settings(method, chain=SHORT, ema=0.9, warmup_steps=2, schedule="linear", log_every=3, **changes)
-    groups = [
-        ParameterGroup(list(hierarchy.parameters()), own.learning_rate, own.weight_decay),
-        ParameterGroup(list(prior.parameters()), own.energy_learning_rate, own.energy_weight_decay),
-    ]
-    model, loss = both(hierarchy, prior), joint.joint_loss(prior, PIXELS, own, stream)
-    trainer = Trainer(model, loss, own, len(PIXELS), stream, StateFile(folder, {}), 1e9, "joint run", groups)
-    trainer.run()
-    return torch.cat([p.detach().flatten() for p in model.parameters()]), trainer
+    model, loss = both(hierarchy, prior), joint.LOSSES[method](prior, PIXELS, own, stream)
+    run = TrainingRun("joint run", StateFile(folder, {}), stream)
+    fitted = Trainer(model, loss, own, run, joint_groups(hierarchy, prior, own)).train()
+    return torch.cat([p.detach().flatten() for p in model.parameters()]), fitted
 
 
 @pytest.mark.parametrize(("method", "start"), [("mcmc", "prior"), ("mcmc", "network"), ("variational", "prior")])
 def test_interrupted_joint_training_goes_on_to_the_same_bits(tmp_path, method, start):
-    weights, trainer = train(tmp_path / "a", method, start)
+    weights, fitted = train(tmp_path / "a", method, start)
     with pytest.raises(InterruptedRunError, match="joint run: stopped by SIGTERM at step 4"):
         train(tmp_path / "b", method, start, stop_at=4)
     resumed_weights, resumed = train(tmp_path / "b", method, start)
     assert torch.equal(resumed_weights, weights)
-    assert resumed.history == trainer.history
+    assert resumed.history == fitted.history
 
 
 def test_history_has_the_names_of_both_stages(tmp_path):
-    _, trainer = train(tmp_path, "mcmc")
+    _, fitted = train(tmp_path, "mcmc")
     names = {"energy_gap", "acceptance", "posterior_acceptance", "elbo", "kl_z1", "kl_z2"}
-    assert names < set(trainer.history[0])
+    assert names < set(fitted.history[0])
 
 
 def test_diverged_joint_training_stops_before_a_step(tmp_path):
@@ -342,9 +342,9 @@ def test_groups_have_their_own_rate_and_decay(tmp_path):
             raise KeyboardInterrupt
         return weights[0].sum() + weights[1].sum(), {}
 
-    trainer = Trainer(module, loss, own, 4, generator(0), StateFile(tmp_path, {}), 1e9, "groups", groups)
+    run = TrainingRun("groups", StateFile(tmp_path, {}), generator(0))
     with pytest.raises(KeyboardInterrupt):
-        trainer.run()
+        Trainer(module, FunctionLoss(4, loss), own, run, groups).train()
     assert weights[0].item() == pytest.approx(2.0 * (1 - 0.005 * 0.5) - 0.005, abs=1e-6)
     assert weights[1].item() == pytest.approx(-3.0 - 0.05, abs=1e-6)
 
@@ -356,7 +356,7 @@ def test_inference_network_is_trained_at_some_steps_alone():
     prior = joint_prior(hierarchy).requires_grad_(True)
     prior.initialise(generator("every"))
     pixels = torch.rand(6, 1, 2, 2, generator=generator("pixels")) * 2 - 1
-    loss_of = joint.joint_loss(prior, pixels, settings("mcmc", inference_every=3), generator("noise"))
+    loss_of = joint.McmcLoss(prior, pixels, settings("mcmc", inference_every=3), generator("noise"))
     for step in range(5):
         hierarchy.zero_grad()
         value, scalars = loss_of(step, torch.arange(6))
@@ -378,11 +378,9 @@ def test_betas_are_those_of_the_settings(tmp_path, betas, back):
     """Without memory every step of Adam is lr·sign(gradient): two gradients of opposite sign undo each other."""
     weight = nn.Parameter(torch.tensor([2.0]))
     own = settings("variational", steps=2, batch_size=1, betas=betas, schedule="constant")
-    trainer = Trainer(
-        nn.ParameterList([weight]), lambda step, batch: ((1.0 if step == 0 else -7.0) * weight.sum(), {}), own, 4,
-        generator(0), StateFile(tmp_path, {}), 1e9, "betas",
-    )  # fmt: skip
-    trainer.run()
+    loss = FunctionLoss(4, lambda step, batch: ((1.0 if step == 0 else -7.0) * weight.sum(), {}))
+    run = TrainingRun("betas", StateFile(tmp_path, {}), generator(0))
+    Trainer(nn.ParameterList([weight]), loss, own, run).train()
     assert (abs(weight.item() - 2.0) < 1e-6) == back
 
 
@@ -393,9 +391,8 @@ def test_a_watched_scalar_beyond_its_limit_is_a_divergence_while_the_loss_is_sma
     def loss(step, batch):
         return weight.sum(), {"energy_gap": torch.tensor(-20.0 if step == 3 else 5.0)}
 
-    state = StateFile(tmp_path, {})
-    trainer = Trainer(
-        nn.ParameterList([weight]), loss, own, 4, generator(0), state, 1e9, "watched", limit=10.0, watched="energy_gap"
-    )
+    run = TrainingRun("watched", StateFile(tmp_path, {}), generator(0))
+    watched = Divergence("energy_gap", 10.0)
+    trainer = Trainer(nn.ParameterList([weight]), FunctionLoss(4, loss), own, run, divergence=watched)
     with pytest.raises(DivergedError, match=r"energy_gap is -20 at step 4 of 5; stopped before the optimiser stepped"):
-        trainer.run()
+        trainer.train()

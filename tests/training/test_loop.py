@@ -6,12 +6,14 @@ import time
 
 import pytest
 import torch
+from losses import FunctionLoss
 from torch import nn
 
 from jebm.config.training import Optimisation
 from jebm.errors import DivergedError, InterruptedRunError
 from jebm.runtime.random import generator
 from jebm.training.loop import Trainer
+from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile
 
 DATA = torch.randn(23, 3, generator=generator("loop data"))
@@ -41,12 +43,11 @@ class Job:
 
         self.settings = Optimisation(**{"steps": 12, "batch_size": 5, "learning_rate": 0.05, "log_every": 4} | settings)
         self.state = StateFile(folder / "state", identity or {"parameters": "same"})
-        self.trainer = Trainer(
-            self.module, loss, self.settings, len(DATA), stream, self.state, checkpoint_seconds, "tiny run"
-        )
+        run = TrainingRun("tiny run", self.state, stream, checkpoint_seconds)
+        self.trainer = Trainer(self.module, FunctionLoss(len(DATA), loss), self.settings, run)
 
     def run(self):
-        self.trainer.run()
+        self.trainer.train()
         return self
 
     @property
@@ -76,13 +77,13 @@ def test_first_step_is_that_of_adamw(tmp_path):
 
 def test_learning_rate_of_each_step_follows_the_schedule(tmp_path):
     job, used = Job(tmp_path, steps=4, warmup_steps=2, schedule="linear"), []
-    inner = job.trainer.loss
+    inner = job.trainer.loss.function
 
     def watch(step, batch):
         used.append(job.trainer.optimizer.param_groups[0]["lr"])
         return inner(step, batch)
 
-    job.trainer.loss = watch
+    job.trainer.loss.function = watch
     job.run()
     assert used == pytest.approx([0.025, 0.05, 0.05, 0.025])
 
@@ -90,8 +91,8 @@ def test_learning_rate_of_each_step_follows_the_schedule(tmp_path):
 def test_gradient_is_clipped_and_its_norm_recorded_before(tmp_path):
     free, clipped = (Job(tmp_path / str(c), steps=1, clip_gradient_norm=c).run() for c in (0.0, 0.5))
     norm = torch.cat([p.grad.flatten() for p in clipped.module.parameters()]).norm()
-    assert free.trainer.history[-1]["gradient_norm"] > 1
-    assert clipped.trainer.history[-1]["gradient_norm"] == free.trainer.history[-1]["gradient_norm"]
+    assert free.trainer.state.history[-1]["gradient_norm"] > 1
+    assert clipped.trainer.state.history[-1]["gradient_norm"] == free.trainer.state.history[-1]["gradient_norm"]
     assert norm == pytest.approx(0.5, rel=1e-4)
 
 
@@ -107,14 +108,14 @@ def test_average_is_the_exponential_one_and_is_what_is_published(tmp_path):
 
 def test_training_on_the_average_does_not_change_the_path(tmp_path):
     raw, averaged = Job(tmp_path / "raw").run(), Job(tmp_path / "ema", ema=0.7).run()
-    assert raw.trainer.history == averaged.trainer.history
+    assert raw.trainer.state.history == averaged.trainer.state.history
 
 
 def test_history_has_a_row_every_few_steps_and_the_last_one(tmp_path):
     job = Job(tmp_path, steps=10, log_every=4).run()
-    assert [row["step"] for row in job.trainer.history] == [4, 8, 10]
-    assert list(job.trainer.history[0]) == ["step", "loss", "square", "gradient_norm"]
-    assert all(row["square"] == pytest.approx(row["loss"] ** 2) for row in job.trainer.history)
+    assert [row["step"] for row in job.trainer.state.history] == [4, 8, 10]
+    assert list(job.trainer.state.history[0]) == ["step", "loss", "square", "gradient_norm"]
+    assert all(row["square"] == pytest.approx(row["loss"] ** 2) for row in job.trainer.state.history)
 
 
 def test_run_is_repeated_to_the_bit_by_its_stream(tmp_path):
@@ -122,7 +123,7 @@ def test_run_is_repeated_to_the_bit_by_its_stream(tmp_path):
     torch.manual_seed(1)
     again = Job(tmp_path / "b").run()
     assert torch.equal(first.weights, again.weights)
-    assert first.trainer.history == again.trainer.history
+    assert first.trainer.state.history == again.trainer.state.history
 
 
 # Not finite ----------------------------------------------------------------------------------------------------------
@@ -153,14 +154,14 @@ def test_scalar_that_is_not_finite_stops_too_and_is_named(tmp_path):
 
 def test_gradient_that_is_not_finite_stops_although_the_loss_is(tmp_path):
     job = Job(tmp_path)
-    inner = job.trainer.loss
+    inner = job.trainer.loss.function
 
     def steep(step, batch):
         value, scalars = inner(step, batch)
         root = (value - value.detach()).abs().sqrt()  # 0, with an infinite slope
         return (value + root if step == 3 else value), scalars
 
-    job.trainer.loss = steep
+    job.trainer.loss.function = steep
     with pytest.raises(DivergedError, match="gradient_norm is nan at step 4"):
         job.run()
     assert torch.equal(job.weights, torch.cat([p.flatten() for p in job.seen[-1][2]]))
@@ -174,7 +175,7 @@ def test_run_that_stopped_at_a_bad_loss_goes_on_as_if_it_had_not(tmp_path):
     mended = Job(tmp_path / "b", ema=0.9).run()
     assert mended.seen[0][0] == 6
     assert torch.equal(mended.weights, undisturbed.weights)
-    assert mended.trainer.history == undisturbed.trainer.history
+    assert mended.trainer.state.history == undisturbed.trainer.state.history
 
 
 def test_last_step_may_be_the_bad_one(tmp_path):
@@ -196,7 +197,7 @@ def test_interrupted_run_goes_on_to_the_same_bits(tmp_path, step, number):
     resumed = Job(tmp_path / "b", **settings).run()
     assert [s for s, _, _ in resumed.seen] == list(range(step + 1, 12))
     assert torch.equal(resumed.weights, undisturbed.weights)
-    assert resumed.trainer.history == undisturbed.trainer.history
+    assert resumed.trainer.state.history == undisturbed.trainer.state.history
 
 
 def test_run_may_be_interrupted_again_and_again(tmp_path):
@@ -206,7 +207,7 @@ def test_run_may_be_interrupted_again_and_again(tmp_path):
             Job(tmp_path / "b", at(step, terminate), ema=0.8).run()
     resumed = Job(tmp_path / "b", ema=0.8).run()
     assert torch.equal(resumed.weights, undisturbed.weights)
-    assert resumed.trainer.history == undisturbed.trainer.history
+    assert resumed.trainer.state.history == undisturbed.trainer.state.history
 
 
 def test_killed_run_loses_at_most_a_checkpoint_interval(tmp_path):
@@ -244,7 +245,7 @@ def test_seconds_of_an_interrupted_run_add_up(tmp_path):
     with pytest.raises(InterruptedRunError):
         Job(tmp_path, at(3, slow_end)).run()
     resumed = Job(tmp_path).run()
-    assert resumed.trainer.seconds > 0.05
+    assert resumed.trainer.state.seconds > 0.05
 
 
 def test_damaged_state_falls_back_to_the_one_before(tmp_path, capsys):
@@ -275,7 +276,7 @@ def test_state_of_another_run_is_not_resumed(tmp_path, capsys):
 
 def snapshots(job):
     """Step → the flat weights of a snapshot."""
-    return {step: torch.cat([t.flatten() for t in own.values()]) for step, own in job.trainer.snapshots.items()}
+    return {step: torch.cat([t.flatten() for t in own.values()]) for step, own in job.trainer.weights.snapshots.items()}
 
 
 def test_snapshots_are_the_weights_of_the_last_steps_evenly_apart(tmp_path):
@@ -297,7 +298,7 @@ def test_snapshots_are_of_the_average_where_the_average_is_published(tmp_path):
 
 def test_snapshots_change_nothing_and_are_off_by_default(tmp_path):
     plain, kept = Job(tmp_path / "a").run(), Job(tmp_path / "b", snapshots=4, snapshot_every=2).run()
-    assert not plain.trainer.snapshots
+    assert not plain.trainer.weights.snapshots
     torch.testing.assert_close(plain.weights, kept.weights, rtol=0, atol=0)
 
 

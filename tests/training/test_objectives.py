@@ -19,8 +19,9 @@ from jebm.runtime.random import generator
 from jebm.sampling.run import run_chain
 from jebm.sampling.target import Target
 from jebm.training import ebm, mixture
-from jebm.training.elbo import elbo_loss
+from jebm.training.elbo import ElboLoss
 from jebm.training.loop import Trainer
+from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile
 
 PIXELS = torch.rand(24, 1, 2, 2, generator=generator("pixels")) * 2 - 1
@@ -61,7 +62,7 @@ def stage_1(ramps, steps, **settings):
 def test_elbo_loss_by_hand():
     """−mean log p(x|z) + Σ w_i KL_i at step 30 of 100, where the weights are 0.6 and 0.25."""
     hierarchy, batch = Backbone(), torch.tensor([3, 7, 7, 11])
-    loss, scalars = elbo_loss(hierarchy, PIXELS, stage_1([[0.0, 0.5], [0.2, 0.6]], steps=100), generator("elbo"))(
+    loss, scalars = ElboLoss(hierarchy, PIXELS, stage_1([[0.0, 0.5], [0.2, 0.6]], steps=100), generator("elbo"))(
         30, batch
     )
     x, stream = PIXELS[batch], generator("elbo")
@@ -85,7 +86,7 @@ def test_elbo_of_the_exact_posterior_is_the_evidence():
     """With q(ε|x) exact and both weights 1, −loss estimates log p(x): 60 batches of 100 draws, 5 standard errors."""
     hierarchy = LinearHierarchy((3, 2))
     x = torch.randn(1, 1, 1, 4, generator=generator("x"))
-    loss = elbo_loss(hierarchy, x, stage_1([[0.0, 0.0], [0.0, 0.0]], steps=10), generator("evidence"))
+    loss = ElboLoss(hierarchy, x, stage_1([[0.0, 0.0], [0.0, 0.0]], steps=10), generator("evidence"))
     values = torch.stack([loss(10, torch.zeros(100, dtype=torch.int64))[0] for _ in range(60)]).double()
     error = values.std() / math.sqrt(60)
     assert error < 0.05
@@ -94,7 +95,7 @@ def test_elbo_of_the_exact_posterior_is_the_evidence():
 
 def test_elbo_before_the_ramps_is_reconstruction_alone():
     hierarchy = Backbone()
-    loss, scalars = elbo_loss(hierarchy, PIXELS, stage_1([[0.5, 0.6], [0.5, 0.6]], steps=100), generator("elbo"))(
+    loss, scalars = ElboLoss(hierarchy, PIXELS, stage_1([[0.5, 0.6], [0.5, 0.6]], steps=100), generator("elbo"))(
         0, torch.arange(4)
     )
     assert torch.equal(loss, -scalars["log_px"])
@@ -111,22 +112,21 @@ def test_balance_by_scale_takes_the_size_of_each_kl_alone():
 
     settings = stage_1([[0.0, 1.0]], steps=10, kl_balance="scale", kl_floor=0.6)
     hierarchy, batch = Signed(), torch.arange(4)
-    loss, scalars = elbo_loss(hierarchy, PIXELS, settings, generator("signed"))(2, batch)
+    loss, scalars = ElboLoss(hierarchy, PIXELS, settings, generator("signed"))(2, batch)
     kl = hierarchy.infer(PIXELS[batch], generator("signed")).kl
     factors = kl.abs().mean(0) + 0.01
     factors = factors / factors.mean()
     torch.testing.assert_close(loss, -scalars["log_px"] + 0.6 * (factors * kl.mean(0)).sum())
-    after, later = elbo_loss(hierarchy, PIXELS, settings, generator("signed"))(10, batch)
+    after, later = ElboLoss(hierarchy, PIXELS, settings, generator("signed"))(10, batch)
     torch.testing.assert_close(after, -later["log_px"] + kl.mean(0).sum())
 
 
 def train_backbone(folder, stop_at=None):
     hierarchy, stream = Backbone(stop_at), generator("train backbone")
     settings = Optimisation(steps=10, batch_size=8, learning_rate=0.01, log_every=3)
-    loss = elbo_loss(hierarchy, PIXELS, stage_1([[0.0, 0.5], [0.2, 0.6]], steps=10), stream)
-    trainer = Trainer(hierarchy, loss, settings, len(PIXELS), stream, StateFile(folder, {}), 1e9, "stage 1")
-    trainer.run()
-    return torch.cat([p.flatten() for p in hierarchy.parameters()]), trainer.history
+    loss = ElboLoss(hierarchy, PIXELS, stage_1([[0.0, 0.5], [0.2, 0.6]], steps=10), stream)
+    fitted = Trainer(hierarchy, loss, settings, TrainingRun("stage 1", StateFile(folder, {}), stream)).train()
+    return torch.cat([p.flatten() for p in hierarchy.parameters()]), fitted.history
 
 
 def test_interrupted_backbone_goes_on_to_the_same_bits(tmp_path):
@@ -171,7 +171,7 @@ def test_contrastive_gradient_is_that_of_the_negative_log_likelihood():
     pixels = torch.rand(4000, 1, 2, 2, generator=generator("gradient pixels")) * 2 - 1
     chain = {"kernel": {"name": "pcnl", "step_size": 0.6}, "steps": 60}
     settings = prior_settings(batch_size=4000, chain=chain)
-    loss, scalars = ebm.contrastive_loss(prior, pixels, settings, generator("gradient"))(0, torch.arange(4000))
+    loss, scalars = ebm.ContrastiveLoss(prior, pixels, settings, generator("gradient"))(0, torch.arange(4000))
     loss.backward()
 
     def hidden(eps):  # df/dw of the last layer of f_2
@@ -198,7 +198,7 @@ def test_contrastive_loss_by_hand():
     prior.initialise(generator("energy"))
     prior.energy.nets["1"][-1].weight.data.normal_(generator=generator("w"))
     batch, settings = torch.tensor([1, 5, 9]), prior_settings()
-    loss, scalars = ebm.contrastive_loss(prior, PIXELS, settings, generator("by hand"))(0, batch)
+    loss, scalars = ebm.ContrastiveLoss(prior, PIXELS, settings, generator("by hand"))(0, batch)
     stream = generator("by hand")
     positive = flatten(hierarchy.infer(PIXELS[batch], stream).eps)
     start = torch.randn(3, 5, generator=stream)
@@ -213,7 +213,7 @@ def test_contrastive_loss_reaches_the_energy_only():
     prior = joint_prior(hierarchy, hidden=4, depth=1).requires_grad_(True)
     prior.initialise(generator("energy"))
     hierarchy.requires_grad_(False)
-    loss, _ = ebm.contrastive_loss(prior, PIXELS, prior_settings(), generator(0))(0, torch.arange(8))
+    loss, _ = ebm.ContrastiveLoss(prior, PIXELS, prior_settings(), generator(0))(0, torch.arange(8))
     loss.backward()
     assert prior.energy.nets["1"][-1].weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in hierarchy.parameters())
@@ -223,11 +223,9 @@ def test_contrastive_loss_reaches_the_energy_only():
 def fit_energy(folder, **backbone):
     hierarchy = Backbone(**backbone)
     prior = joint_prior(hierarchy, hidden=4, depth=1).requires_grad_(True)
-    settings, state = prior_settings(ema=0.9), StateFile(folder, {})
+    run = TrainingRun("digits prior abc seed 0", StateFile(folder, {}), generator("fit"))
     before = {name: p.detach().clone() for name, p in hierarchy.named_parameters()}
-    history, facts, _ = ebm.fit(
-        hierarchy, prior, {"train": PIXELS}, settings, generator("fit"), state, 1e9, "digits prior abc seed 0"
-    )
+    history, facts, _ = ebm.fit(prior, {"train": PIXELS}, prior_settings(ema=0.9), run)
     assert all(torch.equal(p, before[name]) for name, p in hierarchy.named_parameters())
     return torch.cat([p.detach().flatten() for p in prior.parameters()]), history, facts
 
@@ -266,7 +264,7 @@ def test_mixture_keeps_the_size_with_the_best_held_out_density():
     pixels = {
         split: torch.randn(60, 1, 1, 4, generator=generator("mixture", split)) for split in ("train", "validation")
     }
-    history, facts, _ = mixture.fit(hierarchy, prior, pixels, None, generator("mixture"), None, 1e9, "mixture")
+    history, facts, _ = mixture.fit(prior, pixels, None, TrainingRun("mixture", None, generator("mixture")))
     assert [row["components"] for row in history] == [1, 3, 30]
     best = max(history, key=lambda row: row["validation_log_prob"])
     assert facts["components"] == best["components"] == len(prior.means)
@@ -280,8 +278,7 @@ def test_mixture_density_is_the_one_that_was_scored():
     pixels = {
         split: torch.randn(40, 1, 1, 4, generator=generator("mixture", split)) for split in ("train", "validation")
     }
-    stream = generator("mixture")
-    history, _, _ = mixture.fit(hierarchy, prior, pixels, None, stream, None, 1e9, "mixture")
+    history, _, _ = mixture.fit(prior, pixels, None, TrainingRun("mixture", None, generator("mixture")))
     again = generator("mixture")
     draws = [flatten(hierarchy.infer(pixels[split], again).eps) for split in ("train", "validation")]
     assert float(prior.log_prob(draws[1]).mean()) == pytest.approx(history[0]["validation_log_prob"], abs=1e-4)

@@ -17,6 +17,7 @@ from jebm.models.priors.ncp import NoiseContrastivePrior
 from jebm.models.priors.sequential import SequentialPrior
 from jebm.runtime.random import generator
 from jebm.training import ncp, sequential
+from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile
 
 CHAIN = {"kernel": {"name": "pcnl", "step_size": 0.6}, "steps": 10}
@@ -40,9 +41,8 @@ def learn(module, kind, folder, energy=None, hierarchy=None, pixels=IMAGES, **va
     prior = kind(hierarchy or Ladder(2, correlated), energy=spec("energy", name="layerwise", hidden=4, depth=1))
     if energy is not None:
         prior.energy = energy
-    history, facts, _ = module.fit(
-        prior.hierarchy, prior, pixels, settings(**values), generator("fit"), StateFile(folder, {}), 1e9, "prior"
-    )
+    run = TrainingRun("prior", StateFile(folder, {}), generator("fit"))
+    history, facts, _ = module.fit(prior, pixels, settings(**values), run)
     return prior, history, facts
 
 
@@ -84,7 +84,7 @@ def ncp_gradients(weight, count=4000, batches=20):
     prior = NoiseContrastivePrior(Ladder(2, correlated), energy=spec("energy", name="layerwise", hidden=4, depth=1))
     prior.energy = FullQuadratic()
     prior.energy.nets["1"].weight.data[0] = weight
-    loss = ncp.logistic_loss(prior, torch.zeros(count, 1, 1, 1), settings(chain=None), generator("ncp"))
+    loss = ncp.LogisticLoss(prior, torch.zeros(count, 1, 1, 1), settings(chain=None), generator("ncp"))
     gradients = []
     for _ in range(batches):
         value, scalars = loss(0, torch.arange(count))
@@ -168,7 +168,7 @@ def test_gradient_of_a_layer_is_that_of_its_conditional_likelihood():
     prior = mild()
     pixels = torch.rand(3000, 1, 2, 2, generator=generator("pixels")) * 2 - 1
     chain = {"kernel": {"name": "pcnl", "step_size": 0.7}, "steps": 40}
-    loss = sequential.layer_losses(prior, pixels, settings(chain=chain), generator("gradient"))
+    loss = sequential.LayerwiseLoss(prior, pixels, settings(chain=chain), generator("gradient"))
     value, scalars = loss(0, torch.arange(3000))
     value.backward()
     found = prior.energy.nets["1"][-1].weight.grad[0].double()
@@ -195,7 +195,7 @@ def test_gradient_of_a_layer_is_that_of_its_conditional_likelihood():
 def test_layers_share_no_gradient():
     prior = mild()
     pixels = torch.rand(8, 1, 2, 2, generator=generator("pixels")) * 2 - 1
-    _, scalars = sequential.layer_losses(prior, pixels, settings(), generator("gradient"))(0, torch.arange(8))
+    _, scalars = sequential.LayerwiseLoss(prior, pixels, settings(), generator("gradient"))(0, torch.arange(8))
     scalars["gap_z2"].backward()
     assert prior.energy.nets["2"][-1].weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in prior.energy.nets["1"].parameters())

@@ -6,8 +6,8 @@ import torch
 from jebm.config.training import Optimisation
 from jebm.runtime.random import generator
 from jebm.training.batches import EpochSampler
-from jebm.training.kl_balance import balance, layer_sizes
-from jebm.training.schedules import kl_balance, kl_weights, learning_rate
+from jebm.training.kl_balance import by_dimension, by_scale, layer_sizes
+from jebm.training.schedules import kl_weights, learning_rate
 
 
 def rate(step, **settings):
@@ -96,7 +96,7 @@ def test_order_resumes_in_the_middle_of_an_epoch(taken):
 
 def test_kl_balance_has_mean_one_and_is_dear_for_a_busy_layer():
     """(KL + 0.1) / dimensions, by hand: 1.1 / 2 and 0.1 / 4."""
-    factors = kl_balance(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 4.0]))
+    factors = by_dimension(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 4.0]))
     assert factors.tolist() == pytest.approx([2 * 0.55 / 0.575, 2 * 0.025 / 0.575])
     assert float(factors.mean()) == pytest.approx(1)
 
@@ -123,7 +123,7 @@ def test_balance_by_scale_is_that_of_the_published_code():
         dtype=torch.float64,
     )
     sizes = layer_sizes([(3, 16, 16)] * 3 + [(3, 8, 8)]).double()
-    factors = balance(kl, sizes)
+    factors = by_scale(kl.abs().mean(0), sizes)
     published = [1.5941869, 1.10519854, 1.15508685, 0.145527708]
     torch.testing.assert_close(factors, torch.tensor(published, dtype=torch.float64), rtol=0, atol=1e-6)
     balanced = 0.4 * (kl * factors).sum(1)

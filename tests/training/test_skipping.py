@@ -5,13 +5,15 @@ import signal
 
 import pytest
 import torch
-from pydantic import ValidationError
+from losses import FunctionLoss
 from torch import nn
 
 from jebm.config.training import Optimisation
 from jebm.errors import DivergedError, InterruptedRunError
 from jebm.runtime.random import generator
+from jebm.training.finite import Divergence
 from jebm.training.loop import Trainer
+from jebm.training.run import TrainingRun
 from jebm.training.skipping import SkipPolicy
 from jebm.training.state import StateFile
 
@@ -19,7 +21,7 @@ DATA = torch.randn(40, 3, generator=generator("skip data"))
 
 
 class Counter:
-    """Something that a loss carries along: how often it was called."""
+    """Something that a loss keeps from step to step: how often it was called."""
 
     def __init__(self):
         self.calls = 0
@@ -55,22 +57,17 @@ class Job:
         self.state = StateFile(folder, {})
         self.trainer = Trainer(
             self.module,
-            loss,
+            FunctionLoss(len(DATA), loss, self.counter),
             Optimisation(**block | {"skip_share": 1.0} | settings),
-            len(DATA),
-            stream,
-            self.state,
-            1e9,
-            "trial",
-            limit=limit,
-            carried={"counter": self.counter},
+            TrainingRun("trial", self.state, stream),
+            divergence=Divergence(limit=limit),
         )
 
     def tensors(self):
         return {name: tensor.clone() for name, tensor in self.module.state_dict().items()}
 
     def run(self):
-        self.trainer.run()
+        self.fitted = self.trainer.train()
         return self
 
 
@@ -85,16 +82,16 @@ def test_nothing_of_a_skipped_step_remains(tmp_path):
     assert same(job.before[5], job.before[6])
     assert not same(job.before[6], job.before[7])
     assert all(torch.isfinite(tensor).all() for tensor in job.tensors().values())
-    assert job.counter.calls == 10  # what the loss carries is put back with the rest
+    assert job.counter.calls == 10  # what the loss keeps is put back with the rest
 
 
 def test_skipped_steps_are_counted_in_history_progress_and_record(tmp_path, capsys):
     job = Job(tmp_path, spoilt=(4, 5, 9)).run()
-    rows = {row["step"]: row for row in job.trainer.history}
+    rows = {row["step"]: row for row in job.trainer.state.history}
     assert {step: row["skipped"] for step, row in rows.items()} == {3: 0, 6: 2, 9: 2, 12: 3}
     assert "loss" not in rows[6]  # this step was skipped: it has no values
     assert rows[9]["loss"] == pytest.approx(rows[9]["twice"] / 2)
-    assert job.trainer.facts["skipped"] == 3
+    assert job.fitted.facts["skipped"] == 3
     assert "skipped=3" in job.trainer._describe()
     printed = capsys.readouterr().err
     assert "trial: step 5 skipped: loss is nan, twice is nan, gradient_norm is nan (1 so far)" in printed
@@ -102,8 +99,8 @@ def test_skipped_steps_are_counted_in_history_progress_and_record(tmp_path, caps
 
 def test_without_the_setting_nothing_is_counted_and_the_first_one_stops(tmp_path):
     job = Job(tmp_path / "whole", skip_non_finite=0).run()
-    assert "skipped" not in job.trainer.history[-1]
-    assert "skipped" not in job.trainer.facts
+    assert "skipped" not in job.trainer.state.history[-1]
+    assert "skipped" not in job.fitted.facts
     with pytest.raises(DivergedError, match=r"at step 5 of 12; stopped before the optimiser stepped\. Last good"):
         Job(tmp_path / "cut", spoilt=(4,), skip_non_finite=0).run()
 
@@ -168,7 +165,7 @@ def test_run_interrupted_between_skips_goes_on_to_the_same_bits(tmp_path, step):
         Job(tmp_path / "b", stop_at=step, **settings).run()
     resumed = Job(tmp_path / "b", **settings).run()
     assert same(resumed.tensors(), undisturbed.tensors())
-    assert resumed.trainer.history == undisturbed.trainer.history
+    assert resumed.trainer.state.history == undisturbed.trainer.state.history
     assert resumed.trainer.skips.state_dict() == undisturbed.trainer.skips.state_dict()
     assert resumed.counter.calls == undisturbed.counter.calls
 
@@ -189,23 +186,3 @@ def test_average_takes_the_running_statistics_along(tmp_path):
             expected = 0.7 * expected + 0.3 * tensors[name]
         torch.testing.assert_close(averaged.tensors()[name], expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(averaged.tensors()["1.num_batches_tracked"], torch.tensor(12))
-
-
-def test_looking_late_loses_nothing_either(tmp_path):
-    """Statistics that steps after the bad one have spoilt, and their average, are as they were before it."""
-    settings = {"skip_non_finite": 0, "fused": True, "ema": 0.7}
-    undisturbed = Job(tmp_path / "a", **settings).run()
-    late = Job(tmp_path / "b", spoilt=(4,), check_every=6, **settings)
-    with pytest.raises(DivergedError, match="at step 5 of 12"):
-        late.run()
-    assert same(late.tensors(), undisturbed.before[4])
-    assert all(torch.isfinite(tensor).all() for tensor in late.trainer.average)
-    assert late.counter.calls == 4
-    mended = Job(tmp_path / "b", check_every=6, **settings).run()
-    for name, tensor in mended.tensors().items():
-        torch.testing.assert_close(tensor, undisturbed.tensors()[name])
-
-
-def test_looking_late_is_too_late_to_skip():
-    with pytest.raises(ValidationError, match="too late to skip a step"):
-        Optimisation(steps=1, batch_size=1, learning_rate=1.0, fused=True, check_every=2, skip_non_finite=1)

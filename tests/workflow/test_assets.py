@@ -55,7 +55,7 @@ def served(space, tmp_path_factory):
 
 
 def dataset_target(space):
-    listed = space.run("jebm", "variants").stdout
+    listed = space.run("jebm", "list").stdout
     folder = next(word for word in listed.split() if word.startswith("data/"))
     return f"{folder}/images.safetensors"
 
@@ -118,7 +118,7 @@ def test_missing_pictures_are_one_sentence(space):
 @pytest.mark.slow
 def test_own_pictures_go_from_the_folder_to_samples(space):
     found = space.run("snakemake", "-n").stdout
-    samples = next(word for word in found.replace(",", " ").split() if word.endswith("samples.safetensors"))
+    samples = next(word for word in found.replace(",", " ").split() if word.endswith("/samples.safetensors"))
     space.run("snakemake", "--cores", "1", samples)
     assert (space.folder / samples).exists()
     assert not list((space.folder / ".jebm/state").rglob("rows-*"))

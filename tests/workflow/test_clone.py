@@ -1,4 +1,4 @@
-"""A fresh clone, pulled with DVC and adopted: nothing runs again, with every link type and any file times."""
+"""A fresh clone, pulled with DVC: nothing runs again, with every link type and any file times."""
 
 import os
 import random
@@ -47,22 +47,52 @@ def clone_of(space, folder, link: str):
 @pytest.mark.parametrize("link", ["copy", "hardlink", "symlink"])
 def test_a_pulled_clone_has_nothing_to_do(pushed, tmp_path, link):
     clone = clone_of(pushed, tmp_path / "clone", link)
-    adopted = clone.run("jebm", "adopt").stdout
-    assert re.search(r"Adopted: all \d+ results belong", adopted)
+    dry = clone.run("snakemake", "-n", "--cores", "1")
+    assert "Nothing to be done" in dry.stdout + dry.stderr, "without a word to jebm"
+    verified = clone.run("jebm", "verify").stdout
+    assert re.search(r"^(\d+) of \1 results are here, and all their files are what their records say", verified)
     dry = clone.run("snakemake", "-n", "--cores", "1")
     assert "Nothing to be done" in dry.stdout + dry.stderr
     assert "up to date" in clone.run("dvc", "status").stdout
 
 
-def test_what_does_not_belong_is_refused_and_named(pushed, tmp_path):
+def test_an_edit_in_a_clone_runs_what_it_concerns(pushed, tmp_path):
     clone = clone_of(pushed, tmp_path / "clone", "copy")
     module = clone.folder / "jebm/sampling/pcnl.py"
     module.write_text(module.read_text().replace("math.sqrt(1 - step_size**2)", "(1 - step_size**2) ** 0.5"))
-    refused = clone.run("jebm", "adopt", check=False)
-    assert refused.returncode == 1
-    assert "not adopted" in refused.stderr
-    assert "code: jebm.sampling.pcnl edited" in refused.stderr
-    assert "train_prior" in clone.run("snakemake", "-n", "--cores", "1").stdout
+    assert "results are here" in clone.run("jebm", "verify").stdout, (
+        "files are what their records say, whatever the code"
+    )
+    dry = clone.run("snakemake", "-n", "--cores", "1").stdout
+    assert "rule train_prior" in dry
+    assert "rule train_backbone" not in dry
+    assert "code: jebm.sampling.pcnl edited" in clone.run("jebm", "why", "digits").stdout
+
+
+@pytest.mark.parametrize("damage", ["flipped", "missing", "record"])
+def test_damaged_files_of_a_clone_are_named_and_made_anew(pushed, tmp_path, damage):
+    clone = clone_of(pushed, tmp_path / "clone", "copy")
+    name = "provenance.json" if damage == "record" else "weights.safetensors"
+    (path,) = clone.folder.glob(f"runs/train_backbone/*/seed1/{name}")
+    status, content = path.stat(), path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if damage == "flipped" else b"{}")
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    said = {"flipped": "has other content", "missing": "is missing", "record": "is not a record of jebm"}[damage]
+    wrong = clone.run("jebm", "verify", check=False)
+    assert wrong.returncode == 1
+    assert f"{path.relative_to(clone.folder)}: {said}" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+    target = str(path.relative_to(clone.folder).with_name("weights.safetensors"))
+    dry = clone.run("snakemake", "-n", "--cores", "1", target).stdout
+    assert "rule train_backbone" in dry
+    assert "rule prepare_dataset" not in dry
+    clone.run("snakemake", "--cores", "1", target)
+    assert "results are here" in clone.run("jebm", "verify").stdout
+    if damage != "record":
+        assert path.read_bytes() == content, "training repeats to the bit"
 
 
 def test_why_names_the_part_that_moved(pushed, tmp_path):

@@ -24,7 +24,7 @@ def church(new_copy, tmp_path_factory):
     block["variants"] = {name: block["variants"][name] for name in ROWS}
     block["headline"], block["tables"], block["figures"] = {}, {}, {"samples": list(ROWS)}
     space.write_params(params)
-    space.run("jebm", "prepare-dataset", "church64", "--variant", "gaussian")
+    space.run("jebm", "run", "prepare_dataset", "church64", "--variant", "gaussian")
     space.checkpoint = space.folder / params["assets"]["nvae-church64"]["file"].join(("assets/", ""))
     space.good, space.whole = params, space.checkpoint.read_bytes()
     return space
@@ -59,8 +59,8 @@ def sentence(space, *needles):
     assert len(lines) == 1, said
     line = lines.pop()
     assert all(re.search(needle, line) for needle in needles[1:]), line
-    assert not list(space.folder.glob("runs/imported-*/weights.safetensors"))
-    assert not list(space.folder.glob("runs/backbone-*/seed1/weights.safetensors"))
+    assert not list(space.folder.glob("runs/import_backbone/*/weights.safetensors"))
+    assert not list(space.folder.glob("runs/train_backbone/*/seed1/weights.safetensors"))
 
 
 def test_missing_checkpoint(study):

@@ -304,7 +304,13 @@ CODE = [
     ("a docstring", "jebm/sampling/pcnl.py", "the natural chain for a tilt", "a chain for a tilt", NOTHING),
     ("a help text", "jebm/cli/inspect.py", "Check the parameters", "Look at the parameters", NOTHING),
     ("how freshness is decided", "jebm/pipeline/results.py", "time.monotonic()", "time.time()", NOTHING),
-    ("the layout of a shell line", "workflow/rules/data.smk", "jebm run {rule} {", "jebm  run  {rule}  {", NOTHING),
+    (
+        "the layout of a shell line",
+        "workflow/rules/data.smk",
+        "jebm run {params.job} >",
+        "jebm  run   {params.job}  >",
+        NOTHING,
+    ),
     ("a runtime setting", "params.yaml", "checkpoint_seconds: 60", "checkpoint_seconds: 61", NOTHING),
     ("an unrelated file", "README.md", "", "Jebm", NOTHING),
     (

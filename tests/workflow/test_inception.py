@@ -76,7 +76,7 @@ def test_values_are_those_of_clean_fid_on_all_features_at_once(study):
     frame = pd.read_csv(study.folder / "results/digits/metrics.csv")
     measured = sorted(frame[(frame.metric == "fid") & (frame.variant != "data")].value)
     found = []
-    for path in study.folder.glob("runs/samples-*/seed1/samples.safetensors"):
+    for path in study.folder.glob("runs/draw_samples/*/seed1/samples.safetensors"):
         features = extract(space, read_tensors(path)[0]["images"], 17, "cpu")[:, :16]
         moments = [(torch.from_numpy(f).mean(0).numpy(), torch.from_numpy(f).T.cov().numpy()) for f in (features, real)]
         found.append(frechet_distance(*moments[0], *moments[1]))
@@ -84,7 +84,7 @@ def test_values_are_those_of_clean_fid_on_all_features_at_once(study):
 
 
 def test_latents_are_kept_of_the_first_samples_only(study):
-    for path in study.folder.glob("runs/samples-*/seed1/samples.safetensors"):
+    for path in study.folder.glob("runs/draw_samples/*/seed1/samples.safetensors"):
         tensors, _ = read_tensors(path)
         assert {name: len(tensor) for name, tensor in tensors.items()} == {"images": 120, "eps": 50, "tilt": 50}
 
@@ -107,7 +107,7 @@ def test_reference_is_measured_once_and_not_again_for_other_subsets_or_samples(s
     def other_split(block):
         block["evaluate_samples"]["reference"] = "test"
 
-    assert len(list(study.folder.glob("runs/reference-*"))) == 1
+    assert len(list(study.folder.glob("runs/reference_statistics/*"))) == 1
     again = dry(fewer_subsets)
     assert "evaluate_samples" in again
     assert "reference_statistics" not in again
@@ -134,9 +134,9 @@ def test_too_few_samples_and_missing_weights_end_in_one_line(study):
         save_tiny_inception(weights.parent, varying=200)
         remembered = Asset(file=f"inception/{NAME}").remembered  # no digest is published for it: the first one counts
         (study.folder / remembered).unlink()
-        few = study.run("jebm", "evaluate-floor", "digits", "--variant", "gaussian", check=False)
+        few = study.run("jebm", "run", "evaluate_floor", "digits", "--variant", "gaussian", check=False)
         weights.unlink()
-        gone = study.run("jebm", "evaluate-floor", "digits", "--variant", "gaussian", check=False)
+        gone = study.run("jebm", "run", "evaluate_floor", "digits", "--variant", "gaussian", check=False)
     finally:
         weights.write_bytes(before)
         (study.folder / remembered).unlink(missing_ok=True)

@@ -12,8 +12,8 @@ import pytest
 pytestmark = pytest.mark.slow
 
 STAGES = {
-    "backbone": ["jebm", "train-backbone", "digits", "--variant", "joint-k20", "--seed", "1"],
-    "prior": ["jebm", "train-prior", "digits", "--variant", "joint-k20", "--seed", "1"],
+    kind: ["jebm", "run", kind, "digits", "--variant", "joint-k20", "--seed", "1"]
+    for kind in ("train_backbone", "train_prior")
 }
 
 
@@ -26,18 +26,18 @@ def prepared(new_tiny, tmp_path):
     params["digits"]["train_backbone"]["steps"] = 500
     params["digits"]["train_prior"] |= {"steps": 200}
     space.write_params(params)
-    space.run("jebm", "prepare-dataset", "digits", "--variant", "joint-k20")
+    space.run("jebm", "run", "prepare_dataset", "digits", "--variant", "joint-k20")
     return space
 
 
 def published(space, stage: str) -> dict[str, bytes]:
     """Weights and history that a stage left."""
-    folder = next(space.folder.glob(f"runs/{stage}-*/seed1"))
+    folder = next(space.folder.glob(f"runs/{stage}/*/seed1"))
     return {name: (folder / name).read_bytes() for name in ("weights.safetensors", "history.csv")}
 
 
 def state_file(space, stage: str):
-    return next(iter(space.folder.glob(f".jebm/state/{stage}-*/seed1/state.pt")), None)
+    return next(iter(space.folder.glob(f".jebm/state/{stage}/*/seed1/state.pt")), None)
 
 
 def when_training(space, stage: str, timeout: float = 60):
@@ -65,16 +65,14 @@ def when_saved_again(space, stage: str, process) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_ten_kills_leave_the_same_weights_to_the_bit(prepared, stage):
     params = prepared.params()
-    params["digits"]["train_backbone"]["steps"] = 2000 if stage == "backbone" else 50
+    params["digits"]["train_backbone"]["steps"] = 2000 if stage == "train_backbone" else 50
     params["digits"]["train_prior"] |= {"steps": 1000, "learning_rate": 3.0e-4}
     prepared.write_params(params)
-    if stage == "prior":
-        prepared.run(*STAGES["backbone"])
+    if stage == "train_prior":
+        prepared.run(*STAGES["train_backbone"])
     prepared.run(*STAGES[stage])
     undisturbed = published(prepared, stage)
-    folder = next(prepared.folder.glob(f"runs/{stage}-*"))
-    folder.rename(prepared.folder / "aside")
-    prepared.run("rm", "-rf", ".jebm/state")
+    prepared.run("rm", "-rf", f"runs/{stage}", ".jebm/state", ".jebm/results")
 
     stream, resumed = random.Random(0), 0
     for kill in range(10):
@@ -92,19 +90,19 @@ def test_ten_kills_leave_the_same_weights_to_the_bit(prepared, stage):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=["SIGTERM", "SIGUSR1"])
 def test_a_signal_saves_and_exits_with_the_reserved_code(prepared, number):
-    process = prepared.start(*STAGES["backbone"])
-    when_training(prepared, "backbone")
+    process = prepared.start(*STAGES["train_backbone"])
+    when_training(prepared, "train_backbone")
     process.send_signal(number)
     output = process.communicate()[0]
     assert process.returncode == 75
     assert "run the same command to go on" in output
     assert "Traceback" not in output
-    assert "going on from step" in prepared.run(*STAGES["backbone"]).stderr
+    assert "going on from step" in prepared.run(*STAGES["train_backbone"]).stderr
 
 
 def test_snakemake_retries_go_on_after_a_preemption(prepared):
     process = prepared.start("snakemake", "--cores", "1", "--retries", "1", *_weights_target(prepared))
-    when_training(prepared, "backbone")
+    when_training(prepared, "train_backbone")
     for child in psutil.Process(process.pid).children(recursive=True):
         if child.name() != "bash":  # the trainer, not the shell that Snakemake waits for
             child.send_signal(signal.SIGTERM)
@@ -116,7 +114,7 @@ def test_snakemake_retries_go_on_after_a_preemption(prepared):
 def test_a_killed_snakemake_loses_nothing(prepared):
     target = _weights_target(prepared)
     process = prepared.start("snakemake", "--cores", "1", *target, start_new_session=True)
-    when_training(prepared, "backbone")
+    when_training(prepared, "train_backbone")
     subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=False)
     process.wait()
     time.sleep(0.2)
@@ -128,28 +126,30 @@ def test_a_killed_snakemake_loses_nothing(prepared):
 
 def _weights_target(space) -> list[str]:
     """The backbone's weights, as Snakemake names them."""
-    listed = space.run("jebm", "variants").stdout
-    folder = next(line.split()[1] for line in listed.splitlines() if line.strip().startswith("backbone"))
+    listed = space.run("jebm", "list").stdout
+    folder = next(line.split()[1] for line in listed.splitlines() if line.strip().startswith("train_backbone"))
     return [f"{folder}/seed1/weights.safetensors"]
 
 
 def test_a_full_disk_costs_checkpoints_not_the_run(prepared):
     """Writes of more than a few kilobytes fail in the kernel, as on a full disk: first all saves, then the result."""
     limited = prepared.run(
-        *STAGES["backbone"], check=False, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+        *STAGES["train_backbone"],
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)),
     )
     assert limited.returncode == 1
     assert "this checkpoint could not be saved (File too large); going on without it" in limited.stderr
     assert limited.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in limited.stderr
-    assert not list(prepared.folder.glob("runs/backbone-*/seed1/weights.safetensors"))
-    prepared.run(*STAGES["backbone"])
+    assert not list(prepared.folder.glob("runs/train_backbone/*/seed1/weights.safetensors"))
+    prepared.run(*STAGES["train_backbone"])
 
 
 def test_the_second_process_on_a_run_is_refused(prepared):
-    first = prepared.start(*STAGES["backbone"])
-    when_training(prepared, "backbone")
-    second = prepared.run(*STAGES["backbone"], check=False)
+    first = prepared.start(*STAGES["train_backbone"])
+    when_training(prepared, "train_backbone")
+    second = prepared.run(*STAGES["train_backbone"], check=False)
     assert second.returncode == 1
     assert "another process is already working on this" in second.stderr
     first.communicate()
@@ -158,56 +158,63 @@ def test_the_second_process_on_a_run_is_refused(prepared):
 
 @pytest.mark.parametrize("damage", ["truncated", "bit flipped"])
 def test_a_damaged_state_gives_way_to_the_previous_one(prepared, damage):
-    process = prepared.start(*STAGES["backbone"])
-    when_training(prepared, "backbone")
+    process = prepared.start(*STAGES["train_backbone"])
+    when_training(prepared, "train_backbone")
     time.sleep(1.0)
     process.kill()
     process.communicate()
-    path = state_file(prepared, "backbone")
+    path = state_file(prepared, "train_backbone")
     content = path.read_bytes()
     half = len(content) // 2
     path.write_bytes(
         content[:half] if damage == "truncated" else content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
     )
-    done = prepared.run(*STAGES["backbone"])
+    done = prepared.run(*STAGES["train_backbone"])
     assert f"{path.relative_to(prepared.folder)} is truncated or damaged; it is not used" in done.stderr
     assert "going on from step" in done.stderr
 
 
 def test_a_state_of_other_code_is_not_resumed(prepared):
-    process = prepared.start(*STAGES["backbone"])
-    when_training(prepared, "backbone")
+    process = prepared.start(*STAGES["train_backbone"])
+    when_training(prepared, "train_backbone")
     process.kill()
     process.communicate()
     module = prepared.folder / "jebm/training/elbo.py"
     module.write_text(module.read_text().replace("-log_px +", "0.0 - log_px +"))
-    done = prepared.run(*STAGES["backbone"])
+    done = prepared.run(*STAGES["train_backbone"])
     assert "belongs to a run with other code; it is not resumed" in done.stderr
     assert "going on" not in done.stderr
 
 
 def test_a_hostile_checkpoint_is_an_error_and_runs_nothing(prepared):
-    prepared.run(*STAGES["backbone"])
-    weights = next(prepared.folder.glob("runs/backbone-*/seed1/weights.safetensors"))
+    prepared.run(*STAGES["train_backbone"])
+    weights = next(prepared.folder.glob("runs/train_backbone/*/seed1/weights.safetensors"))
     trap = prepared.folder / "executed"
     weights.write_bytes(b"cos\nsystem\n(S'touch " + str(trap).encode() + b"'\ntR.")
-    done = prepared.run("jebm", "draw-samples", "digits", "--variant", "gaussian", "--seed", "1", check=False)
-    assert done.returncode == 1
-    assert f"{weights.relative_to(prepared.folder)}: corrupt or not a file of jebm" in done.stderr
-    assert "Traceback" not in done.stderr
+    draw = ["jebm", "run", "draw_samples", "digits", "--variant", "gaussian", "--seed", "1"]
+    named = weights.relative_to(prepared.folder)
+    vouched = prepared.run(*draw, check=False)
+    assert f"{named}: is not what the job made that wrote it" in vouched.stderr
+    weights.with_name("provenance.json").unlink()
+    read = prepared.run(*draw, check=False)
+    assert f"{named}: corrupt or not a file of jebm" in read.stderr
+    for done in (vouched, read):
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
     assert not trap.exists()
 
 
-def test_expensive_work_is_kept_aside_before_an_edit_replaces_it(prepared):
-    params = prepared.params()
-    params["runtime"]["keep_aside_hours"] = 0.0001
-    prepared.write_params(params)
+def test_finished_work_comes_back_when_the_edit_that_replaced_it_is_undone(prepared):
     target = _weights_target(prepared)
     prepared.run("snakemake", "--cores", "1", *target)
-    before = published(prepared, "backbone")["weights.safetensors"]
+    before = published(prepared, "train_backbone")
     module = prepared.folder / "jebm/training/elbo.py"
-    module.write_text(module.read_text().replace("-log_px +", "-1.01 * log_px +"))
-    assert "kept aside" in prepared.run("snakemake", "--cores", "1", *target).stderr
-    kept = next(prepared.folder.glob(".jebm/aside/*/runs/backbone-*/seed1/weights.safetensors"))
-    assert kept.read_bytes() == before
-    assert published(prepared, "backbone")["weights.safetensors"] != before
+    text = module.read_text()
+    module.write_text(text.replace("-log_px +", "-1.01 * log_px +"))
+    prepared.run("snakemake", "--cores", "1", *target)
+    assert published(prepared, "train_backbone") != before
+    module.write_text(text)
+    prepared.run("snakemake", "--cores", "1", *target)
+    assert published(prepared, "train_backbone") == before
+    (log,) = prepared.folder.glob("logs/train_backbone/*.log")
+    assert "taken from .jebm/results" in log.read_text()

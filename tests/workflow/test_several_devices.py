@@ -11,7 +11,7 @@ from jebm.io.tensors import read_tensors
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-TRAIN = ["jebm", "train-backbone", "digits", "--variant", "joint-k20", "--seed", "1"]
+TRAIN = ["jebm", "run", "train_backbone", "digits", "--variant", "joint-k20", "--seed", "1"]
 TORCHRUN = ["python", "-m", "jebm.runtime.torchrun", "--standalone"]
 
 
@@ -22,7 +22,7 @@ def two_devices(space, **backbone):
     params["digits"]["compute"] = {"devices": 2}
     params["digits"]["train_backbone"] |= {"steps": 300, **backbone}
     space.write_params(params)
-    space.run("jebm", "prepare-dataset", "digits", "--variant", "joint-k20")
+    space.run("jebm", "run", "prepare_dataset", "digits", "--variant", "joint-k20")
     return space
 
 
@@ -48,7 +48,7 @@ def fresh(prepared):
 
 
 def published(space) -> dict[str, bytes]:
-    folder = next(space.folder.glob("runs/backbone-*/seed1"))
+    folder = next(space.folder.glob("runs/train_backbone/*/seed1"))
     return {name: (folder / name).read_bytes() for name in ("weights.safetensors", "history.csv")}
 
 
@@ -66,7 +66,7 @@ def ranks_of(process: subprocess.Popen) -> list[psutil.Process]:
 def when_training(space, process) -> list[psutil.Process]:
     """The ranks, when the first state was saved."""
     deadline = time.monotonic() + 120
-    while not list(space.folder.glob(".jebm/state/backbone-*/seed1/state.pt")):
+    while not list(space.folder.glob(".jebm/state/train_backbone/*/seed1/state.pt")):
         assert time.monotonic() < deadline, "no state was saved"
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
@@ -119,14 +119,17 @@ def test_divergence_is_said_once_with_its_own_status(new_tiny, tmp_path):
     assert done.stderr.count("error: ") == 1
     assert "stopped before the optimiser stepped" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not list(space.folder.glob("runs/backbone-*"))
+    assert not list(space.folder.glob("runs/train_backbone/*/seed1/*"))
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
         ([*TORCHRUN, "--nproc-per-node=3", "-m", *TRAIN], "one for 2 devices, but was started as 3 processes"),
-        ([*TORCHRUN, "--nproc-per-node=2", "-m", *TRAIN[:4], "nothing", *TRAIN[5:]], "has no variant 'nothing'"),
+        (
+            [*TORCHRUN, "--nproc-per-node=2", "-m", *TRAIN[:5], "nothing", *TRAIN[6:]],
+            "name one of the variants of 'digits'",
+        ),
     ],
     ids=["devices", "variant"],
 )
@@ -152,14 +155,13 @@ def test_snakemake_runs_a_study_on_two_devices(new_tiny, tmp_path):
     study["headline"], study["tables"] = {}, {"main": {"variants": ["two-stage", "joint"], "metrics": ["fd"]}}
     study["figures"] = {}
     space.write_params(params)
-    plan = space.run("snakemake", "-n", "-p").stdout
-    for verb in ("train-backbone", "train-prior", "train-joint", "draw-samples", "evaluate-samples", "evaluate-floor"):
-        assert f"{' '.join(TORCHRUN)} --nproc-per-node=2 -m jebm {verb} digits" in plan
-    for verb in ("train-features", "evaluate-density"):
-        assert f"Shell command: jebm {verb} digits" in plan
+    plan = space.run("snakemake", "-n", "--cores", "2").stdout
+    two = {block.split(":")[0] for block in plan.split("\nrule ")[1:] if "    threads: 2\n" in block}
+    shared = {"train_backbone", "train_prior", "train_joint", "draw_samples", "evaluate_samples", "evaluate_floor"}
+    assert two == shared, "what several processes work on takes as many cores, and nothing else does"
     space.run("snakemake", "--cores", "2", timeout=580)
     assert "two-stage" in space.read("results/digits/tables/main.md")
-    for path in space.folder.glob("runs/samples-*/seed1/samples.safetensors"):
+    for path in space.folder.glob("runs/draw_samples/*/seed1/samples.safetensors"):
         samples, header = read_tensors(path)
         assert len(samples["images"]) == len(samples["eps"]) == len(samples["tilt"]) == 200
         assert len(samples["eps"].unique(dim=0)) == 200  # each process drew others

@@ -26,5 +26,5 @@ class ZeroPrior(JointPrior):
     own doing, not the energy's."""
 
     def __init__(self, hierarchy: Hierarchy):
-        Prior.__init__(self)
-        self._hierarchy, self.energy = [hierarchy], ZeroEnergy()
+        Prior.__init__(self, hierarchy)
+        self.energy = ZeroEnergy()

@@ -27,7 +27,8 @@ class Prior(nn.Module, ABC):
     sequential = False
     """Whether it is drawn layer by layer, by the sampler ``sequential``. It needs an energy with a term per layer."""
     fit: str | None = None
-    """``module:function`` that learns it on a frozen backbone (stage 2). None: there is nothing to learn."""
+    """``module:function`` that learns it on a frozen backbone (stage 2), a function ``fit(prior, data, settings, run)``.
+    None: there is nothing to learn."""
     by_gradient = False
     """Whether it is learned by gradient steps, as ``train_prior`` describes them."""
     trained_with_chain = False
@@ -39,6 +40,16 @@ class Prior(nn.Module, ABC):
     """Whether ``train_joint`` can train it together with the backbone."""
     adapted_step_size: float | None = None
     """The step size that training ended with, where it adapted that of its chain; a standard deviation."""
+
+    def __init__(self, hierarchy: Hierarchy):
+        super().__init__()
+        # In a list, so that the frozen backbone is neither a parameter of the prior nor saved with it.
+        self._hierarchy = [hierarchy]
+
+    @property
+    def hierarchy(self) -> Hierarchy:
+        """The backbone that the prior stands on."""
+        return self._hierarchy[0]
 
     @abstractmethod
     def tilt(self, eps: torch.Tensor) -> torch.Tensor:
@@ -67,7 +78,7 @@ class GaussianPrior(Prior):
     normalised = True
 
     def __init__(self, hierarchy: Hierarchy):
-        super().__init__()
+        super().__init__(hierarchy)
         self.dimensions = hierarchy.dimensions
 
     def tilt(self, eps: torch.Tensor) -> torch.Tensor:
@@ -81,14 +92,8 @@ class EnergyPrior(Prior):
     """What priors with an energy on the top-down pass of a frozen backbone share."""
 
     def __init__(self, hierarchy: Hierarchy, energy: Any):
-        super().__init__()
-        # In a list, so that the frozen backbone is neither a parameter of the prior nor saved with it.
-        self._hierarchy = [hierarchy]
+        super().__init__(hierarchy)
         self.energy = build("energy", energy, hierarchy)
-
-    @property
-    def hierarchy(self) -> Hierarchy:
-        return self._hierarchy[0]
 
     def initialise(self, generator: torch.Generator) -> None:
         self.energy.initialise(generator)

@@ -21,7 +21,7 @@ class MixturePrior(Prior):
     fit = "jebm.training.mixture:fit"
 
     def __init__(self, hierarchy: Hierarchy, *, components: Counts = [5, 10, 20, 40], draws: Count = 5):  # noqa: B006
-        super().__init__()
+        super().__init__(hierarchy)
         self.dimensions, self.components, self.draws = hierarchy.dimensions, components, draws
         for name in ("log_weights", "means", "cholesky"):
             self.register_buffer(name, None)

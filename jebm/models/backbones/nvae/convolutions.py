@@ -238,7 +238,7 @@ def _norms(v: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def initialise(module: nn.Module, generator: torch.Generator) -> None:
+def initialise_layers(module: nn.Module, generator: torch.Generator) -> None:
     """All layers within a module: weights and biases uniform in ±1/√fan_in, gains of filters to match, batch norm to
     the identity with fresh statistics."""
     for layer in module.modules():

@@ -28,7 +28,7 @@ from jebm.errors import JebmError
 from jebm.models.backbones.base import Hierarchy, Latents, Posterior, TopDown
 from jebm.models.backbones.nvae.architectures import ARCHITECTURES
 from jebm.models.backbones.nvae.cells import Cell, Resize
-from jebm.models.backbones.nvae.convolutions import NormalisedConvolution, initialise
+from jebm.models.backbones.nvae.convolutions import NormalisedConvolution, initialise_layers
 from jebm.models.backbones.nvae.gaussians import FLOOR, LIMIT, Normal
 from jebm.models.backbones.nvae.groups import Group, build_groups
 from jebm.models.backbones.nvae.heads import make_head
@@ -170,7 +170,7 @@ class NvaeHierarchy(Hierarchy):
     def initialise(self, generator: torch.Generator) -> None:
         """Uniform ±1/√fan_in everywhere, gains to match, flows near the identity, a start in (0, 1)."""
         self.start.uniform_(generator=generator)
-        initialise(self, generator)
+        initialise_layers(self, generator)
         for group in self.groups:
             for flow in group.flows:
                 flow.shrink()

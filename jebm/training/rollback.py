@@ -1,0 +1,44 @@
+"""Undoing a step that must not be taken.
+
+The optimiser has not stepped when a step turns out to be wrong, so weights and their average need no undoing. Buffers
+(batch norm) and the state of the loss do, and for a step that is to be repeated so do the random numbers.
+"""
+
+import torch
+from torch import nn
+
+from jebm.training.batches import EpochSampler
+from jebm.training.loss import Loss
+from jebm.training.run import RunState
+
+
+class Rollback:
+    """Remembers what one step changes before it is known to be finite."""
+
+    def __init__(self, module: nn.Module, loss: Loss, state: RunState, batches: EpochSampler):
+        self.loss, self.state, self.batches = loss, state, batches
+        self.buffers: dict[torch.dtype, list[torch.Tensor]] = {}
+        for buffer in module.buffers():
+            self.buffers.setdefault(buffer.dtype, []).append(buffer)
+
+    def mark(self) -> None:
+        """Remember the present, before a step."""
+        self._rng, self._order = self.state.rng.get_state(), self.state.order.get_state()
+        self._batches, self._loss = self.batches.state_dict(), self.loss.state_dict()
+        # One copy per type and not per buffer: a deep hierarchy has hundreds of small ones.
+        self._flat = [torch.cat([buffer.reshape(-1) for buffer in group]) for group in self.buffers.values()]
+
+    @torch.no_grad()
+    def undo(self) -> None:
+        """Put buffers and loss back to the mark: the step has not been taken, and its random numbers are gone."""
+        for group, flat in zip(self.buffers.values(), self._flat, strict=True):
+            for buffer, before in zip(group, flat.split([buffer.numel() for buffer in group]), strict=True):
+                buffer.copy_(before.view_as(buffer))
+        self.loss.load_state_dict(self._loss)
+
+    def rewind(self) -> None:
+        """Put everything back to the mark, so that the step can be repeated with the same batch and random numbers."""
+        self.undo()
+        self.state.rng.set_state(self._rng)
+        self.state.order.set_state(self._order)
+        self.batches.load_state_dict(self._batches)

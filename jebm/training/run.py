@@ -1,0 +1,100 @@
+"""One run of a training: what it is called, where it keeps unfinished work, how far it is, and what it leaves."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from jebm.io.tensors import Weights
+from jebm.runtime.distributed import ranks
+from jebm.runtime.random import derive_seed
+from jebm.training.state import StateFile
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a training needs besides a model, a loss and settings."""
+
+    title: str
+    """Names the run in progress lines and errors."""
+    file: StateFile
+    """Where unfinished work is kept."""
+    rng: torch.Generator
+    """All random numbers of the run: those of the loss and the order of the data."""
+    checkpoint_seconds: float = 60.0
+    """Seconds between two checkpoints."""
+
+
+class RunState:
+    """How far a run is: its step, its history, the time it took, and its random numbers.
+
+    Of several ranks each has random numbers of its own for the loss (``rng``); the order of the data (``order``) is
+    common to all. A single process has one generator for both.
+    """
+
+    def __init__(self, rng: torch.Generator):
+        self.rng, self.order = rng, ranks().fork_rng(rng)
+        self.step, self.seconds = 0, 0.0
+        self.history: list[dict] = []
+
+    def state_dict(self) -> dict:
+        """To be called by all ranks at once, since it collects their generators."""
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": self.history,
+            "rngs": ranks().all_gather(self.rng.get_state()),
+            "order": self.order.get_state(),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue a run. Ranks of another number than before get new random numbers; the order of the data goes on."""
+        self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
+        self.order.set_state(state["order"])
+        rngs, own = state["rngs"], ranks()
+        if len(rngs) == own.size:
+            self.rng.set_state(rngs[own.rank])
+        elif own.size > 1:
+            self.rng.manual_seed(derive_seed(self.rng.initial_seed(), "from step", self.step, "of", len(rngs)))
+
+
+class Fitted(NamedTuple):
+    """What training leaves besides the weights in the module."""
+
+    history: list[dict]
+    facts: dict
+    """For the record."""
+    snapshots: dict[int, Weights] = {}
+    """Step → the module's weights as they would have been published after that step."""
+
+    def with_facts(self, facts: dict) -> "Fitted":
+        """This result with further facts for the record."""
+        return self._replace(facts=self.facts | facts)
+
+    def part(self, name: str) -> "Fitted":
+        """This result with the snapshots of one submodule alone, named as that submodule names its weights."""
+        prefix = f"{name}."
+        own = {
+            step: {key.removeprefix(prefix): tensor for key, tensor in weights.items() if key.startswith(prefix)}
+            for step, weights in self.snapshots.items()
+        }
+        return self._replace(snapshots=own)
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """A list that gets the numbers of SIGTERM and SIGUSR1 as they come, so that the loop can stop between two steps."""
+    caught: list[int] = []
+
+    def note(number, _):
+        caught.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
