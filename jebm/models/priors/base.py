@@ -27,7 +27,7 @@ class Prior(nn.Module, ABC):
     sequential = False
     """Whether it is drawn layer by layer, by the sampler ``sequential``. It needs an energy with a term per layer."""
     fit: str | None = None
-    """``module:function`` that learns it on a frozen backbone (stage 2), a function ``fit(prior, data, settings, run)``.
+    """``module:function`` that learns it on a frozen backbone (stage 2): ``fit(prior, data, settings, run)``.
     None: there is nothing to learn."""
     by_gradient = False
     """Whether it is learned by gradient steps, as ``train_prior`` describes them."""
