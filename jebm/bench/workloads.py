@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from jebm.bench import plain
-from jebm.config.catalogue import CHAINLESS_PRIORS, FITS
 from jebm.config.components import build
 from jebm.config.schema import Base
 from jebm.config.training import Optimisation, TrainingChain
@@ -84,13 +83,12 @@ class Bench:
     def workloads(self) -> Iterator[Workload]:
         """In the order in which the study does them."""
         params = self.params
-        learned = params.prior.name in FITS and "train_prior" in FITS[params.prior.name][1]
         stage_1 = params.train_joint is None or params.train_joint.start == "backbone"
         if stage_1 and params.train_backbone:  # else it was trained elsewhere
             yield self._training("stage 1 step", params.train_backbone, self._backbone_trainer)
         if params.train_joint is not None:
             yield self._training("joint step", params.train_joint, self._joint_trainer)
-        elif learned and params.prior.name not in CHAINLESS_PRIORS and isinstance(self.prior, JointPrior):
+        elif self.prior.trained_with_chain and isinstance(self.prior, JointPrior):
             yield self._training("stage 2 step", params.train_prior, self._prior_trainer)
         if isinstance(self.prior, JointPrior):
             yield from self._chains()

@@ -99,8 +99,8 @@ def compare_recorded(study: OptionalStudy = ""):
             return
         try:
             recorded = load_version("HEAD", plan.name)
-        except JebmError:
-            print(f"{plan.name}: the last commit has no recorded results to compare with.")
+        except JebmError as error:
+            print(f"{plan.name}: there are no recorded results to compare with: {error}")
             continue
         print(f"{plan.name}: {agreement(recorded, load_version(None, plan.name))}")
 

@@ -6,17 +6,15 @@ follows from the annotations of its parameters (``AssetName``, ``DataPath`` of `
 
 import re
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel
 
-from jebm.config.components import Section
+from jebm.config.components import Section, blocks_in, marked_fields
 from jebm.config.types import ASSET, DATA_PATH, Count, Marked
 
 ASSETS = Path("assets")
-_ASSET, _DATA_PATH = Marked(ASSET), Marked(DATA_PATH)
 
 
 def _below_assets(value: str) -> str:
@@ -66,39 +64,22 @@ class Asset(Section):
 
 def with_asset_paths(section: BaseModel, files: Callable[[str], Path]) -> BaseModel:
     """A component's block with the names of its own assets replaced by the paths of the checked files."""
-    named = {key: getattr(section, key) for key in _marked_fields(type(section), _ASSET)}
+    named = {key: getattr(section, key) for key in marked_fields(type(section), ASSET)}
     return section.model_copy(update={key: str(files(name)) for key, name in named.items() if name is not None})
 
 
 def asset_names(section: BaseModel) -> list[str]:
     """The names of all assets that a block of parameters mentions, including nested blocks."""
-    return list(dict.fromkeys(_values(section, _ASSET)))
+    return list(dict.fromkeys(_values(section, ASSET)))
 
 
 def data_paths(section: BaseModel) -> list[str]:
     """The paths of all files and folders of the user that a block of parameters mentions, including nested blocks."""
-    return list(dict.fromkeys(_values(section, _DATA_PATH)))
+    return list(dict.fromkeys(_values(section, DATA_PATH)))
 
 
 def _values(section: BaseModel, mark: Marked) -> Iterator[Any]:
-    marked = _marked_fields(type(section), mark)
-    for key in type(section).model_fields:
-        value = getattr(section, key)
-        if value is not None and key in marked:
-            yield value
-        for block in value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]:
-            if isinstance(block, BaseModel):
-                yield from _values(block, mark)
-
-
-@cache
-def _marked_fields(section: type[BaseModel], mark: Marked) -> frozenset[str]:
-    """The parameters of a component whose annotation carries a mark."""
-    fields = section.model_fields.items()
-    return frozenset(key for key, field in fields if _is_marked(field.annotation, field.metadata, mark))
-
-
-def _is_marked(annotation: Any, metadata: list, mark: Marked) -> bool:
-    """Whether an annotation carries a mark, itself or in one of its alternatives."""
-    inner = [getattr(part, "__metadata__", ()) for part in get_args(annotation)]
-    return any(mark in found for found in (metadata, *inner))
+    for _, block in blocks_in(section):
+        for key in marked_fields(type(block), mark):
+            if (value := getattr(block, key)) is not None:
+                yield value

@@ -5,18 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from jebm.config import checks
 from jebm.config.assets import Asset
-from jebm.config.catalogue import (
-    BATCH_NORM_BACKBONES,
-    CHAINLESS_PRIORS,
-    EXACT_PRIORS,
-    FIGURES,
-    FITS,
-    JOINT_PRIORS,
-    LAYER_ENERGIES,
-    SEQUENTIAL_PRIORS,
-    STREAMED_FEATURES,
-)
+from jebm.config.catalogue import FIGURES
+from jebm.config.checks import layer_count
 from jebm.config.components import Section, schema
 from jebm.config.messages import suggestion
 from jebm.config.tables import Headline, Table
@@ -130,11 +122,6 @@ class EvaluateDensity(Section):
     """Number of draws from the Gaussian prior in the importance-sampling estimate of log Z."""
 
 
-def layer_count(backbone: Section) -> int:
-    """Latent layers of a ``backbone:`` block: the entries of ``latent_dims``, or the sum over scales of ``groups``."""
-    return len(backbone.latent_dims) if hasattr(backbone, "latent_dims") else sum(backbone.groups)
-
-
 class Base(Section):
     """One experiment. The base of a study and each variant, after its overrides, must be complete."""
 
@@ -167,150 +154,45 @@ class Base(Section):
 
     @model_validator(mode="after")
     def _layers_agree(self):
-        if (self.train_backbone is None) == (self.import_backbone is None):
-            if self.train_backbone is None:
-                raise ValueError("@train_backbone: is required, but missing; or give import_backbone instead")
-            raise ValueError("@import_backbone: the weights come from there or from train_backbone; set one to null")
-        keys = ("groups", "channels", "resolutions")
-        scales = [len(getattr(self.backbone, key, [])) for key in keys]
-        if all(hasattr(self.backbone, key) for key in ("groups", "resolutions")) and len(set(scales)) > 1:
-            raise ValueError(
-                f"@backbone.groups: has {scales[0]} entries, channels {scales[1]} and resolutions {scales[2]}; "
-                "give one of each for every scale, the finest first"
-            )
-        layers = layer_count(self.backbone)
-        ramps = {"train_backbone": self.train_backbone.kl_warmup} if self.train_backbone else {}
-        if self.train_joint:
-            ramps["train_joint"] = self.train_joint.kl_warmup
-        for block, entries in ramps.items():
-            if len(entries) not in (1, layers):
-                raise ValueError(
-                    f"@{block}.kl_warmup: has {len(entries)} entries, but the backbone "
-                    f"has {layers} layers; give one [start, end] a layer, bottom first, or a single one for all"
-                )
-            if any(start > end for start, end in entries):
-                raise ValueError(f"@{block}.kl_warmup: each entry is [start, end] with start ≤ end")
-        if self.train_joint and self.prior.name not in JOINT_PRIORS:
-            raise ValueError(
-                f"@prior.name: '{self.prior.name}' can't be trained with the backbone, as 'train_joint' asks for, "
-                f"only {' and '.join(JOINT_PRIORS)}"
-            )
-        chosen = getattr(getattr(self.prior, "energy", None), "layers", "all")
-        if isinstance(chosen, dict):
-            scales = getattr(self.backbone, "groups", [layers])
-            if chosen["top_scales"] > len(scales):
-                raise ValueError(
-                    f"@prior.energy.layers.top_scales: is {chosen['top_scales']}; the backbone's scales: {len(scales)}"
-                )
-            chosen = list(range(layers - sum(scales[-chosen["top_scales"] :]) + 1, layers + 1))
-        if chosen != "all" and (max(chosen) > layers or len(set(chosen)) != len(chosen)):
-            raise ValueError(
-                f"@prior.energy.layers: is {chosen}; allowed are 'all' or different numbers from 1 (bottom) to {layers}"
-            )
-        terms = layers if chosen == "all" else len(chosen)
-        for key in ("hidden", "depth"):
-            numbers = getattr(getattr(self.prior, "energy", None), key, 1)
-            if isinstance(numbers, list) and len(numbers) != terms:
-                raise ValueError(
-                    f"@prior.energy.{key}: has {len(numbers)} entries, but {terms} layers have an energy; "
-                    "give one number for all, or one for each of them, bottom first"
-                )
-        for where, chain in self._chains():
-            space = getattr(chain, "space", "whitened")
-            if space == "z" and chain.kernel.name == "pcnl":
-                raise ValueError(f"@{where}.space: 'z' needs a 'langevin' kernel")
-            if space != "whitened" and self.prior.name != "ebm":
-                raise ValueError(f"@{where}.space: '{space}' needs the prior 'ebm'")
-        for label, block in self.evaluations.items():
-            for name, chain in getattr(block, "chains", {}).items() if block.name == "chains" else ():
-                key = f"@evaluations.{label}.chains.{name}.space: '{chain.space}'"
-                if chain.space == "z" and chain.kernel.name == "pcnl":
-                    raise ValueError(f"{key} needs a 'langevin' kernel")
-                if chain.space != "whitened" and not hasattr(self.prior, "energy"):
-                    raise ValueError(f"{key} needs a prior with an energy")
+        checks.one_origin_of_weights(self.train_backbone, self.import_backbone)
+        checks.scales_agree(self.backbone)
+        trained = {"train_backbone": self.train_backbone, "train_joint": self.train_joint}
+        checks.ramps_fit(self.backbone, {key: block.kl_warmup for key, block in trained.items() if block})
+        checks.energies_fit_layers(self.prior, self.backbone)
+        return self
+
+    @model_validator(mode="after")
+    def _devices_share(self):
+        trained = {key: getattr(self, key) for key in ("train_backbone", "train_prior", "train_joint")}
+        sizes = {key: block.batch_size for key, block in trained.items() if block}
+        checks.devices_share(self.compute.devices, sizes, self.draw_samples.count)
+        return self
+
+    @model_validator(mode="after")
+    def _components_fit(self):
+        blocks = {key: getattr(self, key) for key in ("train_backbone", "import_backbone", "draw_samples")}
+        checks.batch_norm_fits(self.backbone, blocks)
+        checks.features_fit(self.features, self.evaluate_samples)
+        checks.joint_training_fits(self.prior, self.train_joint)
+        checks.sampler_fits(self.prior, self.draw_samples.sampler)
+        checks.energy_fits_prior(self.prior)
+        checks.chains_fit(self.prior, self._chains())
+        checks.evaluated_chains_fit(self.prior, self.evaluations)
+        stage_2 = self.train_prior if self.prior.traits.by_gradient and self.train_joint is None else None
+        checks.adapted_step_size_fits(self.draw_samples.sampler, stage_2 and stage_2.chain)
+        if stage_2:
+            checks.training_fits(self.prior, stage_2)
         return self
 
     def _chains(self) -> list[tuple[str, Section]]:
         """The chains of training and sampling that are used, by their keys."""
-        chains = {
-            "draw_samples.sampler": self.draw_samples.sampler if self.draw_samples.sampler.name == "chain" else None
-        }
+        chains = {"draw_samples.sampler": self.draw_samples.sampler}
         if self.train_joint:
             chains["train_joint.chain"] = self.train_joint.chain
             chains["train_joint.posterior_chain"] = self.train_joint.posterior_chain
-        elif "train_prior" in FITS.get(self.prior.name, ("", ()))[1]:
+        elif self.prior.traits.by_gradient:
             chains["train_prior.chain"] = self.train_prior.chain
         return [(key, chain) for key, chain in chains.items() if chain is not None]
-
-    @model_validator(mode="after")
-    def _batches_can_be_shared(self):
-        devices = self.compute.devices
-        for name in ("train_backbone", "train_prior", "train_joint"):
-            block = getattr(self, name)
-            if block is not None and block.batch_size % devices:
-                raise ValueError(
-                    f"@compute.devices: is {devices}, but {name}.batch_size is {block.batch_size}; each device gets "
-                    "an equal share of every batch"
-                )
-        if self.draw_samples.count < devices:
-            raise ValueError(
-                f"@compute.devices: is {devices}, more than draw_samples.count ({self.draw_samples.count})"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _backbone_has_batch_norm(self):
-        if self.backbone.name in BATCH_NORM_BACKBONES:
-            return self
-        for block in ("train_backbone", "import_backbone", "draw_samples"):
-            for key in ("spectral_penalty", "batch_norm_penalty", "initial_penalty", "recalibrate"):
-                if getattr(getattr(self, block), key, None):
-                    raise ValueError(
-                        f"@{block}.{key}: the backbone '{self.backbone.name}' has no batch norm and no normalised "
-                        f"convolutions, only {' and '.join(BATCH_NORM_BACKBONES)}"
-                    )
-        return self
-
-    @model_validator(mode="after")
-    def _features_fit(self):
-        if self.evaluate_samples.allow_singular and self.features.name not in STREAMED_FEATURES:
-            raise ValueError(
-                f"@evaluate_samples.allow_singular: has no meaning in the features '{self.features.name}', only in "
-                f"{' and '.join(STREAMED_FEATURES)}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _prior_fits(self):
-        prior, sampler = self.prior.name, self.draw_samples.sampler.name
-        only_from = {"ancestral": EXACT_PRIORS, "sequential": SEQUENTIAL_PRIORS}.get(sampler, ())
-        only_by = "'sequential'" if prior in SEQUENTIAL_PRIORS else "'chain' or 'resampling'"
-        if (only_from and prior not in only_from) or (prior in SEQUENTIAL_PRIORS and sampler != "sequential"):
-            others = f", only from {' and '.join(only_from)}" if only_from else ""
-            raise ValueError(
-                f"@draw_samples.sampler.name: '{sampler}' can't draw from the prior '{prior}'{others}; use {only_by}"
-            )
-        if prior in SEQUENTIAL_PRIORS and self.prior.energy.name not in LAYER_ENERGIES:
-            raise ValueError(
-                f"@prior.energy.name: '{self.prior.energy.name}' has no term a layer, which the prior '{prior}' needs; "
-                f"allowed: {', '.join(LAYER_ENERGIES)}"
-            )
-        learned = prior in FITS and "train_prior" in FITS[prior][1] and self.train_joint is None
-        if getattr(self.draw_samples.sampler, "step_size", "own") == "adapted":
-            chain = self.train_prior.chain if learned else None
-            if chain is None or chain.adapt is None:
-                raise ValueError("@draw_samples.sampler.step_size: 'adapted' needs train_prior.chain.adapt")
-            if chain.kernel.name != self.draw_samples.sampler.kernel.name:
-                raise ValueError(
-                    f"@draw_samples.sampler.step_size: was adapted for the kernel '{chain.kernel.name}' of "
-                    f"train_prior.chain, not for '{self.draw_samples.sampler.kernel.name}'"
-                )
-        if learned and (prior in CHAINLESS_PRIORS) != (self.train_prior.chain is None):
-            needs = "is learned without a chain: set it to null" if self.train_prior.chain else "needs one"
-            raise ValueError(f"@train_prior.chain: the prior '{prior}' {needs}")
-        if learned and self.train_prior.energy_l2 and prior != "ebm":
-            raise ValueError(f"@train_prior.energy_l2: the prior '{prior}' is learned without it; only 'ebm' has it")
-        return self
 
 
 class Study(Section):
@@ -356,7 +238,7 @@ class Study(Section):
                 if missing := wanted - has:
                     raise ValueError(f"@figures.{name}: '{variant}' has no evaluation '{missing.pop()}' to show")
             for variant in variants if "density_metrics" in FIGURES[name][1] else []:
-                if self.variants[variant].prior.name in SEQUENTIAL_PRIORS:
+                if not self.variants[variant].prior.traits.evaluable:
                     raise ValueError(f"@figures.{name}: '{variant}' has no density that can be evaluated, nor shown")
         return self
 
@@ -364,11 +246,11 @@ class Study(Section):
         """Distances of samples have one name in spaces that are streamed, and another in the others."""
         wrong = {True: DISTANCES, False: STREAMED_DISTANCES}
         for variant, metric in product(variants, metrics):
-            features = self.variants[variant].features.name
-            if metric in wrong[features in STREAMED_FEATURES]:
+            features = self.variants[variant].features
+            if metric in wrong[features.traits.streamed]:
                 raise ValueError(
-                    f"@{where}: '{metric}' is not measured in the features '{features}' of '{variant}'; "
-                    f"these are: {', '.join(wrong[features not in STREAMED_FEATURES])}"
+                    f"@{where}: '{metric}' is not measured in the features '{features.name}' of '{variant}'; "
+                    f"these are: {', '.join(wrong[not features.traits.streamed])}"
                 )
 
 

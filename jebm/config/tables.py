@@ -7,8 +7,8 @@ from pydantic import Field, model_validator
 
 from jebm.config.components import Section
 from jebm.config.messages import suggestion
-from jebm.config.types import Number
-from jebm.metrics.catalogue import DIMENSIONS, METRICS, outlier_scores
+from jebm.config.types import DIMENSIONS, Number
+from jebm.metrics.catalogue import METRICS, outlier_scores
 
 FIELDS = ("variant", "seed", "metric", *DIMENSIONS)
 """What rows and columns of a table may stand for, besides parameters of the variants."""

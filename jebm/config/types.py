@@ -11,16 +11,6 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
-__all__ = [
-    "Activation", "Annotated", "AssetName", "Background", "Betas", "Bits", "Block", "Blocks", "CellArchitecture",
-    "ChainBlocks", "ChainStart", "Count", "Counts", "DataPath", "Digit", "Dropout", "EnergyBlock", "EnergyStart",
-    "Field", "Fraction", "GeneratedSets", "Gradients", "GreyLevels", "ImageMode", "InceptionProtocol", "KernelBlock",
-    "KlBalance", "LabelledBlocks", "LatentSpace", "LayerChoice", "LayerDepth", "LayerDims", "LayerWidth",
-    "LikelihoodBlock", "Literal", "LogSigma", "Natural", "NonNegative", "Number", "OodSets", "OptionalLikelihood",
-    "PixelHead", "Positive", "Reference", "Resample", "Resolutions", "SourceBlock", "SourceBlocks", "StepSizeSource",
-    "Steps",
-]  # fmt: skip
-
 
 class Block(NamedTuple):
     """In an annotation: a nested ``{name: …, …}`` block, which configures any registered component of that kind."""
@@ -44,13 +34,19 @@ class LabelledBlocks(NamedTuple):
 
 
 class Marked(NamedTuple):
-    """Marks a string parameter as the name of an external input (an asset or a user's path), so that the file becomes
-    an input of the job."""
+    """Marks the role of a parameter that checks or jobs must know and that its values do not show: the name of an
+    external input, or a list with one entry per layer or scale."""
 
     what: str
 
 
-ASSET, DATA_PATH = "asset", "data path"
+ASSET, DATA_PATH = Marked("asset"), Marked("data path")
+"""Names of something outside, which the job reads besides the parameters."""
+LAYERS, LAYERS_PER_SCALE, PER_SCALE = Marked("layers"), Marked("layers per scale"), Marked("per scale")
+"""Lists with an entry per latent layer of the backbone, with the number of layers of each scale, or with something else
+for each scale."""
+CHOSEN_LAYERS, PER_CHOSEN_LAYER = Marked("chosen layers"), Marked("per chosen layer")
+"""Which layers have an energy; one setting for all of these, or a list with one for each."""
 
 EnergyBlock = Block("energy")
 """The energy f(z), which is added to the log density of the Gaussian prior."""
@@ -72,9 +68,9 @@ def _yaml_number(value):
 _Float = Annotated[float, BeforeValidator(_yaml_number), Field(allow_inf_nan=False)]
 
 Number = _Float
-AssetName = Annotated[str, Marked(ASSET)]
+AssetName = Annotated[str, ASSET]
 """A key of the block ``assets``."""
-DataPath = Annotated[str, Field(min_length=1), Marked(DATA_PATH)]
+DataPath = Annotated[str, Field(min_length=1), DATA_PATH]
 """Path of a file or folder of the user; a relative path starts at the top folder of the repository."""
 Natural = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -117,8 +113,12 @@ Gradients = Literal["autograd", "closed-form"]
 rounding) if the networks are stacks of linear maps and activations, and by autograd otherwise. In closed form the last
 state of an unadjusted chain is not evaluated."""
 Dropout = Annotated[_Float, Field(ge=0, lt=1)]
-LayerDims = Annotated[list[Count], Field(min_length=1)]
+LayerDims = Annotated[list[Count], Field(min_length=1), LAYERS]
 """Number of latent dimensions of each layer, bottom first."""
+LayersPerScale = Annotated[list[Count], Field(min_length=1), LAYERS_PER_SCALE]
+"""Number of latent layers at each scale, finest scale first."""
+CountPerScale = Annotated[list[Count], Field(min_length=1), PER_SCALE]
+"""One number per scale, finest scale first."""
 
 
 def _layer_choice(value):
@@ -135,6 +135,7 @@ LayerChoice = Annotated[
     PlainValidator(
         _layer_choice, json_schema_input_type=Literal["all"] | list[Count] | dict[Literal["top_scales"], Count]
     ),
+    CHOSEN_LAYERS,
 ]
 """``all``, a list of layer numbers (1 is the bottom layer), or ``{top_scales: k}``: all layers of the k coarsest
 scales."""
@@ -162,7 +163,7 @@ def _resolutions(value):
     return value
 
 
-Resolutions = Annotated[list[int], PlainValidator(_resolutions, json_schema_input_type=Counts)]
+Resolutions = Annotated[list[int], PlainValidator(_resolutions, json_schema_input_type=Counts), PER_SCALE]
 """Height and width of the feature maps at each scale, finest first. Each must be a multiple of the next."""
 
 
@@ -179,9 +180,9 @@ def _per_layer(least: int):
     return PlainValidator(check, json_schema_input_type=number | Annotated[list[number], Field(min_length=1)])
 
 
-LayerWidth = Annotated[int | list[int], _per_layer(1)]
+LayerWidth = Annotated[int | list[int], _per_layer(1), PER_CHOSEN_LAYER]
 """Number of hidden units: one number for the networks of all layers, or a list with one per layer, bottom first."""
-LayerDepth = Annotated[int | list[int], _per_layer(0)]
+LayerDepth = Annotated[int | list[int], _per_layer(0), PER_CHOSEN_LAYER]
 """Number of hidden layers: one number for the networks of all layers, or a list with one per layer, bottom first."""
 LogSigma = Annotated[_Float, Field(ge=-5, le=5)]
 PixelHead = Literal["bernoulli", "gaussian", "logistic-mixture"]
@@ -191,3 +192,10 @@ CellArchitecture = Literal[
     "res55_mbconv", "mbconv_res", "mbconv_den",
 ]  # fmt: skip
 """Operations of the residual cells; see ``jebm.models.backbones.nvae.architectures``."""
+DIMENSIONS = ("set", "score", "layer", "step")
+"""What distinguishes the values of one metric, each a column of ``metrics.csv`` that is empty where it does not apply.
+
+``set`` is what was measured: a set of outliers, or the label of a chain, an estimator or a kind of draws. ``score`` is
+an outlier score. ``layer`` is a latent layer, ``z1`` being the bottom one, or a term of the energy. ``step`` counts:
+steps of a chain, the training step of a snapshot, or the draws of a bound.
+"""

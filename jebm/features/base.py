@@ -13,6 +13,10 @@ class FeatureSpace(nn.Module, ABC):
 
     about: str
     """What the space is, as protocols name it."""
+    streamed = False
+    """Whether it has so many dimensions that sets are compared by their moments, collected batch by batch, and by a
+    bounded number of features. The moments of the reference are then a stage of their own, and distances are named FID
+    and KID instead of FD and KD."""
     steps: int = 0
     """Of its training; 0 trains nothing."""
     known_dimensions: int = 0

@@ -1,4 +1,4 @@
-"""Precision and recall of samples, by nearest-neighbour estimates of the two manifolds (Kynkäänniemi et al., 2019)."""
+"""Precision and recall of samples from nearest-neighbour estimates of both manifolds (Kynkäänniemi et al., 2019)."""
 
 import numpy as np
 import torch
@@ -9,11 +9,11 @@ from jebm.errors import JebmError
 def precision_recall(
     generated: np.ndarray, real: np.ndarray, neighbours: int = 3, device: str = "cpu", chunk: int = 1000
 ) -> tuple[float, float]:
-    """Precision: the fraction of generated features (count, d) inside the manifold of the real ones; recall: the
-    reverse. Higher is better.
+    """Precision: the fraction of generated features (count, d) inside the manifold of the real ones. Recall: the
+    fraction of real features inside the manifold of the generated ones. Higher is better.
 
-    A manifold is the union of balls around its features, each as large as the distance to its k-th nearest neighbour
-    among the others. Computed in float64, with ``chunk`` rows of distances at a time.
+    A manifold is a union of balls around its features, each with the distance to its k-th nearest neighbour as radius.
+    Computed in float64, with ``chunk`` rows of the distance matrix at a time.
 
     Raises:
         JebmError: a set has no more than ``neighbours`` features.

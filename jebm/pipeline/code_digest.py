@@ -2,7 +2,8 @@
 
 The import closure is read from the source text, from the job's entry module on; names that a parameter block chooses
 from ``jebm.config.catalogue`` are entry modules too. A module counts by its syntax tree without docstrings, so
-comments, docstrings and layout do not.
+comments, docstrings and layout do not. Nor does what classes say of how their metrics are printed (``metrics``): jobs
+that print them have it among their parameters.
 
 Nothing below ``jebm.config``, ``jebm.pipeline``, ``jebm.cli`` and ``jebm.forkserver`` counts, however it is imported.
 These packages decide the parameters of a job, its paths and how its process is started; the record of a job holds its
@@ -75,7 +76,8 @@ def _read(path: Path) -> tuple[str, list[str], list[str]]:
             imports.add(node.module)
             candidates |= {f"{node.module}.{alias.name}" for alias in node.names}
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [statement for statement in node.body if not _is_docstring(statement)] or [ast.Pass()]
+            said = _is_description if isinstance(node, ast.ClassDef) else _is_docstring
+            node.body = [statement for statement in node.body if not said(statement)] or [ast.Pass()]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16], sorted(imports), sorted(candidates)
 
 
@@ -95,6 +97,12 @@ def save_scans(entries: Iterable[frozenset[str]]) -> None:
         code_fingerprint(each)
     with atomic_write(SCANS) as file:
         json.dump({"python": sys.version, "files": _remembered()}, file)
+
+
+def _is_description(statement: ast.stmt) -> bool:
+    """What a class says of itself without doing anything: strings, and how its ``metrics`` are printed."""
+    names = [ast.unparse(target) for target in statement.targets] if isinstance(statement, ast.Assign) else []
+    return names == ["metrics"] or _is_docstring(statement)
 
 
 def _is_docstring(statement: ast.stmt) -> bool:

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from jebm.config.assets import asset_names, data_paths
-from jebm.config.catalogue import FIGURES, FITS, IMPORTERS
+from jebm.config.catalogue import FIGURES, IMPORTERS
+from jebm.config.components import blocks_in
 from jebm.config.tables import FIELDS, parameter
 from jebm.pipeline.code_digest import entry_modules
 from jebm.pipeline.stages import KINDS, REPORTS, STAMPS, Stage
@@ -98,7 +99,7 @@ def step_target(rule: str) -> str:
 
 def devices_of(kind: str, variant: Variant) -> int:
     """How many devices, a process each, work on a kind of stage."""
-    by_gradient = kind != "train_prior" or "train_prior" in FITS.get(variant.params.prior.name, ("", ()))[1]
+    by_gradient = kind != "train_prior" or variant.params.prior.traits.by_gradient
     return variant.params.compute.devices if KINDS[kind].devices != "one" and by_gradient else 1
 
 
@@ -112,7 +113,7 @@ def stage_job(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None)
         used["compute"] = params.compute.model_copy(update={"devices": counted})
     targets = [step_target(stage.kind)]
     if stage.kind == "train_prior":
-        targets.append(FITS[params.prior.name][0])
+        targets.append(params.prior.traits.fit)
     if stage.kind == "import_backbone":
         targets.append(IMPORTERS[params.import_backbone.format])
     inputs = {"outside": outside(plan, used.values())}
@@ -167,7 +168,9 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
             "records": [path for *_, path in plan.record_files()],
         },
         ["metrics.csv", "metrics.json", "protocols.json", "timings.csv"],
-        rows | {"headline": {name: spec.model_dump(mode="json") for name, spec in plan.study.headline.items()}},
+        rows
+        | {"headline": {name: spec.model_dump(mode="json") for name, spec in plan.study.headline.items()}}
+        | _declared(plan, list(plan.variants)),
     )
     yield job(
         "collect_plots",
@@ -181,21 +184,24 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
         paths = [field for field in (*spec.rows, *spec.columns) if field not in FIELDS]
         values = {path: {v: parameter(plan.variants[v].params, path) for v in spec.variants} for path in paths}
         parameters = spec.model_dump(mode="json") | {"seeds": plan.seeds, "values": values}
+        parameters |= _declared(plan, spec.variants)
         yield job("render_table", name, collected, outputs, parameters)
     for name, variants in plan.study.figures.items():
         outputs = [f"figures/{name}.{suffix}" for suffix in ("png", "pdf")]
-        parameters = {"variants": variants, "seeds": plan.seeds}
+        parameters = {"variants": variants, "seeds": plan.seeds} | _declared(plan, variants)
         yield job("render_figure", name, plan.figure_files(name), outputs, parameters, FIGURES[name][0])
+
+
+def _declared(plan: StudyPlan, variants: list[str]) -> dict[str, Any]:
+    """How the metrics are printed that evaluations of some variants declare: no part of the code of any job."""
+    blocks = [block for name in variants for block in plan.variants[name].params.evaluations.values()]
+    found = {metric: list(entry) for block in blocks for metric, entry in block.traits.metrics.items()}
+    return {"declared": found} if found else {}
 
 
 def component_targets(section: BaseModel) -> list[str]:
     """``module:name`` of every component that a block of parameters names, nested ones too."""
-    targets = [section.target] if getattr(section, "target", None) else []
-    for key in type(section).model_fields:
-        value = getattr(section, key)
-        for block in value.values() if isinstance(value, dict) else [value]:
-            targets += component_targets(block) if isinstance(block, BaseModel) else []
-    return targets
+    return [block.target for _, block in blocks_in(section) if block.target]
 
 
 def missing_outside(job: Job) -> list[str]:

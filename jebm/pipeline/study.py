@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from jebm.config.assets import Asset, asset_names
-from jebm.config.catalogue import FIGURES, FITS, SEQUENTIAL_PRIORS, STREAMED_FEATURES
+from jebm.config.catalogue import FIGURES
 from jebm.config.components import Section
 from jebm.config.read import canonical
 from jebm.config.schema import Base, Params, Study
@@ -59,7 +59,7 @@ class Variant:
     @property
     def learned(self) -> bool:
         """Whether the prior has something to learn (the Gaussian one has not)."""
-        return self.params.prior.name in FITS
+        return self.params.prior.traits.fit is not None
 
     @property
     def joint(self) -> bool:
@@ -69,7 +69,7 @@ class Variant:
     def block(self, name: str, stage: Stage) -> dict[str, BaseModel]:
         """The parameters behind one name in :attr:`jebm.pipeline.stages.StageKind.blocks`."""
         if name == "fit":  # what learning this prior uses besides the prior's own block
-            return {key: getattr(self.params, key) for key in FITS[self.params.prior.name][1]}
+            return {"train_prior": self.params.train_prior} if self.params.prior.traits.by_gradient else {}
         if name == "statistics":
             return {name: self.params.evaluate_samples.statistics}
         if name == "evaluation":
@@ -127,8 +127,8 @@ class StudyPlan:
         backbone = self._stage(kind, spec | self._digests(getattr(params, block)), dataset, study, params.backbone.name)
         pretrained, learner = None, _prior_label(params)
         if params.train_joint is None:
-            _, uses = FITS.get(params.prior.name, ("", ()))
-            spec = {"prior": parts["prior"], **{key: parts[key] for key in uses}}
+            uses = ("prior", "train_prior") if params.prior.traits.by_gradient else ("prior",)
+            spec = {key: parts[key] for key in uses}
             prior = self._stage("train_prior", spec, backbone, study, learner)
         else:
             pretrained = backbone if params.train_joint.start == "backbone" else None
@@ -145,11 +145,11 @@ class StudyPlan:
         layers = self._stage("resample_layers", {}, samples, *words)
         distances = {"evaluate_samples": parts["evaluate_samples"], "features": features.id}
         reference = None
-        if params.features.name in STREAMED_FEATURES:
+        if params.features.traits.streamed:
             spec = {"reference_statistics": canonical(params.evaluate_samples.statistics), "features": features.id}
             reference = self._stage("reference_statistics", spec, dataset, study, params.features.name)
         density = None
-        if params.prior.name not in SEQUENTIAL_PRIORS:  # they have no density to evaluate
+        if params.prior.traits.evaluable:
             spec = {"evaluate_density": parts.get("evaluate_density", {})}
             density = self._stage("evaluate_density", spec, prior, study, learner)
         return Variant(

@@ -9,8 +9,9 @@ from pathlib import Path
 import pandas as pd
 from scipy.stats import ttest_ind
 
+from jebm.config.types import DIMENSIONS
 from jebm.errors import JebmError
-from jebm.metrics.catalogue import DIMENSIONS, FLOOR, METRICS
+from jebm.metrics.catalogue import FLOOR, METRICS
 from jebm.pipeline.stages import RESULTS
 from jebm.report.frame import read_metrics
 

@@ -4,8 +4,8 @@ import io
 
 import pandas as pd
 
+from jebm.config.types import DIMENSIONS
 from jebm.errors import JebmError
-from jebm.metrics.catalogue import DIMENSIONS
 from jebm.pipeline.study import StudyPlan
 
 COLUMNS = ["study", "variant", "seed", "metric", *DIMENSIONS, "value", "low", "high", "n", "protocol"]

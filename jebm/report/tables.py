@@ -7,9 +7,10 @@ import pandas as pd
 from jebm.config.files import current_params_file
 from jebm.config.messages import suggestion
 from jebm.config.tables import FIELDS, Literature, Table, parameter
+from jebm.config.types import DIMENSIONS
 from jebm.errors import JebmError
 from jebm.io.files import atomic_write, write_csv
-from jebm.metrics.catalogue import DIMENSIONS, FLOOR, METRICS
+from jebm.metrics.catalogue import FLOOR, METRICS
 from jebm.pipeline.study import StudyPlan
 from jebm.report.frame import load_metrics
 from jebm.report.table_format import Cell, RenderedTable, csv_rows, fixed, latex, markdown

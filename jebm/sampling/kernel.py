@@ -11,6 +11,8 @@ from jebm.sampling.target import State, Target
 class Kernel(ABC):
     """One transition. ``step_size`` is a standard deviation: the noise of a step is N(0, step_size²)."""
 
+    whitened_only = False
+    """Whether the density must be one in whitened space, with N(0, I) as a factor."""
     largest_step_size = math.inf
     """Where an adaptation stops."""
 

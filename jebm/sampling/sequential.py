@@ -26,6 +26,8 @@ class Sequential(Sampler):
         chains: how many run side by side.
     """
 
+    needs = "sequential"
+
     def __init__(self, *, kernel: KernelBlock, steps: Count, chains: Count = 2000):
         self.kernel, self.steps, self.chains = build("kernel", kernel), steps, chains
 

@@ -1,6 +1,5 @@
 """train_prior: stage 2, whatever the prior has to learn on the frozen backbone."""
 
-from jebm.config.catalogue import FITS
 from jebm.config.components import load
 from jebm.io.filenames import IMAGES, WEIGHTS
 from jebm.models.priors.base import build_prior
@@ -17,7 +16,7 @@ def run(job: StageRun) -> dict:
     prior = build_prior(params.prior, hierarchy).to(job.device)
     pixels = {split: job.pixels(data, split) for split in ("train", "validation")}
     inputs = job.variant.dataset.folder / IMAGES, job.variant.backbone.run_folder(job.seed) / WEIGHTS
-    fit = load(FITS[params.prior.name][0])
+    fit = load(prior.fit)
     fitted = fit(prior, pixels, params.train_prior, training_run(job, job.rng("train"), *inputs))
     if not ranks().is_rank_zero:
         return {}

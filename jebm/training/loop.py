@@ -1,4 +1,4 @@
-"""The training loop: bounded slices between checkpoints, finite or stopped, resumable to the bit."""
+"""The training loop. It stops at values that are not finite, saves checkpoints, and resumes bit by bit."""
 
 import math
 import re
@@ -30,17 +30,18 @@ from jebm.training.weights import FinalWeights
 class Trainer:
     """Minimises a loss over the parameters of one module.
 
-    A step whose values are not finite stops the run, or is skipped as the settings allow. A skipped step is undone
-    completely (weights, average, buffers, state of the loss); only its random numbers are gone.
+    A step whose values are not finite stops training, or is skipped if the settings allow it. A skipped step is rolled
+    back completely (weights, EMA, buffers, state of the loss). Only the state of the random number generator advances.
 
     Args:
-        module: what is trained.
-        loss: computes the loss of a step; all its randomness comes from ``run.rng``. Of several ranks each has its
-            own share of a batch and its own random numbers for the loss.
+        module: the module to train.
+        loss: computes the loss of a step; all its random numbers come from ``run.rng``. With several ranks, each has
+            its own share of the batch and its own random numbers.
         settings: optimiser, schedule, number of steps.
-        run: its title, its random numbers, and where unfinished work is kept.
-        groups: the module's parameters in groups; none makes one of all, with the settings' rate and decay.
-        divergence: when training has diverged although all values are finite, and what is done then.
+        run: title, random number generator, and the file for checkpoints.
+        groups: parameter groups with their own learning rates and weight decays; if empty, all parameters form one
+            group with those of the settings.
+        divergence: when training counts as diverged although all values are finite.
     """
 
     def __init__(
@@ -77,11 +78,11 @@ class Trainer:
         )
 
     def train(self) -> TrainingResult:
-        """Train to the last step and leave the weights to be published (the average, if there is one) in the module.
+        """Train to the last step, and leave the final weights (their EMA, if there is one) in the module.
 
         Raises:
             DivergedError: a loss, a scalar of the history or the gradient norm is not finite, or the watched value
-                exceeds its limit, and the run may not diverge. Nothing was updated by that step.
+                exceeds its limit, and divergence is not allowed. That step has updated nothing.
             InterruptedRunError: SIGTERM or SIGUSR1 asked to stop; the state is saved.
         """
         diverged = {}
@@ -123,7 +124,7 @@ class Trainer:
         self.checkpoint.save()
 
     def advance(self) -> None:
-        """One step: the gradient of a batch, and a step of the optimiser if all values are finite."""
+        """Take one step: compute the gradient of a batch, and update the weights if all values are finite."""
         for group, own in zip(self.optimizer.param_groups, self.groups, strict=True):
             group["lr"] = learning_rate(self.state.step, self.settings, own.learning_rate)
         self.rollback.mark()
@@ -146,7 +147,8 @@ class Trainer:
             self._log(row)
 
     def _gradients(self, batch: torch.Tensor) -> Scalars:
-        """Leave the gradient of the batch's mean loss in the parameters; the loss and the scalars for the history."""
+        """Store the gradient of the batch's mean loss in the parameters. Returns the loss and the scalars for the
+        history."""
         self.optimizer.zero_grad()
         row: Scalars = {}
         for part in batch.tensor_split(min(self.settings.accumulate, len(batch))):
@@ -168,7 +170,7 @@ class Trainer:
         )
 
     def _skip_or_stop(self, wrong: dict[str, float]) -> None:
-        """Undo a step with these wrong values; count it as skipped if that is allowed, and give up if not."""
+        """Roll back a step with these wrong values; count it as skipped if that is allowed, otherwise stop training."""
         complaint = ", ".join(f"{name} is {value:.4g}" for name, value in wrong.items())
         number, diverged = self.state.step + 1, self.divergence.shown_by(wrong)
         reason = self.skips.why_not(number)
@@ -179,7 +181,7 @@ class Trainer:
         log(f"{self.run.title}: step {number} skipped: {complaint} ({self.skips.total} so far)")
 
     def _stop(self, complaint: str, reason: str) -> NoReturn:
-        """Save the state of before the step, from which it can be repeated, and give up."""
+        """Save the state from before the step, from which training can be resumed, and raise the error."""
         self.rollback.rewind()
         self.checkpoint.save()
         raise DivergedError(
@@ -190,7 +192,8 @@ class Trainer:
         )
 
     def _log(self, row: Scalars) -> None:
-        """Add a row to the history. Where steps may be skipped, it holds the finite values alone, and their number."""
+        """Append a row to the history. If steps may be skipped, it holds only finite values, and the number of skipped
+        steps."""
         values = {key: float(value) for key, value in row.items()}
         if self.skips.active:
             finite = {key: value for key, value in values.items() if math.isfinite(value)}
@@ -208,7 +211,8 @@ class Trainer:
 
 
 def _running_statistics(module: nn.Module) -> Iterator[torch.Tensor]:
-    """What batch normalisation keeps of the batches: of each rank's share its own, until it is averaged."""
+    """The running statistics of all batch-norm layers. Each rank updates them with its own share of the batch, so they
+    must be averaged."""
     for part in module.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats:
             yield from (part.running_mean, part.running_var)

@@ -1,4 +1,5 @@
-"""Fitting the mixture baseline: EM on draws of the aggregate posterior, its size chosen on the validation split."""
+"""Fitting the Gaussian-mixture prior: EM on draws from the aggregate posterior; the number of components is chosen on
+the validation split."""
 
 import numpy as np
 import torch
@@ -19,9 +20,10 @@ def _posterior_draws(hierarchy: Hierarchy, pixels: Pixels, draws: int, rng: torc
 
 
 def fit(prior: MixturePrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun) -> TrainingResult:
-    """Fit one mixture for each size and keep the best by mean log density of validation draws.
+    """Fit one mixture for each number of components, and keep the one with the highest mean log density of validation
+    draws.
 
-    The history has a row per size. Nothing is descended, so that the settings are not used.
+    The history has one row per number of components. There is no gradient descent, so ``settings`` are not used.
     """
     train = _posterior_draws(prior.hierarchy, data["train"], prior.draws, run.rng)
     held_out = _posterior_draws(prior.hierarchy, data["validation"], prior.draws, run.rng)

@@ -164,7 +164,7 @@ def test_preview_of_a_study_without_runs_has_quoted_values_and_empty_cells(tmp_p
     text = preview(plan(literature=[LEBM]), "main")
     assert "| gaussian                                 | –      | –        |" in text
     assert "| LEBM — published [Cui et al., ICCV 2023] | 0.50   | –        |" in text
-    assert "0 of 5 evaluations are finished" in text
+    assert "0 of 11 evaluations are finished" in text
     assert not list(tmp_path.iterdir())
 
 
@@ -172,8 +172,8 @@ def test_preview_shows_what_is_finished(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own = plan(literature=[LEBM])
     record, variant = MetricRecord(0), own.variants["joint"]
-    record.add("fd", 7.0, 100, record.protocol("fd", {"a": 1}), samples=variant.samples.id)
+    record.add("fd", 7.0, 100, record.protocol("fd", {"a": 1}))
     record.save(variant.sample_metrics.run_folder(0) / "metrics.json")
     text = preview(own, "main")
-    assert "1 of 5 evaluations are finished" in text
+    assert "1 of 11 evaluations are finished" in text
     assert "| joint                                    | 7.00   | –        |" in text

@@ -17,6 +17,8 @@ class Energy(nn.Module, ABC):
     """f(z) = Σ of terms; ``nets`` holds the network of each term under the term's name."""
 
     nets: nn.ModuleDict
+    layered = False
+    """Whether f has a term per layer that sees no layer below it."""
     start: EnergyStart = "zero"
     """Whether the output layers start at zero: training then starts from f = 0, the Gaussian hierarchy."""
 
@@ -43,7 +45,9 @@ class Energy(nn.Module, ABC):
 
 
 class LayerEnergy(Energy):
-    """f(z) = Σ_i f_i, f_i a function of z_i … z_L: a term a layer, which can stand under a normaliser of its own."""
+    """f(z) = Σ_i f_i, f_i a function of z_i … z_L: a term per layer, which can stand under a normaliser of its own."""
+
+    layered = True
 
     @abstractmethod
     def term(self, number: int, top: TopDown) -> torch.Tensor:

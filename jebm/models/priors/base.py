@@ -24,6 +24,20 @@ class Prior(nn.Module, ABC):
     evaluable = True
     """Whether :meth:`tilt` is known, up to one constant. Without it there is no likelihood, no outlier score, no
     resampling and no chain over all layers at once."""
+    sequential = False
+    """Whether it is drawn layer by layer, by the sampler ``sequential``. It needs an energy with a term per layer."""
+    fit: str | None = None
+    """``module:function`` that learns it on a frozen backbone (stage 2): ``fit(prior, data, settings, run)``.
+    None: there is nothing to learn."""
+    by_gradient = False
+    """Whether it is learned by gradient steps, as ``train_prior`` describes them."""
+    trained_with_chain = False
+    """Whether these steps run the chain ``train_prior.chain``."""
+    contrastive = False
+    """Whether its loss is :func:`jebm.training.ebm.contrastive_loss`, whose chains may also run in the space of z, and
+    which can penalise large energies."""
+    joint_training = False
+    """Whether ``train_joint`` can train it together with the backbone."""
     adapted_step_size: float | None = None
     """The step size that training ended with, where it adapted that of its chain; a standard deviation."""
 

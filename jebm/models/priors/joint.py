@@ -15,6 +15,12 @@ class JointPrior(EnergyPrior):
     The density that looks natural in ε-space, f(T(ε)) + log p_β(T(ε)), is another one: it counts the Jacobian of T.
     """
 
+    fit = "jebm.training.ebm:fit"
+    by_gradient = True
+    trained_with_chain = True
+    contrastive = True
+    joint_training = True
+
     def __init__(self, hierarchy: Hierarchy, *, energy: EnergyBlock):
         super().__init__(hierarchy, energy)
 

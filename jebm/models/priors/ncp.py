@@ -1,9 +1,5 @@
 """Noise-contrastive prior: the logit of a classifier between the aggregate posterior and N(0, I) as the tilt."""
 
-from __future__ import annotations
-
-from jebm.config.types import EnergyBlock
-from jebm.models.backbones.base import Hierarchy
 from jebm.models.priors.joint import JointPrior
 
 
@@ -15,5 +11,7 @@ class NoiseContrastivePrior(JointPrior):
     only the training differs. One classifier over all layers, unlike the hierarchical form, which has one a group.
     """
 
-    def __init__(self, hierarchy: Hierarchy, *, energy: EnergyBlock):
-        super().__init__(hierarchy, energy=energy)
+    fit = "jebm.training.ncp:fit"
+    trained_with_chain = False
+    contrastive = False
+    joint_training = False

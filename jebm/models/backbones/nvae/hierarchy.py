@@ -17,8 +17,8 @@ from jebm.config.components import build
 from jebm.config.types import (
     CellArchitecture,
     Count,
-    Counts,
     GreyLevels,
+    LayersPerScale,
     LogSigma,
     Natural,
     OptionalLikelihood,
@@ -93,13 +93,14 @@ class NvaeHierarchy(Hierarchy):
         JebmError: the images can't be halved that often, or don't fit the head.
     """
 
+    has_batch_norm = True
     sigma_floor = math.exp(-LIMIT) + FLOOR
 
     def __init__(
         self,
         image_shape: tuple[int, ...],
         *,
-        groups: Counts,
+        groups: LayersPerScale,
         latent_channels: Count = 20,
         encoder_channels: Count = 32,
         decoder_channels: Count = 32,
