@@ -1,4 +1,5 @@
-"""The benchmark of a study: the workloads of its variants at their real shapes, in turn with a plain transcription."""
+"""The benchmark of a study: the workloads of its variants at their real sizes, alternating with a plain
+transcription."""
 
 import os
 import platform
@@ -28,7 +29,7 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Where:
-    """The device that is measured on."""
+    """The device on which is measured."""
 
     device: torch.device
     compute: Compute
@@ -56,7 +57,7 @@ def processor() -> str:
 
 
 def where(compute: Compute, device: str = "") -> Where:
-    """The device asked for; without a wish the study's own, or the CPU where that can't be used.
+    """The device that is asked for; otherwise that of the study, or the CPU if it is not available.
 
     Raises:
         JebmError: the device that was asked for can't be used.
@@ -76,10 +77,10 @@ def where(compute: Compute, device: str = "") -> Where:
 
 
 def image_shape(variant: Variant, shape: list[int] | None = None) -> tuple[int, ...]:
-    """The shape of one image of a variant's dataset, which need not be there.
+    """The shape of one image of a variant's dataset, which need not be prepared.
 
     Raises:
-        JebmError: neither the option, nor a prepared dataset, nor the component tells.
+        JebmError: the shape is given neither by the option, nor by a prepared dataset, nor by the component.
     """
     manifest, block = variant.dataset.folder / MANIFEST, variant.params.dataset
     if shape:
@@ -98,10 +99,10 @@ def image_shape(variant: Variant, shape: list[int] | None = None) -> tuple[int, 
 def rows_of(
     name: str, params: Base, shape: tuple[int, ...], place: Where, seconds: float, seen: set, training: bool = False
 ) -> Iterator[dict]:
-    """A row for each workload of a variant that was not measured before; ``seconds`` for all of them together.
+    """Yield a row for each workload of a variant that has not been measured yet, within ``seconds`` altogether.
 
     Args:
-        training: of the steps of training alone, not of chains and samples.
+        training: measure only training steps, not chains and samples.
     """
     params = params.model_copy(update={"compute": place.compute})
     with prepared(params, shape, place.device) as bench:
@@ -144,15 +145,16 @@ def _each(work: Workload, batch: int) -> int:
 
 
 def speed_up(timings: dict[str, Timing]) -> float | None:
-    """How many times as long the plain transcription takes, by the fastest call of each: what disturbs a call on a busy
-    machine only ever adds to it."""
+    """Time of the plain transcription divided by ours, from the fastest call of each, since other load on the machine
+    can only slow a call down."""
     return timings["plain"].fastest / timings["ours"].fastest if "plain" in timings else None
 
 
 def fit_batch(work: Workload, seconds: float, device: torch.device) -> tuple[int, dict]:
-    """The study's batch, or as much of it as can be measured in the time: it is doubled until a call takes too long.
+    """The study's batch size, or the part of it that can be measured in the time: it is doubled until a call takes too
+    long.
 
-    What takes less than a second is always measured whole.
+    Workloads that take less than a second are always measured completely.
     """
     batch, limit = min(2, work.batch), max(seconds / 8, 2.0)
     while True:
@@ -164,7 +166,7 @@ def fit_batch(work: Workload, seconds: float, device: torch.device) -> tuple[int
 
 
 def _key(params: Base, shape: tuple[int, ...], work: Workload) -> str:
-    """What tells two measurements apart: workloads of two variants that agree in this are measured once."""
+    """Identity of a measurement; workloads with the same identity are measured once."""
     uses = {
         "stage 1 step": ("train_backbone",),
         "stage 2 step": ("prior", "train_prior"),
@@ -184,10 +186,11 @@ def run(
     name: str = "bench",
     changed: str = "",
 ) -> Path:
-    """Measure some variants and write ``<name>.csv`` and ``<name>.md`` into the study's results; the table's path.
+    """Measure variants and write ``<name>.csv`` and ``<name>.md`` into the study's results. Returns the path of the
+    table.
 
     Args:
-        changed: what was laid over the variants, for the caption.
+        changed: the overrides on the variants, for the caption.
     """
     rows, seen = [], set()
     caption = "What a study costs, by `jebm bench`, on synthetic pixels of its real shape" + laid_over(changed)
@@ -203,12 +206,12 @@ def run(
 
 
 def laid_over(changed: str) -> str:
-    """The end of a caption."""
+    """The end of a caption, which names the overrides."""
     return f", with `{changed}` laid over each variant." if changed else "."
 
 
 def write(path: Path, rows: list[dict], caption: str) -> None:
-    """The rows as ``.csv``, with all columns, and as a table in Markdown."""
+    """Write the rows as ``.csv`` with all columns, and as a Markdown table."""
     if not rows:
         raise JebmError(f"{path}: there was nothing to measure")
     extra = [key for key in rows[0] if key not in COLUMNS]

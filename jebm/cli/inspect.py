@@ -1,4 +1,4 @@
-"""The verbs that look and change nothing: what there is, what would run, what it costs, and why."""
+"""Commands that change nothing: what exists, what would run, what it costs, and why."""
 
 import json
 import textwrap
@@ -136,9 +136,10 @@ def why(target: Annotated[str, typer.Argument(help="A study, or a file that the 
 
 
 def _causes(found: list[Status]) -> list[str]:
-    """A line per cause: what changed of parameters, code and files, and then what was never made.
+    """One line per cause: changed parameters, code and files, and then results that were never made.
 
-    A change that several variants have in common is one line, and what merely follows from others is left out.
+    A change that several variants have in common is one line. Results that are stale only because of others are left
+    out.
     """
     variants: dict[str, list[str]] = {}
     jobs: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""The verbs that do the work of the rules: ``jebm run RULE JOB``, one for all of them, and ``fetch-asset``."""
+"""Commands that do the work of the rules: ``jebm run RULE JOB`` for all of them, and ``fetch-asset``."""
 
 import os
 import re
@@ -60,10 +60,10 @@ def run(
 def _find(
     kind: str, name: str, variant: str, seed: int | None, plans: dict[str, StudyPlan]
 ) -> tuple[StudyPlan, Variant, Stage, int | None]:
-    """The stage that a job's name means.
+    """The stage that a job's name identifies.
 
     Raises:
-        ParamsError: no study of the parameters has it, often because they were edited after Snakemake started.
+        ParamsError: no study has it, often because the parameters were edited after Snakemake started.
     """
     if name in plans:
         return _of_variant(kind, plans[name], variant, seed)
@@ -120,7 +120,8 @@ def _stage(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None, pa
 
 
 def _start_ranks(job: Job) -> None:
-    """See that this process is one of as many as the job needs; one that was started alone becomes torchrun."""
+    """Make sure that this process is one of as many as the job needs; a process that was started alone becomes
+    torchrun."""
     started = world_size()
     if started not in (0, job.devices):
         raise JebmError(f"this job is one for {job.devices} devices, but was started as {started} processes")
@@ -142,7 +143,7 @@ def _report(rule: str, name: str, plans: dict[str, StudyPlan], again: bool) -> N
 
 @app.command()
 def fetch_asset(name: Annotated[str, typer.Argument(help="A key of the block assets of the parameters.")]):
-    """Fetch a file from outside, or see that the one in its place is the right one."""
+    """Download an external file, or check that the file in its place is the right one."""
     from jebm.pipeline.download import fetch
 
     assets = read_params().assets

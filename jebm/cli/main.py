@@ -1,4 +1,4 @@
-"""The command line: its verbs, and how every one of them ends. Heavy imports happen inside the verbs."""
+"""The command line: its commands, and how each of them ends. Heavy imports happen inside the commands."""
 
 import sys
 import traceback
@@ -37,7 +37,7 @@ def options(
 
 
 def main() -> None:
-    """Entry point: every mistake of a user ends in one message and a non-zero status, without a traceback."""
+    """Entry point. Every mistake of a user ends in one message and a non-zero exit status, without a traceback."""
     try:
         app(prog_name="jebm")
     except JebmError as error:

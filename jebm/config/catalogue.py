@@ -75,7 +75,8 @@ IMPORTERS: dict[str, str] = {
     "jebm": "jebm.models.checkpoints.base:read_imported",
     "nvae": "jebm.models.checkpoints.nvae:read_checkpoint",
 }
-"""What reads a backbone's weights from a file of each format; ``jebm`` is what ``jebm import`` writes."""
+"""Format → function that reads a backbone's weights from a file of this format; ``jebm import`` writes the format
+``jebm``."""
 
 FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "samples": ("jebm.report.figures.samples:draw", ("dataset", "samples")),

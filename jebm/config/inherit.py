@@ -1,9 +1,9 @@
-"""What blocks of a parameter file take over from others: ``extends`` of a study, ``like`` of a variant or a table.
+"""Inheritance in parameter files: ``extends`` of a study, ``like`` of a variant or a table.
 
-All of it is one operation, :func:`merge`. A study that ``extends`` another one is laid over that one's seeds, base and
-presets; its variants, tables and figures are its own. A variant or a table that is ``like`` others is laid over them
-in the order in which they are named. These are variants (tables) of the same study, or presets: named blocks of
-overrides, of the study, of the studies that it extends, or of the whole file.
+Both are one operation, :func:`merge`. A study that ``extends`` another study starts from its seeds, base and presets;
+variants, tables and figures are not inherited. A variant or a table that is ``like`` others is merged over them in the
+order in which they are named. These are variants (tables) of the same study, or presets: named blocks of overrides that
+belong to the study, to the studies that it extends, or to the whole file.
 """
 
 from collections.abc import Iterable
@@ -14,11 +14,11 @@ from jebm.errors import ParamsError
 
 LIKE, EXTENDS, PRESETS = "like", "extends", "presets"
 OWN = ("variants", "headline", "tables", "figures")
-"""Blocks of a study that a study which extends it does not take over."""
+"""Blocks that a study does not inherit from the study that it extends."""
 
 
 class Place(NamedTuple):
-    """Where a block stands, for messages."""
+    """The position of a block, for messages."""
 
     file: str
     key: str = ""
@@ -32,14 +32,15 @@ class Place(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A block as it stands in a file."""
+    """A block as written in a file."""
 
     place: Place
     content: Any
 
 
 def merge(base: dict, overrides: dict) -> dict:
-    """``base`` with ``overrides`` laid over it; a component given another ``name`` replaces the block it overrides."""
+    """``base`` with ``overrides`` merged over it. An override that changes the ``name`` of a component replaces its
+    whole block."""
     if overrides.get("name", base.get("name")) != base.get("name"):
         return overrides
     merged = dict(base)
@@ -57,7 +58,7 @@ def named_blocks(place: Place, content: Any) -> dict[str, Block]:
 
 
 def inherited(name: str, studies: dict[str, Block], below: tuple[str, ...] = ()) -> tuple[dict, dict[str, Block]]:
-    """The seeds and base of a study, and its presets, each laid over those of the study that it extends."""
+    """The seeds and base of a study, and its presets, both merged over those of the study that it extends."""
     place, content = studies[name]
     presets = named_blocks(place.at(PRESETS), content.get(PRESETS, {}))
     base = {key: value for key, value in content.items() if key not in (*OWN, EXTENDS, PRESETS)}
@@ -110,12 +111,13 @@ def merge_order(
 
 
 def place_of(key: str, blocks: list[Block]) -> Place:
-    """Where the block stands that a key of the merged blocks comes from; the last block's place if none has it."""
+    """The position of the block from which a key of the merged blocks comes; the last block's position if none has the
+    key."""
     return next((block.place for block in reversed(blocks) if _has(block.content, key)), blocks[-1].place)
 
 
 def _has(content: Any, key: str) -> bool:
-    """Whether a dotted key exists; names may have dots themselves."""
+    """Whether a dotted key exists; names may contain dots."""
     if not key:
         return True
     items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()

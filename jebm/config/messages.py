@@ -1,4 +1,4 @@
-"""Turns a validation error into one line that names the user's key, what is wrong, and what is allowed."""
+"""Turns a validation error into one line that names the key, what is wrong, and what is allowed."""
 
 import difflib
 import types
@@ -20,7 +20,7 @@ PLAIN = {
     "too_long": "must have at most {max_length} entries",
     "union_tag_not_found": "is required, but missing",
 }
-"""Pydantic's kinds of error that are said in the words of a parameter file."""
+"""Type of pydantic's error → message in the words of a parameter file."""
 
 
 def suggestion(name: Any, allowed: Iterable[Any]) -> str:
@@ -32,12 +32,12 @@ def suggestion(name: Any, allowed: Iterable[Any]) -> str:
 
 
 def unknown(what: str, name: Any, allowed: Iterable[Any]) -> ParamsError:
-    """An error that says what the parameters do not have, and what comes nearest."""
+    """An error for a name that the parameters do not contain, with the most similar one."""
     return ParamsError(f"{current_params_file()}: {what};{suggestion(name, allowed)}")
 
 
 def explain(model: type[Section], raw: Any, detail: dict) -> tuple[str, str]:
-    """The dotted key of one of pydantic's errors, and what to say of it."""
+    """The dotted key and the message of one of pydantic's errors."""
     path, parent = _locate(model, raw, detail["loc"])
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "value_error" and str(context["error"]).startswith("@"):
@@ -63,9 +63,9 @@ def explain(model: type[Section], raw: Any, detail: dict) -> tuple[str, str]:
 
 
 def _locate(model: Any, raw: Any, location: tuple) -> tuple[list[str], type[Section]]:
-    """The user's path to a mistake, and the block in which its last key stands.
+    """The path of a mistake in the file, and the block that contains its last key.
 
-    Pydantic's location also names the chosen member of a union, which is no key of the file.
+    Pydantic's location also contains the chosen member of a union, which is no key of the file.
     """
     path: list[str] = []
     parent, annotation = model, model
@@ -96,9 +96,9 @@ def _child(raw: Any, part: Any) -> Any:
 
 
 def _choose(annotation: Any, raw: Any) -> tuple[Any, bool]:
-    """The member of a union of components that the raw block names, and whether it was one of several.
+    """The member of a union of components that the raw block names, and whether the annotation is such a union.
 
-    Other annotations are returned as they are, an optional one as what it is when it is given.
+    Other annotations are returned unchanged, and an optional one without its null.
     """
     while typing.get_origin(annotation) is typing.Annotated:
         annotation = typing.get_args(annotation)[0]

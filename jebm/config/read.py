@@ -1,8 +1,8 @@
-"""From the files of parameters to checked types. What stands in which file: ``jebm.config.files``.
+"""Reads parameter files and checks them. ``jebm.config.files`` defines which files belong together.
 
-A study is a base and variants; a variant is a block of overrides on the base: mappings are merged key by key,
+A study has a base and variants, each of which is a block of overrides on the base. Mappings are merged key by key;
 everything else is replaced, and so is a component whose ``name`` the override changes, since another component has
-other parameters. ``jebm.config.inherit`` says what studies, variants and tables take over from others.
+other parameters. ``jebm.config.inherit`` defines how studies, variants and tables inherit from others.
 """
 
 from functools import reduce
@@ -33,10 +33,10 @@ from jebm.errors import ParamsError
 
 
 def read_params(path: Path | None = None) -> Params:
-    """Read and check a parameter file; this process's one when left out.
+    """Read and check a parameter file; by default that of this process.
 
     Raises:
-        ParamsError: one line for each mistake, naming the file, the key and what is allowed.
+        ParamsError: one line for each mistake, which names the file, the key and what is allowed.
     """
     main, *others = params_files(Path(path or current_params_file()))
     return parse_params(load_yaml(main), str(main), {str(file): load_yaml(file) for file in others})
@@ -46,8 +46,8 @@ def parse_params(raw: Any, source: str = "params.yaml", others: dict[str, Any] |
     """Check parameters that are already in memory; see :func:`read_params`.
 
     Args:
-        source: the name of the file in messages.
-        others: the content of the other files that belong to it, by their names.
+        source: name of the file in messages.
+        others: content of the other files that belong to it, by their names.
     """
     if not isinstance(raw, dict):
         raise ParamsError(f"{source}: must be a mapping with the keys default_studies, runtime and one block a study")
@@ -83,7 +83,7 @@ def parse_params(raw: Any, source: str = "params.yaml", others: dict[str, Any] |
 
 
 def _add_study(name: str, blocks: dict[str, Block], presets: dict[str, Block], studies: dict[str, Study]) -> None:
-    """Check a study, after the one that it extends, so that a mistake is reported where it stands."""
+    """Check a study after the one that it extends, so that a mistake is reported in the file in which it was made."""
     if name in studies:
         return
     base, own_presets = inherited(name, blocks)
@@ -122,19 +122,19 @@ def _study(place: Place, base: dict, content: dict, presets: dict[str, Block]) -
 
 
 def _merged(model: type[Section], base: dict, blocks: list[Block]) -> Any:
-    """The checked result of laying some blocks over a base, one after the other."""
+    """Merge blocks over a base, one after the other, and check the result."""
     return _validate(model, reduce(merge, (block.content for block in blocks), base), blocks)
 
 
 def with_overrides(params: Base, text: str, where: str) -> Base:
-    """A variant with a block of overrides laid over it, as the overrides of a variant are over the base.
+    """A variant with a block of overrides merged over it.
 
     Args:
         text: the block as YAML, such as ``backbone: {encoder_channels: 8}``.
-        where: what the text is, for messages.
+        where: name of the text in messages.
 
     Raises:
-        ParamsError: it is no block, or one that a variant can't have.
+        ParamsError: it is not a block, or not a valid one for a variant.
     """
     overrides = parse_yaml(text, where)
     if not isinstance(overrides, dict):
@@ -143,7 +143,8 @@ def with_overrides(params: Base, text: str, where: str) -> Base:
 
 
 def canonical(section: BaseModel) -> dict:
-    """What identifies a block: its values without the defaults, so that a new key with a default changes no digest."""
+    """The values that identify a block: all that differ from the defaults, so that a new key with a default changes no
+    identity."""
     return section.model_dump(mode="json", exclude_defaults=True)
 
 
@@ -164,8 +165,8 @@ def _names_exist(params: Params, places: dict[str, Place], source: str) -> None:
 
 
 def _validate(model: type[Section], raw: Any, blocks: list[Block]) -> Any:
-    """Check the merge of some blocks. What is wrong with one key is reported where it stands, what is wrong between
-    several keys in the last block, which brings them together."""
+    """Check the merge of some blocks. A mistake in one key is reported where the key is written; a conflict between
+    several keys is reported for the last block, which combines them."""
     try:
         return model.model_validate(raw)
     except ValidationError as error:

@@ -45,7 +45,7 @@ INHERITANCE = {
     Base: {"like": [*_LIKE[:2], f"In a variant: {_LIKE[2][0].lower()}{_LIKE[2][1:]}"]},
     Table: {"like": _LIKE},
 }
-"""Keys that are gone when a file has been read, as rows."""
+"""Keys of the files that are resolved while reading, as rows."""
 
 
 def reference() -> str:
@@ -74,7 +74,7 @@ _INSIDE = {(Params, "studies"), (Study, "base")}
 
 
 def _title(model: type[Section]) -> str:
-    """A component by its kind and name, other blocks by the keys that hold them."""
+    """Heading of a block: components by kind and name, other blocks by the keys that hold them."""
     names = {
         target: f"`{kind}: {{name: {name}}}`" for kind, known in COMPONENTS.items() for name, target in known.items()
     }
@@ -120,5 +120,5 @@ def _default(model: type[Section], key: str) -> str:
 
 
 def _anchor(title: str) -> str:
-    """The fragment under which a heading is found on GitHub."""
+    """The fragment of a heading on GitHub."""
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")

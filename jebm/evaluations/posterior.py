@@ -26,7 +26,7 @@ from jebm.sampling.posterior import posterior_target
 ROWS = 20_000
 """Largest number of latents that are evaluated at once."""
 EVERY_STEP_UNTIL, THEN_EVERY = 20, 5
-"""Steps of the short chains at which they are measured."""
+"""The short chains are measured at every step up to the first number, then in intervals of the second number."""
 
 
 CEILING = 10.0

@@ -1,4 +1,4 @@
-"""Assets on this machine: whether they are there, and whether they are the files that params.yaml means."""
+"""Assets on this machine: whether they exist, and whether they are the files that the parameters describe."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ def manual_instructions(asset: Asset) -> str:
 
 
 def verify(name: str, asset: Asset, digests: DigestCache, path: Path | None = None) -> None:
-    """See that a file, the asset's own unless another is given, is the asset.
+    """Check that a file (the asset's own unless ``path`` is given) is the asset.
 
     Raises:
-        JebmError: it is missing, of another size or another content; both sizes or digests are named.
+        JebmError: it is missing, or has another size or content; both sizes or digests are named.
     """
     path = path or asset.path
     if not path.is_file() and asset.url is None:
@@ -55,14 +55,14 @@ def _digests(path: Path, asset: Asset, digests: DigestCache) -> str:
 
 
 def remember(asset: Asset, digests: DigestCache) -> None:
-    """Keep the digest of a file beside it, where none is published."""
+    """Store the digest of a file beside it if the parameters give none."""
     if asset.expected is None:
         with atomic_write(asset.remembered) as file:
             file.write(f"{digests(str(asset.path))}\n")
 
 
 def inventory(entries: dict[str, Asset], digests: DigestCache) -> str:
-    """A line an asset: its size, whether it is there and whole, and its place; and the sum of what is missing."""
+    """One line per asset with its size, state and path, and the total size of those that are missing."""
     if not entries:
         return "assets: none are needed"
     lines, missing = [], 0
@@ -79,10 +79,10 @@ def inventory(entries: dict[str, Asset], digests: DigestCache) -> str:
 
 
 def refuse_wrong(entries: dict[str, Asset], digests: DigestCache) -> None:
-    """See that none of the assets that are in place is another file; missing ones are left to be fetched.
+    """Check that no asset in place is another file; missing ones are ignored, since they can be fetched.
 
     Raises:
-        JebmError: a line for each that is.
+        JebmError: one line for each wrong file.
     """
     wrong = []
     for name, asset in entries.items():
@@ -96,13 +96,13 @@ def refuse_wrong(entries: dict[str, Asset], digests: DigestCache) -> None:
 
 
 class VerifiedAssets:
-    """Name → the path of an asset that has been checked; what a component opens its files with."""
+    """Name → path of an asset that has been verified; components open their files by it."""
 
     def __init__(self, entries: dict[str, Asset]):
         self.entries = entries
 
     def __call__(self, name: str) -> Path:
-        """See :func:`verify`; reading gigabytes again is spared by the digest cache."""
+        """Verify and return the path; the digest cache avoids reading gigabytes again."""
         digests, asset = DigestCache(), self.entries[name]
         verify(name, asset, digests)
         remember(asset, digests)

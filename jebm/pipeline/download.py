@@ -1,7 +1,7 @@
-"""Fetching an asset: downloaded beside its place, checked, and put there by a rename.
+"""Downloads an asset next to its place, verifies it, and moves it there by a rename.
 
-A file that is already in place is checked and never replaced. Connections are retried by urllib3; a download that
-breaks off is not resumed.
+A file that is already in place is verified and never replaced. Connections are retried by urllib3; an interrupted
+download is not resumed.
 """
 
 import os
@@ -21,18 +21,18 @@ CHUNK = 2**18
 TIMEOUT = (15, 60)
 """Seconds to connect, and between two arrivals of data."""
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
-"""HTTP statuses that another attempt may not meet again."""
+"""HTTP statuses for which another attempt may succeed."""
 
 
 def fetch(name: str, asset: Asset, backoff: float = 1.0) -> Path:
-    """Bring an asset to its place, or see that the file in its place is the asset.
+    """Bring an asset to its place, or verify the file that is there.
 
     Args:
-        backoff: seconds between attempts to connect, doubled each time; the first follows at once.
+        backoff: seconds between attempts to connect, doubled each time; the second attempt follows at once.
 
     Raises:
-        JebmError: the file in place is another one, the server is out of reach or sends something else, or the folder
-            can't be written to. Each says what the file must be and where it goes.
+        JebmError: the file in place is another one, the server can't be reached or sends something else, or the folder
+            can't be written to. The message says what the file must be and where it belongs.
     """
     digests, path = DigestCache(), asset.path
     if path.exists():

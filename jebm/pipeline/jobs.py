@@ -1,6 +1,6 @@
-"""Every job of a study: what it reads and writes, the parameters that it uses, and the code that it runs.
+"""All jobs of a study: their inputs and outputs, the parameters that they use, and the code that they run.
 
-Snakemake's rules, ``jebm run``, ``jebm why`` and ``jebm plan`` all take their jobs from here.
+Snakemake's rules, ``jebm run``, ``jebm why`` and ``jebm plan`` take their jobs from here.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,27 +22,27 @@ from jebm.pipeline.study import StudyPlan, Variant
 
 @dataclass(frozen=True)
 class Job:
-    """One job of the workflow. Two jobs with equal parameters, code and input contents make equal outputs."""
+    """One job of the workflow. Two jobs with equal parameters, code and input contents have equal outputs."""
 
     rule: str
     study: str
     name: str
-    """``digits-layerwise-10a593f391/seed1``, or ``digits/main`` for what is written to results/."""
+    """``digits-layerwise-10a593f391/seed1``, or ``digits/main`` for outputs in results/."""
     outputs: tuple[str, ...]
-    """Files that the job makes. The provenance record, which vouches for them, is the last."""
+    """The files that the job makes. The last is the provenance record."""
     inputs: dict[str, tuple[str, ...]] = field(hash=False)
-    """Role → files; ``outside`` are assets, and files and folders of the user's own."""
+    """Role → files. The role ``outside`` holds assets, and files and folders of the user."""
     parameters: dict = field(hash=False)
     entries: frozenset[str] = field(hash=False)
     """Modules whose import closure is the job's code."""
     state: str = ""
-    """Where its unfinished work is kept, if it keeps any."""
+    """Folder for checkpoints, if the job has any."""
     context: dict = field(hash=False, default_factory=dict)
-    """What explains the inputs' names to a person; no part of the key."""
+    """Explains the names of the inputs to people; not part of the key."""
     devices: int = 1
-    """Processes that share the work."""
+    """Number of processes that share the work."""
     threads: int = 1
-    """Of one process."""
+    """Number of threads per process."""
     device: str = "cpu"
 
     @property
@@ -51,17 +51,17 @@ class Job:
 
     @property
     def stamp(self) -> str:
-        """The file by which Snakemake is told whether the job's result is fresh; see :mod:`jebm.pipeline.stamps`."""
+        """The file that tells Snakemake whether the job's result is fresh; see :mod:`jebm.pipeline.stamps`."""
         return str(STAMPS / self.rule / self.name)
 
     @cached_property
     def input_files(self) -> tuple[str, ...]:
-        """All inputs, once."""
+        """All inputs, without repetitions."""
         return tuple(dict.fromkeys(path for paths in self.inputs.values() for path in paths))
 
 
 def study_jobs(plan: StudyPlan) -> Iterator[Job]:
-    """All jobs of a study, each after the jobs that it reads from."""
+    """All jobs of a study, each after the jobs whose outputs it reads."""
     seen = set()
     redrawn = [plan.variants[name].layers for name in _shown(plan, "layers")]
     for kind in KINDS:
@@ -79,7 +79,7 @@ def study_jobs(plan: StudyPlan) -> Iterator[Job]:
 
 
 def all_jobs(plans: Iterable[StudyPlan]) -> dict[tuple[str, str], Job]:
-    """(rule, name) → job, for several studies; each job stands after those that it reads from."""
+    """(rule, name) → job for several studies, each after the jobs whose outputs it reads."""
     found: dict[tuple[str, str], Job] = {}
     for plan in plans:
         for job in study_jobs(plan):
@@ -88,7 +88,7 @@ def all_jobs(plans: Iterable[StudyPlan]) -> dict[tuple[str, str], Job]:
 
 
 def _shown(plan: StudyPlan, source: str) -> list[str]:
-    """The variants for which some figure reads a stage of that role."""
+    """The variants for which a figure reads a stage in this role."""
     return [v for name, variants in plan.study.figures.items() if source in FIGURES[name][1] for v in variants]
 
 
@@ -98,7 +98,7 @@ def step_target(rule: str) -> str:
 
 
 def devices_of(kind: str, variant: Variant) -> int:
-    """How many devices, a process each, work on a kind of stage."""
+    """Number of devices, with one process each, that work on a stage of this kind."""
     by_gradient = kind != "train_prior" or variant.params.prior.traits.by_gradient
     return variant.params.compute.devices if KINDS[kind].devices != "one" and by_gradient else 1
 
@@ -137,14 +137,14 @@ def stage_job(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None)
 
 
 def outside(plan: StudyPlan, sections: Iterable[BaseModel]) -> tuple[str, ...]:
-    """The assets, and the files and folders of the user's own, that blocks of parameters name."""
+    """The external inputs that blocks of parameters name: assets, and files and folders of the user."""
     sections = list(sections)
     paths = [str(plan.assets[name].path) for section in sections for name in asset_names(section)]
     return tuple(dict.fromkeys([*paths, *(path for section in sections for path in data_paths(section))]))
 
 
 def report_jobs(plan: StudyPlan) -> Iterator[Job]:
-    """Collecting, tables and figures."""
+    """The jobs that collect metrics and render tables and figures."""
     context = {
         "seeds": plan.seeds,
         "variants": {name: variant.params.model_dump(mode="json") for name, variant in plan.variants.items()},
@@ -200,10 +200,10 @@ def _declared(plan: StudyPlan, variants: list[str]) -> dict[str, Any]:
 
 
 def component_targets(section: BaseModel) -> list[str]:
-    """``module:name`` of every component that a block of parameters names, nested ones too."""
+    """``module:name`` of every component in a block of parameters, including nested blocks."""
     return [block.target for _, block in blocks_in(section) if block.target]
 
 
 def missing_outside(job: Job) -> list[str]:
-    """The files from outside that a job needs and that are not there."""
+    """The external inputs of a job that do not exist."""
     return [path for path in job.inputs.get("outside", ()) if not Path(path).exists()]

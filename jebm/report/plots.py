@@ -1,4 +1,4 @@
-"""Small tables behind ``dvc plots``: FD against steps, and the training curves, as means over seeds."""
+"""Small tables for ``dvc plots``: FD against steps, and training curves, as means over seeds."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Tables: pivots of a study's metrics, mean ± standard deviation over seeds, with what a reader must know of them."""
+"""Tables: pivots of a study's metrics, mean ± standard deviation over seeds, with notes on how they were measured."""
 
 from itertools import product
 
@@ -18,14 +18,14 @@ from jebm.runtime.progress import log
 
 ARROWS = {-1: " ↓", 0: "", 1: " ↑"}
 LABELS = {("variant",): "prior", ("seed",): "seed"}
-"""Headers of the rows by their fields."""
+"""Fields of the rows → header of the column of row labels."""
 MARK = "published"
 LITERATURE = (
     f"Rows marked '{MARK}' are quoted from the source in brackets; nothing in them was measured here, and their "
     "protocols are the sources' own. An en dash: measured neither there nor here."
 )
 Key = tuple[str, ...]
-"""The values of a row's or a column's fields."""
+"""The values of the fields that define a row or a column."""
 
 
 def render(plan: StudyPlan, name: str) -> None:
@@ -54,7 +54,7 @@ def render(plan: StudyPlan, name: str) -> None:
 
 
 def preview(plan: StudyPlan, name: str) -> str:
-    """A table as far as runs are finished, as Markdown: an empty cell where there is nothing yet."""
+    """A table of the runs that are finished, as Markdown; the other cells are empty."""
     from jebm.report.collect import finished
 
     spec, (frame, done, total) = plan.study.tables[name], finished(plan)
@@ -64,7 +64,7 @@ def preview(plan: StudyPlan, name: str) -> str:
 
 
 def build_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> RenderedTable:
-    """A table of the study from its metrics, with the values of the literature that it asks for."""
+    """A table of the study from its metrics, with the published values that it asks for."""
     chosen = _chosen(plan, spec, frame)
     rows, columns = (_keys(plan, spec, fields, chosen) for fields in (spec.rows, spec.columns))
     groups = dict(list(chosen.groupby([*spec.rows, *spec.columns], sort=False)))
@@ -95,7 +95,7 @@ def build_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> RenderedTa
 
 
 def _chosen(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> pd.DataFrame:
-    """The values that the table shows, with the parameters of their variants as further columns, all of them text."""
+    """The values that the table shows, with the parameters of their variants as further columns of text."""
     frame = frame[frame.variant.isin(spec.variants) & frame.metric.isin(spec.metrics)]
     frame, measured = frame.assign(seed=frame.seed.astype(str)), frame
     named = [field for field in (*spec.rows, *spec.columns) if field in DIMENSIONS]
@@ -118,7 +118,7 @@ def _chosen(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _keys(plan: StudyPlan, spec: Table, fields: list[str], chosen: pd.DataFrame) -> list[Key]:
-    """The rows or the columns, in order: all that the table names, or what was measured where it names nothing."""
+    """The rows or the columns, in order: all that the table names, or those that were measured if it names none."""
     named = {"seed": [str(seed) for seed in plan.seeds], "metric": spec.metrics, **spec.where}
     if spec.scores:
         named["score"] = list(dict.fromkeys(score for scores in spec.scores.values() for score in scores))
@@ -140,7 +140,7 @@ def _keys(plan: StudyPlan, spec: Table, fields: list[str], chosen: pd.DataFrame)
 
 
 def _metric(spec: Table, key: Key) -> str:
-    """The metric of a cell, by the values of its row's and its column's fields."""
+    """The metric of a cell, from the key of its row and column."""
     return dict(zip([*spec.rows, *spec.columns], key, strict=True)).get("metric", spec.metrics[0])
 
 
@@ -171,7 +171,7 @@ def _one_protocol(plan: StudyPlan, spec: Table, metric: str, groups: list[pd.Dat
 
 
 def _mark_best(cells: list[Cell], better: int) -> None:
-    """Bold the best mean, and every other one that prints the same."""
+    """Mark the best mean, and all others that are printed with the same digits."""
     means = [cell.mean for cell in cells if cell.values]
     if not better or len(means) < 2:
         return
@@ -181,9 +181,9 @@ def _mark_best(cells: list[Cell], better: int) -> None:
 
 
 def _labels(spec: Table, rows: list[Key]) -> list[str]:
-    """What tells the rows apart: the variant, the metric, and what was measured of it.
+    """Labels of the rows: variant, metric, and what distinguishes it further.
 
-    A variant or a metric is left out where the table has only one; a set, a score, a layer or a step where its variant
+    A variant or a metric is left out if the table has only one; a set, score, layer or step is left out if its variant
     has only one row.
     """
     alone = {"variant": len(spec.variants) == 1, "metric": len(spec.metrics) == 1}
@@ -210,7 +210,7 @@ def _header(spec: Table, column: Key) -> str:
 
 
 def _with_ratios(columns: list[Key], headers: list[str], body: list[list[Cell]]) -> tuple[list[str], list[list[Cell]]]:
-    """Fréchet distances of other variants are followed by the ratio of the first variant's to theirs."""
+    """After each Fréchet distance of another variant, insert the ratio of the first variant's distance to it."""
     places, first = {column: place for place, column in enumerate(columns)}, columns[0][1]
     wide, rows = [], [[] for _ in body]
     for place, (metric, variant) in enumerate(columns):
@@ -226,7 +226,7 @@ def _with_ratios(columns: list[Key], headers: list[str], body: list[list[Cell]])
 
 
 def _notes(spec: Table, chosen: pd.DataFrame, plan: StudyPlan) -> list[str]:
-    """Seeds; for each metric what it is, its sample count and its protocol, or that of each variant."""
+    """Notes: the seeds; and for each metric its meaning, sample count and protocol, or the protocol of each variant."""
     seeds, notes = ", ".join(map(str, plan.seeds)), []
     if "seed" not in [*spec.rows, *spec.columns]:
         several = f"Mean ± standard deviation over seeds {seeds} (n = {len(plan.seeds)})."
@@ -243,7 +243,7 @@ def _notes(spec: Table, chosen: pd.DataFrame, plan: StudyPlan) -> list[str]:
 
 
 def _floor(plan: StudyPlan, frame: pd.DataFrame, metrics: list[str]) -> list[str]:
-    """What the metrics are between real data and real data."""
+    """The metrics between real images and real images."""
     reference = next(iter(plan.variants.values())).params.evaluate_samples.reference
     images, against = ("test", "training") if reference == "train" else ("training", "held-out")
     floor = frame[(frame.variant == FLOOR) & frame.metric.isin(metrics)]
@@ -255,7 +255,7 @@ def _floor(plan: StudyPlan, frame: pd.DataFrame, metrics: list[str]) -> list[str
 
 
 def _quote(table: RenderedTable, entry: Literature, spec: Table, columns: list[Key]) -> None:
-    """Add a row of the literature under the row of ours that it belongs to, or else at the end."""
+    """Insert a row of published values below the row of ours that it belongs to, or else at the end."""
     cells = []
     for (column,) in columns:
         metric = column if spec.columns == ["metric"] else spec.metrics[0]

@@ -1,4 +1,4 @@
-"""Keeps the tables inside documents equal to the rendered ones.
+"""Keeps tables in documents equal to the rendered ones.
 
 A document holds ``<!-- results/<study>/tables/<name>.md -->``, the rows of that table, and ``<!-- end -->``.
 """
@@ -13,7 +13,7 @@ BLOCK = re.compile(r"<!-- (results/\S+\.md) -->\n(.*?)<!-- end -->", re.DOTALL)
 
 
 def embedded_tables(text: str) -> list[tuple[str, list[str]]]:
-    """(table, its rows as the document has them) of every marked block."""
+    """(path of the table, its rows in the document) for every marked block."""
     return [(path, [line for line in body.splitlines() if line.startswith("|")]) for path, body in BLOCK.findall(text)]
 
 
@@ -29,7 +29,7 @@ def table_rows(path: Path) -> list[str]:
 
 
 def update_tables(document: Path) -> int:
-    """Replace the rows of every marked table; what else stands in a block is left. Returns how many there are."""
+    """Replace the rows of every marked table, and keep other text in its block. Returns the number of tables."""
     text = document.read_text(encoding="utf-8")
 
     def replace(match: re.Match) -> str:

@@ -1,4 +1,4 @@
-"""draw_samples: images from one prior by one sampler."""
+"""draw_samples: images drawn from one prior by one sampler."""
 
 from contextlib import nullcontext
 
@@ -20,10 +20,10 @@ from jebm.steps.run import StageRun, prepare_compute
 
 @torch.no_grad()
 def run(job: StageRun) -> None:
-    """Draw, decode and write a batch at a time: however many images there are, memory holds one batch of them.
+    """Draw, decode and write the images batch by batch; memory holds one batch, however many images there are.
 
-    Of several ranks each draws its part, with a rng of its own, and the first one writes what all of them draw.
-    Latents (``eps``, with their ``tilt``) are held until the end; ``keep_latents`` bounds them.
+    With several ranks, each draws its share with its own random numbers, and rank 0 writes all images. The latents
+    (``eps``, with their ``tilt``) are held in memory until the end; ``keep_latents`` limits their number.
     """
     prepare_compute(job)
     data, settings = job.dataset(), job.variant.params.draw_samples
@@ -59,7 +59,7 @@ def run(job: StageRun) -> None:
 
 
 def mean_diagnostics(parts: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
-    """The diagnostics of all draws from those of some parts: of each its number of draws, and its own diagnostics."""
+    """The diagnostics of all draws from those of several parts, each given as (number of draws, diagnostics)."""
     (_, first), *others = parts
     if not others:
         return first
@@ -69,7 +69,7 @@ def mean_diagnostics(parts: list[tuple[int, dict[str, float]]]) -> dict[str, flo
 
 @torch.no_grad()
 def decode_images(hierarchy, eps: torch.Tensor, levels: int) -> torch.Tensor:
-    """The means of p(x | z) for flat ε, quantised to the data's grey levels, uint8."""
+    """The means of p(x | z) for flat ε, quantised to the grey levels of the data, uint8."""
     advice = "lower draw_samples.batch_size in params.yaml"
     with explain_out_of_memory(f"decoding {len(eps)} images at once", advice):
         return _decode_images(hierarchy, eps, levels)

@@ -1,4 +1,4 @@
-"""evaluate_density: what a prior is worth as a density: bounds on log p(x), log Z, outlier detection."""
+"""evaluate_density: a prior evaluated as a density, by bounds on log p(x), log Z and outlier detection."""
 
 import math
 from importlib.metadata import version
@@ -31,7 +31,7 @@ def run(job: StageRun) -> None:
 
 
 class Density:
-    """The measurements of one prior."""
+    """Evaluates one prior."""
 
     def __init__(self, job: StageRun, data: Dataset, hierarchy: Hierarchy, prior: Prior):
         self.job, self.data, self.hierarchy, self.prior = job, data, hierarchy, prior
@@ -46,7 +46,7 @@ class Density:
         }
 
     def add_likelihood(self) -> None:
-        """log Z with its error, the ELBO, and the importance-weighted bound, nats an image."""
+        """Add log Z with its standard error, the ELBO, and the importance-weighted bound, in nats per image."""
         settings, record = self.settings, self.record
         rng = self.job.rng("partition")
         log_z = estimate_log_partition(self.prior, self.hierarchy.dimensions, settings.partition_samples, rng)
@@ -66,7 +66,8 @@ class Density:
         self._add("log_partition_ess", log_z.effective_fraction, settings.partition_samples, partition)
 
     def _add(self, metric: str, value: float, n: int, protocol: str) -> None:
-        """Record a value; what is not finite, of a training that may diverge, is left out: its cells stay empty."""
+        """Record a value. Values that are not finite are left out if the training may diverge; their table cells stay
+        empty."""
         if math.isfinite(value):
             self.record.add(metric, value, n, protocol)
         elif self.may_diverge:
@@ -75,7 +76,7 @@ class Density:
             raise JebmError(f"{self.title}: {metric} is {float(value)}; the model or its energies have diverged")
 
     def add_detection(self) -> None:
-        """AUROC, AUPRC and FPR of each score on each out-of-distribution set of the data."""
+        """Add AUROC, AUPRC and FPR of each score on each out-of-distribution set of the data."""
         draws, reference = self.settings.detection_samples, self.settings.reference
         code = f"scikit-learn {version('scikit-learn')}"
         facts = {**self.facts, "draws": draws, "code": code, "positive": "outliers"}

@@ -25,7 +25,8 @@ from jebm.steps.run import StageRun, prepare_compute
 
 
 def run(job: StageRun) -> None:
-    """Measure the samples; a set of which chains were dropped may be too small for a distance, and then has none."""
+    """Measure the samples. If some chains diverged, there may be too few samples for a distance; then none is
+    recorded."""
     prepare_compute(job)
     distances = distances_of(job)
     tensors, header = read_tensors(job.variant.samples.run_folder(job.seed) / SAMPLES, {"images"}.__contains__)
@@ -45,12 +46,12 @@ def run(job: StageRun) -> None:
 
 
 def distances_of(job: StageRun) -> "Distances":
-    """FID and its companions where the feature space is streamed, FD and KD in the others."""
+    """FID, KID, precision and recall for streamed feature spaces, FD and KD for the others."""
     return InceptionDistances(job) if job.variant.reference else FeatureDistances(job)
 
 
 class Distances(ABC):
-    """Distances to the reference split of the study, with their protocols."""
+    """Distances to the reference split, with their protocols."""
 
     def __init__(self, job: StageRun):
         self.settings, self.data = job.variant.params.evaluate_samples, job.dataset()
@@ -65,7 +66,7 @@ class Distances(ABC):
     def add(self, images: torch.Tensor) -> None:
         """Measure a set of uint8 images (count, channels, height, width).
 
-        Of several ranks each looks at its part of the images, and the first one records the distances.
+        With several ranks, each processes its share of the images, and rank 0 records the distances.
         """
 
     def save(self) -> None:

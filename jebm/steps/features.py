@@ -11,13 +11,13 @@ from jebm.steps.run import StageRun
 
 
 def build_features(run: StageRun, data: Dataset) -> FeatureSpace:
-    """The feature space of the distances, without the weights that were trained for it."""
+    """The feature space without the weights that are trained for it."""
     block = with_asset_paths(run.variant.params.features, VerifiedAssets(run.plan.assets))
     return build("features", block, data.image_shape, data.manifest["classes"])
 
 
 def load_features(run: StageRun, data: Dataset) -> FeatureSpace:
-    """The feature space of the distances."""
+    """The feature space with its weights, frozen, on the run's device."""
     space = build_features(run, data)
     space.load_state_dict(read_weights(run.variant.features.folder / WEIGHTS))
     return space.requires_grad_(False).to(run.device).eval()

@@ -1,4 +1,4 @@
-"""import_backbone: the weights of a backbone that was trained elsewhere, in this project's own format."""
+"""import_backbone: convert the weights of a backbone that was trained elsewhere to this project's format."""
 
 from pathlib import Path
 

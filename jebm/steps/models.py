@@ -16,10 +16,10 @@ from jebm.steps.run import StageRun
 
 
 def build_backbone(run: StageRun, data: Dataset) -> Hierarchy:
-    """The backbone of this run's variant without its weights.
+    """The backbone of the run's variant, without its weights.
 
     Raises:
-        JebmError: its likelihood puts its mass on other levels than those of the data.
+        JebmError: its likelihood has other grey levels than the data.
     """
     block = run.variant.params.backbone
     hierarchy = build("backbone", block, data.image_shape)
@@ -33,19 +33,19 @@ def build_backbone(run: StageRun, data: Dataset) -> Hierarchy:
 
 
 def to_device(run: StageRun, hierarchy: Hierarchy) -> Hierarchy:
-    """The hierarchy on the run's device, in the layout and precision that ``compute`` asks for."""
+    """The hierarchy on the run's device, in the memory layout and precision of ``compute``."""
     return apply_layout_and_precision(hierarchy.to(run.device), run.variant.params.compute)
 
 
 def load_backbone(run: StageRun, image_shape: tuple[int, ...]) -> Hierarchy:
-    """The frozen backbone that this run's variant stands on."""
+    """The trained backbone of the run's variant, frozen."""
     hierarchy = build("backbone", run.variant.params.backbone, image_shape)
     hierarchy.load_state_dict(read_weights(run.variant.backbone.run_folder(run.seed) / WEIGHTS))
     return to_device(run, hierarchy.requires_grad_(False)).eval()
 
 
 def load_prior(run: StageRun, hierarchy: Hierarchy, variant: Variant | None = None) -> Prior:
-    """The prior of the run's variant (or of another one on the same backbone), with what it learned."""
+    """The trained prior of the run's variant, or of another variant with the same backbone, frozen."""
     variant = variant or run.variant
     prior = build_prior(variant.params.prior, hierarchy)
     if variant.learned:
@@ -60,10 +60,10 @@ def _prior_file(run: StageRun, variant: Variant) -> Path:
 
 
 def load_snapshots(run: StageRun, image_shape: tuple[int, ...]) -> Iterator[tuple[int, Hierarchy, Prior]]:
-    """(step, hierarchy, prior) of each snapshot of what was trained last for the run's variant, in order.
+    """Yield (step, hierarchy, prior) for each snapshot of the last training of the run's variant, in order.
 
-    Of a prior that was learned on a frozen backbone these are its snapshots on the published backbone; of one that has
-    nothing to learn, those of the backbone; of joint training, both at the same steps.
+    A prior that was trained on a frozen backbone has snapshots on the final backbone. If the prior has nothing to
+    learn, the snapshots are those of the backbone. Joint training has snapshots of both at the same steps.
     """
     variant = run.variant
     priors = read_snapshots(_prior_file(run, variant)) if variant.learned else {}

@@ -1,4 +1,4 @@
-"""prepare_dataset: raw data → one file of images and its manifest."""
+"""prepare_dataset: convert raw data to one file of images and its manifest."""
 
 import os
 import shutil

@@ -10,10 +10,11 @@ from jebm.runtime.progress import log
 
 
 def recalibrate_if_asked(settings: Recalibration | None, hierarchy: Hierarchy, rng: torch.Generator) -> dict:
-    """Draw a backbone's batch-norm statistics anew if the settings say so; what the record has to say of it.
+    """Recompute a backbone's batch-norm statistics from draws of the prior if the settings ask for it. Returns facts
+    for the record.
 
     Raises:
-        DivergedError: the statistics are not finite any more.
+        DivergedError: the new statistics are not finite.
     """
     if settings is None:
         return {}

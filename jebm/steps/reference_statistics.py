@@ -1,4 +1,4 @@
-"""reference_statistics: the features of the images that samples are compared with, once for all samples."""
+"""reference_statistics: statistics of the features of the reference images, computed once for all samples."""
 
 import torch
 
@@ -12,7 +12,8 @@ from jebm.steps.run import StageRun, prepare_compute
 
 
 def run(job: StageRun) -> None:
-    """Write mean and covariance (float64) over the reference split, and some of its features."""
+    """Write the mean and covariance (float64) of the features over the reference split, and a subset of the
+    features."""
     prepare_compute(job)
     data, settings = job.dataset(), job.variant.params.evaluate_samples.statistics
     space, images = load_features(job, data), data.images(settings.reference)
@@ -25,6 +26,6 @@ def run(job: StageRun) -> None:
 
 
 def load_reference(job: StageRun) -> Statistics:
-    """The statistics of the images that this job's samples are compared with."""
+    """The statistics of the reference images of this job's samples."""
     tensors, header = read_tensors(job.variant.reference.folder / STATISTICS)
     return Statistics(header["count"], **{name: tensor.numpy() for name, tensor in tensors.items()})

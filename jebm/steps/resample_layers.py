@@ -1,4 +1,4 @@
-"""resample_layers: what each layer carries, by freezing all layers but one and redrawing that one."""
+"""resample_layers: show what each layer encodes, by redrawing one layer while the noise of the others is fixed."""
 
 import torch
 
@@ -13,7 +13,7 @@ ROWS, REDRAWS = 6, 8
 
 @torch.no_grad()
 def run(job: StageRun) -> None:
-    """Redraw ε_i ~ N(0, I) of the first samples; layers below i follow through T, layers above stay."""
+    """Redraw ε_i ~ N(0, I) for the first samples; lower layers follow through T, higher layers keep their values."""
     prepare_compute(job)
     data = job.dataset()
     hierarchy = load_backbone(job, data.image_shape)

@@ -21,7 +21,7 @@ from jebm.runtime.random import derive_seed, make_rng
 
 @dataclass(frozen=True)
 class StageRun:
-    """One job: a stage of a variant, at a seed."""
+    """One run of a stage of a variant, at a seed."""
 
     plan: StudyPlan
     variant: Variant
@@ -29,9 +29,9 @@ class StageRun:
     seed: int | None
     checkpoint_seconds: float = 60.0
     code: str = ""
-    """Digest of the code that this job runs."""
+    """Digest of the code of this job."""
     data_on_device: bool | None = None
-    """Whether training images are kept on the device; None: if they fit."""
+    """Whether training images are kept on the device; None keeps them there if they fit."""
 
     @property
     def folder(self) -> Path:
@@ -47,7 +47,8 @@ class StageRun:
         return local_device(self.variant.params.compute.device)
 
     def rng(self, purpose: str, of: Stage | None = None) -> torch.Generator:
-        """A random rng of this job's own, or one that all jobs on the stage ``of`` have in common at this seed."""
+        """The random number generator of this job for a purpose. With ``of``, it is common to all jobs that depend on
+        that stage at this seed."""
         return make_rng((of or self.stage).id, self.seed, purpose, device=self.device)
 
     def derived_seed(self, purpose: str, of: Stage | None = None) -> int:
@@ -58,11 +59,11 @@ class StageRun:
         return load_dataset(self.variant.dataset.folder)
 
     def pixels(self, data: Dataset, split: str, flips: torch.Generator | None = None) -> Pixels:
-        """A split as floats on the device, a batch at a time."""
+        """A split as floats on the device, converted batch by batch."""
         return Pixels(data.images(split), data.levels, self.device, flips, self.data_on_device)
 
     def identity(self, *inputs: Path) -> dict:
-        """What must agree before an unfinished training state may be resumed."""
+        """What must be equal for a checkpoint to be resumed."""
         return {
             "parameters": self.stage.id,
             "seed": self.seed,
@@ -73,7 +74,11 @@ class StageRun:
 
 
 def prepare_compute(run: StageRun) -> None:
-    """Fix the number of threads, on which rounding depends, and see that the device exists."""
+    """Set the number of threads, on which rounding depends, and the options of a GPU.
+
+    Raises:
+        JebmError: the device does not exist.
+    """
     torch.set_num_threads(run.variant.params.compute.threads)
     torch.use_deterministic_algorithms(True)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = run.variant.params.compute.tf32

@@ -1,4 +1,4 @@
-"""run_evaluation: one of the evaluations that a variant asks for."""
+"""run_evaluation: one of the evaluations that a variant requests."""
 
 from functools import partial
 

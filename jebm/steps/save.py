@@ -11,7 +11,7 @@ from jebm.steps.run import StageRun
 
 
 def save_weights(run: StageRun, weights: Weights, facts: dict, snapshots: dict[int, Weights] | None = None) -> None:
-    """Write weights (with the arguments that rebuild the module) and record; the weights last."""
+    """Write the record and the weights, with the arguments that rebuild the module. The weights are written last."""
     # With the weights, since samples may depend on it; records hold times, and so are nobody's input.
     header = weights_header(run) | {key: facts[key] for key in ("step_size",) if key in facts}
     facts = {"parameters": sum(tensor.numel() for tensor in weights.values()), **facts}
@@ -21,5 +21,5 @@ def save_weights(run: StageRun, weights: Weights, facts: dict, snapshots: dict[i
 
 
 def weights_header(run: StageRun) -> dict:
-    """What a file of weights says of itself: the arguments that rebuild the module, and the seed."""
+    """The header of a file of weights: the arguments that rebuild the module, and the seed."""
     return {"kind": run.stage.kind, "spec": run.stage.spec, "seed": run.seed, "stage": run.stage.id}

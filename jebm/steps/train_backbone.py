@@ -1,4 +1,4 @@
-"""train_backbone: stage 1, the hierarchy and its inference network by the evidence lower bound."""
+"""train_backbone: stage 1, training of the hierarchy and its inference network by the evidence lower bound."""
 
 from jebm.io.filenames import IMAGES
 from jebm.runtime.distributed import ranks

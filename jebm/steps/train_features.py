@@ -1,4 +1,4 @@
-"""train_features: the space that the Fréchet and kernel distances look through."""
+"""train_features: the feature space of the Fréchet and kernel distances."""
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ from jebm.training.run import TrainingResult
 
 
 class ClassificationLoss(Loss):
-    """Cross entropy of the labels, on images with as much noise as the feature space asks for."""
+    """Cross entropy of the labels, on images with the noise level of the feature space."""
 
     def __init__(self, features: FeatureSpace, pixels: Pixels, labels: torch.Tensor, rng: torch.Generator):
         super().__init__(len(pixels))
@@ -55,10 +55,10 @@ def run(job: StageRun) -> dict:
 
 
 def refuse_too_few(job: StageRun, data: Dataset, dimensions: int) -> None:
-    """See that there will be enough images for covariances in this space, before anything is trained for them.
+    """Check that there are enough images for covariances in this feature space, before it is trained.
 
     Raises:
-        JebmError: of the samples of a variant, or of the images that they are compared with, there are too few.
+        JebmError: there are too few samples of a variant, or too few images that they are compared with.
     """
     for name, variant in job.plan.variants.items():
         if variant.features.id != job.stage.id:

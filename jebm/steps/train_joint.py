@@ -1,4 +1,5 @@
-"""train_joint: hierarchy, inference network and energies at once, from random weights or from those of stage 1."""
+"""train_joint: joint training of hierarchy, inference network and energies, from random weights or from those of stage
+1."""
 
 from pathlib import Path
 
@@ -57,6 +58,6 @@ def run(job: StageRun) -> dict:
 
 
 def pretrained(job: StageRun) -> list[Path]:
-    """The weights of stage 1 that training starts from, if it starts from any."""
+    """The files of the stage-1 weights that training starts from, if any."""
     stage = job.variant.pretrained
     return [] if stage is None else [stage.run_folder(job.seed) / WEIGHTS]

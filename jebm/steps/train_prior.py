@@ -1,4 +1,4 @@
-"""train_prior: stage 2, whatever the prior has to learn on the frozen backbone."""
+"""train_prior: stage 2, training of the prior on the frozen backbone."""
 
 from jebm.config.components import load
 from jebm.io.filenames import IMAGES, WEIGHTS

@@ -1,4 +1,5 @@
-"""What the stages that train share, apart from ``common``: other stages must not depend on the code of training."""
+"""Functions for the steps that train. They are apart from the other modules, so that no other step depends on the code
+of training."""
 
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def training_run(job: StageRun, rng: torch.Generator, *inputs: Path) -> Training
 
 
 def save_training(job: StageRun, weights: Weights, fitted: TrainingResult) -> None:
-    """Write weights (with the arguments that rebuild the module), history and record; the weights last."""
+    """Write history, record and weights. The weights are written last."""
     columns = list(dict.fromkeys(key for row in fitted.history for key in row))
     write_csv(job.folder / HISTORY, columns, fitted.history)
     save_weights(job, weights, fitted.facts, fitted.snapshots)
