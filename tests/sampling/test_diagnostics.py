@@ -53,8 +53,8 @@ def test_autocorrelation_falls_as_the_power_of_its_lag():
 def test_autocovariance_by_the_fourier_transform_is_that_by_hand():
     draws = autoregressive(0.5, 12, 3, 2)
     centred = draws - draws.mean(0)
-    manual_instructions = torch.stack([(centred[: 12 - t] * centred[t:]).sum(0) / 12 for t in range(12)])
-    torch.testing.assert_close(autocovariance(draws), manual_instructions, rtol=0, atol=1e-12)
+    by_hand = torch.stack([(centred[: 12 - t] * centred[t:]).sum(0) / 12 for t in range(12)])
+    torch.testing.assert_close(autocovariance(draws), by_hand, rtol=0, atol=1e-12)
 
 
 def test_antithetic_chains_have_a_bounded_effective_sample_size():
