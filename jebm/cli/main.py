@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from jebm.cli import inspect, job, tools
-from jebm.config.files import VARIABLE, choose_params_file
-from jebm.errors import JebmError
+from jebm.config.files import VARIABLE, choose_params_file, current_params_file
+from jebm.errors import JebmError, SettingError
 from jebm.runtime.torchrun import report_error, world_size
 
 app = typer.Typer(
@@ -41,7 +41,8 @@ def main() -> None:
     try:
         app(prog_name="jebm")
     except JebmError as error:
-        report_error(str(error), error.exit_code)
+        file = f"{current_params_file()}: " if isinstance(error, SettingError) else ""
+        report_error(f"{file}{error}", error.exit_code)
         sys.exit(error.exit_code)
     except OSError as error:  # a full disk, a folder that can't be written to …
         where = f"{error.filename}: " if error.filename else ""

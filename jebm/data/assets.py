@@ -1,10 +1,10 @@
-"""How a dataset gets at its files from outside."""
+"""The interface through which a dataset reads its files from outside."""
 
 from pathlib import Path
 from typing import Protocol
 
 
 class AssetFiles(Protocol):
-    """Name of an asset → the path of its file, which has been checked."""
+    """Name of an asset → path of its file, whose digest has been checked."""
 
     def __call__(self, name: str) -> Path: ...

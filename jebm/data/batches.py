@@ -1,4 +1,4 @@
-"""Images on their way into training: kept as integers, on the device if they fit, floats only a batch at a time."""
+"""Batches of pixels: images are stored as integers, on the device if they fit, and converted to floats per batch."""
 
 from collections.abc import Iterator
 
@@ -7,18 +7,18 @@ import torch
 from jebm.data.dataset import to_pixels
 
 MEMORY_FRACTION = 0.4
-"""Of the device's free memory that a split may take; the rest is for the model, its gradients and its activations."""
+"""Fraction of the device's free memory that a split may take; the model and its gradients need the rest."""
 
 
 class Pixels:
-    """A split as floats in [−1, 1], made batch by batch. Where the integers lie changes no value.
+    """A split as floats in [−1, 1], converted batch by batch. Where the integers are stored changes no value.
 
     Args:
-        images: uint8 (count, *image_shape), values 0 … levels − 1; memory-mapped ones stay on disk until they are used.
-        levels: integer levels of the data.
-        device: of the batches.
-        flips: mirror each image from left to right with probability 1/2, by this stream (of the same device).
-        on_device: keep all images there; None: if they fit.
+        images: uint8 (count, *image_shape), values 0 … levels − 1; memory-mapped images stay on disk until they are used.
+        levels: number of integer levels of the data.
+        device: device of the batches.
+        flips: if given, mirror each image from left to right with probability 1/2, by this RNG on ``device``.
+        on_device: whether all images are copied to ``device``; None copies them if they fit.
     """
 
     def __init__(
@@ -30,8 +30,8 @@ class Pixels:
         on_device: bool | None = None,
     ):
         self.levels, self.device, self.flips = levels, torch.device(device), flips
-        keep = fits_on_device(images, self.device) if on_device is None else on_device
-        self.images = images.to(self.device) if keep else images
+        copy = fits_on_device(images, self.device) if on_device is None else on_device
+        self.images = images.to(self.device) if copy else images
 
     def __len__(self) -> int:
         return len(self.images)
@@ -54,7 +54,7 @@ def random_flip(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
 
 
 def fits_on_device(images: torch.Tensor, device: torch.device) -> bool:
-    """Whether images take at most ``SHARE`` of a GPU's free memory. On a CPU they stay where they are: mapped."""
+    """Whether images take at most ``MEMORY_FRACTION`` of a GPU's free memory; False for a CPU."""
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
@@ -62,6 +62,6 @@ def fits_on_device(images: torch.Tensor, device: torch.device) -> bool:
 
 
 def batches(pixels: Pixels | torch.Tensor, size: int = 1000) -> Iterator[torch.Tensor]:
-    """All images in their order, ``size`` at a time."""
+    """All images in order, in batches of ``size``; the last batch may be smaller."""
     for start in range(0, len(pixels), size):
         yield pixels[start : start + size]

@@ -1,7 +1,7 @@
-"""scikit-learn's bundled breast-cancer table (UCI Wisconsin diagnostic, 569 rows of 30 measurements): not images.
+"""scikit-learn's bundled breast-cancer table (UCI Wisconsin diagnostic, 569 rows of 30 measurements): no images.
 
-Each column is mapped to its quantiles in the training split and these to integer levels, so that a row is stored,
-modelled and compared as an image of shape (30,).
+Each column is mapped to its quantiles in the training split, and the quantiles are rounded to integer levels. A row is
+then stored, modelled and compared like an image of shape (30,).
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from sklearn.datasets import load_breast_cancer
 
 from jebm.config.types import Count, GreyLevels, Natural
 from jebm.data.assets import AssetFiles
-from jebm.errors import JebmError
+from jebm.errors import SettingError
 from jebm.runtime.random import make_rng
 
 
 class BreastCancer:
     """Train / validation / test by a permutation of all rows, and one out-of-distribution set.
 
-    The set ``shuffled-columns`` holds the test rows with each column permuted on its own: all marginals are kept, only
-    the dependence between columns is gone. Labels are 0 (malignant) and 1 (benign).
+    The set ``shuffled-columns`` holds the test rows with each column permuted independently. This preserves the
+    marginal distributions and removes the dependence between columns. Labels are 0 (malignant) and 1 (benign).
 
     Args:
-        split_seed: of the permutation and of the shuffled columns.
-        validation_count, test_count: rows of these splits; the rest trains.
-        levels: steps of the grid that the quantiles are rounded to.
+        split_seed: seed of the permutation and of the shuffled columns.
+        validation_count, test_count: number of rows in these splits; the other rows are the training split.
+        levels: number of levels to which the quantiles are rounded.
     """
 
     def __init__(
@@ -44,18 +44,18 @@ class BreastCancer:
 
     @staticmethod
     def shape_of(block) -> tuple[int, ...]:
-        """The shape of one row, known before anything is prepared."""
+        """The shape of one row."""
         return (30,)
 
     def prepare(
         self, files: AssetFiles | None = None, scratch: Path | None = None
     ) -> tuple[dict[str, torch.Tensor], int, dict]:
-        """The splits (test first, then validation, the rest trains), the levels, and facts for the manifest."""
+        """The splits, the number of levels, and facts for the manifest. In the permutation the test rows come first."""
         source = load_breast_cancer()
         held_out = self.test_count + self.validation_count
         if held_out > len(source.data) - 2:
-            raise JebmError(
-                f"params.yaml: dataset: validation_count + test_count is {held_out}, which leaves fewer than two of "
+            raise SettingError(
+                f"dataset: validation_count + test_count is {held_out}, which leaves fewer than two of "
                 f"the {len(source.data)} rows to train on"
             )
         order = torch.randperm(len(source.data), generator=make_rng("breast-cancer", "split", self.split_seed)).numpy()
@@ -80,11 +80,12 @@ class BreastCancer:
 
 
 class QuantileGrid:
-    """Maps each column to its empirical quantile among some rows, rounded to a grid of ``levels`` steps, and back.
+    """Maps each column to its empirical quantile, rounded to integer levels, and back.
 
     Args:
-        rows: (count, columns), at least two; those that the quantiles are taken from.
-        levels: 0 stands for the smallest value of the rows or less, ``levels − 1`` for the largest or more.
+        rows: (count, columns), at least two rows, which define the quantiles.
+        levels: number of levels. Level 0 stands for the smallest value in ``rows`` and all smaller values, level
+            ``levels − 1`` for the largest value and all larger values.
     """
 
     def __init__(self, rows: np.ndarray, levels: int):
@@ -92,7 +93,7 @@ class QuantileGrid:
         self.quantiles = np.linspace(0.0, 1.0, len(rows))
 
     def encode(self, rows: np.ndarray) -> torch.Tensor:
-        """(count, columns) in the units of the source → uint8 levels. Equal values share the middle of their ranks."""
+        """(count, columns) in the units of the source → uint8 levels. Equal values get the mean of their ranks."""
         columns = [self._quantile(values, column) for values, column in zip(self.sorted.T, rows.T, strict=True)]
         return torch.from_numpy(np.rint(np.stack(columns, 1) * (self.levels - 1)).astype(np.uint8))
 
@@ -103,12 +104,12 @@ class QuantileGrid:
         return np.stack([np.interp(column, self.quantiles, values) for values, column in columns], 1)
 
     def _quantile(self, values: np.ndarray, column: np.ndarray) -> np.ndarray:
-        """The quantile of each entry among sorted values, in [0, 1], linear between them."""
+        """The quantile of each entry among sorted values, in [0, 1], interpolated linearly."""
         distinct, first, counts = np.unique(values, return_index=True, return_counts=True)
         return np.interp(column, distinct, (first + (counts - 1) / 2) / max(len(values) - 1, 1))
 
 
 def shuffle_columns(rows: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Rows (count, columns) with each column permuted on its own."""
+    """Rows (count, columns) with each column permuted independently."""
     order = torch.stack([torch.randperm(len(rows), generator=rng) for _ in range(rows.shape[1])], 1)
     return rows.gather(0, order)

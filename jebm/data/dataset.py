@@ -1,8 +1,7 @@
-"""Prepared datasets: integer images in one file, beside a manifest that says what they are.
+"""Prepared datasets: a file of integer images and a manifest that describes them.
 
-``images.safetensors`` holds a uint8 tensor (count, channels, height, width) for each split, with values
-0 … levels − 1, and ``<split>_labels`` where there are labels. Splits of a source that is out of distribution are
-named ``ood/<set>``.
+``images.safetensors`` holds a uint8 tensor (count, channels, height, width) with values 0 … levels − 1 for each split,
+and ``<split>_labels`` for splits with labels. Out-of-distribution sets are named ``ood/<set>``.
 """
 
 from dataclasses import dataclass
@@ -19,22 +18,22 @@ from jebm.io.tensors import read_tensors, write_tensors
 
 
 def to_pixels(images: torch.Tensor, levels: int) -> torch.Tensor:
-    """Integer images in 0 … levels − 1 as floats in [−1, 1]."""
+    """Integer images, 0 … levels − 1, as floats in [−1, 1]."""
     return images.to(torch.float32) * (2.0 / (levels - 1)) - 1.0
 
 
 def quantise(pixels: torch.Tensor, levels: int) -> torch.Tensor:
-    """Floats in [−1, 1] (clamped to it) as the nearest of the integer levels that the data has, uint8."""
+    """Floats, clamped to [−1, 1], rounded to the nearest integer level, 0 … levels − 1, uint8."""
     return ((pixels.clamp(-1.0, 1.0) + 1.0) * ((levels - 1) / 2.0)).round().to(torch.uint8)
 
 
 Splits = dict[str, torch.Tensor] | dict[str, StreamedSplit]
-"""uint8 tensors with ``<split>_labels`` (int64) among them; or streams, which carry their labels along."""
+"""Either uint8 tensors, with ``<split>_labels`` (int64) among them, or streamed splits, which include their labels."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The splits of a prepared dataset and its manifest."""
+    """A prepared dataset: its splits and its manifest."""
 
     tensors: dict[str, torch.Tensor]
     manifest: dict
@@ -64,9 +63,14 @@ class Dataset:
 
 
 def save_dataset(folder: Path, splits: Splits, levels: int, facts: dict, scratch: Path | None = None) -> None:
-    """Write the images, then the manifest that vouches for them. Facts are read last: streams may add to them.
+    """Write the images, then the manifest with their digest.
 
-    ``scratch`` is a folder for unfinished files, which streams need.
+    Args:
+        splits: the splits to write.
+        levels: number of integer levels of the images.
+        facts: further entries of the manifest. They are read after the images are written, because streamed splits may
+            add to them.
+        scratch: a folder for temporary files; required for streamed splits.
     """
     if any(isinstance(split, StreamedSplit) for split in splits.values()):
         written = write_splits(folder / IMAGES, splits, {"levels": levels}, scratch)
@@ -91,7 +95,7 @@ def load_dataset(folder: Path) -> Dataset:
     """Read a prepared dataset.
 
     Raises:
-        JebmError: a file is missing or is not the one that the manifest describes.
+        JebmError: a file is missing, or the images do not have the digest in the manifest.
     """
     manifest = read_json(folder / MANIFEST)
     tensors, _ = read_tensors(folder / IMAGES)

@@ -1,7 +1,7 @@
-"""scikit-learn's bundled handwritten digits (UCI optical digits, 8×8, 17 grey levels) and sets that are not digits.
+"""scikit-learn's bundled handwritten digits (UCI optical digits, 8×8, 17 grey levels), and out-of-distribution sets.
 
-A dataset class takes its parameters by keyword and offers ``prepare(files, scratch) → (tensors, levels, facts)``; this
-one needs no files from outside.
+A dataset class takes its parameters by keyword and implements ``prepare(files, scratch) → (tensors, levels, facts)``.
+This dataset needs no files from outside.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits, load_sample_images
 
 from jebm.config.types import Count, Digit, Natural, OodSets
 from jebm.data.assets import AssetFiles
-from jebm.errors import JebmError
+from jebm.errors import SettingError
 from jebm.runtime.random import make_rng
 
 LEVELS = 17
@@ -24,11 +24,11 @@ class Digits:
     """Train / validation / test by a permutation of all 1,797 images, and out-of-distribution sets.
 
     Args:
-        split_seed: of the permutation and of all sets.
-        validation_count, test_count: images of these splits; the rest trains.
-        ood_count: images of each of ``ood_sets``.
+        split_seed: seed of the permutation and of all out-of-distribution sets.
+        validation_count, test_count: number of images in these splits; the other images are the training split.
+        ood_count: number of images in each of ``ood_sets``.
         ood_sets: out-of-distribution sets to make.
-        held_out_class: a digit that is in none of the splits; all its images are the further set ``held-out``.
+        held_out_class: a digit that is left out of all splits; its images are the additional set ``held-out``.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class Digits:
 
     @staticmethod
     def shape_of(block) -> tuple[int, ...]:
-        """The shape of one image, which the block of parameters decides; known before anything is prepared."""
+        """The shape of one image."""
         return (1, 8, 8)
 
     def prepare(
         self, files: AssetFiles | None = None, scratch: Path | None = None
     ) -> tuple[dict[str, torch.Tensor], int, dict]:
-        """The splits (test first, then validation, the rest trains), the grey levels, and facts for the manifest."""
+        """The splits, the number of levels, and facts for the manifest. The test images come first."""
         source = load_digits()
         images = torch.from_numpy(source.images).to(torch.uint8).unsqueeze(1)
         labels = torch.from_numpy(source.target).to(torch.int64)
@@ -67,8 +67,8 @@ class Digits:
             facts["held_out_class"] = self.held_out_class
         held_out = self.test_count + self.validation_count
         if held_out >= len(images):
-            raise JebmError(
-                f"params.yaml: dataset: validation_count + test_count is {held_out}, which leaves nothing of the "
+            raise SettingError(
+                f"dataset: validation_count + test_count is {held_out}, which leaves nothing of the "
                 f"{len(images)} digits to train on"
             )
         order = torch.randperm(len(images), generator=make_rng("digits", "split", self.split_seed))
@@ -86,17 +86,16 @@ class Digits:
 
 
 def _draw(test, count, rng):
-    """Indices of test digits, each as often as any other (once, where there are enough)."""
+    """``count`` indices of test digits; no index occurs twice before all have occurred."""
     rounds = -(-count // len(test))
     return torch.cat([torch.randperm(len(test), generator=rng) for _ in range(rounds)])[:count]
 
 
 def _draw_pairs(test, labels, count, rng):
-    """Indices of two test digits of different classes."""
+    """Indices of ``count`` pairs of test digits; the digits of a pair are of different classes."""
     if len(labels.unique()) < 2:
-        raise JebmError(
-            f"params.yaml: dataset.test_count: {len(test)} test digits hold a single class; "
-            "the sets half-mix and overlay join two"
+        raise SettingError(
+            f"dataset.test_count: {len(test)} test digits hold a single class; the sets half-mix and overlay join two"
         )
     first, second = _draw(test, count, rng), _draw(test, count, rng)
     while (same := labels[first] == labels[second]).any():
@@ -105,7 +104,7 @@ def _draw_pairs(test, labels, count, rng):
 
 
 def _patches(test, labels, count, rng):
-    """Grey 8×8 crops of scikit-learn's two photographs, in 17 levels."""
+    """8×8 crops of scikit-learn's two photographs, converted to 17 grey levels."""
     grey = [torch.from_numpy(photo.copy()).float().mean(-1) for photo in load_sample_images().images]
     size, crops = test.shape[-1], []
     for which in torch.randint(len(grey), (count,), generator=rng).tolist():
@@ -126,7 +125,7 @@ def _constant(test, labels, count, rng):
 
 
 def _half_mix(test, labels, count, rng):
-    """The left half of one test digit beside the right half of one of another class."""
+    """The left half of a test digit joined to the right half of a digit of another class."""
     first, second = _draw_pairs(test, labels, count, rng)
     half = test.shape[-1] // 2
     return torch.cat([test[first][..., :half], test[second][..., half:]], dim=-1)
@@ -137,7 +136,7 @@ def _vertical_flip(test, labels, count, rng):
 
 
 def _overlay(test, labels, count, rng):
-    """The brighter pixel of two test digits of different classes."""
+    """The pixelwise maximum of two test digits of different classes."""
     first, second = _draw_pairs(test, labels, count, rng)
     return torch.maximum(test[first], test[second])
 

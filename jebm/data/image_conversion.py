@@ -1,4 +1,4 @@
-"""One picture as the integers that are stored: orientation, channels, crop, size, bits."""
+"""Conversion of an image file to integers: orientation, channels, crop, size, bits."""
 
 from dataclasses import dataclass
 
@@ -19,13 +19,13 @@ WIDE = ("I;16", "I;16L", "I;16B", "I;16N")
 
 @dataclass(frozen=True)
 class Conversion:
-    """How pictures of all kinds become uint8 arrays of one shape."""
+    """Converts images of any kind to uint8 arrays of one shape."""
 
     channels: int
     size: int
     """Height and width."""
     crop: int | None
-    """Side of the central square that is kept, in pixels of the source; None keeps the largest."""
+    """Side of the central square that is cut out, in pixels of the source; None cuts out the largest square."""
     resample: str
     upscale: bool
     background: str
@@ -35,7 +35,7 @@ class Conversion:
         """uint8 (channels, size, size), values 0 … 2^bits − 1.
 
         Raises:
-            JebmError: the picture is smaller than asked for.
+            JebmError: the image is smaller than ``crop``, or smaller than ``size`` without ``upscale``.
         """
         image = ImageOps.exif_transpose(image)
         image = self._square(self._channels(image), name)
@@ -57,13 +57,11 @@ class Conversion:
         width, height = image.size
         side = self.crop or min(width, height)
         if side > min(width, height):
-            raise JebmError(
-                f"{name}: has {width}×{height} pixels, fewer than params.yaml: dataset.crop: {self.crop} takes out"
-            )
+            raise JebmError(f"{name}: has {width}×{height} pixels, fewer than dataset.crop: {self.crop} takes out")
         if side < self.size and not self.upscale:
             raise JebmError(
-                f"{name}: a square of {side} pixels is smaller than params.yaml: dataset.size: {self.size}; "
-                "take the picture out, lower size, or set dataset.upscale: true"
+                f"{name}: a square of {side} pixels is smaller than dataset.size: {self.size}; "
+                "remove the image, lower size, or set dataset.upscale: true"
             )
         left, top = (width - side) // 2, (height - side) // 2
         if (width, height) != (side, side):
@@ -72,16 +70,17 @@ class Conversion:
 
 
 def refuse_wide(image: Image.Image, name: str) -> None:
-    """For an image that is not decoded yet: Pillow cuts 16-bit colours to 8 bits without a word, and knows no range of
-    32-bit values.
+    """Refuse images that Pillow can't convert correctly; must be called before the image is decoded.
+
+    Pillow truncates 16-bit colours to 8 bits silently, and the range of 32-bit values is unknown.
 
     Raises:
-        JebmError: the image has one of them.
+        JebmError: the image has 16-bit colours or 32-bit values.
     """
     raw = " ".join(str(part[3]) for part in getattr(image, "tile", ()) if len(part) > 3)
     if ";16" in raw and image.mode not in WIDE:
         raise JebmError(
-            f"{name}: has 16 bits a channel, of which half would be lost unsaid; convert it to 8 bits, or grey to PNG"
+            f"{name}: has 16 bits per channel, half of which would be lost; convert it to 8 bits, or if grey to PNG"
         )
     if image.mode in ("I", "F"):
         raise JebmError(

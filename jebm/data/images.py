@@ -1,4 +1,4 @@
-"""Images of any source, cropped and resized to squares of one size, and sets that are out of distribution."""
+"""Images of any source, cropped and resized to squares of one size, and out-of-distribution sets."""
 
 from __future__ import annotations
 
@@ -28,47 +28,49 @@ from jebm.data.assets import AssetFiles
 from jebm.data.image_conversion import Conversion, refuse_wide
 from jebm.data.sources.base import DAMAGE_ERRORS, Source, SourceSplit, concatenate
 from jebm.data.stream import Chunk, StreamedSplit
-from jebm.errors import JebmError
+from jebm.errors import JebmError, SettingError
 from jebm.runtime.progress import log
 from jebm.runtime.random import make_rng
 
 CHUNK = 256
-"""Images that are in memory at a time."""
+"""Number of images in memory at a time."""
 MAX_LISTED = 20
-"""Unreadable images that an error names; the manifest names all."""
+"""Number of unreadable images that an error message lists; the manifest lists all."""
 TRAIN_SHARE = 0.8
-"""Of the normal images, in the published protocol of anomaly detection."""
+"""Share of the normal images that is used for training in the protocol of anomaly detection (Zenati et al., 2018)."""
 
 
 class Images:
-    """Train / validation / test of a source, and out-of-distribution sets; nothing larger than a chunk is in memory.
+    """Train / validation / test of a source, and out-of-distribution sets. Memory holds one chunk of images at a time.
 
-    A source's own test split is the test split, and its own validation split the validation split; what a source does
-    not have is drawn from its training images. Splits that are taken whole keep the source's order, others come in the
-    order of their draw.
+    The test and validation splits are those of the source; if the source lacks one, it is drawn from the training
+    images. A split that is used completely has the order of the source, and a split that is drawn has the order of the
+    draw.
 
     Args:
-        source: what is read, see ``jebm/data/sources``.
-        size: height and width, pixels.
-        crop: side of the central square that is cut out first, in pixels of the source; null: the largest one.
-        mode: channels of the result.
-        resample: filter of the change of size.
-        upscale: whether smaller images are enlarged instead of refused.
-        background: what stands behind transparent pixels.
-        bits: of a stored channel; 5 leaves 32 levels.
-        unreadable_share: skip and name unreadable images up to this share of all that are read.
-        train_count: at most so many training images, drawn by ``split_seed``; null: all.
-        validation_count: images of this split; null: the source's own one whole.
-        test_count: likewise; a source without a test split needs a number.
-        split_seed: of everything drawn here.
-        held_out_class: a class that is in none of the splits; all its images are the further set ``held-out``. All
-            images are pooled first, and 80 % of the others are for training and validation, 20 % for the test split:
-            the published protocol of anomaly detection on MNIST (Zenati et al., 2018).
-        ood_sets: generated sets: ``uniform`` noise in every channel of every pixel, ``constant`` images of one random
-            colour.
-        outliers: label → another source, whose test images (all images, where it has no test split) become the set of
-            that label, converted alike; but of each the largest central square is taken, and enlarged if need be.
-        ood_count: images of each generated set, and at most so many of each outlier source.
+        source: the source of the images, see ``jebm/data/sources``.
+        size: height and width in pixels.
+        crop: side of the central square that is cut out before resizing, in pixels of the source; null: the largest.
+        mode: channels of the converted images.
+        resample: filter for resizing.
+        upscale: whether images smaller than ``size`` are enlarged; otherwise they are an error.
+        background: colour behind transparent pixels.
+        bits: bits per stored channel; 5 bits are 32 levels.
+        unreadable_share: largest share of unreadable images that are skipped and listed; more are an error.
+        train_count: largest number of training images; null: all.
+        validation_count: number of validation images; null: the complete validation split of the source.
+        test_count: number of test images; null: the complete test split of the source. A source without a test split
+            needs a number.
+        split_seed: seed of all draws.
+        held_out_class: a class that is left out of all splits; its images are the additional set ``held-out``. The splits
+            of the source are pooled, and 80 % of the other images are used for training and validation, 20 % for the
+            test split: the protocol of anomaly detection on MNIST of Zenati et al. (2018).
+        ood_sets: generated out-of-distribution sets: ``uniform`` noise in every channel of every pixel, or ``constant``
+            images of one random colour.
+        outliers: label → another source, whose test images (all images, if it has no test split) are the
+            out-of-distribution set of that label. They are converted like the images of ``source``, but the largest
+            central square is cut out, and enlarged if necessary.
+        ood_count: number of images in each generated set, and largest number of images of each outlier source.
     """
 
     def __init__(
@@ -95,7 +97,7 @@ class Images:
         self.source, self.outliers = build("source", source), {k: build("source", b) for k, b in outliers.items()}
         channels = {"source": self.source.channels, "rgb": 3, "grey": 1}[mode]
         self.convert = Conversion(channels, size, crop, resample, upscale, background, bits)
-        # An outlier is of another shape than the crop was chosen for.
+        # ``crop`` was chosen for the shape of the source's images; outliers may have other shapes.
         self.convert_outlier = Conversion(channels, size, None, resample, True, background, bits)
         self.unreadable_share = unreadable_share
         self.train_count, self.validation_count, self.test_count = train_count, validation_count, test_count
@@ -106,14 +108,18 @@ class Images:
 
     @staticmethod
     def shape_of(block) -> tuple[int, ...]:
-        """The shape of one image, which the block of parameters decides; known before anything is prepared."""
+        """The shape of one image, from the block of parameters alone."""
         source = component_class("source", block.source.name)
         return ({"source": source.channels, "rgb": 3, "grey": 1}[block.mode], block.size, block.size)
 
     def prepare(self, files: AssetFiles, scratch: Path) -> tuple[dict[str, StreamedSplit], int, dict]:
-        """The splits as streams, the levels, and facts for the manifest; ``skipped`` fills while they are read.
+        """The splits, the number of levels, and facts for the manifest.
 
-        ``scratch`` is an empty folder that must be there until then.
+        Images are read when the splits are iterated over; the fact ``skipped`` is complete only after that.
+
+        Args:
+            files: name of an asset → path of its checked file.
+            scratch: an empty folder, which must exist until the splits were read.
         """
         splits = self._splits(self._open(self.source, files, scratch / "source"))
         rows = {name: (split, order, self.convert) for name, (split, order) in splits.items()}
@@ -122,15 +128,15 @@ class Images:
             split = opened.get("test", opened["train"])
             rows[f"ood/{label}"] = (split, self._draw(split.count, self.ood_count, label), self.convert_outlier)
         self.planned = sum(len(order) for _, order, _ in rows.values())
-        streams = {
+        streamed = {
             name: StreamedSplit(len(parts[1]), partial(self._chunks, name, *parts)) for name, parts in rows.items()
         }
         for name in self.ood_sets:
-            streams[f"ood/{name}"] = StreamedSplit(self.ood_count, partial(self._generated, name))
+            streamed[f"ood/{name}"] = StreamedSplit(self.ood_count, partial(self._generated, name))
         facts = {"split_seed": self.split_seed, "skipped": self.skipped}
         if self.held_out_class is not None:
             facts["held_out_class"] = self.held_out_class
-        return streams, 2**self.convert.bits, facts
+        return streamed, 2**self.convert.bits, facts
 
     @staticmethod
     def _open(source: Source, files: AssetFiles, scratch: Path) -> dict[str, SourceSplit]:
@@ -138,13 +144,13 @@ class Images:
         return source.open(files, scratch)
 
     def _draw(self, count: int, wanted: int | None, purpose: str) -> np.ndarray:
-        """Indices of ``wanted`` of ``count`` images; of all, in their order, where no fewer are wanted."""
+        """``wanted`` random indices below ``count``; all in order if ``wanted`` is None or at least ``count``."""
         if wanted is None or wanted >= count:
             return np.arange(count)
         return torch.randperm(count, generator=make_rng("images", purpose, self.split_seed))[:wanted].numpy()
 
     def _splits(self, opened: dict[str, SourceSplit]) -> dict[str, tuple[SourceSplit, np.ndarray]]:
-        """Which images of which split of the source make each split."""
+        """For each split, the split of the source that it is taken from, and the indices of its images."""
         if self.held_out_class is not None:
             return self._anomaly_splits(opened)
         parts: dict[str, tuple[SourceSplit, np.ndarray]] = {}
@@ -162,9 +168,7 @@ class Images:
     def _anomaly_splits(self, opened: dict[str, SourceSplit]) -> dict[str, tuple[SourceSplit, np.ndarray]]:
         pool = concatenate(list(opened.values()))
         if pool.labels is None or self.held_out_class not in pool.labels:
-            raise JebmError(
-                f"params.yaml: dataset.held_out_class: the source has no images of class {self.held_out_class}"
-            )
+            raise SettingError(f"dataset.held_out_class: the source has no images of class {self.held_out_class}")
         normal = np.flatnonzero(pool.labels != self.held_out_class)
         rng = make_rng("images", "held out", self.held_out_class, self.split_seed)
         order = normal[torch.randperm(len(normal), generator=rng).numpy()]
@@ -178,21 +182,20 @@ class Images:
         }
 
     def _take(self, rest: np.ndarray, wanted: int | None, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """What is left of some training images, and ``wanted`` that are drawn from them for another split."""
-        key = f"params.yaml: dataset.{name}_count"
+        """Draw ``wanted`` of some training images for another split; returns the remaining and the drawn indices."""
+        key = f"dataset.{name}_count"
         if wanted is None:
-            raise JebmError(f"{key}: the source has no {name} split of its own; give the number of images to draw")
+            raise SettingError(f"{key}: the source has no {name} split of its own; give the number of images to draw")
         if wanted >= len(rest):
-            raise JebmError(f"{key}: {wanted} of {len(rest)} images that are left would leave none to train on")
+            raise SettingError(f"{key}: {wanted} of {len(rest)} images that are left would leave none to train on")
         drawn = self._draw(len(rest), wanted, name)
         return np.delete(rest, drawn), rest[drawn]
 
     @staticmethod
     def _enough(opened: dict[str, SourceSplit], name: str, wanted: int | None) -> int | None:
         if wanted is not None and wanted > opened[name].count:
-            raise JebmError(
-                f"params.yaml: dataset.{name}_count: is {wanted}, but the source's {name} split has "
-                f"{opened[name].count} images"
+            raise SettingError(
+                f"dataset.{name}_count: is {wanted}, but the source's {name} split has {opened[name].count} images"
             )
         return wanted
 
@@ -208,7 +211,7 @@ class Images:
         if images:
             yield self._chunk(split, images, readable, name)
         elif not some:
-            raise JebmError(f"params.yaml: dataset: the split '{name}' has no readable image")
+            raise SettingError(f"dataset: the split '{name}' has no readable image")
 
     @staticmethod
     def _chunk(split: SourceSplit, images: list[np.ndarray], readable: list[int], name: str) -> Chunk:
@@ -216,10 +219,10 @@ class Images:
         return np.stack(images), split.labels[readable] if labelled else None
 
     def _read(self, split: SourceSplit, index: int, convert: Conversion) -> np.ndarray | None:
-        """One image, or None where it can't be read, as long as there are few such images.
+        """One converted image, or None if it is unreadable.
 
         Raises:
-            JebmError: there are more; or the image is one that no conversion is right for.
+            JebmError: more than ``unreadable_share`` of the images are unreadable, or the image can't be converted.
         """
         name = split.name(index)
         try:
@@ -233,7 +236,7 @@ class Images:
         if len(self.skipped) > self.unreadable_share * self.planned:
             named = "".join(f"\n  {name}: {reason}" for name, reason in list(self.skipped.items())[:MAX_LISTED])
             raise JebmError(
-                f"{len(self.skipped)} of {self.planned} images are unreadable so far, more than params.yaml: "
+                f"{len(self.skipped)} of {self.planned} images are unreadable so far, more than "
                 f"dataset.unreadable_share: {self.unreadable_share} allows:{named}"
             )
         return None
@@ -249,7 +252,7 @@ class Images:
 
 
 def _reason(error: Exception) -> str:
-    """Why an image can't be read, in words that are the same each time: Pillow's name the object in memory."""
+    """Why an image is unreadable. Pillow's own message contains a memory address, so it would differ between runs."""
     if isinstance(error, UnidentifiedImageError):
-        return "no image format that is known"
+        return "unknown image format"
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Splits that are made while they are written: images come in chunks, so that no split is ever in memory."""
+"""Splits that are generated in chunks while they are written, so that no split has to fit into memory."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from jebm.io.tensors import TensorWriter, write_tensors_by_rows
 from jebm.runtime.progress import Progress
 
 Chunk = tuple[np.ndarray, np.ndarray | None]
-"""uint8 images (rows, *image_shape), and their labels, int64 (rows,), if there are any."""
+"""uint8 images (rows, *image_shape), and their labels, int64 (rows,), or None."""
 
 
 @dataclass(frozen=True)
 class StreamedSplit:
-    """A split as a stream."""
+    """A split that is generated chunk by chunk."""
 
     count: int
-    """At most so many rows."""
+    """Upper bound of the number of rows; unreadable images are left out."""
     chunks: Callable[[], Iterator[Chunk]]
 
 
@@ -30,10 +30,14 @@ class WrittenSplit(NamedTuple):
 
 
 def write_splits(path: Path, splits: dict[str, StreamedSplit], header: dict, scratch: Path) -> dict[str, WrittenSplit]:
-    """Write all splits, and ``<split>_labels`` where there are labels, as one safetensors file, whole or not at all.
+    """Write all splits, and ``<split>_labels`` if they have labels, as one safetensors file, atomically.
 
-    ``scratch`` is a folder for the rows of each split on their way: how many there are is known only after the last
-    unreadable picture. Returns the shape and the labels of each split.
+    Args:
+        scratch: a folder for temporary files. They are needed because the number of rows, which the header of the file
+            contains, is known only after the last image.
+
+    Returns:
+        The shape and the labels of each split.
     """
     with write_tensors_by_rows(path, scratch) as out:
         out.header = header

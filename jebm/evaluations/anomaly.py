@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from jebm.config.types import Count, Reference
-from jebm.errors import JebmError
+from jebm.errors import SettingError
 from jebm.evaluations.base import Evaluation, Subject
 from jebm.metrics.detection import detection_metrics
 from jebm.metrics.likelihood import importance_weighted
@@ -51,9 +51,7 @@ class Anomaly(Evaluation):
     @torch.no_grad()
     def evaluate(self, subject: Subject, record: MetricRecord) -> dict[str, torch.Tensor]:
         if not subject.data.ood_sets:
-            raise JebmError(
-                "params.yaml: dataset: the evaluation 'anomaly' needs an out-of-distribution set, the data have none"
-            )
+            raise SettingError("dataset: the evaluation 'anomaly' needs an out-of-distribution set, the data have none")
         by_step: dict[Measured, dict[int, float]] = {}
         for step, hierarchy, prior in self._models(subject):
             scores = self._scores(subject, hierarchy, prior, step)

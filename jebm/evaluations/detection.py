@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from jebm.config.types import Count, Reference
-from jebm.errors import JebmError
+from jebm.errors import SettingError
 from jebm.evaluations.base import Evaluation, Subject
 from jebm.features.extraction import extract
 from jebm.metrics.baselines import Forest, Mahalanobis
@@ -49,8 +49,8 @@ class Detection(Evaluation):
     @torch.no_grad()
     def evaluate(self, subject: Subject, record: MetricRecord) -> dict[str, torch.Tensor]:
         if not subject.data.ood_sets:
-            raise JebmError(
-                "params.yaml: dataset: the evaluation 'detection' needs an out-of-distribution set, the data have none"
+            raise SettingError(
+                "dataset: the evaluation 'detection' needs an out-of-distribution set, the data have none"
             )
         baselines, progress = self._baselines(subject), subject.progress()
         splits = {self.reference: self.reference} | {name: f"ood/{name}" for name in subject.data.ood_sets}

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils import skip_init
 
 from jebm.config.types import Count, NonNegative, Positive
-from jebm.errors import JebmError
+from jebm.errors import SettingError
 from jebm.features.base import PixelSpace
 from jebm.models.nets import initialise
 
@@ -40,8 +40,8 @@ class Classifier(PixelSpace):
     ):
         super().__init__()
         if len(image_shape) != 3 or classes < 2:
-            raise JebmError(
-                f"params.yaml: features.name: 'classifier' needs labelled images, not shape {list(image_shape)} "
+            raise SettingError(
+                f"features.name: 'classifier' needs labelled images, not shape {list(image_shape)} "
                 f"with {classes} classes; use 'identity'"
             )
         self.known_dimensions = dimensions

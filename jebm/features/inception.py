@@ -18,7 +18,7 @@ from cleanfid.resize import build_resizer
 from torch import nn
 
 from jebm.config.types import AssetName, InceptionProtocol
-from jebm.errors import JebmError
+from jebm.errors import JebmError, SettingError
 from jebm.features.base import FeatureSpace
 from jebm.io.digests import sha256
 
@@ -60,8 +60,8 @@ class Inception(FeatureSpace):
     ):
         super().__init__()
         if len(image_shape) != 3 or image_shape[0] not in (1, 3):
-            raise JebmError(
-                f"params.yaml: features.name: 'inception' needs images of 1 or 3 channels, not shape "
+            raise SettingError(
+                f"features.name: 'inception' needs images of 1 or 3 channels, not shape "
                 f"{list(image_shape)}; use 'identity'"
             )
         self.protocol, self.path = protocol, Path(weights)

@@ -1,1 +1,1 @@
-"""A server that forks for each job of a workflow, and the client that each job starts as."""
+"""A server that runs each job of a workflow in a fork of itself, and the client in which each job starts."""

@@ -1,7 +1,7 @@
-"""The side of a command that asks the fork server (``jebm.forkserver.server``) to run it.
+"""The client of the fork server (``jebm.forkserver.server``): it asks the server to run the command of this process.
 
-Imports nothing heavy: starting in milliseconds is its purpose. Whatever is wrong with the server, the answer is the
-same: this process runs the command itself.
+This module imports only the standard library, so that the client starts in milliseconds. If the server fails in any
+way, this process runs the command itself.
 """
 
 import json
@@ -24,10 +24,10 @@ CONTROL_GROUP = "/proc/self/cgroup"
 
 
 def context() -> list[str | None]:
-    """What has to agree between a server and its client: the interpreter, the batch job and the control group.
+    """Properties that a server and its client must share: the interpreter, the batch job and the control group.
 
-    A job that a batch scheduler starts on the machine of the workflow's own process has resources and a time limit of
-    its own, so it must not be executed by the server of that process.
+    A batch scheduler may start a job on the machine where the workflow runs. Such a job has its own resources and time
+    limit, so the server of the workflow must not run it.
     """
     group = None
     with suppress(OSError), open(CONTROL_GROUP, encoding="utf-8") as file:
@@ -36,16 +36,16 @@ def context() -> list[str | None]:
 
 
 class SignalPipe:
-    """While this is entered, the signals of ``FORWARDED`` are bytes that can be waited for together with a socket.
+    """A context in which the signals of ``FORWARDED`` arrive as bytes in a pipe, so that ``select`` can wait for them.
 
-    A Python handler would not do. It runs between two instructions of the interpreter, so for a signal that arrives
-    just before a blocking call starts, it runs when that call returns, which may be hours later. Into the pipe, the
-    interpreter's C handler writes the signal's number at once, and ``select`` sees it.
+    A Python signal handler is not enough. It runs between two instructions of the interpreter: if a signal arrives just
+    before a blocking call, the handler runs only when that call returns, perhaps hours later. The C handler of the
+    interpreter, in contrast, writes the number of the signal into the pipe at once.
     """
 
     def __enter__(self) -> "SignalPipe":
         self.caught = b""
-        """The numbers that were read so far."""
+        """The numbers of all signals that were read so far."""
         self._ends = os.pipe()
         for end in self._ends:
             os.set_blocking(end, False)
@@ -61,7 +61,7 @@ class SignalPipe:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._descriptor)
-        self.read()  # what came after the last look, and would be lost
+        self.read()  # signals since the last call, which would otherwise be lost
         for end in self._ends:
             os.close(end)
 
@@ -69,7 +69,7 @@ class SignalPipe:
         return self._ends[0]
 
     def read(self) -> bytes:
-        """The numbers of the signals that came since the last call."""
+        """The numbers of the signals that arrived since the last call."""
         numbers = b""
         with suppress(BlockingIOError):
             numbers = os.read(self.fileno(), 4096)
@@ -78,9 +78,9 @@ class SignalPipe:
 
 
 def run_in_server(address: str, entry: str) -> None:
-    """Run this command in a fork of the server and exit as the fork did; returns if there is no server or it refuses.
+    """Run the command of this process in a fork of the server and exit with the status of the fork.
 
-    The connection is the fork's life: the fork gets SIGTERM when this process is gone.
+    Returns only if there is no server or if it refuses. The fork gets SIGTERM when this process ends.
 
     Args:
         address: the server's socket.
@@ -96,23 +96,23 @@ def run_in_server(address: str, entry: str) -> None:
     }
     body = json.dumps(request).encode()
     status = None
-    # Entered before the request is sent: a signal that ended this process later on would not end the job as a signal
-    # to the job does.
+    # Entered before the request is sent: a signal to this process must be passed to the job from then on, instead of
+    # ending this process alone.
     with SignalPipe() as signals, suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
         connection.connect(address)
         socket.send_fds(connection, [LENGTH.pack(len(body))], [0, 1, 2])
         connection.sendall(body)
         status = _wait(connection, signals)
     if status is None and signals.caught:
-        status = -signals.caught[0]  # it came too late for the fork, or there was none
+        status = -signals.caught[0]  # the signal came after the end of the fork, or there is no fork
     if status is not None:
         exit_like(status)
 
 
 def _wait(connection: socket.socket, signals: SignalPipe) -> int | None:
-    """The fork's exit status, or minus the signal that ended it; None when this process has to run the command.
+    """Wait for the fork, passing signals on to it.
 
-    Meanwhile signals are passed on.
+    Returns the fork's exit status, or minus the signal that ended it; None if this process has to run the command.
     """
     reply = b""
     while True:
@@ -130,9 +130,9 @@ def _wait(connection: socket.socket, signals: SignalPipe) -> int | None:
 
 
 def exit_like(status: int) -> None:
-    """Exit as another process did, or as it was ended by minus a signal: whoever waits for this one learns of it."""
+    """Exit with this status; if it is minus a signal, end by that signal, so that the parent process sees the same."""
     if status < 0:
-        with suppress(OSError):  # nothing can be set for SIGKILL
+        with suppress(OSError):  # SIGKILL has no handler
             signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     sys.exit(status)

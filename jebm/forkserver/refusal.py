@@ -1,4 +1,4 @@
-"""How a command that runs in a fork says that it needs a process of its own."""
+"""How a command in a fork of the server demands to run in a new process instead."""
 
 from collections.abc import Callable
 from typing import NoReturn
@@ -8,10 +8,10 @@ refuse: Callable[[], NoReturn] | None = None
 
 
 def require_own_process() -> None:
-    """Call this where the libraries must not have been imported already, for one thread and without a GPU.
+    """Called by commands that need several threads or a GPU: the server imported the libraries for one thread.
 
-    An ordinary process returns. A fork ends here, and its client runs the command from the start, so this must come
-    before anything is written.
+    In an ordinary process this does nothing. A fork ends here, and its client runs the command from the start;
+    therefore the command must not have written anything yet.
     """
     if refuse is not None:
         refuse()

@@ -1,12 +1,13 @@
-"""A process that imports the heavy libraries once and forks for each job of a workflow, so that a job starts at once.
+"""The fork server: a process that imports the large libraries once and runs each job of a workflow in a fork.
 
-A fork takes over a client's standard streams, folder, arguments, environment and import path, and then imports this
-package from disk as any process does: an edit during a run counts from the next job on. The server imports nothing of
-the package but this folder and ``jebm.runtime.threads``, which are no part of any job's code, and starts no thread:
-no lock can be held by a thread that does not exist in the fork.
+A fork takes over the client's standard streams, working folder, arguments, environment and import path. It then imports
+this package from disk as any process does, so an edit during a run takes effect from the next job on. The server itself
+imports only this folder and ``jebm.runtime.threads``, which are not part of any job's code. It starts no thread: a lock
+that another thread holds would stay locked in the fork.
 
-Nothing outlives the workflow. The server's standard input is a pipe that only the workflow's process holds; when that
-ends, however it ends, the server stops its jobs by SIGTERM, on which training saves its state, and ends after them.
+The server ends with the workflow. Its standard input is a pipe whose other end only the workflow's process holds. When
+that process ends, for whatever reason, the server sends SIGTERM to its jobs, on which training saves its state, and
+ends after them.
 """
 
 import atexit
@@ -52,23 +53,24 @@ HEAVY = (
     "typer",
     "yaml",
 )
-"""What the steps of the pipeline import, and what these libraries import at their first use. A module that is missing
-here costs each job the time of its import and nothing else; tests/forkserver sees that none is missing. One list for
-all steps, and not one for each: forks share its memory, and a server that is not needed yet costs no job any time."""
+"""Modules that the steps of the pipeline import, and modules that these libraries import at their first use.
+
+If a module is missing here, each job that needs it has to import it; tests/forkserver checks that none is missing. All
+steps share one list, because forks share the memory of the server."""
 STOP_TIMEOUT = 10
-"""A server that is still waiting for its jobs after this long is left to end by itself."""
+"""Seconds for which :meth:`ForkServer.stop` waits for the server to end."""
 
 
 class ForkServer:
-    """The server of one workflow. Jobs find it by the environment; it takes them once its imports are done.
+    """The server of one workflow. Jobs find its address in the environment; it accepts them once its imports are done.
 
     Args:
-        log: where the server's own messages go.
-        modules: what it imports.
+        log: the file for the server's own messages.
+        modules: the modules to import.
     """
 
     def __init__(self, log: Path, modules: tuple[str, ...] = HEAVY):
-        # Not in TMPDIR: the address of a socket may be about 100 bytes long. Only this user can enter the folder.
+        # Not in TMPDIR: the address of a socket is limited to about 100 bytes. Only this user can enter the folder.
         self.folder = tempfile.mkdtemp(prefix="jebm-", dir="/tmp")
         self.address = f"{self.folder}/socket"
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -79,12 +81,12 @@ class ForkServer:
                 stdout=file,
                 stderr=file,
                 env={**os.environ, **thread_variables(1), "MPLBACKEND": "agg"},
-                process_group=0,  # Ctrl-C is for the clients, who pass it on
+                process_group=0,  # Ctrl-C goes to the clients, which pass it on
             )
         os.environ[ADDRESS] = self.address
 
     def stop(self) -> None:
-        """End the server, also while it is still importing, and the jobs that it still has."""
+        """End the server and its jobs, even while it is still importing."""
         os.environ.pop(ADDRESS, None)
         self.process.stdin.close()
         self.process.terminate()
@@ -94,16 +96,16 @@ class ForkServer:
 
 
 def main(address: str, *modules: str) -> None:
-    """The server's process. A fork leaves ``_serve`` and ends as a process of ``jebm`` does."""
+    """The main function of the server. In a fork, ``_serve`` returns a connection and the fork runs its command."""
     for name in modules:
         importlib.import_module(name)
     if len(os.listdir("/proc/self/task")) > 1:
-        sys.exit("an import started a thread: nothing can be forked safely")
+        sys.exit("an import started a thread, so forks would not be safe")
     gc.freeze()  # a collection in a fork would otherwise write to, and so copy, every page
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{address}.new")
         listener.listen(128)
-        os.rename(f"{address}.new", address)  # whoever sees the socket can connect to it
+        os.rename(f"{address}.new", address)  # clients see the socket only when they can connect to it
         connection = _serve(listener)
     if connection is None:
         shutil.rmtree(Path(address).parent, ignore_errors=True)
@@ -112,7 +114,10 @@ def main(address: str, *modules: str) -> None:
 
 
 def _serve(listener: socket.socket) -> socket.socket | None:
-    """Fork for each connection, and tell it how the fork ended; returns the connection in a fork, None at the end."""
+    """Fork for each connection, and send each client the exit status of its fork.
+
+    Returns the connection in a fork, and None in the server at the end.
+    """
     lifeline = sys.stdin.fileno()
     wake, alarm = os.pipe()
     for end in (wake, alarm):
@@ -134,17 +139,17 @@ def _serve(listener: socket.socket) -> socket.socket | None:
                 os.kill(pid, signal.SIGTERM)
         elif listener in ready:
             connection, _ = listener.accept()
-            # A signal that reaches the fork before it has its own handlers must wait, or it would be lost.
+            # Blocked until the fork has its own handlers, or a signal before that would be lost.
             signal.pthread_sigmask(signal.SIG_BLOCK, stops)
             try:
                 pid = os.fork()
-            except OSError:  # no memory or too many processes: closing the connection leaves the job to its client
+            except OSError:  # no memory or too many processes: the connection is closed, and the client runs the job
                 pid = None
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 for number, handler in {**stops, signal.SIGCHLD: signal.SIG_DFL}.items():
                     signal.signal(number, handler)
-                for other in jobs.values():  # or their clients would not see the end of the server
+                for other in jobs.values():  # an open copy here would hide the end of the server from their clients
                     other.close()
                 os.close(wake)
                 os.close(alarm)
@@ -159,7 +164,7 @@ def _serve(listener: socket.socket) -> socket.socket | None:
 
 
 def _reap(jobs: dict[int, socket.socket]) -> None:
-    """Tell the clients of forks that ended how they did."""
+    """Send the clients of forks that have ended the exit status of their fork."""
     while jobs:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if not pid:
@@ -169,7 +174,7 @@ def _reap(jobs: dict[int, socket.socket]) -> None:
 
 
 def _run_request(connection: socket.socket) -> None:
-    """Become the process that the client would have been, and run its command."""
+    """Take over the state of the client's process, and run its command."""
     header, streams, _, _ = socket.recv_fds(connection, LENGTH.size, 3)
     request = json.loads(connection.recv(*LENGTH.unpack(header), socket.MSG_WAITALL))
     if request["context"] != context():
@@ -187,31 +192,33 @@ def _run_request(connection: socket.socket) -> None:
         del sys.modules[name]
     importlib.invalidate_caches()
     if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed()  # from the system, as in a new process, and not the same in every fork
+        sys.modules[
+            "numpy"
+        ].random.seed()  # by the operating system, as in a new process; forks would otherwise share their seed
 
     importlib.import_module("jebm.forkserver.refusal").refuse = partial(_refuse, connection)
     module, _, name = request["entry"].partition(":")
     try:
         getattr(importlib.import_module(module), name)()
     except SystemExit as left:
-        # Taking thousands of modules apart would take half a second, longer than many a job.
+        # The interpreter's shutdown is skipped: clearing thousands of modules takes longer than many jobs.
         atexit._run_exitfuncs()
         sys.stdout.flush()
         os._exit(left.code or 0)
 
 
 def _refuse(connection: socket.socket) -> NoReturn:
-    """Leave the command to its client; nothing was done yet."""
+    """End this fork before it has done anything; the client runs the command."""
     connection.sendall(REFUSED)
     os._exit(0)
 
 
 def _relay_signals(connection: socket.socket) -> None:
-    """Pass on the signals that the client got. A client that is gone counts as SIGTERM.
+    """Raise the signals that the client received in the main thread. A closed connection counts as SIGTERM.
 
-    The main thread gets them as in a process of its own: Python's handler runs before its next instruction, or its
-    blocking call is interrupted. So training learns of it within a step. As in any Python process, a blocking call that
-    starts in the microsecond of the signal is not interrupted; the steps of the pipeline wait for nothing that long.
+    As in any process, Python's handler runs before the next instruction of the main thread, or the signal interrupts
+    its blocking call, so training reacts within a step. A blocking call that starts in the same microsecond is not
+    interrupted, but the steps of the pipeline have no long blocking calls.
     """
     number = True
     while number:

@@ -1,4 +1,7 @@
-"""Digests of files and folders, remembered for as long as sizes, times and inodes say that nobody wrote to them."""
+"""Digests of files and folders, cached by the size, times and inode of each file.
+
+A cached digest is valid as long as these are unchanged.
+"""
 
 import hashlib
 import json
@@ -9,20 +12,20 @@ from jebm.io.files import atomic_write
 
 CACHE = Path(".jebm/cache/digests.json")
 LARGE = 2**26
-"""Bytes beyond which reading a file again costs more than writing the cache."""
+"""Bytes above which hashing a file again takes longer than writing the cache."""
 IGNORED_FILE = "lock.mdb"
-"""LMDB's lock, which even a reader may touch."""
+"""The lock file of LMDB. It is not part of the data, and reading the database may change it."""
 
 
 class DigestCache:
-    """Digests by path. A write changes the inode's change time, which nobody can set back."""
+    """Digests by path. Every write to a file updates its change time (ctime), which no program can reset."""
 
     def __init__(self, path: Path | None = None):
         self.path, self.changed, self.hashed = path or CACHE, False, 0
         self.known: dict[str, list] = _read(self.path)
 
     def __call__(self, path: str, kind: str = "sha256") -> str | None:
-        """The digest of the content of a file or a folder (:func:`folder_digest`), or None where there is none."""
+        """The digest of a file or of a folder (:func:`folder_digest`); None if the path does not exist."""
         try:
             stamp = file_stamp(os.stat(path))
         except (FileNotFoundError, NotADirectoryError):
@@ -37,7 +40,10 @@ class DigestCache:
         return known[-1]
 
     def _folder(self, path: str) -> str:
-        """One entry for a whole folder; those of its files are in a cache of their own, read only when one moved."""
+        """The digest of a folder, cached under one entry.
+
+        The digests of its files are in a separate cache, which is read only if a file was added, removed or changed.
+        """
         files = folder_files(path)
         stamps = {name: file_stamp(os.stat(os.path.join(path, name))) for name in files}
         stamp = [hashlib.sha256(json.dumps(stamps).encode()).hexdigest()]
@@ -52,13 +58,13 @@ class DigestCache:
         return known[-1]
 
     def remember(self, path: str, digest: str | None) -> None:
-        """Note the digest of a file that was linked or renamed, which changes its change time and not its content."""
+        """Store the digest of a file that was linked or renamed: this updates the change time but not the content."""
         if digest is not None:
             self.known[path] = [*file_stamp(os.stat(path)), digest]
             self.changed = True
 
     def save(self) -> None:
-        """Write what was found, together with what other processes wrote meanwhile."""
+        """Write new entries to the cache, and keep those that other processes have written since it was read."""
         if self.changed:
             self.known = {**_read(self.path), **self.known}
             with atomic_write(self.path) as file:
@@ -66,13 +72,13 @@ class DigestCache:
             self.changed, self.hashed = False, 0
 
     def save_large(self) -> None:
-        """Write what was found if finding it again would take long: for jobs, of which there are many."""
+        """Write new entries only if computing them again would take long; for jobs, of which there are many."""
         if self.hashed >= LARGE:
             self.save()
 
 
 def folder_files(path: str) -> list[str]:
-    """Relative names of all files below a folder, sorted, with ``/`` between their parts; hidden ones don't count."""
+    """Sorted relative paths, with ``/``, of all files below a folder that are not hidden."""
     found = []
     for folder, folders, files in os.walk(path, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -83,12 +89,12 @@ def folder_files(path: str) -> list[str]:
 
 
 def folder_digest(digests: list[tuple[str, str | None]]) -> str:
-    """sha256 over the relative names of files and their sha256: of names and contents, of no time or place."""
+    """sha256 of the (relative path, sha256) pairs of files. It is independent of times and of the place of the folder."""
     return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 
 def digest_of(path: Path) -> str | None:
-    """The sha256 of one file or folder, by the cache of this working folder."""
+    """The sha256 of a file or folder, using the cache of this working folder; None if the path does not exist."""
     digests = DigestCache()
     found = digests(str(path))
     digests.save_large()
@@ -103,7 +109,7 @@ def _read(path: Path) -> dict[str, list]:
 
 
 def file_stamp(status: os.stat_result) -> list[int]:
-    """What changes with every write; see :class:`DigestCache`."""
+    """Size, times and inode of a file. Every write changes them; see :class:`DigestCache`."""
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
@@ -113,11 +119,12 @@ def _digest(path: str, kind: str) -> str:
 
 
 def digest(content: object, digits: int = 10) -> str:
-    """Hexadecimal digits that identify a JSON value."""
+    """The first ``digits`` hexadecimal digits of the sha256 of a JSON value, independent of the order of its keys."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
 def sha256(path: Path) -> str:
+    """The sha256 of a file in hexadecimal digits, without the cache."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""What the files are called that one stage leaves for others."""
+"""Names of the files that a stage writes and other stages read."""
 
 IMAGES, MANIFEST = "images.safetensors", "manifest.json"
 WEIGHTS, HISTORY, RECORD = "weights.safetensors", "history.csv", "record.json"

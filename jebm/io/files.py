@@ -1,4 +1,4 @@
-"""Files: written beside and renamed, identified by content. Without torch, since ``snakemake -n`` reads them too."""
+"""Atomic writing of files, JSON and CSV. Imports no torch, because ``snakemake -n`` uses this module."""
 
 import csv
 import json
@@ -14,7 +14,10 @@ from jebm.errors import JebmError
 
 @contextmanager
 def atomic_write(path: Path, mode: str = "w"):
-    """A file that appears under ``path`` whole or not at all, and leaves what was there until then."""
+    """Atomic write: yields a temporary file in the same folder and renames it to ``path`` on success.
+
+    On failure ``path`` is unchanged.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -37,12 +40,18 @@ def _umask() -> int:
 
 
 def write_json(path: Path, content: Any) -> None:
+    """Write a JSON value atomically, with sorted keys; NaN and infinities are refused (ValueError)."""
     with atomic_write(path) as file:
         json.dump(content, file, indent=1, sort_keys=True, allow_nan=False)
         file.write("\n")
 
 
 def read_json(path: Path) -> Any:
+    """Read a JSON value.
+
+    Raises:
+        JebmError: the file does not exist or is not a JSON file.
+    """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -52,6 +61,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_csv(path: Path, columns: list[str], rows: Iterable[dict]) -> None:
+    """Write rows (column → value) atomically, with a header line."""
     with atomic_write(path) as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()

@@ -1,4 +1,4 @@
-"""Tensors on disk: images, arrays and weights as safetensors, which hold no code, with a JSON header."""
+"""Tensors on disk: safetensors files with a JSON header. The format holds no code, so reading a file is safe."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ Weights = dict[str, torch.Tensor]
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], header: dict | None = None) -> None:
-    """Write named tensors and a JSON header (any JSON value that says what they are)."""
+    """Write named tensors, with a JSON header that describes them, atomically."""
     payload = save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
         {"jebm": json.dumps(header or {}, sort_keys=True)},
@@ -29,22 +29,22 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], header: dict | N
 
 
 SNAPSHOT = "snapshot/"
-"""Before the names of the weights of an earlier step, ``snapshot/<step>/<name>``, beside those that are published."""
+"""Prefix of the weights of an earlier step: ``snapshot/<step>/<name>``. The final weights have no prefix."""
 
 
 def with_snapshots(weights: Weights, snapshots: dict[int, Weights]) -> Weights:
-    """Published weights, and those of earlier steps, as one file holds them."""
+    """The final weights and those of earlier steps (step → weights) as the tensors of one file."""
     more = {f"{SNAPSHOT}{step}/{name}": t for step, own in snapshots.items() for name, t in own.items()}
     return weights | more
 
 
 def read_weights(path: Path) -> Weights:
-    """The published weights of a file, without snapshots; see :func:`read_tensors`."""
+    """The final weights in a file, without snapshots; see :func:`read_tensors`."""
     return read_tensors(path, lambda name: not name.startswith(SNAPSHOT))[0]
 
 
 def read_snapshots(path: Path) -> dict[int, Weights]:
-    """Step → weights, of the snapshots of a file, in the order of the steps; see :func:`read_tensors`."""
+    """Step → weights for all snapshots in a file, in order of the steps; see :func:`read_tensors`."""
     found: dict[int, Weights] = {}
     for name, tensor in read_tensors(path, lambda name: name.startswith(SNAPSHOT))[0].items():
         step, _, own = name.removeprefix(SNAPSHOT).partition("/")
@@ -53,22 +53,22 @@ def read_snapshots(path: Path) -> dict[int, Weights]:
 
 
 DTYPES = {torch.uint8: "U8", torch.float32: "F32", torch.int64: "I64", torch.float64: "F64"}
-"""How safetensors calls the types that are streamed, by ascending alignment."""
+"""Names of the supported types in safetensors files, by ascending alignment."""
 
 
 class TensorWriter:
-    """Tensors that grow by rows. Each is spooled to a file of its own, so that none need be in memory."""
+    """Writes tensors row by row. Each is spooled to its own temporary file, so that it need not fit into memory."""
 
     def __init__(self, spool: Callable[[], BinaryIO]):
         self.header: dict = {}
-        """What :func:`write_tensors` calls so; may be set until the end."""
+        """The header, as in :func:`write_tensors`. It may be set until the file is written."""
         self._spool, self._files, self._types, self._shapes = spool, {}, {}, {}
 
     def append(self, name: str, rows: torch.Tensor) -> None:
-        """Add rows (count, …) to a tensor; all of a tensor's rows have one type and one shape.
+        """Append rows (count, …) to a tensor.
 
         Raises:
-            JebmError: they have not.
+            JebmError: the rows differ in type or shape from the earlier rows of the tensor.
         """
         if name not in self._files:
             self._files[name], self._types[name] = self._spool(), rows.dtype
@@ -82,7 +82,7 @@ class TensorWriter:
         self._shapes[name][0] += len(rows)
 
     def write(self, file: BinaryIO) -> None:
-        """Write the whole file as safetensors would: larger types first, and those of one type as they came."""
+        """Write a safetensors file: larger types first, as the library does, then in order of appearance."""
         order = list(DTYPES)
         names = sorted(self._files, key=lambda name: -order.index(self._types[name]))
         header, start = {"__metadata__": {"jebm": json.dumps(self.header, sort_keys=True)}}, 0
@@ -101,26 +101,29 @@ class TensorWriter:
 
 @contextmanager
 def write_tensors_by_rows(path: Path, scratch: Path | None = None) -> Iterator[TensorWriter]:
-    """A file of tensors that are given row by row; it appears under ``path`` at the end, whole or not at all.
+    """Yields a :class:`TensorWriter` and writes its tensors to ``path`` on success, atomically.
 
-    ``scratch`` is an existing folder for the rows on their way; without one they go beside the file.
+    Args:
+        scratch: an existing folder for the temporary files; None takes the folder of ``path``.
     """
     path = Path(path)
     if scratch is None:
         scratch = path.parent
         scratch.mkdir(parents=True, exist_ok=True)
     with ExitStack() as files:
-        stream = TensorWriter(lambda: files.enter_context(tempfile.TemporaryFile(dir=scratch)))
-        yield stream
+        writer = TensorWriter(lambda: files.enter_context(tempfile.TemporaryFile(dir=scratch)))
+        yield writer
         with atomic_write(path, "wb") as file:
-            stream.write(file)
+            writer.write(file)
 
 
 def read_tensors(path: Path, names: Callable[[str], bool] = lambda name: True) -> tuple[dict[str, torch.Tensor], dict]:
-    """The tensors whose name is wanted, and the header. The tensors are mapped: a file may exceed the memory.
+    """The tensors whose names satisfy ``names``, and the header.
+
+    Tensors are memory-mapped, so a file may be larger than the memory.
 
     Raises:
-        JebmError: no such file, or not a whole safetensors file of this project.
+        JebmError: the file does not exist, can't be read, or is not a complete safetensors file of this project.
     """
     try:
         with safe_open(path, "pt") as file:

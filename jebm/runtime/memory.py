@@ -1,4 +1,4 @@
-"""Out of memory, said so that the reader knows what to lower."""
+"""Errors of exhausted memory as a message that names the parameter to lower."""
 
 from contextlib import contextmanager
 
@@ -7,15 +7,19 @@ import torch
 from jebm.errors import JebmError
 
 OUT_OF_MEMORY_PHRASES = ("not enough memory", "can't allocate memory", "out of memory")
-"""What torch writes where it raises no error of its own kind: on the CPU, and in some libraries on a GPU."""
+"""Phrases in plain RuntimeErrors for exhausted memory, which torch raises on the CPU and some libraries on a GPU."""
 
 
 @contextmanager
 def explain_out_of_memory(what: str, advice: str):
-    """Turns running out of memory inside it into one line with advice; everything else passes.
+    """Turn an out-of-memory error within the context into a :class:`JebmError`; other errors pass unchanged.
+
+    Args:
+        what: the subject of the message, such as "2000 chains".
+        advice: which parameter to lower.
 
     Raises:
-        JebmError: the memory of the device did not suffice.
+        JebmError: the memory of the device is exhausted.
     """
     try:
         yield

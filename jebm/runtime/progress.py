@@ -1,11 +1,11 @@
-"""Step lines for the log: what is being done, how far it is, how long it still takes."""
+"""Log lines, and progress with the elapsed and the remaining time."""
 
 import sys
 import time
 
 
 class Progress:
-    """Prints at most one line every ``every`` seconds, and the last one."""
+    """Logs the progress of a job, at most once per ``every`` seconds, and always the last item."""
 
     def __init__(self, title: str, every: float = 5.0):
         self.title, self.every = title, every
@@ -25,5 +25,5 @@ class Progress:
 
 
 def log(message: str) -> None:
-    """A line for the user or the log."""
+    """Write one line to standard error, which Snakemake redirects to the log of the job."""
     print(message, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Random streams: every one is an explicit ``torch.Generator`` whose seed says what it is for."""
+"""Random number generators: explicit ``torch.Generator`` objects, each seeded by its purpose."""
 
 import hashlib
 
@@ -6,10 +6,10 @@ import torch
 
 
 def derive_seed(*parts: object) -> int:
-    """A seed that depends on all parts (a run's seed, a purpose, an identity …) and on nothing else."""
+    """A 32-bit seed that depends on all parts (the seed of a run, a purpose, an identity …) and on nothing else."""
     return int.from_bytes(hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:4])
 
 
 def make_rng(*parts: object, device: str = "cpu") -> torch.Generator:
-    """A stream of its own for whatever the parts name."""
+    """A new generator, seeded by :func:`derive_seed` of the parts."""
     return torch.Generator(device).manual_seed(derive_seed(*parts))

@@ -1,8 +1,8 @@
-"""Jobs of several processes: what a rank that torchrun started has to know, and torchrun with the job's exit status.
+"""Jobs of several processes: torchrun with the job's own error message and exit status.
 
-torchrun ends with status 1 and a report of its own whatever happened. ``python -m jebm.runtime.torchrun OPTIONS`` is
-torchrun with the same options that prints the one error of the job and exits with its status: a run that was asked to
-stop must end with 75, by which clusters know to queue it again.
+torchrun exits with status 1 and prints its own report for every failure. ``python -m jebm.runtime.torchrun OPTIONS``
+runs torchrun with these options, prints the error of the job and exits with the job's status. The status matters: a
+run that a signal stopped must exit with 75, which tells a cluster to queue it again.
 """
 
 import json
@@ -20,44 +20,44 @@ from typing import NoReturn
 from jebm.errors import LostRankError
 
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
-"""The environment variable in which torchrun names the file for a rank's error."""
+"""The environment variable in which torchrun gives the path of the file for the error of a rank."""
 OPTIONS = ("--local-ranks-filter=0", "--signals-to-handle=SIGTERM,SIGINT,SIGUSR1", "--shutdown-timeout=600")
-"""Only rank 0 is heard. These signals go to all ranks, which are killed if they have not ended so many seconds later: a
-step of training and the writing of its state must fit in."""
+"""Only the output of rank 0 is shown. The signals are passed to all ranks, which are killed if they still run after the
+timeout, in seconds; one training step and the saving of its state must fit into it."""
 
 
 def world_size() -> int:
-    """The number of ranks of this job; 0 if torchrun did not start it."""
+    """The number of ranks of this job; 0 if torchrun did not start this process."""
     return int(os.environ.get("WORLD_SIZE", 0)) if "RANK" in os.environ else 0
 
 
 def is_rank_zero() -> bool:
-    """Whether this process is the one that writes files."""
+    """Whether this process writes files: rank 0, or a process that torchrun did not start."""
     return not world_size() or os.environ["RANK"] == "0"
 
 
 def become_torchrun(size: int) -> NoReturn:
-    """Replace this process by one that runs its command as ``size`` ranks."""
+    """Replace this process by torchrun, which runs the command of this process as ``size`` ranks."""
     start = [sys.executable, "-m", "jebm.runtime.torchrun", "--standalone", f"--nproc-per-node={size}"]
     sys.stdout.flush()
     os.execv(sys.executable, [*start, "-m", "jebm", *sys.argv[1:]])
 
 
 def report_error(message: str, status: int) -> None:
-    """Say what went wrong: to the user, or, in a rank, to torchrun, which gets it in the form that it reads."""
+    """Print an error message; a rank of torchrun instead writes it to torchrun's error file, in torchrun's format."""
     if not (world_size() and os.environ.get(ERROR_FILE)):
         print(f"error: {message}", file=sys.stderr)
         return
     details = {"timestamp": str(int(time.time())), "py_callstack": message}
     error = {"message": {"message": message, "errorCode": status, "extraInfo": details}}
     file = Path(os.environ[ERROR_FILE])
-    part = file.with_suffix(".part")  # torchrun may stop this rank while it writes, and fails on half a file
+    part = file.with_suffix(".part")  # torchrun may stop this rank during the write, and fails on an incomplete file
     part.write_text(json.dumps(error), encoding="utf-8")
     part.rename(file)
 
 
 def exit_with_parent() -> None:
-    """In a rank: stop by SIGTERM, on which training saves its state, when torchrun is gone, however it ended."""
+    """In a rank: send SIGTERM to this process, on which training saves its state, once torchrun has ended."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -70,12 +70,12 @@ def exit_with_parent() -> None:
 
 
 def main(*options: str) -> int:
-    """Run torchrun with these options; prints the job's error if there is one, and returns the job's exit status."""
+    """Run torchrun with these options, print the job's error if there is one, and return the job's exit status."""
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    logging.disable()  # torchrun's account of every process that it stops
+    logging.disable()  # torchrun logs every process that it stops
     with tempfile.TemporaryDirectory(prefix="jebm-ranks-") as folder:
         try:
             run.run(run.parse_args([*OPTIONS, f"--log-dir={folder}", *options]))
@@ -90,7 +90,7 @@ def main(*options: str) -> int:
 
 
 def _reported(folder: str) -> tuple[int, str] | None:
-    """Exit status and message of the error that a rank reported; that it lost another rank is not the cause."""
+    """Exit status and message of the first error that a rank reported, other than the loss of another rank."""
     files = sorted(Path(folder).glob("*/attempt_*/*/error.json"))
     errors = [json.loads(file.read_text(encoding="utf-8"))["message"] for file in files]
     causes = [error for error in errors if error["errorCode"] != LostRankError.exit_code]
@@ -98,10 +98,10 @@ def _reported(folder: str) -> tuple[int, str] | None:
 
 
 def _unreported(ended: Mapping[int, int]) -> tuple[int, str]:
-    """Exit status and message when no rank reported a cause: of the first rank that ended by itself.
+    """Exit status and message if no rank reported a cause: they describe the first rank that ended by itself.
 
     Args:
-        ended: rank → its exit status, or minus the signal that ended it, in order of time.
+        ended: rank → exit status, or minus the signal that ended it; in order of time.
     """
     lost = LostRankError.exit_code
     rank, status = next(((rank, status) for rank, status in ended.items() if status != lost), (0, lost))

@@ -10,7 +10,7 @@ import torch
 
 from jebm.config.components import build
 from jebm.config.types import ChainStart, Count, Gradients, KernelBlock, LatentSpace, StepSizeSource
-from jebm.errors import DivergedError, JebmError
+from jebm.errors import DivergedError, SettingError
 from jebm.models.nets import frozen
 from jebm.models.priors.base import Prior
 from jebm.runtime.memory import explain_out_of_memory
@@ -113,9 +113,8 @@ class Ancestral(Sampler):
                 yield prior.sample(min(size, count - done), rng)
                 progress("draws", min(done + size, count), count)
         except NotImplementedError:
-            raise JebmError(
-                "params.yaml: draw_samples.sampler: 'ancestral' can't draw from a learned energy; "
-                "use 'chain' or 'resampling'"
+            raise SettingError(
+                "draw_samples.sampler: 'ancestral' can't draw from a learned energy; use 'chain' or 'resampling'"
             ) from None
         return {}
 
@@ -161,8 +160,8 @@ class Chain(Sampler):
         if self.step_size == "own":
             return self.kernel
         if prior.adapted_step_size is None:
-            raise JebmError(
-                "params.yaml: draw_samples.sampler.step_size: is 'adapted', but the prior was trained without "
+            raise SettingError(
+                "draw_samples.sampler.step_size: is 'adapted', but the prior was trained without "
                 "train_prior.chain.adapt"
             )
         return build("kernel", self.block.model_copy(update={"step_size": prior.adapted_step_size}))
@@ -172,7 +171,7 @@ class Chain(Sampler):
         space = SPACES[self.space](getattr(prior, "hierarchy", None), prior) if self.space != "whitened" else None
         target = space.target(self.gradients) if space else prior_target(prior, self.gradients)
         acceptance, non_finite, done = 0.0, 0, 0
-        advice = f"lower draw_samples.sampler.chains (now {self.chains}) in params.yaml"
+        advice = f"lower draw_samples.sampler.chains (now {self.chains})"
         while done < count:
             size = min(self.chains, count - done)
             start = torch.randn(size, dimensions, generator=rng, device=rng.device)

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 import torch
 
 from jebm.config.types import ChainStart, Gradients
-from jebm.errors import JebmError
+from jebm.errors import SettingError
 from jebm.models.backbones.base import Hierarchy, Latents, TopDown, flatten, standard_normal_log_prob
 from jebm.models.priors.base import Prior
 from jebm.models.priors.joint import JointPrior
@@ -171,8 +171,8 @@ class Latent(Space):
 
 def _refuse_known_in_eps(space: str, prior: Prior) -> None:
     if not isinstance(prior, JointPrior):
-        raise JebmError(
-            f"params.yaml: a chain in the space '{space}' needs a prior with an energy of z; "
+        raise SettingError(
+            f"a chain in the space '{space}' needs a prior with an energy of z; "
             f"{type(prior).__name__} is known in whitened space only: give it space: whitened"
         )
 

@@ -97,10 +97,10 @@ def test_folder_and_zip_hold_the_same_pictures(tmp_path):
 
 def test_folder_without_pictures_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(JebmError, match=r"empty: holds no picture; known suffixes: \.jpg"):
+    with pytest.raises(JebmError, match=r"empty: holds no image; known suffixes: \.jpg"):
         Folder(path="empty").open(files({}), tmp_path)
     (tmp_path / "empty" / "notes.txt").write_text("no picture")
-    with pytest.raises(JebmError, match=r"empty: holds no picture \(1 other files\)"):
+    with pytest.raises(JebmError, match=r"empty: holds no image \(1 other files\)"):
         Folder(path="empty").open(files({}), tmp_path)
     with pytest.raises(JebmError, match=r"dataset.source.path: there is no folder and no zip file 'nowhere'"):
         Folder(path="nowhere").open(files({}), tmp_path)

@@ -1,7 +1,7 @@
-"""What a source of images offers: its splits, each a list of images that are decoded one by one.
+"""The interface of sources of images. A source has splits, whose images are decoded one by one.
 
-A source takes its parameters by keyword and reads nothing before ``open``. Names of splits are ``train``,
-``validation`` and ``test``; a source that is not split has ``train`` alone.
+A source takes its parameters by keyword and reads no file before ``open``. The splits are named ``train``,
+``validation`` and ``test``; a source without splits has ``train`` only.
 """
 
 import pickle
@@ -25,48 +25,48 @@ DAMAGE_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, KeyError, AssertionError, TypeError, struct.error, zlib.error,
     tarfile.TarError, zipfile.BadZipFile, pickle.UnpicklingError, Image.DecompressionBombError, RuntimeError,
 )  # fmt: skip
-"""What readers of files raise when a file is damaged or of another kind."""
+"""Errors that readers raise if a file is damaged or of another format."""
 
 
 @dataclass(frozen=True)
 class SourceSplit:
-    """Images that are read one by one, in a fixed order."""
+    """Images in a fixed order, which are read one by one."""
 
     count: int
     read: Callable[[int], Image.Image]
-    """The image at an index; raises one of ``DAMAGE`` where it can't be decoded."""
+    """The image at an index; raises one of ``DAMAGE_ERRORS`` if it can't be decoded."""
     name: Callable[[int], str]
-    """What a person finds the image by."""
+    """A name of the image at an index, by which a user can find it."""
     labels: np.ndarray | None = None
-    """int64 (count,), if the source has classes."""
+    """int64 (count,), or None if the source has no classes."""
 
 
 class Source(ABC):
     channels = 3
-    """Of its images as published."""
+    """Channels of the images as published."""
 
     @abstractmethod
     def open(self, files: AssetFiles, scratch: Path) -> dict[str, SourceSplit]:
         """The splits.
 
         Args:
-            files: name of an asset → its checked file.
-            scratch: an empty folder for what has to be extracted, removed after the splits were read.
+            files: name of an asset → path of its checked file.
+            scratch: an empty folder for extracted files; it is removed after the splits were read.
 
         Raises:
-            JebmError: a file is missing, damaged, or not of this format.
+            JebmError: a file is missing, damaged, or of another format.
         """
 
 
 def from_array(images: np.ndarray, labels: np.ndarray, what: str) -> SourceSplit:
-    """A split of uint8 images (count, height, width[, 3]) that are in memory."""
+    """A split of uint8 images (count, height, width[, 3]) in memory; ``what`` precedes the index in their names."""
     return SourceSplit(
         len(images), lambda i: Image.fromarray(images[i]), lambda i: f"{what} {i}", np.asarray(labels, np.int64)
     )
 
 
 def concatenate(splits: list[SourceSplit]) -> SourceSplit:
-    """Several splits as one, one after another."""
+    """The concatenation of several splits."""
     starts = np.cumsum([0, *(split.count for split in splits)])
 
     def at(index: int) -> tuple[SourceSplit, int]:
@@ -88,7 +88,7 @@ def concatenate(splits: list[SourceSplit]) -> SourceSplit:
 
 @contextmanager
 def explain_damage(path: Path, what: str):
-    """Around the reading of an archive: what it raises becomes one sentence."""
+    """Turn the errors of a reader into a :class:`JebmError`: the file is damaged, or not ``what``."""
     try:
         yield
     except DAMAGE_ERRORS as error:

@@ -1,4 +1,4 @@
-"""CelebA, aligned and cropped (Liu et al., 2015): 162,770 + 19,867 + 19,962 faces of 178×218, read from their zip."""
+"""CelebA, aligned and cropped (Liu et al., 2015): 162,770 + 19,867 + 19,962 faces of 178×218 in a zip file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SPLITS = {"train": "0", "validation": "1", "test": "2"}
 
 
 class CelebA(Source):
-    """The published partition. For 64×64 the dataset's ``crop: 140`` is the usual one (Song & Ermon, 2019).
+    """CelebA with its published partition. ``dataset.crop: 140`` is usual for images of 64×64 (Song & Ermon, 2019).
 
     Args:
-        images: img_align_celeba.zip.
-        partition: list_eval_partition.txt.
+        images: the file img_align_celeba.zip.
+        partition: the file list_eval_partition.txt.
     """
 
     def __init__(self, *, images: AssetName = "celeba-images", partition: AssetName = "celeba-partition"):

@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky, 2009): 50,000 + 10,000 images of 32×32, ten classes, through torchvision's reader."""
+"""CIFAR-10 (Krizhevsky, 2009): 50,000 + 10,000 images of 32×32 in ten classes, read by torchvision."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jebm.data.sources.base import Source, SourceSplit, explain_damage, from_arr
 class Cifar10(Source):
     """
     Args:
-        archive: cifar-10-python.tar.gz.
+        archive: the file cifar-10-python.tar.gz.
     """
 
     def __init__(self, *, archive: AssetName = "cifar10"):
@@ -31,7 +31,7 @@ class Cifar10(Source):
 
 
 class _Extracted(CIFAR10):
-    """torchvision's class without its own md5 of the parts: the archive's digest has been checked already."""
+    """torchvision's class without its md5 checks, because the digest of the archive has been checked already."""
 
     meta = {**CIFAR10.meta, "md5": None}
 

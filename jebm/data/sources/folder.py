@@ -1,4 +1,4 @@
-"""Any pictures: a folder, with folders in it or without, or a zip file."""
+"""Images in a folder and its subfolders, or in a zip file."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from jebm.config.types import DataPath
 from jebm.data.assets import AssetFiles
 from jebm.data.sources.base import Source, SourceSplit, explain_damage
-from jebm.errors import JebmError
+from jebm.errors import JebmError, SettingError
 from jebm.io.digests import folder_files
 
 
 class Folder(Source):
-    """All pictures below a path, in the order of their names; they have no test split and no labels.
+    """All images below a path, sorted by name, without a test split and without labels.
 
     Args:
-        path: of the folder or the zip file; its content, not its place or its times, identifies the data.
+        path: path of the folder or the zip file. The contents identify the data, not the path or the file times.
     """
 
     def __init__(self, *, path: DataPath):
@@ -32,10 +32,11 @@ class Folder(Source):
             return {"train": from_folder(path)}
         if path.is_file():
             return {"train": from_zip(path)}
-        raise JebmError(f"params.yaml: dataset.source.path: there is no folder and no zip file '{path}'")
+        raise SettingError(f"dataset.source.path: there is no folder and no zip file '{path}'")
 
 
 def from_folder(path: Path) -> SourceSplit:
+    """All images below a folder."""
     names = _pictures(path, folder_files(str(path)))
 
     def read(index: int) -> Image.Image:
@@ -45,7 +46,7 @@ def from_folder(path: Path) -> SourceSplit:
 
 
 def from_zip(path: Path, names: list[str] | None = None) -> SourceSplit:
-    """Some members of a zip file, or all pictures in it; it is not extracted."""
+    """The named members of a zip file, or all images in it. The file is not extracted."""
     with explain_damage(path, "a zip file"):
         archive = zipfile.ZipFile(path)
         inside = set(archive.namelist())
@@ -60,9 +61,9 @@ def from_zip(path: Path, names: list[str] | None = None) -> SourceSplit:
 
 
 def _pictures(path: Path, names: list[str]) -> list[str]:
-    """Those that are pictures by their suffix."""
+    """The names whose suffix is that of an image."""
     found = [name for name in names if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith("__MACOSX")]
     if not found:
         other = f" ({len(names)} other files)" if names else ""
-        raise JebmError(f"{path}: holds no picture{other}; known suffixes: {', '.join(IMG_EXTENSIONS)}")
+        raise JebmError(f"{path}: holds no image{other}; known suffixes: {', '.join(IMG_EXTENSIONS)}")
     return found

@@ -1,4 +1,4 @@
-"""LSUN (Yu et al., 2015): scenes such as churches, encoded images in an LMDB."""
+"""LSUN (Yu et al., 2015): scenes such as churches, as encoded images in an LMDB."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from jebm.errors import JebmError
 class Lsun(Source):
     """
     Args:
-        path: the extracted folder of the training set, such as church_outdoor_train_lmdb.
-        test_path: that of the validation set, which serves as test split; null: the test split is drawn from the
-            training set (LSUN's own validation sets have 300 images).
+        path: the extracted folder of the training set, for example church_outdoor_train_lmdb.
+        test_path: the extracted folder of the validation set, which becomes the test split; null: the test split is
+            drawn from the training set (the validation sets of LSUN have only 300 images).
     """
 
     def __init__(self, *, path: DataPath, test_path: DataPath | None = None):
@@ -36,7 +36,7 @@ def _open(path: Path) -> SourceSplit:
             f"{path}: no LMDB folder: there is no data.mdb in it; extract LSUN's zip file and name the folder"
         )
     try:
-        # Without a lock: the folder may be read-only, and reading must not change what identifies the data.
+        # Without a lock file: the folder may be read-only, and reading must not change the digest of the data.
         environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False, max_readers=1)
         with environment.begin() as transaction:
             keys = list(transaction.cursor().iternext(keys=True, values=False))

@@ -64,7 +64,7 @@ class FashionMnist(Mnist):
 
 
 def _read(reader, path: Path, scratch: Path):
-    """torchvision's readers take extracted files."""
+    """Extract a file and read it by a reader of torchvision, which takes only extracted files."""
     with explain_damage(path, "a gzipped IDX file"):
         extracted = scratch / path.stem
         with gzip.open(path) as source, open(extracted, "wb") as target:

@@ -1,8 +1,8 @@
 """SVHN, cropped digits (Netzer et al., 2011): 73,257 + 26,032 images of 32×32, and 531,131 easier extra ones.
 
-The extra file alone is 1.6 GB of pixels in one compressed MATLAB variable. Unlike in torchvision's reader it is never
-in memory as a whole: MATLAB stores it image after image, and so it is decompressed to a file from which single images
-are read.
+The extra file holds 1.6 GB of pixels in one compressed MATLAB variable. torchvision reads this variable into memory.
+Here it is decompressed to a file, from which single images are read; this is possible because MATLAB stores one image
+after the other.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from jebm.data.assets import AssetFiles
 from jebm.data.sources.base import Source, SourceSplit, concatenate, explain_damage
 
 HEADER, COMPRESSED, MATRIX, UINT8 = 128, 15, 14, 2
-"""Of MATLAB's file format, level 5: bytes before the first element, and types of elements."""
+"""Constants of MATLAB's file format, level 5: bytes before the first element, and types of elements."""
 CHUNK = 2**20
 
 
 class Svhn(Source):
-    """Labels are the digits, 0 to 9.
+    """SVHN; the labels are the digits, 0 to 9.
 
     Args:
         train, test: train_32x32.mat and test_32x32.mat.
-        extra: extra_32x32.mat to train on it too, null to leave it out.
+        extra: extra_32x32.mat, which is added to the training split; null leaves it out.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ def _open(path: Path, scratch: Path) -> SourceSplit:
 
 
 def stream_variable(path: Path, name: str) -> Iterator[bytes]:
-    """The values of a uint8 variable of a MATLAB file of level 5, in MATLAB's order: the first index runs fastest."""
+    """The bytes of a uint8 variable in a MATLAB file of level 5, in MATLAB's order: the first index varies fastest."""
     with open(path, "rb") as file:
         file.seek(HEADER)
         while tag := file.read(8):
@@ -97,7 +97,7 @@ def stream_variable(path: Path, name: str) -> Iterator[bytes]:
 
 
 class _Element:
-    """The bytes of one element of the file, decompressed as they are asked for."""
+    """The bytes of one element of the file, decompressed on demand."""
 
     def __init__(self, file, size: int, compressed: bool):
         self.file, self.left, self.ready = file, size, b""
@@ -114,13 +114,13 @@ class _Element:
         return taken
 
     def header(self) -> str:
-        """Flags, dimensions and name of a matrix; returns the name."""
+        """Read the flags, dimensions and name of a matrix; returns the name."""
         for _ in range(2):
             self._small_element()
         return self._small_element().decode()
 
     def _small_element(self) -> bytes:
         kind, size = struct.unpack("<II", self.take(8))
-        if kind >> 16:  # up to four bytes in the place of the size
+        if kind >> 16:  # small elements store up to four bytes in place of the size
             return struct.pack("<I", size)[: kind >> 16]
         return self.take(size + -size % 8)[:size]

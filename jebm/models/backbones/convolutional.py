@@ -15,7 +15,7 @@ from torch.nn.utils import skip_init
 
 from jebm.config.components import build
 from jebm.config.types import Activation, Count, Counts, LayerDims, LikelihoodBlock, Natural, NonNegative, Positive
-from jebm.errors import JebmError
+from jebm.errors import SettingError
 from jebm.models.backbones.base import Posterior, TopDown
 from jebm.models.backbones.markov import MarkovHierarchy
 from jebm.models.likelihoods.base import PixelDistribution
@@ -149,8 +149,8 @@ def _coarsest(image_shape: tuple[int, ...], channels: list[int]) -> int:
     halvings = len(channels) - 1
     square = len(image_shape) == 3 and image_shape[1] == image_shape[2]
     if not square or image_shape[1] % 2**halvings:
-        raise JebmError(
-            f"params.yaml: backbone.channels: {len(channels)} maps, each twice the size of the one before, do not end "
+        raise SettingError(
+            f"backbone.channels: {len(channels)} maps, each twice the size of the one before, do not end "
             f"at data of shape {list(image_shape)}; give square images whose size can be halved {halvings} times"
         )
     return image_shape[1] // 2**halvings

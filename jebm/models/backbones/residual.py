@@ -27,7 +27,7 @@ from jebm.config.types import (
     Positive,
     Resolutions,
 )
-from jebm.errors import JebmError
+from jebm.errors import SettingError
 from jebm.models.backbones.base import (
     Hierarchy,
     Latents,
@@ -259,8 +259,8 @@ def _check(image_shape: tuple[int, ...], resolutions: list[int]) -> None:
     """Maps must tile the image; vectors take any shape."""
     finest = resolutions[0]
     if finest > 1 and (len(image_shape) != 3 or image_shape[1] != image_shape[2] or image_shape[1] % finest):
-        raise JebmError(
-            f"params.yaml: backbone.resolutions: maps of size {finest} do not tile data of shape {list(image_shape)}; "
+        raise SettingError(
+            f"backbone.resolutions: maps of size {finest} do not tile data of shape {list(image_shape)}; "
             "give a divisor of the size of a square image, or [1] for vectors"
         )
 

@@ -40,7 +40,7 @@ def read_checkpoint(path: Path) -> Imported:
         with torch.device("meta"):
             hierarchy = NvaeHierarchy(settings.image_shape, **settings.backbone)
     except JebmError as error:
-        raise JebmError(f"{path}: {str(error).removeprefix('params.yaml: ')}") from None
+        raise JebmError(f"{path}: {error}") from None
     weights = _convert(path, hierarchy, state)
     facts = {"source": path.name, "sha256": sha256(path), "dataset": args.dataset, "licence": LICENCE}
     facts |= {key: content[key] for key in ("epoch", "global_step") if type(content.get(key)) is int}

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from jebm.config.types import Activation, EnergyStart, LayerChoice, LayerDepth, LayerWidth
-from jebm.errors import JebmError
+from jebm.errors import SettingError
 from jebm.models.backbones.base import TopDown
 from jebm.models.nets import initialise, mlp
 
@@ -100,8 +100,8 @@ def per_layer(key: str, setting: int | list[int], layers: int) -> list[int]:
     """
     numbers = setting if isinstance(setting, list) else [setting] * layers
     if len(numbers) != layers:
-        raise JebmError(
-            f"params.yaml: prior.energy.{key}: has {len(numbers)} entries, but {layers} layers have an energy; "
+        raise SettingError(
+            f"prior.energy.{key}: has {len(numbers)} entries, but {layers} layers have an energy; "
             "give one number for all, or one for each of them"
         )
     return numbers

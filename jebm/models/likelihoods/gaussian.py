@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from jebm.config.types import Positive
-from jebm.errors import JebmError
+from jebm.errors import SettingError
 from jebm.models.backbones.base import LOG_2PI
 from jebm.models.likelihoods.base import Likelihood, PixelDistribution
 
@@ -53,9 +53,8 @@ class GaussianLikelihood(Likelihood):
     ):
         super().__init__()
         if learned and sigma <= sigma_min:
-            raise JebmError(
-                f"params.yaml: backbone.likelihood.sigma: is {sigma}; to be learned it must start above sigma_min, "
-                f"{sigma_min}"
+            raise SettingError(
+                f"backbone.likelihood.sigma: is {sigma}; to be learned it must start above sigma_min, {sigma_min}"
             )
         self.image_shape, self.channels = tuple(image_shape), image_shape[0]
         self.first, self.floor = sigma, sigma_min

@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from jebm.config.types import Count, GreyLevels
-from jebm.errors import JebmError
+from jebm.errors import SettingError
 from jebm.models.likelihoods.base import Likelihood, PixelDistribution
 
 LOG_SCALE_LIMIT = 7.0
@@ -138,8 +138,8 @@ class LogisticMixture(Likelihood):
     def __init__(self, image_shape: tuple[int, ...], *, levels: GreyLevels, components: Count = 10):
         super().__init__()
         if len(image_shape) != 3 or image_shape[0] not in (1, 3):
-            raise JebmError(
-                f"params.yaml: backbone.likelihood.name: 'logistic-mixture' needs grey or RGB images, not data of "
+            raise SettingError(
+                f"backbone.likelihood.name: 'logistic-mixture' needs grey or RGB images, not data of "
                 f"shape {list(image_shape)}; use 'gaussian'"
             )
         self.image_shape, self.levels, self.components = tuple(image_shape), levels, components

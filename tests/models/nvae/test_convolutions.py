@@ -7,14 +7,19 @@ import pytest
 import torch
 from torch.nn.functional import conv2d
 
-from jebm.models.backbones.nvae.convolutions import MaskedConvolution, NormalisedConvolution, WeightNorm, initialise
+from jebm.models.backbones.nvae.convolutions import (
+    MaskedConvolution,
+    NormalisedConvolution,
+    WeightNorm,
+    initialise_layers,
+)
 from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
 from jebm.runtime.random import make_rng
 
 
 def convolution(kind=NormalisedConvolution, channels=6, kernel=3, **settings):
     layer = kind(channels, channels, kernel, **settings).double()
-    initialise(layer, make_rng("weights"))
+    initialise_layers(layer, make_rng("weights"))
     return layer
 
 
@@ -78,7 +83,7 @@ def kept(kind=NormalisedConvolution):
         lambda layer: layer.load_state_dict({k: v + 0.1 for k, v in layer.state_dict().items()}),
         lambda layer: layer.load_state_dict({k: v + 0.1 for k, v in layer.state_dict().items()}, assign=True),
         lambda layer: setattr(layer, "weight", torch.nn.Parameter(layer.weight + 0.1, requires_grad=False)),
-        lambda layer: initialise(layer, make_rng("other weights")),
+        lambda layer: initialise_layers(layer, make_rng("other weights")),
     ],
     ids=["weight", "gain", "loaded", "assigned", "replaced", "initialised"],
 )

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import conv2d, elu, interpolate, pad, silu
 
-from jebm.errors import JebmError
+from jebm.errors import SettingError
 from jebm.models.backbones.nvae.architectures import Bottleneck, Simple
 from jebm.models.backbones.nvae.convolutions import Convolution, Dense, NormalisedConvolution
 
@@ -93,8 +93,8 @@ class BottleneckOperation(nn.Module):
         hidden, self.grows = spec.expansion * inputs, resize is Resize.UP
         groups = spec.groups or hidden
         if hidden % groups:
-            raise JebmError(
-                f"params.yaml: backbone.architecture: convolutions in {groups} groups can't divide {hidden} channels; "
+            raise SettingError(
+                f"backbone.architecture: convolutions in {groups} groups can't divide {hidden} channels; "
                 "choose channels that are a multiple of 8"
             )
         self.norm = BatchNorm(inputs)

@@ -16,7 +16,7 @@ from functools import partial
 import torch
 from torch.nn.functional import log_softmax, logsigmoid, softplus
 
-from jebm.errors import JebmError
+from jebm.errors import SettingError
 from jebm.models.backbones.nvae.gaussians import FLOOR, Normal, soft_clamp
 from jebm.models.likelihoods.base import PixelDistribution
 
@@ -202,5 +202,5 @@ def make_head(
         make = partial(GaussianPixels, colours=colours, log_sigma_min=log_sigma_min)
         return GaussianPixels.channels(colours), make
     if colours not in (1, 3):
-        raise JebmError(f"params.yaml: backbone.head: '{name}' takes images of 1 or 3 colours, not {colours}")
+        raise SettingError(f"backbone.head: '{name}' takes images of 1 or 3 colours, not {colours}")
     return MixturePixels.channels(colours, components), partial(MixturePixels, colours=colours, levels=levels)

@@ -24,7 +24,7 @@ from jebm.config.types import (
     OptionalLikelihood,
     PixelHead,
 )
-from jebm.errors import JebmError
+from jebm.errors import SettingError
 from jebm.models.backbones.base import Hierarchy, Latents, Posterior, TopDown
 from jebm.models.backbones.nvae.architectures import ARCHITECTURES
 from jebm.models.backbones.nvae.cells import Cell, Resize
@@ -124,8 +124,8 @@ class NvaeHierarchy(Hierarchy):
         super().__init__()
         size = _map_size(tuple(image_shape), padding, blocks, len(groups))
         if sum(groups) == 1 and encoder_channels != decoder_channels:
-            raise JebmError(
-                f"params.yaml: backbone.decoder_channels: is {decoder_channels}, encoder_channels {encoder_channels}; "
+            raise SettingError(
+                f"backbone.decoder_channels: is {decoder_channels}, encoder_channels {encoder_channels}; "
                 "a hierarchy of a single group needs the same number of both"
             )
         self.image_shape, self.padding, self.checkpointing = tuple(image_shape), padding, checkpointing
@@ -306,15 +306,15 @@ def _map_size(image_shape: tuple[int, ...], padding: int, blocks: int, scales: i
         JebmError: there is none.
     """
     if len(image_shape) != 3 or image_shape[1] != image_shape[2]:
-        raise JebmError(
-            f"params.yaml: backbone.name: 'nvae' needs square images, not data of shape {list(image_shape)}; "
+        raise SettingError(
+            f"backbone.name: 'nvae' needs square images, not data of shape {list(image_shape)}; "
             "use 'residual' or 'chain'"
         )
     size, factor = image_shape[1] + 2 * padding, 2 ** (blocks + scales - 1)
     if size % factor:
         padded = f" (with padding {size})" if padding else ""
-        raise JebmError(
-            f"params.yaml: backbone.groups: {scales} scales after {blocks} halvings need images whose size is a "
+        raise SettingError(
+            f"backbone.groups: {scales} scales after {blocks} halvings need images whose size is a "
             f"multiple of {factor}, not {image_shape[1]}{padded}; give fewer scales or blocks, or set padding"
         )
     return size // factor
