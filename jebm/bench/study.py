@@ -15,7 +15,7 @@ from jebm.bench.workloads import Workload, prepared
 from jebm.config.components import component_class
 from jebm.config.schema import Base, Compute
 from jebm.data.dataset import MANIFEST
-from jebm.errors import JebmError
+from jebm.errors import JebmError, SettingError
 from jebm.io.files import atomic_write, read_json, write_csv
 from jebm.pipeline.study import StudyPlan, Variant
 from jebm.runtime.memory import explain_out_of_memory
@@ -80,7 +80,7 @@ def image_shape(variant: Variant, shape: list[int] | None = None) -> tuple[int, 
     """The shape of one image of a variant's dataset, which need not be prepared.
 
     Raises:
-        JebmError: the shape is given neither by the option, nor by a prepared dataset, nor by the component.
+        SettingError: the shape is given neither by the option, nor by a prepared dataset, nor by the component.
     """
     manifest, block = variant.dataset.folder / MANIFEST, variant.params.dataset
     if shape:
@@ -89,8 +89,8 @@ def image_shape(variant: Variant, shape: list[int] | None = None) -> tuple[int, 
         return tuple(read_json(manifest)["image_shape"])
     known = getattr(component_class("dataset", block.name), "shape_of", None)
     if known is None:
-        raise JebmError(
-            f"params.yaml: dataset '{block.name}' does not tell the shape of its images before it is prepared; "
+        raise SettingError(
+            f"dataset: '{block.name}' does not tell the shape of its images before it is prepared; "
             "name it, for instance --shape 3,32,32"
         )
     return tuple(known(block))
@@ -111,9 +111,7 @@ def rows_of(
         seen |= {_key(params, shape, work) for work in todo}
         for work in todo:
             log(f"{name}: {work.what} …")
-            with explain_out_of_memory(
-                f"{name}: {work.what} with a batch of {work.batch}", "lower the batch size in params.yaml"
-            ):
+            with explain_out_of_memory(f"{name}: {work.what} with a batch of {work.batch}", "lower the batch size"):
                 yield {"variant": name, **_measured(work, place, seconds / len(todo))}
 
 

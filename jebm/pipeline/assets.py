@@ -39,7 +39,7 @@ def verify(name: str, asset: Asset, digests: DigestCache, path: Path | None = No
     if asset.expected is not None and (found := _found(path, asset.expected, digests)) != asset.expected:
         raise JebmError(
             f"{path}: not the asset '{name}': its digest is {found}, expected is {asset.expected}; the file was left "
-            "alone, move it away and fetch it again, or correct assets in params.yaml"
+            "alone, move it away and fetch it again, or correct its entry in assets"
         )
 
 

@@ -70,7 +70,7 @@ def mean_diagnostics(parts: list[tuple[int, dict[str, float]]]) -> dict[str, flo
 @torch.no_grad()
 def decode_images(hierarchy, eps: torch.Tensor, levels: int) -> torch.Tensor:
     """The means of p(x | z) for flat ε, quantised to the grey levels of the data, uint8."""
-    advice = "lower draw_samples.batch_size in params.yaml"
+    advice = "lower draw_samples.batch_size"
     with explain_out_of_memory(f"decoding {len(eps)} images at once", advice):
         return _decode_images(hierarchy, eps, levels)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from jebm.config.assets import with_asset_paths
 from jebm.config.catalogue import IMPORTERS
 from jebm.config.components import load
-from jebm.errors import JebmError
+from jebm.config.files import current_params_file
+from jebm.errors import SettingError
 from jebm.models.checkpoints.base import check_agreement
 from jebm.pipeline.assets import VerifiedAssets
 from jebm.runtime.progress import log
@@ -21,12 +22,14 @@ def run(job: StageRun) -> None:
     settings = with_asset_paths(params.import_backbone, VerifiedAssets(job.plan.assets))
     path = Path(settings.asset or settings.checkpoint)
     if not path.exists():
-        raise JebmError(
-            f"params.yaml: {job.plan.name}.import_backbone.checkpoint: there is no file '{path}'; docs/deep.md says "
+        raise SettingError(
+            f"{job.plan.name}.import_backbone.checkpoint: there is no file '{path}'; docs/deep.md says "
             "where published checkpoints are and under which licence, and `train_backbone` trains one instead"
         )
     imported = load(IMPORTERS[settings.format])(path)
-    check_agreement(imported, params.backbone, data.image_shape, data.levels, f"params.yaml: {job.plan.name}")
+    check_agreement(
+        imported, params.backbone, data.image_shape, data.levels, f"{current_params_file()}: {job.plan.name}"
+    )
     hierarchy = build_backbone(job, data)
     hierarchy.load_state_dict(imported.weights)
     facts = dict(imported.facts)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jebm.config.components import build
 from jebm.data.dataset import Dataset
-from jebm.errors import JebmError
+from jebm.errors import SettingError
 from jebm.io.filenames import PRIOR_WEIGHTS, WEIGHTS
 from jebm.io.tensors import read_snapshots, read_tensors, read_weights
 from jebm.models.backbones.base import Hierarchy
@@ -19,14 +19,14 @@ def build_backbone(run: StageRun, data: Dataset) -> Hierarchy:
     """The backbone of the run's variant, without its weights.
 
     Raises:
-        JebmError: its likelihood has other grey levels than the data.
+        SettingError: its likelihood has other grey levels than the data.
     """
     block = run.variant.params.backbone
     hierarchy = build("backbone", block, data.image_shape)
     if hierarchy.levels not in (None, data.levels):
         key = "levels" if hasattr(block, "levels") else "likelihood.levels"
-        raise JebmError(
-            f"params.yaml: {run.plan.name}.backbone.{key}: is {hierarchy.levels}, but the dataset "
+        raise SettingError(
+            f"{run.plan.name}.backbone.{key}: is {hierarchy.levels}, but the dataset "
             f"'{run.variant.params.dataset.name}' has {data.levels} levels; set it to {data.levels}"
         )
     return to_device(run, hierarchy)

@@ -11,7 +11,7 @@ import torch
 
 from jebm.data.batches import Pixels
 from jebm.data.dataset import Dataset, load_dataset
-from jebm.errors import JebmError
+from jebm.errors import SettingError
 from jebm.io.digests import digest_of
 from jebm.pipeline.stages import Stage
 from jebm.pipeline.study import StudyPlan, Variant
@@ -77,7 +77,7 @@ def prepare_compute(run: StageRun) -> None:
     """Set the number of threads, on which rounding depends, and the options of a GPU.
 
     Raises:
-        JebmError: the device does not exist.
+        SettingError: the device does not exist.
     """
     torch.set_num_threads(run.variant.params.compute.threads)
     torch.use_deterministic_algorithms(True)
@@ -86,6 +86,4 @@ def prepare_compute(run: StageRun) -> None:
         torch.zeros(1, device=run.device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise JebmError(
-            f"params.yaml: {run.plan.name}.compute.device: '{run.device}' can't be used: {reason}"
-        ) from None
+        raise SettingError(f"{run.plan.name}.compute.device: '{run.device}' can't be used: {reason}") from None

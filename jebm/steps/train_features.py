@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 from jebm.config.training import Optimisation
 from jebm.data.batches import Pixels, batches
 from jebm.data.dataset import Dataset
-from jebm.errors import JebmError
+from jebm.errors import SettingError
 from jebm.features.base import FeatureSpace
 from jebm.io.filenames import IMAGES
 from jebm.steps.features import build_features
@@ -58,7 +58,7 @@ def refuse_too_few(job: StageRun, data: Dataset, dimensions: int) -> None:
     """Check that there are enough images for covariances in this feature space, before it is trained.
 
     Raises:
-        JebmError: there are too few samples of a variant, or too few images that they are compared with.
+        SettingError: there are too few samples of a variant, or too few images that they are compared with.
     """
     for name, variant in job.plan.variants.items():
         if variant.features.id != job.stage.id:
@@ -71,8 +71,8 @@ def refuse_too_few(job: StageRun, data: Dataset, dimensions: int) -> None:
         }
         for what, count in counts.items():
             if count <= dimensions:
-                raise JebmError(
-                    f"params.yaml: {job.plan.name}: {what}: {count} are too few for a Fréchet distance in {dimensions} "
+                raise SettingError(
+                    f"{job.plan.name}: {what}: {count} are too few for a Fréchet distance in {dimensions} "
                     "features, which needs more than that: raise the number, make the images smaller (dataset.size, "
                     "mode: grey), or choose other features"
                 )

@@ -165,7 +165,7 @@ class Trainer:
         block = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self.settings).__name__).lower()
         whole = self.batches.batch_size
         return (
-            f"lower {block}.batch_size (now {whole}) in params.yaml, or raise {block}.accumulate (now "
+            f"lower {block}.batch_size (now {whole}), or raise {block}.accumulate (now "
             f"{self.settings.accumulate}), which keeps the batch and computes it in smaller parts than {examples}"
         )
 
@@ -188,7 +188,7 @@ class Trainer:
             f"{self.run.title}: {complaint} at step {self.state.step + 1} of {self.settings.steps}; stopped before the "
             f"optimiser stepped{f'; {reason}' if reason else ''}. "
             f"Last good checkpoint: {self.run.file.path} (step {self.state.step}). "
-            "Lower the learning rate or the step size of the chain in params.yaml"
+            "Lower the learning rate or the step size of the chain"
         )
 
     def _log(self, row: Scalars) -> None:

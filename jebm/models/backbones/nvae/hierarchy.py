@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.functional import elu, pad
-from torch.utils.checkpoint import checkpoint
 
 from jebm.config.components import build
 from jebm.config.types import (
@@ -28,6 +25,7 @@ from jebm.errors import SettingError
 from jebm.models.backbones.base import Hierarchy, Latents, Posterior, TopDown
 from jebm.models.backbones.nvae.architectures import ARCHITECTURES
 from jebm.models.backbones.nvae.cells import Cell, Resize
+from jebm.models.backbones.nvae.checkpointing import apply_cells
 from jebm.models.backbones.nvae.convolutions import NormalisedConvolution, initialise_layers
 from jebm.models.backbones.nvae.gaussians import FLOOR, LIMIT, Normal
 from jebm.models.backbones.nvae.groups import Group, build_groups
@@ -190,23 +188,11 @@ class NvaeHierarchy(Hierarchy):
             *(m for group in self.groups for m in group.inference_modules()),
         ]
 
-    def _through(self, cells: Iterable[Cell], h: torch.Tensor) -> torch.Tensor:
-        """h after some cells."""
-        if not (self.checkpointing and torch.is_grad_enabled()):
-            for cell in cells:
-                h = cell(h)
-            return h
-        for cell in cells:
-            h = checkpoint(
-                cell, h, use_reentrant=False, preserve_rng_state=False, context_fn=partial(_recomputing, cell)
-            )
-        return h
-
     def _path(self, layer: int, above: TopDown, like: torch.Tensor) -> torch.Tensor:
         """The path as layer ``layer`` (from 0) finds it; ``like`` gives the batch."""
         if not above.context:
             return self.start.expand(len(like), *self.start.shape)
-        return self._through(self.groups[layer].decoder, above.context[0])
+        return apply_cells(self.groups[layer].decoder, above.context[0], self.checkpointing)
 
     def _take(self, layer: int, above: TopDown, path: torch.Tensor, z: torch.Tensor) -> TopDown:
         return TopDown((z, *above.z), (self.groups[layer].advance(path, z), *above.context))
@@ -232,7 +218,7 @@ class NvaeHierarchy(Hierarchy):
 
     def maps(self, top: TopDown) -> torch.Tensor:
         """The decoder's output for the padded image, (batch, channels of the head, size, size)."""
-        return self.output(elu(self._through(self.postprocess, top.context[0])))
+        return self.output(elu(apply_cells(self.postprocess, top.context[0], self.checkpointing)))
 
     def decode(self, top: TopDown) -> PixelDistribution:
         maps = self.maps(top)
@@ -241,9 +227,9 @@ class NvaeHierarchy(Hierarchy):
     def features(self, x: torch.Tensor) -> list[torch.Tensor]:
         """What inference sees of images at each group, bottom first: (batch, encoder channels there, size, size)."""
         x = pad(x, [self.padding] * 4, value=-1.0) if self.padding else x
-        h, features = self._through(self.preprocess, self.stem(x)), []
+        h, features = apply_cells(self.preprocess, self.stem(x), self.checkpointing), []
         for group in self.groups:
-            h = self._through(group.encoder, h)
+            h = apply_cells(group.encoder, h, self.checkpointing)
             features.append(h)
         features[-1] = elu(self.summit(elu(h)))
         return features
@@ -278,25 +264,6 @@ class NvaeHierarchy(Hierarchy):
         log_q = [(draw.log_q() + torch.log(draw.prior.sigma)).flatten(1).sum(1) for draw in draws]
         kl = [draw.kl(self.has_flows).flatten(1).sum(1) for draw in draws]
         return Posterior(tuple(draw.eps for draw in draws), top, torch.stack(log_q, 1), torch.stack(kl, 1))
-
-
-def _recomputing(cell: Cell):
-    """Contexts of the first pass through a cell, and of the second one for its gradient: statistics count once."""
-    return nullcontext(), _still(cell)
-
-
-@contextmanager
-def _still(module: nn.Module):
-    """Within it batch norm does not update its running statistics (which a pass for the gradient must still read)."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
-    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, (momentum, count) in zip(norms, before, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 def _map_size(image_shape: tuple[int, ...], padding: int, blocks: int, scales: int) -> int:
