@@ -1,6 +1,8 @@
-"""Which blocks of an experiment go together. What a component is and needs is said by its class (``block.traits``).
+"""Checks whether the blocks of an experiment fit together. Components declare their properties and needs as traits of
+their classes (``block.traits``).
 
-Each check raises a ValueError of the form ``@key: what is wrong``, with the key below the block of the experiment.
+Each check raises a ValueError of the form ``@key: what is wrong``, with the key relative to the block of the
+experiment.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,9 +22,9 @@ def one_origin_of_weights(trained: Section | None, imported: Section | None) -> 
 
 
 def layers_per_scale(backbone: Section) -> list[int]:
-    """Numbers of latent layers at each scale of a ``backbone:`` block, the finest scale first.
+    """Number of latent layers at each scale of a ``backbone:`` block, finest scale first.
 
-    The parameter that says so has the type ``LayersPerScale``, or ``LayerDims`` if all layers are one scale.
+    It is the parameter with the type ``LayersPerScale``, or ``LayerDims`` if all layers belong to one scale.
     """
     for key in marked_fields(type(backbone), LAYERS_PER_SCALE):
         return getattr(backbone, key)
@@ -32,12 +34,12 @@ def layers_per_scale(backbone: Section) -> list[int]:
 
 
 def layer_count(backbone: Section) -> int:
-    """Latent layers of a ``backbone:`` block."""
+    """Number of latent layers of a ``backbone:`` block."""
     return sum(layers_per_scale(backbone))
 
 
 def scales_agree(backbone: Section) -> None:
-    """All lists with an entry per scale have the same length."""
+    """All lists with one entry per scale have the same length."""
     keys = [key for mark in (LAYERS_PER_SCALE, PER_SCALE) for key in marked_fields(type(backbone), mark)]
     lengths = {key: len(getattr(backbone, key)) for key in keys}
     if len(set(lengths.values())) > 1:
@@ -50,7 +52,7 @@ def scales_agree(backbone: Section) -> None:
 
 
 def ramps_fit(backbone: Section, ramps: Mapping[str, list[list[float]]]) -> None:
-    """A warm-up of the KL is one ramp for all layers, or one per layer.
+    """A KL warm-up has one ramp for all layers, or one per layer.
 
     Args:
         ramps: block of parameters → its ``kl_warmup``.
@@ -67,7 +69,7 @@ def ramps_fit(backbone: Section, ramps: Mapping[str, list[list[float]]]) -> None
 
 
 def energies_fit_layers(prior: Section, backbone: Section) -> None:
-    """Energies stand at layers that the backbone has, and have a setting for each."""
+    """Energies are defined on layers that the backbone has, and lists of settings have one entry per such layer."""
     scales = layers_per_scale(backbone)
     for path, energy in blocks_in(prior):
         terms = sum(scales)
@@ -83,7 +85,7 @@ def energies_fit_layers(prior: Section, backbone: Section) -> None:
 
 
 def _chosen(key: str, choice: Any, scales: list[int]) -> int:
-    """How many layers a choice of layers names."""
+    """Number of layers that a choice of layers selects."""
     if choice == "all":
         return sum(scales)
     if isinstance(choice, dict):
@@ -120,7 +122,7 @@ def sampler_fits(prior: Section, sampler: Section) -> None:
 
 
 def joint_training_fits(prior: Section, train_joint: Section | None) -> None:
-    """The prior is one that can be trained together with the backbone, if that is asked for."""
+    """The prior can be trained together with the backbone, if that is requested."""
     if train_joint and not prior.traits.joint_training:
         raise ValueError(
             f"@prior.name: '{prior.name}' can't be trained with the backbone, as 'train_joint' asks for, "
@@ -129,7 +131,7 @@ def joint_training_fits(prior: Section, train_joint: Section | None) -> None:
 
 
 def training_fits(prior: Section, train_prior: Section) -> None:
-    """The settings of stage 2 are those that learning this prior uses."""
+    """The settings of stage 2 are those that the training of this prior uses."""
     if prior.traits.trained_with_chain != (train_prior.chain is not None):
         needs = "is learned without a chain: set it to null" if train_prior.chain else "needs one"
         raise ValueError(f"@train_prior.chain: the prior '{prior.name}' {needs}")
@@ -139,10 +141,10 @@ def training_fits(prior: Section, train_prior: Section) -> None:
 
 
 def chains_fit(prior: Section, chains: Iterable[tuple[str, Section]]) -> None:
-    """Chains outside whitened space have a kernel for it.
+    """Chains outside whitened space have a kernel and a prior that allow it.
 
     Args:
-        chains: key → block of each chain of training and sampling that is used.
+        chains: key → block of each chain that training or sampling uses.
     """
     for where, chain in chains:
         if (space := getattr(chain, "space", "whitened")) == "whitened":
@@ -154,7 +156,7 @@ def chains_fit(prior: Section, chains: Iterable[tuple[str, Section]]) -> None:
 
 
 def evaluated_chains_fit(prior: Section, evaluations: Mapping[str, Section]) -> None:
-    """Evaluations compare chains in any space on any prior with an energy."""
+    """Evaluations compare chains in any space, on any prior with an energy."""
     for path, chain in blocks_in(dict(evaluations)):
         if (space := getattr(chain, "space", "whitened")) == "whitened":
             continue
@@ -171,10 +173,10 @@ def _kernel_fits(key: str, chain: Section) -> None:
 
 
 def adapted_step_size_fits(sampler: Section, chain: Section | None) -> None:
-    """A sampler can take over the step size that the chain of training was adapted to.
+    """A sampler may use the step size to which the training chain was adapted.
 
     Args:
-        chain: that of stage 2, if the prior is learned with one.
+        chain: the training chain of stage 2, if there is one.
     """
     if getattr(sampler, "step_size", "own") != "adapted":
         return
@@ -188,7 +190,7 @@ def adapted_step_size_fits(sampler: Section, chain: Section | None) -> None:
 
 
 def devices_share(devices: int, batch_sizes: Mapping[str, int], samples: int) -> None:
-    """The devices share each batch of training, and the samples.
+    """The devices can share each training batch, and the samples.
 
     Args:
         batch_sizes: block of parameters → its ``batch_size``.
@@ -204,11 +206,11 @@ def devices_share(devices: int, batch_sizes: Mapping[str, int], samples: int) ->
 
 
 BATCH_NORM = ("spectral_penalty", "batch_norm_penalty", "initial_penalty", "recalibrate")
-"""Settings that concern batch norm and the norms of convolutions."""
+"""Settings for batch norm and for the norms of convolutions."""
 
 
 def batch_norm_fits(backbone: Section, blocks: Mapping[str, Section | None]) -> None:
-    """Settings of batch norm need a backbone that has it."""
+    """Settings for batch norm require a backbone that has it."""
     for block, settings in blocks.items() if not backbone.traits.has_batch_norm else ():
         for key in BATCH_NORM:
             if getattr(settings, key, None):
@@ -219,7 +221,7 @@ def batch_norm_fits(backbone: Section, blocks: Mapping[str, Section | None]) -> 
 
 
 def features_fit(features: Section, evaluate_samples: Section) -> None:
-    """Only moments, as streamed feature spaces collect them, may be those of too few images."""
+    """Only streamed feature spaces, which are compared by their moments, allow singular covariances."""
     if evaluate_samples.allow_singular and not features.traits.streamed:
         raise ValueError(
             f"@evaluate_samples.allow_singular: has no meaning in the features '{features.name}', only in "

@@ -1,8 +1,8 @@
-"""Components: the parameters that each takes, what it is, and how it is built from a block of params.yaml.
+"""Components: their parameters and traits, and how they are built from a block of params.yaml.
 
 The names are in ``jebm.config.catalogue``. The parameters of a component are the keyword-only arguments of its
-constructor. Its traits, which say what goes together with what, are attributes of its class with literal values. Both
-are read from the source text (``jebm.config.source``).
+constructor. Its traits, by which the checks know which components fit together, are attributes of its class with
+literal values. Both are read from the source text (``jebm.config.source``).
 """
 
 import ast
@@ -20,7 +20,7 @@ from jebm.config.catalogue import COMPONENTS
 
 
 class Section(BaseModel):
-    """A block of params.yaml: unknown keys are refused and no value is converted behind the user's back."""
+    """A block of params.yaml: unknown keys are refused, and values are not converted silently."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
     target: ClassVar[str | None] = None
@@ -47,7 +47,7 @@ def build(kind: str, spec: BaseModel, *context: Any) -> Any:
 
 
 def build_labelled(blocks: dict[str, BaseModel]) -> dict[str, Any]:
-    """Label → the object that each of some labelled blocks describes."""
+    """Label → the object that the block under this label describes."""
     return {
         label: load(block.target)(**{key: getattr(block, key) for key in type(block).model_fields})
         for label, block in blocks.items()
@@ -56,7 +56,7 @@ def build_labelled(blocks: dict[str, BaseModel]) -> dict[str, Any]:
 
 @cache
 def schema(kind: str) -> Any:
-    """The type of a ``{name: …, …}`` block for any component of this kind, told apart by ``name``."""
+    """The type of a ``{name: …, …}`` block for any component of this kind; ``name`` selects the component."""
     models = tuple(_model(kind, name) for name in COMPONENTS[kind])
     return models[0] if len(models) == 1 else Annotated[reduce(or_, models), Field(discriminator="name")]
 
@@ -81,7 +81,7 @@ def _parameters(target: str, **fields: Any) -> type[Section]:
 
 
 def names_with(kind: str, trait: str) -> list[str]:
-    """The registered components of a kind whose class has a trait."""
+    """The names of the components of a kind whose class has a trait."""
     return [name for name in COMPONENTS[kind] if getattr(traits_of(kind, name), trait, False)]
 
 
@@ -92,19 +92,19 @@ def traits_of(kind: str, name: str) -> SimpleNamespace:
 
 @cache
 def marked_fields(section: type[BaseModel], mark: types.Marked) -> tuple[str, ...]:
-    """The parameters of a block that a mark stands at."""
+    """The parameters of a block whose annotation carries a mark."""
     fields = section.model_fields.items()
     return tuple(key for key, field in fields if _is_marked(field.annotation, field.metadata, mark))
 
 
 def _is_marked(annotation: Any, metadata: list, mark: types.Marked) -> bool:
-    """Whether a mark stands at an annotation, or inside one that may also be null."""
+    """Whether an annotation carries a mark, itself or in one of its alternatives."""
     inner = [getattr(part, "__metadata__", ()) for part in get_args(annotation)]
     return any(mark in found for found in (metadata, *inner))
 
 
 def blocks_in(value: Any) -> Iterator[tuple[str, Section]]:
-    """The blocks in a value, which is a block, a mapping, a list or anything else, each under its dotted key there."""
+    """Yield all blocks in a value (a block, a mapping, a list or anything else) with their dotted keys."""
     if isinstance(value, BaseModel):
         yield "", value
         inside = {key: getattr(value, key) for key in type(value).model_fields}

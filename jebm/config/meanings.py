@@ -1,11 +1,13 @@
-"""What each key of a block means, read from source text as the blocks of components are: nothing is imported for it.
+"""The meaning of each key of a block, read from source text, so that no component has to be imported.
 
-A block that is a class here says it in the string below each field. A component says it in the section ``Args:`` of its
-class's docstring. Where neither does, the string below the type's name in ``jebm.config.types`` serves.
+Blocks that are classes of ``jebm.config`` document each field by the string below it. Components document their
+parameters in the section ``Args:`` of the class's docstring. Otherwise the string below the type in
+``jebm.config.types`` is used.
 """
 
 import ast
 import inspect
+import re
 import textwrap
 from itertools import takewhile
 
@@ -14,15 +16,16 @@ from jebm.config.components import Section
 
 
 def summary(model: type[Section]) -> str:
-    """What a block is for: the first paragraph of its class's docstring."""
+    """The purpose of a block: the first paragraph of its class's docstring."""
     text = source.description(model.target or f"{model.__module__}:{model.__name__}")
     first = " ".join(text.split("\n\n")[0].split())
     return "" if first.startswith("Args:") else first
 
 
 def meanings(model: type[Section]) -> dict[str, str]:
-    """Key → meaning, for the keys of a block that have one written down."""
-    return {key: text for key in model.model_fields if (text := _meaning(model, key))}
+    """Key → meaning, for the documented keys of a block. Meanings that are words begin with a capital letter."""
+    found = {key: text for key in model.model_fields if (text := _meaning(model, key))}
+    return {key: text[0].upper() + text[1:] if re.match(r"[a-z]{2}", text) else text for key, text in found.items()}
 
 
 def _meaning(model: type[Section], key: str) -> str:

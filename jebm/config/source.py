@@ -1,6 +1,6 @@
-"""What classes and functions say of themselves, read from their source text: nothing is imported for it.
+"""What classes and functions declare, read from their source text without importing it.
 
-Validating ``params.yaml``, which ``snakemake -n`` does every time, must not import torch.
+Checking ``params.yaml``, which ``snakemake -n`` does every time, must not import torch.
 """
 
 import ast
@@ -33,7 +33,8 @@ def description(target: str) -> str:
 
 
 def parameters(target: str) -> dict[str, tuple[str, ast.expr | None]]:
-    """The keyword-only arguments of a class's constructor, which may be inherited: text of the annotation, default."""
+    """The keyword-only arguments of a class's constructor, which may be inherited: name → text of the annotation,
+    default."""
     for class_ in _with_bases(target):
         for node in class_.body:
             if isinstance(node, ast.FunctionDef) and node.name == "__init__":
@@ -44,7 +45,7 @@ def parameters(target: str) -> dict[str, tuple[str, ast.expr | None]]:
 
 @cache
 def traits(target: str) -> dict[str, Any]:
-    """The class attributes of ``module:name`` that have literal values, those of its base classes included."""
+    """The class attributes of ``module:name`` with literal values, including those of its base classes."""
     values: dict[str, ast.expr] = {}
     for class_ in _with_bases(target):
         values = _attributes(class_) | values
@@ -62,7 +63,7 @@ def _attributes(class_: ast.ClassDef) -> dict[str, ast.expr]:
 
 
 def _with_bases(target: str) -> Iterator[ast.ClassDef]:
-    """A class and those of this package that it inherits from, the nearest first."""
+    """A class and its base classes in this package, nearest first."""
     class_ = definition(target)
     yield class_
     for base in class_.bases:
@@ -71,7 +72,7 @@ def _with_bases(target: str) -> Iterator[ast.ClassDef]:
 
 
 def _origin(module: str, name: str) -> str | None:
-    """``module:name`` of a class of this package by the name that a module has for it."""
+    """``module:name`` of a class of this package, from the name by which a module refers to it."""
     for node in tree(module).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return f"{module}:{name}"

@@ -118,8 +118,8 @@ class TrainBackbone(Optimisation):
     """Lower bound of the KL weight during the warm-up."""
     kl_balance: KlBalance = False
     """During the warm-up, scale each layer's KL weight in proportion to the layer's mean KL divided by its size, so
-    that no layer is switched off early (NVAE, appendix A). The size is the number of latent dimensions for ``true``.
-    For ``scale`` it is NVAE's: pixels of the feature map divided by the number of layers at that scale. ``false`` does
+    that no layer is switched off early. The size is the number of latent dimensions for ``true``, and that of NVAE
+    (appendix A) for ``scale``: pixels of the feature map divided by the number of layers at that scale. ``false`` does
     not scale."""
     spectral_penalty: NonNegative = 0.0
     """Weight of the spectral regularisation: the sum over convolutions of the largest singular value of their filters

@@ -41,12 +41,13 @@ class Marked(NamedTuple):
 
 
 ASSET, DATA_PATH = Marked("asset"), Marked("data path")
-"""Names of something outside, which the job reads besides the parameters."""
+"""Names of external inputs, which the job reads besides the parameters."""
 LAYERS, LAYERS_PER_SCALE, PER_SCALE = Marked("layers"), Marked("layers per scale"), Marked("per scale")
-"""Lists with an entry per latent layer of the backbone, with the number of layers of each scale, or with something else
-for each scale."""
+"""Lists with one entry per latent layer of the backbone, with the number of layers at each scale, or with another entry
+per scale."""
 CHOSEN_LAYERS, PER_CHOSEN_LAYER = Marked("chosen layers"), Marked("per chosen layer")
-"""Which layers have an energy; one setting for all of these, or a list with one for each."""
+"""The layers that have an energy, and a setting that is either one value for all of these or a list with one per
+layer."""
 
 EnergyBlock = Block("energy")
 """The energy f(z), which is added to the log density of the Gaussian prior."""
@@ -193,9 +194,9 @@ CellArchitecture = Literal[
 ]  # fmt: skip
 """Operations of the residual cells; see ``jebm.models.backbones.nvae.architectures``."""
 DIMENSIONS = ("set", "score", "layer", "step")
-"""What distinguishes the values of one metric, each a column of ``metrics.csv`` that is empty where it does not apply.
+"""The columns of ``metrics.csv`` that distinguish the values of one metric; a column that does not apply is empty.
 
-``set`` is what was measured: a set of outliers, or the label of a chain, an estimator or a kind of draws. ``score`` is
-an outlier score. ``layer`` is a latent layer, ``z1`` being the bottom one, or a term of the energy. ``step`` counts:
-steps of a chain, the training step of a snapshot, or the draws of a bound.
+``set`` names what was measured: a set of outliers, or the label of a chain, an estimator or a kind of draws. ``score``
+is an outlier score. ``layer`` is a latent layer (``z1`` is the bottom one) or a term of the energy. ``step`` is a
+number of steps of a chain, the training step of a snapshot, or the number of draws of a bound.
 """

@@ -1,4 +1,4 @@
-"""What each metric is: its label, which direction is better, and how it is printed."""
+"""The metrics: label, direction of improvement, and how each is printed."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -14,9 +14,9 @@ class Metric(NamedTuple):
     digits: int
     about: str
     scale: float = 1.0
-    """Factor on the value where it is printed."""
+    """Factor on the printed value."""
     diagnostic: bool = False
-    """Whether it says how other numbers were made, and is no result of its own: ``jebm diff`` leaves it out."""
+    """Whether it describes how other numbers were made and is not a result itself; ``jebm diff`` leaves it out."""
 
 
 METRICS = {
@@ -66,22 +66,23 @@ METRICS |= {
 """Those that evaluations declare in their own files, and above those that something else or several of them measure."""
 
 DISTANCES = ("fd", "kd")
-"""What samples are measured by in most feature spaces."""
+"""Distances of samples in feature spaces that are not streamed."""
 STREAMED_DISTANCES = ("fid", "kid", "precision", "recall")
-"""The same in spaces that are streamed, such as Inception's."""
+"""Distances of samples in streamed feature spaces, such as Inception's."""
 
 
 def outlier_scores(layers: int) -> list[str]:
-    """The names of the outlier scores of a backbone with so many layers, and of those that need no backbone."""
+    """The names of the outlier scores of a backbone with this many layers, including those of baselines without a
+    backbone."""
     own = ["elbo", "elbo+f", "f", "log-joint", "iw", "iw+f", "reconstruction", "mahalanobis", "isolation-forest"]
     above = [f"llr>{layer}" for layer in range(1, layers)]
     return [*own, *above, *(f"{of}_{layer}" for of in ("kl", "f") for layer in range(1, layers + 1))]
 
 
 FLOOR = "data"
-"""The variant name under which real images are compared with real images."""
+"""Variant name of the comparison of real images with real images."""
 
 
 def frechet_metric(metrics: Iterable[str]) -> str:
-    """The name of the Fréchet distance of samples among some metrics: ``fid`` in Inception's space."""
+    """The name of the Fréchet distance among some metrics: ``fid`` in Inception's feature space, otherwise ``fd``."""
     return "fid" if "fid" in set(metrics) else "fd"
