@@ -61,7 +61,7 @@ def _peak(call: Call, device: torch.device) -> float:
         timed(call, device)
         return torch.cuda.max_memory_allocated(device) / 2**20
     with suppress(OSError):
-        CLEAR.write_text("5")  # Linux: forget the largest resident size so far
+        CLEAR.write_text("5")  # Linux: reset the peak resident size
     timed(call, device)
     return resident_peak()
 

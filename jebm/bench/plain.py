@@ -95,7 +95,7 @@ def joint_step(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        printed.append(float(loss.detach()))  # what such a script prints
+        printed.append(float(loss.detach()))  # such a script prints its losses
 
     def step() -> None:
         printed.clear()

@@ -120,7 +120,7 @@ def _measured(work: Workload, place: Where, seconds: float) -> dict:
     timings = compare(calls, seconds / 2, place.device)
     ours, plain = timings["ours"], timings.get("plain")
     each = ours.seconds / _each(work, batch)
-    # With a smaller batch than the study's: what the whole batch would take, in proportion.
+    # A batch smaller than the study's is extrapolated in proportion.
     whole = each if work.what == "samples" else each * work.batch / batch
     return {
         "what": work.what,
@@ -197,7 +197,7 @@ def run(
         place = where(variant.params.compute, device)
         for row in rows_of(label, variant.params, image_shape(variant, shape), place, seconds / len(variants), seen):
             rows.append({"study": plan.name, **row})
-            write(plan.results / name, rows, caption)  # what is measured is there, whatever ends the rest
+            write(plan.results / name, rows, caption)  # written after each row, in case the rest is interrupted
     if not rows:
         raise JebmError(f"{plan.results / name}: there was nothing to measure")
     return plan.results / f"{name}.md"

@@ -84,7 +84,7 @@ class Bench:
         """Yield the workloads in the order in which the study performs them."""
         params = self.params
         stage_1 = params.train_joint is None or params.train_joint.start == "backbone"
-        if stage_1 and params.train_backbone:  # else it was trained elsewhere
+        if stage_1 and params.train_backbone:  # otherwise the weights are imported
             yield self._training("stage 1 step", params.train_backbone, self._backbone_trainer)
         if params.train_joint is not None:
             yield self._training("joint step", params.train_joint, self._joint_trainer)
@@ -172,7 +172,7 @@ class Bench:
 
     def _samples(self, batch: int) -> dict:
         block = self.params.draw_samples.sampler
-        if getattr(block, "step_size", "own") == "adapted":  # nothing was trained, and the time is the same
+        if getattr(block, "step_size", "own") == "adapted":  # nothing was trained, and the time does not depend on it
             block = block.model_copy(update={"step_size": "own"})
         sampler = build("sampler", block)
         hierarchy, prior = self.hierarchy.eval().requires_grad_(False), self.prior.requires_grad_(False)

@@ -51,5 +51,5 @@ def main() -> None:
     except Exception:
         if not world_size():
             raise
-        report_error(traceback.format_exc(), 1)  # the screen belongs to rank 0
+        report_error(traceback.format_exc(), 1)  # only rank 0 writes to the terminal
         sys.exit(1)

@@ -162,7 +162,7 @@ def bench(
         changed = with_overrides(plan.variants[label].params, override, f"--override: variant '{label}'")
         plan.variants[label] = replace(plan.variants[label], params=changed)
     threads = max(plan.variants[label].params.compute.threads for label in variant or plan.variants)
-    os.environ |= thread_variables(threads)  # before torch is imported: it sizes its pools then
+    os.environ |= thread_variables(threads)  # before the import of torch, which sizes its thread pools
     from jebm.bench import study as benchmark
     from jebm.bench import sweeps
 

@@ -117,7 +117,7 @@ def blocks_in(value: Any) -> Iterator[tuple[str, Section]]:
 
 def _annotation(text: str) -> Any:
     """A type by its name in ``jebm.config.types``; blocks stand for the schema of their kind or class."""
-    annotation = eval(text, dict(vars(types)))  # our own annotations; nothing from outside reaches this
+    annotation = eval(text, dict(vars(types)))  # these are annotations in our own source code, never user input
     if isinstance(annotation, types.Blocks):
         return _labelled(annotation.target)
     if isinstance(annotation, types.LabelledBlocks):

@@ -17,7 +17,7 @@ WHOLE = ("Asset", "Published")
 """Blocks that are never merged with others, so their required keys are required where they are written."""
 RENAMED = {
     "oneOf": "anyOf",
-    # Pydantic leaves bounds of numbers as they are where a validator runs before them.
+    # Pydantic does not translate the bounds of numbers that follow a validator.
     "gt": "exclusiveMinimum",
     "ge": "minimum",
     "lt": "exclusiveMaximum",

@@ -51,7 +51,7 @@ def traits(target: str) -> dict[str, Any]:
         values = _attributes(class_) | values
     found = {}
     for name, value in values.items():
-        with suppress(ValueError):  # an expression says nothing without its module
+        with suppress(ValueError):  # expressions can't be evaluated without the module
             found[name] = ast.literal_eval(value)
     return found
 

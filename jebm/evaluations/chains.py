@@ -147,7 +147,7 @@ class Chains(Evaluation):
 
     def _short(self, subject, record, label: str, setup: ChainSetup, space: Space, fd: str) -> float:
         """Adds acceptance, divergence and FD; returns how many steps of one chain a second allows."""
-        # One rng for all setups: common noise makes their differences clearer than their levels.
+        # All setups use the same random numbers, so that their differences are less noisy than their values.
         ran = run(setup, space, self.count, self.steps, subject.rng("short"))
         self._check(ran, setup, label, subject.title)
         protocol = record.protocol("chains", {"chains": self.count, "steps": max(self.steps), "limit": LIMIT})
@@ -156,7 +156,7 @@ class Chains(Evaluation):
             record.add("left_at", ran.first_left, self.count, protocol, set=label)
         record.add("acceptance", ran.acceptance, self.count, protocol, set=label)
         for k, x in ran.kept.items():
-            # FD of those that stayed would flatter a chain that loses its worst.
+            # FD of the remaining chains alone would hide the divergence of the others.
             if ran.whole_until(k):
                 distance = subject.frechet_of(space.top_down(x), self.reference)
                 record.add("fd_steps", distance, len(x), fd, set=label, step=k)
@@ -177,7 +177,7 @@ class Chains(Evaluation):
         facts = {"chains": self.long_chains, "steps": self.long_steps, "kept": len(half), "of": "f and all of z"}
         protocol, n = record.protocol("long-chains", facts), half.shape[0] * half.shape[1]
         tau, agreement = autocorrelation_time(half), r_hat(half)
-        # A chain that never moves has no variance to compare, and no value.
+        # A chain that never moves has no variance, and therefore no value.
         if torch.isfinite(agreement).all():
             record.add("r_hat", agreement.max(), n, protocol, set=label)
             record.add("r_hat_f", agreement[0], n, protocol, set=label)

@@ -113,7 +113,7 @@ class Partition(Evaluation):
         weights = log_weights(subject.hierarchy, subject.prior, x, draws, subject.rng("bound"))
         log_p = importance_weighted(weights.gaussian + weights.tilt - log_z)
         size, width = x[0].numel(), 2 / (subject.data.levels - 1)
-        # How log Z was found is no part of the protocol: priors with an exact one are compared with the others.
+        # The protocol does not contain how log Z was found, so that priors with an exact log Z can be compared.
         about = {**subject.facts(self.reference), "draws": draws, "log_z": "exact, or annealed from above"}
         protocol = record.protocol(f"iw{draws}-ais", about)
         record.add("iw_bound_annealed", log_p.mean(), len(x), protocol)

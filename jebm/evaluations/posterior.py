@@ -137,7 +137,7 @@ class PosteriorAccuracy(Evaluation):
         for part in rows.split(subject.hierarchy.max_batch_size(ROWS)):
             posterior = subject.hierarchy.infer(part, rng)
             found.append((flatten(posterior.eps), posterior.log_q.sum(1)))
-        share = self.chains / 2 / draws  # the time of as many draws as there are cold chains
+        share = self.chains / 2 / draws  # scales the time to as many draws as there are cold chains
         record.time("posterior_seconds", (time.perf_counter() - started) * share, set="network")
         eps, log_q = (torch.cat(parts).unflatten(0, (len(x), draws)) for parts in zip(*found, strict=True))
         return Network(eps, log_q)

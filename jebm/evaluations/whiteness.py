@@ -63,7 +63,7 @@ class Whiteness(Evaluation):
             error = (variances - predicted).abs().max()
             record.add("noise_variance_error", error, self.count, protocol, set=name)
             arrays |= {f"{name}/mean": means, f"{name}/variance": variances}
-        # For the figure: of all dimensions the one that the biased density moves most, under both.
+        # The figure shows the dimension that the biased density shifts most, under both densities.
         worst = int(eps["biased"].mean(0).abs().argmax())
         return arrays | {f"{name}/draws": draws[:, worst].float() for name, draws in eps.items()}
 

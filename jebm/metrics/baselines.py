@@ -22,7 +22,7 @@ class Mahalanobis:
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Scores (count,), high for outliers."""
-        rows = max(1, 2_000_000 // self.means.size)  # images at once, to bound the memory
+        rows = max(1, 2_000_000 // self.means.size)  # images per block, which bounds the memory
         return np.concatenate([self._nearest(features[i : i + rows]) for i in range(0, len(features), rows)])
 
     def _nearest(self, features: np.ndarray) -> np.ndarray:

@@ -88,7 +88,7 @@ def _areas(
     """AUROC (ties count half) and average precision, (resamples,), where item i occurs counts[:, i] times."""
     scores = np.concatenate([normal, outliers])
     order = np.argsort(-scores, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # where a run of equal scores ends
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # last index of each run of equal scores
     zeros = [np.zeros_like(counts) for counts in (normal_counts, outlier_counts)]
     false = np.concatenate([normal_counts, zeros[1]], 1)[:, order].cumsum(1)[:, last].astype(np.float64)
     true = np.concatenate([zeros[0], outlier_counts], 1)[:, order].cumsum(1)[:, last].astype(np.float64)

@@ -23,8 +23,8 @@ def precision_recall(
             f"precision and recall: {len(generated)} samples and {len(real)} real images are too few "
             f"for {neighbours} nearest neighbours"
         )
-    on = "cpu" if device == "mps" else device  # which has no float64
-    centre = real.mean(0, dtype=np.float64)  # distances lose fewer digits around 0
+    on = "cpu" if device == "mps" else device  # MPS has no float64
+    centre = real.mean(0, dtype=np.float64)  # distances between centred features are more precise
     sets = [torch.from_numpy(np.asarray(x, np.float64) - centre).to(on) for x in (generated, real)]
     radii = [_radii(x, neighbours, chunk) for x in sets]
     return _covered(sets[0], sets[1], radii[1], chunk), _covered(sets[1], sets[0], radii[0], chunk)
@@ -36,7 +36,7 @@ def _radii(x: torch.Tensor, neighbours: int, chunk: int) -> torch.Tensor:
     for start in range(0, len(x), chunk):
         distances = torch.cdist(x[start : start + chunk], x)
         rows = torch.arange(len(distances), device=x.device)
-        distances[rows, start + rows] = torch.inf  # no neighbour of itself
+        distances[rows, start + rows] = torch.inf  # a feature is not its own neighbour
         radii.append(distances.kthvalue(neighbours, 1).values)
     return torch.cat(radii)
 

@@ -57,7 +57,7 @@ class Moments:
         if not self.count:
             self.mean, self.scatter = torch.zeros_like(mean), mean.new_zeros(len(mean), len(mean))
         delta, total = mean - self.mean, self.count + len(batch)
-        # The batch's own scatter, and what its mean adds to that around the common mean, as one more row.
+        # Scatter of the batch around its own mean, and one more row for the distance of that mean from the total mean.
         rows = torch.cat([batch - mean, delta[None] * (self.count * len(batch) / total) ** 0.5])
         self.scatter.addmm_(rows.T, rows)
         self.mean += delta * (len(batch) / total)
@@ -98,7 +98,7 @@ def gather(
     part = ranks().shard_range(count)
     moments, chosen, kept, filled = Moments(), chosen_rows(count, keep)[part.start : part.stop], torch.empty(0), 0
     for batch in batches:
-        if not moments.count:  # one block: thousands of small pieces would hold on to all memory between them
+        if not moments.count:  # allocated once, since many small tensors would fragment the memory
             kept = torch.empty(int(chosen.sum()), batch.shape[1], dtype=batch.dtype)
         rows = batch.cpu()[chosen[moments.count : moments.count + len(batch)]]
         kept[filled : filled + len(rows)] = rows

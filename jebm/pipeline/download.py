@@ -68,7 +68,7 @@ def _download(name: str, asset: Asset, path: Path, backoff: float) -> None:
     with requests.Session() as session:
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(max_retries=retries))
-        # The file as it is: a server must not compress it on the way.
+        # The server must not compress the file for the transfer.
         with session.get(asset.url, headers={"Accept-Encoding": "identity"}, stream=True, timeout=TIMEOUT) as answer:
             answer.raise_for_status()
             if answer.headers.get("Content-Type", "").startswith("text/html"):

@@ -153,7 +153,7 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
 
     def job(rule: str, name: str, inputs: dict[str, list[str]], outputs: list[str], parameters: Any, *targets: str):
         files = *(str(plan.results / path) for path in outputs), plan.provenance(rule, name)
-        # A file that two variants share is named twice: the key has to tell which variant has which file.
+        # A file that two variants share is listed twice, so that the key tells which variant has which file.
         found = {role: tuple(paths) for role, paths in inputs.items() if paths}
         entries = entry_modules([step_target(rule), *targets])
         return Job(rule, plan.name, f"{plan.name}/{name}", files, found, parameters, entries, context=context)

@@ -185,7 +185,7 @@ def produce(job: Job, work: Callable[[str], dict | None], again: bool = False, i
             }
             write_json(Path(job.provenance), record)
             keep(job, record, digests)
-        if job.state:  # it has served its purpose
+        if job.state:  # checkpoints are not needed any more
             shutil.rmtree(job.state, ignore_errors=True)
         age_stamp(job)
     digests.save_large()

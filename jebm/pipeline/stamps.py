@@ -50,7 +50,7 @@ def _renew(stamp: Path, outputs: Iterable[str], now: int) -> None:
         return
     stamp.parent.mkdir(parents=True, exist_ok=True)
     stamp.write_text(os.urandom(8).hex(), encoding="utf-8")
-    when = max(now, newest + 10**9)  # outputs may have any time, also one that is still to come
+    when = max(now, newest + 10**9)  # outputs may have any time, even one in the future
     os.utime(stamp, ns=(when, when))
 
 

@@ -70,7 +70,7 @@ class Variant:
 
     def block(self, name: str, stage: Stage) -> dict[str, BaseModel]:
         """The parameters behind one name in :attr:`jebm.pipeline.stages.StageKind.blocks`."""
-        if name == "fit":  # what learning this prior uses besides the prior's own block
+        if name == "fit":  # the blocks that the training of this prior uses besides its own
             return {"train_prior": self.params.train_prior} if self.params.prior.traits.by_gradient else {}
         if name == "statistics":
             return {name: self.params.evaluate_samples.statistics}
@@ -119,7 +119,7 @@ class StudyPlan:
         compute, study = parts["compute"], self.name
         data = {"dataset": parts["dataset"], **self._digests(params.dataset)}
         dataset = self._stage("prepare_dataset", data, None, _dataset_label(params.dataset))
-        # One device trains the feature space, however many the rest has: one feature space measures all.
+        # The feature space is always trained on one device, so that it does not depend on the number of devices.
         alone = {key: value for key, value in compute.items() if key != "devices"}
         space = {"features": parts["features"], "compute": alone, **self._digests(params.features)}
         features = self._stage("train_features", space, dataset, study, params.features.name)

@@ -112,7 +112,7 @@ class Workflow:
         """
         LOCKS.mkdir(parents=True, exist_ok=True)
         for folder in (ASSETS, DATA, *(RUNS / rule for rule in (*KINDS, *REPORTS) if rule != "prepare_dataset")):
-            folder.mkdir(parents=True, exist_ok=True)  # DVC looks for all of them, also where no study needs any
+            folder.mkdir(parents=True, exist_ok=True)  # DVC requires all of them, even if no study uses them
         try:
             self._lock.acquire(timeout=0)
         except Timeout:

@@ -73,7 +73,7 @@ def headline(plan: StudyPlan, frame: pd.DataFrame) -> dict[str, float]:
     numbers = {}
     for name, spec in plan.study.headline.items():
         own = values(frame[frame.variant.isin(spec.variants)], spec.metric, set=spec.set, score=spec.score)
-        if len(own):  # what diverged has no value
+        if len(own):  # diverged runs have no values
             known = METRICS[spec.metric]
             numbers[name] = round(float(own.value.mean()) * known.scale, known.digits)
     return numbers

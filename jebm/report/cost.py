@@ -17,7 +17,7 @@ def recorded_seconds() -> dict[str, list[float]]:
             record = json.loads(path.read_text(encoding="utf-8"))
             times.setdefault(record["rule"], []).append(float(record["seconds"]))
         except (json.JSONDecodeError, KeyError, TypeError):
-            continue  # a file of somebody else's, or an older record: it prices nothing
+            continue  # another program's file, or a record of an older format
     return times
 
 

@@ -206,7 +206,7 @@ def agreement(recorded: pd.DataFrame, fresh: pd.DataFrame, tolerance: float = 1e
     differently, and training amplifies that; if values disagree, the means over seeds are compared.
     """
     keys = ["seed", *KEY]
-    # A study of several datasets has a floor for each, under one name: they are told apart by their order.
+    # A study with several datasets has one floor per dataset under the same name; their order distinguishes them.
     sides = [frame.assign(position=frame.groupby(keys, dropna=False).cumcount()) for frame in (recorded, fresh)]
     both = sides[0].merge(sides[1], on=[*keys, "position"], suffixes=("_a", "_b"), how="outer", indicator=True)
     common = both[both._merge == "both"]

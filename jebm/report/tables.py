@@ -105,7 +105,7 @@ def _chosen(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> pd.DataFrame:
         elif field not in named:
             frame = frame[frame[field] == ""]
     for axis in (spec.rows, spec.columns):
-        # The acceptance of an evaluated chain has a set, its label; that of the sampler has none, and no row here.
+        # The acceptance of an evaluated chain has a set (its label); that of the sampler has none, so it gets no row.
         own = [field for field in axis if field in DIMENSIONS]
         frame = frame[(frame[own] != "").any(axis=1)] if own else frame
     if spec.scores:
@@ -125,7 +125,7 @@ def _keys(plan: StudyPlan, spec: Table, fields: list[str], chosen: pd.DataFrame)
     if any(field in DIMENSIONS and field not in named for field in fields):
         keys = list(chosen[fields].itertuples(index=False, name=None))
         for variant in spec.variants if "variant" in fields else ():
-            if variant not in set(chosen.variant):  # nothing of it is measured yet
+            if variant not in set(chosen.variant):  # no value has been measured yet
                 keys.append(tuple(variant if field == "variant" else "" for field in fields))
     else:
         others = [field for field in fields if field in named]
@@ -264,5 +264,5 @@ def _quote(table: RenderedTable, entry: Literature, spec: Table, columns: list[K
     places = [i for i, (label, _) in enumerate(table.rows) if label == entry.variant]
     at = places[-1] + 1 if places else len(table.rows)
     while places and at < len(table.rows) and any(cell.quoted for cell in table.rows[at][1]):
-        at += 1  # below those that are already there
+        at += 1  # below the published rows that are already there
     table.rows.insert(at, (f"{entry.method} — {MARK} [{entry.source}]", cells))

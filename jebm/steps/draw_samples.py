@@ -30,32 +30,31 @@ def run(job: StageRun) -> None:
     hierarchy = load_backbone(job, data.image_shape)
     prior = load_prior(job, hierarchy)
     recalibrated = recalibrate_if_asked(settings.recalibrate, hierarchy, job.rng("recalibrate"))
-    sampler, own = build("sampler", settings.sampler), ranks()
-    own.broadcast_(list(hierarchy.buffers()))
-    count, rng = len(own.shard_range(settings.count)), own.seed_rng(job.rng("draw"))
+    sampler, group = build("sampler", settings.sampler), ranks()
+    group.broadcast_(list(hierarchy.buffers()))
+    count, rng = len(group.shard_range(settings.count)), group.seed_rng(job.rng("draw"))
     draws = sampler.chunks(prior, hierarchy.dimensions, count, rng, Progress(job.title))
     batches = (
         (decode_images(hierarchy, eps, data.levels).cpu(), eps.cpu()) for eps in in_batches(draws, settings.batch_size)
     )
     wanted = settings.count if settings.keep_latents is None else settings.keep_latents
     kept = [torch.empty(0, hierarchy.dimensions, device=job.device)]
-    with write_tensors_by_rows(job.folder / SAMPLES) if own.is_rank_zero else nullcontext() as out:
-        if own.is_rank_zero:  # what there is when all chains diverged
+    with write_tensors_by_rows(job.folder / SAMPLES) if group.is_rank_zero else nullcontext() as out:
+        if group.is_rank_zero:  # remains empty if all chains diverge
             out.append("images", torch.empty(0, *data.image_shape, dtype=torch.uint8))
-        for images, eps in own.interleave(batches):
+        for images, eps in group.interleave(batches):
             out.append("images", images)
             kept.append(eps[: max(wanted - sum(map(len, kept)), 0)].to(job.device, copy=True))
-        diagnostics = own.gather_object((count, draws.diagnostics))
+        diagnostics = group.gather_object((count, draws.diagnostics))
         if diagnostics is None:
             return
         latents = torch.cat(kept)
         out.append("eps", latents)
         if prior.evaluable:
             out.append("tilt", tilts(prior, latents))
-        # Beside every number that is measured on these samples.
+        # Recorded with every metric that is measured on these samples.
         facts = {f"recalibration_{k}": value for facts in recalibrated.values() for k, value in facts.items()}
-        told = mean_diagnostics(diagnostics) | facts
-        out.header = {"stage": job.stage.id, "seed": job.seed, "diagnostics": told}
+        out.header = {"stage": job.stage.id, "seed": job.seed, "diagnostics": mean_diagnostics(diagnostics) | facts}
 
 
 def mean_diagnostics(parts: list[tuple[int, dict[str, float]]]) -> dict[str, float]:

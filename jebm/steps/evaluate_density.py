@@ -97,7 +97,7 @@ class Density:
                     self.record.add(metric, value, n, protocol, set=name, score=score)
 
     def _weights(self, split: str, draws: int, purpose: str, redraw: bool) -> LogWeights:
-        # Streams of the backbone: all priors on it are compared on the same posterior draws.
+        # The generator depends on the backbone only, so that all priors on it are compared on the same posterior draws.
         pixels = self.job.pixels(self.data, split)
         rng = self.job.rng(purpose, of=self.job.variant.backbone)
         progress = Progress(f"{self.title}: {purpose}")

@@ -57,7 +57,7 @@ class Distances(ABC):
         self.settings, self.data = job.variant.params.evaluate_samples, job.dataset()
         self.record, self.folder = MetricRecord(job.seed), job.folder
         self.space, self.device = load_features(job, self.data), job.device
-        # A seed of what is measured against: all samples are compared with the same subsets.
+        # The seed depends on the reference only, so that all samples are compared with the same subsets.
         self.subset_seed = job.derived_seed("kernel distance", of=job.variant.floor)
         self.facts, self.name = _facts(job, self.data, self.space), job.variant.params.dataset.name
         self.record.protocols["sampler"] = {"about": "how the samples were drawn, as the sampler reports it"}
@@ -90,7 +90,7 @@ class FeatureDistances(Distances):
         features, n = self._extract(images), len(images)
         if features is None:
             return
-        # Both distances are biased by the number of samples: another number is another protocol.
+        # Both distances are biased by the number of samples, which is therefore part of the protocol.
         facts = {**self.facts, "sample_count": n}
         fd = self.record.protocol(f"fd-{self.name}", {"distance": "Fréchet", **facts})
         self.record.add("fd", frechet(features, self.reference), n, fd)
@@ -142,7 +142,7 @@ class InceptionDistances(Distances):
         self._record({"fid": value}, found.count, "fid", {"distance": "Fréchet", **singular})
 
     def _record(self, values: dict[str, float], count: int, name: str, facts: dict) -> None:
-        # All of them depend on the number of samples: another number is another protocol.
+        # All these metrics depend on the number of samples, which is therefore part of the protocol.
         protocol = self.record.protocol(f"{name}-{self.name}", {**facts, **self.facts, "sample_count": count})
         for metric, value in values.items():
             self.record.add(metric, value, count, protocol)

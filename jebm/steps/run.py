@@ -69,7 +69,7 @@ class StageRun:
             "seed": self.seed,
             "data": [digest_of(path) for path in inputs],
             "code": self.code,
-            "torch": str(torch.__version__),  # a plain string: the state is read with code execution off
+            "torch": str(torch.__version__),  # a plain string, since checkpoints are read with weights_only
         }
 
 

@@ -12,7 +12,7 @@ from jebm.steps.run import StageRun
 
 def save_weights(run: StageRun, weights: Weights, facts: dict, snapshots: dict[int, Weights] | None = None) -> None:
     """Write the record and the weights, with the arguments that rebuild the module. The weights are written last."""
-    # With the weights, since samples may depend on it; records hold times, and so are nobody's input.
+    # The step size is stored with the weights, since samples may depend on it; no stage reads the record.
     header = weights_header(run) | {key: facts[key] for key in ("step_size",) if key in facts}
     facts = {"parameters": sum(tensor.numel() for tensor in weights.values()), **facts}
     versions = {"torch": torch.__version__, "python": platform.python_version()}

@@ -36,7 +36,7 @@ class ChainLoss(Loss):
         self.prior, self.pixels, self.settings, self.rng = prior, pixels, settings, rng
         self.kernel = AdaptiveKernel(settings.chain.kernel)
         if adaptation := settings.chain.adapt:
-            runs = adaptation.steps * settings.accumulate  # the chain runs once for each part of a batch
+            runs = adaptation.steps * settings.accumulate  # the chain runs once per micro-batch
             self.kernel = AdaptiveKernel(settings.chain.kernel, adaptation.target_acceptance, runs)
 
     def adapt(self, acceptance: torch.Tensor) -> Scalars:

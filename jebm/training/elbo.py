@@ -35,11 +35,11 @@ class ElboLoss(Loss):
         log_px = self.hierarchy.decode(posterior.top).log_prob(x).mean()
         kl = posterior.kl.mean(0)
         weights = kl_weights(step, self.settings.steps, self.ramps, self.settings.kl_floor)
-        smallest, weights = float(weights.min()), weights.to(kl)  # asked before it is on the device
-        held_down, norms = self.penalty(smallest)
+        smallest, weights = float(weights.min()), weights.to(kl)  # read on the CPU, without a transfer
+        penalty, norms = self.penalty(smallest)
         if self.settings.kl_balance and smallest < 1:
             weights = weights * self._balance(posterior.kl)
-        total = -log_px + (weights * kl).sum() + held_down
+        total = -log_px + (weights * kl).sum() + penalty
         scalars = {"log_px": log_px, "elbo": log_px - kl.sum()}
         return total, scalars | {f"kl_z{i + 1}": value for i, value in enumerate(kl)} | norms
 

@@ -80,7 +80,7 @@ class McmcLoss(JointLoss):
 
     def __call__(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, Scalars]:
         hierarchy, prior, x = self.hierarchy, self.prior, self.pixels[batch]
-        # So that logged steps, multiples of inference_every, have the bound.
+        # With step + 1, logged steps, which are multiples of inference_every, have the bound.
         infers = (step + 1) % self.settings.inference_every == 0
         posterior = None
         if infers:
@@ -124,7 +124,7 @@ class VariationalLoss(JointLoss):
         with frozen(hierarchy, prior):
             negative = self.draw_negatives(len(x))
             eps = self.space.to_noise(negative.x)
-        f_negative = prior.tilt(eps).mean()  # its gradient is that of log Z: through α, and through T_β
+        f_negative = prior.tilt(eps).mean()  # its gradient is that of log Z, through α and through T_β
         positive = bound(prior, x, posterior, weights)
         penalty = energy_penalty_only(prior, self.settings.energy_l2, posterior.top, eps)
         return penalty + weights.min() * f_negative - positive.value, {

@@ -120,13 +120,13 @@ class Trainer:
                         f"{self.run.title}: stopped by {signal.Signals(number).name} at step {self.state.step}; "
                         "run the same command to go on"
                     )
-        # Kept until the result is known to be published whole: a kill in between costs nothing.
+        # The state is deleted only after the complete result was recorded, so that a kill in between costs nothing.
         self.checkpoint.save()
 
     def advance(self) -> None:
         """Take one step: compute the gradient of a batch, and update the weights if all values are finite."""
-        for group, own in zip(self.optimizer.param_groups, self.groups, strict=True):
-            group["lr"] = learning_rate(self.state.step, self.settings, own.learning_rate)
+        for target, group in zip(self.optimizer.param_groups, self.groups, strict=True):
+            target["lr"] = learning_rate(self.state.step, self.settings, group.learning_rate)
         self.rollback.mark()
         row = self._gradients(self.ranks.shard_batch(self.batches.next()))
         self.ranks.average_gradients(self.parameters)
@@ -157,8 +157,8 @@ class Trainer:
                 loss, scalars = self.loss(self.state.step, part)
                 (loss * share).backward()
             for key, value in {"loss": loss, **scalars}.items():
-                own = value.detach() * share
-                row[key] = row[key] + own if key in row else own
+                weighted = value.detach() * share
+                row[key] = row[key] + weighted if key in row else weighted
         return row
 
     def _advice(self, examples: int) -> str:
@@ -171,21 +171,21 @@ class Trainer:
 
     def _skip_or_stop(self, wrong: dict[str, float]) -> None:
         """Roll back a step with these wrong values; count it as skipped if that is allowed, otherwise stop training."""
-        complaint = ", ".join(f"{name} is {value:.4g}" for name, value in wrong.items())
+        problem = ", ".join(f"{name} is {value:.4g}" for name, value in wrong.items())
         number, diverged = self.state.step + 1, self.divergence.shown_by(wrong)
         reason = self.skips.why_not(number)
         if diverged or reason or not self.skips.active:
-            self._stop(complaint, "" if diverged else reason)
+            self._stop(problem, "" if diverged else reason)
         self.rollback.undo()
         self.skips.skip(number)
-        log(f"{self.run.title}: step {number} skipped: {complaint} ({self.skips.total} so far)")
+        log(f"{self.run.title}: step {number} skipped: {problem} ({self.skips.total} so far)")
 
-    def _stop(self, complaint: str, reason: str) -> NoReturn:
+    def _stop(self, problem: str, reason: str) -> NoReturn:
         """Save the state from before the step, from which training can be resumed, and raise the error."""
         self.rollback.rewind()
         self.checkpoint.save()
         raise DivergedError(
-            f"{self.run.title}: {complaint} at step {self.state.step + 1} of {self.settings.steps}; stopped before the "
+            f"{self.run.title}: {problem} at step {self.state.step + 1} of {self.settings.steps}; stopped before the "
             f"optimiser stepped{f'; {reason}' if reason else ''}. "
             f"Last good checkpoint: {self.run.file.path} (step {self.state.step}). "
             "Lower the learning rate or the step size of the chain"

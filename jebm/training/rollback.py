@@ -25,7 +25,7 @@ class Rollback:
         """Store the present state, before a step."""
         self._rng, self._order = self.state.rng.get_state(), self.state.order.get_state()
         self._batches, self._loss = self.batches.state_dict(), self.loss.state_dict()
-        # One copy per type and not per buffer: a deep hierarchy has hundreds of small ones.
+        # One copy per data type instead of one per buffer, because a deep hierarchy has hundreds of small buffers.
         self._flat = [torch.cat([buffer.reshape(-1) for buffer in group]) for group in self.buffers.values()]
 
     @torch.no_grad()

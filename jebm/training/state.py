@@ -91,7 +91,8 @@ class Checkpoint:
     def save(self) -> None:
         """Gather the state on all ranks, and write it on rank 0. The other ranks wait until it is written, so that
         there is a state to resume from if one of them stops afterwards."""
-        content = {name: part.state_dict() for name, part in self.parts.items()}  # on all ranks: some parts gather
+        # Called on all ranks, since the state of some parts is gathered from all of them.
+        content = {name: part.state_dict() for name, part in self.parts.items()}
         if ranks().is_rank_zero:
             self.file.save(content)
         ranks().barrier()
