@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from tabulate import tabulate
@@ -27,8 +28,34 @@ COLUMNS = [
 ]  # fmt: skip
 
 
+class Request(NamedTuple):
+    """What ``jebm bench`` is asked to measure."""
+
+    plan: StudyPlan
+    variants: dict[str, Variant]
+    """The variants to measure, with the overrides applied."""
+    seconds: float
+    """Time for all measurements together."""
+    device: str = ""
+    """Device to measure on; that of the study if empty."""
+    shape: list[int] | None = None
+    """Shape of an image, for data that are not prepared."""
+    output: str = ""
+    """Name of the files; the default of the kind of measurement if empty."""
+    overrides: str = ""
+    """The overrides as YAML, for the caption."""
+
+    def path(self, default: str) -> Path:
+        """The path of the files without suffix."""
+        return self.plan.results / (self.output or default)
+
+    @property
+    def caption_end(self) -> str:
+        return f", with `{self.overrides}` laid over each variant." if self.overrides else "."
+
+
 @dataclass(frozen=True)
-class Where:
+class MeasuredDevice:
     """The device on which is measured."""
 
     device: torch.device
@@ -56,7 +83,7 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def where(compute: Compute, device: str = "") -> Where:
+def choose_device(compute: Compute, device: str = "") -> MeasuredDevice:
     """The device that is asked for; otherwise that of the study, or the CPU if it is not available.
 
     Raises:
@@ -73,7 +100,7 @@ def where(compute: Compute, device: str = "") -> Where:
     compute = compute.model_copy(update={"device": wanted})
     torch.set_num_threads(compute.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = compute.tf32
-    return Where(torch.device(wanted), compute)
+    return MeasuredDevice(torch.device(wanted), compute)
 
 
 def image_shape(variant: Variant, shape: list[int] | None = None) -> tuple[int, ...]:
@@ -96,8 +123,14 @@ def image_shape(variant: Variant, shape: list[int] | None = None) -> tuple[int, 
     return tuple(known(block))
 
 
-def rows_of(
-    name: str, params: Base, shape: tuple[int, ...], place: Where, seconds: float, seen: set, training: bool = False
+def measured_rows(
+    name: str,
+    params: Base,
+    shape: tuple[int, ...],
+    place: MeasuredDevice,
+    seconds: float,
+    seen: set,
+    training: bool = False,
 ) -> Iterator[dict]:
     """Yield a row for each workload of a variant that has not been measured yet, within ``seconds`` altogether.
 
@@ -115,7 +148,7 @@ def rows_of(
                 yield {"variant": name, **_measured(work, place, seconds / len(todo))}
 
 
-def _measured(work: Workload, place: Where, seconds: float) -> dict:
+def _measured(work: Workload, place: MeasuredDevice, seconds: float) -> dict:
     batch, calls = fit_batch(work, seconds, place.device)
     timings = compare(calls, seconds / 2, place.device)
     ours, plain = timings["ours"], timings.get("plain")
@@ -175,37 +208,19 @@ def _key(params: Base, shape: tuple[int, ...], work: Workload) -> str:
     return repr((work.what, shape, [block.model_dump() if block else None for block in blocks]))
 
 
-def run(
-    plan: StudyPlan,
-    variants: list[str],
-    seconds: float,
-    device: str,
-    shape: list[int] | None,
-    name: str = "bench",
-    changed: str = "",
-) -> Path:
-    """Measure variants and write ``<name>.csv`` and ``<name>.md`` into the study's results. Returns the path of the
-    table.
-
-    Args:
-        changed: the overrides on the variants, for the caption.
-    """
-    rows, seen = [], set()
-    caption = "What a study costs, by `jebm bench`, on synthetic pixels of its real shape" + laid_over(changed)
-    for label in variants:
-        variant = plan.variants[label]
-        place = where(variant.params.compute, device)
-        for row in rows_of(label, variant.params, image_shape(variant, shape), place, seconds / len(variants), seen):
-            rows.append({"study": plan.name, **row})
-            write(plan.results / name, rows, caption)  # written after each row, in case the rest is interrupted
+def run(request: Request) -> Path:
+    """Measure the variants, and write the rows into the study's results. Returns the path of the table."""
+    rows, seen, path = [], set(), request.path("bench")
+    caption = "What a study costs, by `jebm bench`, on synthetic pixels of its real shape" + request.caption_end
+    seconds = request.seconds / len(request.variants)
+    for label, variant in request.variants.items():
+        device, shape = choose_device(variant.params.compute, request.device), image_shape(variant, request.shape)
+        for row in measured_rows(label, variant.params, shape, device, seconds, seen):
+            rows.append({"study": request.plan.name, **row})
+            write(path, rows, caption)  # written after each row, in case the rest is interrupted
     if not rows:
-        raise JebmError(f"{plan.results / name}: there was nothing to measure")
-    return plan.results / f"{name}.md"
-
-
-def laid_over(changed: str) -> str:
-    """The end of a caption, which names the overrides."""
-    return f", with `{changed}` laid over each variant." if changed else "."
+        raise JebmError(f"{path}: there was nothing to measure")
+    return path.with_suffix(".md")
 
 
 def write(path: Path, rows: list[dict], caption: str) -> None:

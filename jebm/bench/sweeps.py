@@ -3,46 +3,37 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from jebm.bench.study import image_shape, laid_over, rows_of, where, write
+from jebm.bench.study import Request, choose_device, image_shape, measured_rows, write
 from jebm.config.schema import Base
 from jebm.errors import JebmError
-from jebm.pipeline.study import StudyPlan
 from jebm.runtime.progress import log
 
 FACTORS = (0.5, 1, 2)
 
 
-def run(
-    plan: StudyPlan,
-    variants: list[str],
-    seconds: float,
-    device: str,
-    shape: list[int] | None,
-    name: str = "scaling",
-    changed: str = "",
-) -> Path:
+def run(request: Request) -> Path:
     """Measure a variant with other batch sizes, chain lengths, layers and image sizes. Returns the path of the table.
 
     Raises:
         JebmError: more than one variant is named.
     """
-    if len(variants) != 1:
+    if len(request.variants) != 1:
         raise JebmError("--sweep is of one variant: name it by --variant")
-    variant = plan.variants[variants[0]]
-    place, size = where(variant.params.compute, device), image_shape(variant, shape)
-    points = list(_points(variant.params, size))
-    rows = []
-    for axis, value, params, own in points:
+    ((label, variant),) = request.variants.items()
+    device = choose_device(variant.params.compute, request.device)
+    points, rows = list(_points(variant.params, image_shape(variant, request.shape))), []
+    seconds = request.seconds / len(points)
+    for axis, value, params, shape in points:
         log(f"{axis} {value}")
         try:
-            found = list(rows_of(variants[0], params, own, place, seconds / len(points), set(), training=True))
+            found = list(measured_rows(label, params, shape, device, seconds, set(), training=True))
         except JebmError as error:
             log(f"note: {axis} {value} can't be measured: {error}")
             continue
-        rows += [{"axis": axis, "value": value, "study": plan.name, **row} for row in found]
-    caption = "How cost grows, by `jebm bench --sweep`: one thing at a time" + laid_over(changed)
-    write(plan.results / name, rows, caption)
-    return plan.results / f"{name}.md"
+        rows += [{"axis": axis, "value": value, "study": request.plan.name, **row} for row in found]
+    caption = "How cost grows, by `jebm bench --sweep`: one thing at a time" + request.caption_end
+    write(request.path("scaling"), rows, caption)
+    return request.path("scaling").with_suffix(".md")
 
 
 def _points(params: Base, shape: tuple[int, ...]) -> Iterator[tuple[str, object, Base, tuple[int, ...]]]:

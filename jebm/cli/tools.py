@@ -122,53 +122,50 @@ def bench(
     device: Annotated[str, typer.Option(help="cpu, cuda …; the study's own, or the CPU, when left out.")] = "",
     shape: Annotated[str, typer.Option(help="Shape of an image, for data not prepared yet: 3,32,32.")] = "",
     sweep: Annotated[bool, typer.Option(help="How cost grows with batch, chain steps, layers and image size.")] = False,
-    override: Annotated[str, typer.Option(help="A block laid over each variant: 'backbone: {groups: [2]}'.")] = "",
-    name: Annotated[str, typer.Option(help="Of the files; needed with --override.")] = "",
+    set_: Annotated[str, typer.Option("--set", help="A block laid over each variant: 'backbone: {groups: [2]}'.")] = "",
+    output: Annotated[str, typer.Option(help="Name of the files; required with --set.")] = "",
 ):
-    """Measure what a study costs on this machine: steps of training, chains and samples a second, and peak memory.
+    """Measure what a study costs on this machine: training steps, chains and samples per second, and peak memory.
 
-    The networks are the study's own at their real sizes, with random weights; the pixels are noise, so no data is
-    needed. Chains and joint steps that are unadjusted Langevin are timed in turn with a plain transcription of the
-    same (two calls of autograd a step, all weights requiring gradients). A row that would take longer than its part
-    of --seconds is measured on as much of a batch as fits, and says so.
+    The networks have the study's real sizes and random weights; the pixels are noise, so no data are needed. Unadjusted
+    Langevin chains and joint training steps are timed alternately with a plain transcription (two calls of autograd per
+    step, with gradients for all weights). A workload that would take longer than its part of --seconds is measured on
+    as much of a batch as fits, and the table says so.
 
-    Writes results/STUDY/bench.md and .csv, or with --sweep scaling.md and .csv for one variant; with --name, files of
-    that name. --override measures the variants with other parameters, such as a network that fits this machine.
+    Writes results/STUDY/bench.md and .csv, or with --sweep scaling.md and .csv for one variant; with --output, files of
+    that name. --set measures the variants with other parameters, such as a network that fits this machine.
 
     \b
     jebm bench digits                                   all variants, a minute
     jebm bench digits --variant joint-k20 --seconds 10  one of them
     jebm bench digits --variant joint-k20 --sweep       batch, chain, layers and size, one at a time
-    jebm bench cifar10_deep --override 'backbone: {checkpointing: true}' --name checkpointed
+    jebm bench cifar10_deep --set 'backbone: {checkpointing: true}' --output checkpointed
     snakemake --cores all benchmark                     every study of params.yaml
     """
     import os
     from dataclasses import replace
 
-    plans = make_plan(read_params())
-    if study not in plans:
-        raise unknown(f"there is no study '{study}'", study, plans)
-    plan = plans[study]
+    (plan,) = default_plans(study)
     for label in variant:
         if label not in plan.variants:
             raise unknown(f"study '{study}' has no variant '{label}'", label, plan.variants)
     if shape and not all(part.isdigit() and int(part) for part in shape.split(",")):
         raise JebmError(f"--shape: '{shape}' must be whole numbers from 1 with commas between them, such as 3,32,32")
-    if bool(override) != bool(name):
-        raise JebmError("--override: comes with --name, so that its numbers don't stand where the study's own do")
-    if name and not name.replace("-", "").isalnum():
-        raise JebmError(f"--name: '{name}' must be letters, digits and hyphens")
-    for label in variant or plan.variants if override else ():
-        changed = with_overrides(plan.variants[label].params, override, f"--override: variant '{label}'")
-        plan.variants[label] = replace(plan.variants[label], params=changed)
-    threads = max(plan.variants[label].params.compute.threads for label in variant or plan.variants)
+    if bool(set_) != bool(output):
+        raise JebmError("--set: comes with --output, so that its numbers don't replace those of the study")
+    if output and not output.replace("-", "").isalnum():
+        raise JebmError(f"--output: '{output}' must be letters, digits and hyphens")
+    variants = {label: plan.variants[label] for label in variant or plan.variants}
+    for label, own in variants.items() if set_ else ():
+        variants[label] = replace(own, params=with_overrides(own.params, set_, f"--set: variant '{label}'"))
+    threads = max(own.params.compute.threads for own in variants.values())
     os.environ |= thread_variables(threads)  # before the import of torch, which sizes its thread pools
     from jebm.bench import study as benchmark
     from jebm.bench import sweeps
 
     size = [int(part) for part in shape.split(",")] if shape else None
-    run = sweeps.run if sweep else benchmark.run
-    path = run(plan, variant or list(plan.variants), seconds, device, size, *([name, override] if name else []))
+    request = benchmark.Request(plan, variants, seconds, device, size, output, set_)
+    path = sweeps.run(request) if sweep else benchmark.run(request)
     print(path.read_text(encoding="utf-8"))
     print(path)
 

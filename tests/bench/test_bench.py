@@ -129,7 +129,7 @@ def test_imported_deep_hierarchies_need_neither_data_nor_checkpoint(tmp_path, be
 
 def test_overrides_are_laid_over_each_variant_and_named(tmp_path, bench):
     override = "{backbone: {checkpointing: true, groups: [1, 1]}, train_prior: {batch_size: 1}}"
-    status, said = bench("toy", "--seconds", "0", "--override", override, "--name", "smaller", changes=DEEP)
+    status, said = bench("toy", "--seconds", "0", "--set", override, "--output", "smaller", changes=DEEP)
     assert status == 0, said
     assert not (tmp_path / "results/toy/bench.md").exists()
     assert {row["batch_of_study"] for row in rows(tmp_path, "smaller") if "samples" not in row["what"]} == {"1"}
@@ -139,11 +139,11 @@ def test_overrides_are_laid_over_each_variant_and_named(tmp_path, bench):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["toy", "--override", "{backbone: {groups: [2]}}"], "--override: comes with --name"),
-        (["toy", "--override", "{backbone: {hiden: 2}}", "--name", "a"], "variant 'gaussian': backbone.hiden: unknown"),
-        (["toy", "--override", "backbone", "--name", "a"], "must be a block of overrides"),
-        (["toy", "--override", "{a: {}", "--name", "a"], "not valid YAML"),
-        (["toy", "--override", "{}", "--name", "../a"], "--name: '../a' must be letters"),
+        (["toy", "--set", "{backbone: {groups: [2]}}"], "--set: comes with --output"),
+        (["toy", "--set", "{backbone: {hiden: 2}}", "--output", "a"], "variant 'gaussian': backbone.hiden: unknown"),
+        (["toy", "--set", "backbone", "--output", "a"], "must be a block of overrides"),
+        (["toy", "--set", "{a: {}", "--output", "a"], "not valid YAML"),
+        (["toy", "--set", "{}", "--output", "../a"], "--output: '../a' must be letters"),
         (["tiy"], "there is no study 'tiy'; did you mean 'toy'? allowed: toy"),
         (["toy", "--variant", "jiont"], "has no variant 'jiont'"),
         (["toy", "--shape", "3x8x8"], "--shape: '3x8x8' must be whole numbers"),
