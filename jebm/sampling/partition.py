@@ -66,9 +66,8 @@ def systematic_resampling(
     log_w, pool = log_weights.double(), len(eps)
     if (bad := int((torch.isnan(log_w) | (log_w == math.inf)).sum())) or not torch.isfinite(log_w).any():
         raise DivergedError(f"importance resampling: the energy is not finite on {bad or pool} of {pool} draws")
-    edges = torch.cumsum(torch.softmax(log_w, 0).cpu(), 0).to(
-        eps.device
-    )  # PyTorch has no deterministic cumulative sum on a GPU
+    # On the CPU, because PyTorch has no deterministic cumulative sum on a GPU.
+    edges = torch.cumsum(torch.softmax(log_w, 0).cpu(), 0).to(eps.device)
     offset = torch.rand((), generator=rng, device=eps.device, dtype=torch.float64)
     points = (torch.arange(count, device=eps.device, dtype=torch.float64) + offset) / count
     index = torch.searchsorted(edges, points).clamp_(max=pool - 1)

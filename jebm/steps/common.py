@@ -62,7 +62,7 @@ class Run:
         return make_rng((of or self.stage).id, self.seed, purpose, device=self.device)
 
     def derived_seed(self, purpose: str, of: Stage | None = None) -> int:
-        """See :meth:`stream`."""
+        """See :meth:`rng`."""
         return derive_seed((of or self.stage).id, self.seed, purpose)
 
     def dataset(self) -> Dataset:

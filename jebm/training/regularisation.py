@@ -46,7 +46,7 @@ class SpectralPenalty:
 
     Args:
         module: whose convolutions are held down.
-        generator: where the first vectors come from.
+        rng: where the first vectors come from.
     """
 
     def __init__(self, module: nn.Module, rng: torch.Generator):
@@ -103,7 +103,7 @@ class Penalty:
     Args:
         module: whose convolutions and batch norms are held down.
         settings: ``spectral_penalty``, ``batch_norm_penalty`` and ``initial_penalty``.
-        generator: for the first vectors of the power iteration; not touched without a spectral penalty.
+        rng: for the first vectors of the power iteration; not touched without a spectral penalty.
     """
 
     def __init__(self, module: nn.Module, settings: TrainBackbone, rng: torch.Generator):

@@ -177,7 +177,7 @@ class Stack:
         return gradient
 
     def value_and_gradient(self, x: torch.Tensor, value: bool = True) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """For a scalar network: the value (batch,), or None if ``value`` is false, and the gradient, of the shape of x."""
+        """For a scalar network: the value (batch,), or None if ``value`` is false, and the gradient, like x."""
         *hidden, last = self.layers
         if value or not isinstance(last, Linear):
             found, saved = self.forward(x)
