@@ -1,11 +1,9 @@
 # The whole study: raw data → training → samples → metrics → tables, figures and report.
 #   snakemake --cores all                                    everything in default_studies of params.yaml
 #   snakemake --cores all results/digits/tables/main.md      one target and what it needs
-#   snakemake --cores all core                               only core_studies
-#   snakemake --cores all depth                              one study
+#   snakemake --cores all depth                              one study; `core`: those of core_studies
 #   snakemake --cores all tables                             all tables; `figures`: all figures
-#   snakemake --cores 1 assets                               fetch the files from outside that default_studies need;
-#                                                            `assets_<study>`: those of one study
+#   snakemake --cores 1 assets                               fetch what default_studies need; `assets_<study>`: one study
 #   snakemake --cores all benchmark                          what all studies cost on this machine, by the clock
 #   snakemake -n                                             what would run
 #   snakemake --cores all --configfile mine.yaml             the studies of another parameter file
@@ -46,21 +44,6 @@ for study_name in FLOW.plans:
             study_name
         input:
             FLOW.targets(study_name),
-
-
-rule benchmark:
-    input:
-        expand("logs/bench/{study}.measured", study=FLOW.plans),
-
-
-rule tables:
-    input:
-        FLOW.rendered(DEFAULT_STUDIES, "table"),
-
-
-rule figures:
-    input:
-        FLOW.rendered(DEFAULT_STUDIES, "figure"),
 
 
 onstart:

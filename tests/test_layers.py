@@ -28,9 +28,9 @@ EXCEPTIONS = {
     ("jebm.config.schema", "jebm.metrics.catalogue"): "the names of metrics and scores that params.yaml may mention",
     ("jebm.config.tables", "jebm.metrics.catalogue"): "the names of metrics and scores that a table may show",
 }
-"""Why a module imports one of a later package. The catalogue of metrics is data and imports nothing. It stays among the
-metrics since its labels and digits are part of every table, and what is below ``jebm.config`` is no part of a job's
-code."""
+"""Why a module imports one of a later package. The catalogue of metrics is data, and what evaluations declare in their
+source text. It stays among the metrics since its labels and digits are part of every table, and what is below
+``jebm.config`` is no part of a job's code."""
 
 MODULES = {
     ".".join(("jebm", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jebm.report.embed import embed, embedded, rows
+from jebm.report.update_docs import embedded_tables, table_rows, update_tables
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -13,12 +13,12 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_embedded_tables_are_the_recorded_ones(document):
-    for path, shown in embedded(document.read_text(encoding="utf-8")):
-        assert shown == rows(ROOT / path), path
+    for path, shown in embedded_tables(document.read_text(encoding="utf-8")):
+        assert shown == table_rows(ROOT / path), path
 
 
 def test_main_table_and_findings_are_embedded():
-    tables = {document.name: len(embedded(document.read_text(encoding="utf-8"))) for document in DOCUMENTS}
+    tables = {document.name: len(embedded_tables(document.read_text(encoding="utf-8"))) for document in DOCUMENTS}
     assert tables["README.md"] >= 1
     assert tables["findings.md"] >= 5
 
@@ -38,8 +38,8 @@ def test_embedding_replaces_the_rows_and_nothing_else(tmp_path, monkeypatch):
     document = tmp_path / "README.md"
     before = "Text.\n\n<!-- results/toy/tables/main.md -->\n\n| old |\n\n*n = 3*\n\n<!-- end -->\n\n| other |\n"
     document.write_text(before)
-    assert embed(document) == 1
+    assert update_tables(document) == 1
     text = document.read_text()
     assert text == before.replace("| old |", "| a | b |\n|---|---|\n| 1 | 2 |")
-    embed(document)
+    update_tables(document)
     assert document.read_text() == text

@@ -1,4 +1,4 @@
-"""How long calls take and how much memory they need, on whatever device there is."""
+"""Measures the time and the memory of calls on any device."""
 
 import re
 import resource
@@ -17,18 +17,18 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 class Timing(NamedTuple):
     seconds: float
-    """Median of a call."""
+    """Median seconds of a call."""
     fastest: float
     calls: int
-    """Timed ones, without the warm-up."""
+    """Number of timed calls, without the warm-up."""
     peak: float
-    """MiB: on a GPU what torch had allocated at most in a call, else the largest resident size of the process."""
+    """MiB: on a GPU the peak of torch's allocations during a call, otherwise the peak resident size of the process."""
 
 
 def compare(calls: dict[str, Call], seconds: float, device: torch.device) -> dict[str, Timing]:
-    """Time some calls in turn, so that what else the machine does falls on all of them alike.
+    """Time several calls alternately, so that other load on the machine affects all of them equally.
 
-    Each is called once to warm up, then at least once; more often while ``seconds`` last.
+    Each is called once to warm up, then at least once, and repeatedly while ``seconds`` last.
     """
     peaks = {name: _peak(call, device) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -42,7 +42,7 @@ def compare(calls: dict[str, Call], seconds: float, device: torch.device) -> dic
 
 
 def timed(call: Call, device: torch.device) -> float:
-    """Seconds of one call, until the device has finished."""
+    """Seconds of one call, including the work that it queued on the device."""
     _wait(device)
     start = time.perf_counter()
     call()
@@ -61,13 +61,13 @@ def _peak(call: Call, device: torch.device) -> float:
         timed(call, device)
         return torch.cuda.max_memory_allocated(device) / 2**20
     with suppress(OSError):
-        CLEAR.write_text("5")  # Linux: forget the largest resident size so far
+        CLEAR.write_text("5")  # Linux: reset the peak resident size
     timed(call, device)
     return resident_peak()
 
 
 def resident_peak() -> float:
-    """MiB: the largest resident size of this process, since it was last reset where that is possible."""
+    """MiB: peak resident size of this process, since the last reset where that is possible."""
     if STATUS.exists():
         found = re.search(r"^VmHWM:\s*(\d+) kB", STATUS.read_text(), re.MULTILINE)
         if found:

@@ -1,7 +1,9 @@
-"""A plain transcription of chains and of a joint training step, as research code writes them: the yardstick.
+"""A plain transcription of chains and of a joint training step, in the style of research code, as a reference for
+speed.
 
-Two calls of autograd a step, one for f and one for the Gaussian part, while all parameters require gradients. The
-densities, the noise and its order are those of the chains that it is compared with, so the ends agree to rounding.
+It calls autograd twice per step, once for f and once for the Gaussian part, while all parameters require gradients.
+Densities, noise and the order of random numbers equal those of the chains that it is compared with, so the results
+agree up to rounding.
 """
 
 from collections.abc import Callable
@@ -23,7 +25,7 @@ LogDensity = Callable[[torch.Tensor], torch.Tensor]
 def langevin(
     parts: list[LogDensity], x: torch.Tensor, steps: int, step_size: float, rng: torch.Generator
 ) -> torch.Tensor:
-    """Unadjusted Langevin on the sum of some log densities, a call of autograd for each of them a step."""
+    """Unadjusted Langevin on a sum of log densities, with one call of autograd for each of them per step."""
     for _ in range(steps):
         x = x.detach().requires_grad_(True)
         gradient = sum(torch.autograd.grad(part(x).sum(), x)[0] for part in parts)
@@ -47,7 +49,7 @@ def prior_parts(hierarchy: Hierarchy, prior: JointPrior, space: LatentSpace) -> 
 def posterior_parts(
     hierarchy: Hierarchy, prior: JointPrior, images: torch.Tensor, space: LatentSpace
 ) -> list[LogDensity]:
-    """The same, the Gaussian part with log p(x | z) added."""
+    """f, and the Gaussian part with log p(x | z) added."""
     energy, gaussian = prior_parts(hierarchy, prior, space)
 
     def joint(x: torch.Tensor) -> torch.Tensor:
@@ -58,7 +60,7 @@ def posterior_parts(
 
 
 def decode(hierarchy: Hierarchy, top: TopDown) -> Distribution:
-    """p(x | z) by the library's transposed convolutions alone, of the one pixel that a vector is too."""
+    """p(x | z), with the library's transposed convolution also for the first layer, whose input is a single pixel."""
     if not isinstance(hierarchy, ConvolutionalHierarchy):
         return hierarchy.decode(top)
     first, *others = hierarchy.decoder
@@ -75,10 +77,10 @@ def joint_step(
     pixels: torch.Tensor,
     rng: torch.Generator,
 ) -> Callable[[], None]:
-    """A step of joint training by MCMC on the first batch of ``pixels``, without an inference network.
+    """One step of joint training by MCMC on the first batch of ``pixels``, without an inference network.
 
     The order is that of the published experiment: posterior chain, prior chain, decoder, inter-layer networks, then the
-    energy of each layer, every one of them with an optimiser of its own.
+    energy of each layer; each has its own optimiser.
     """
     inference = {id(parameter) for parameter in hierarchy.inference_parameters()}
     conditionals = list(hierarchy.generator_nets.parameters())
@@ -93,7 +95,7 @@ def joint_step(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        printed.append(float(loss.detach()))  # what such a script prints
+        printed.append(float(loss.detach()))  # such a script prints its losses
 
     def step() -> None:
         printed.clear()
@@ -122,7 +124,7 @@ def joint_step(
 
 
 def comparable(prior: object, *chains: TrainingChain | None) -> bool:
-    """Whether these chains have a plain transcription here: unadjusted Langevin under energies of one vector each."""
+    """Whether these chains have a plain transcription: unadjusted Langevin, with energies of one vector per layer."""
     known = isinstance(prior, JointPrior) and isinstance(prior.energy, LayerwiseEnergy)
     vectors = known and all(len(shape) == 1 for shape in prior.hierarchy.latent_shapes)
     kernels = [chain.kernel for chain in chains if chain is not None]

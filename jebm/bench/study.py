@@ -1,4 +1,5 @@
-"""The benchmark of a study: the workloads of its variants at their real shapes, in turn with a plain transcription."""
+"""The benchmark of a study: the workloads of its variants at their real sizes, alternating with a plain
+transcription."""
 
 import os
 import platform
@@ -14,7 +15,7 @@ from jebm.bench.workloads import Workload, prepared
 from jebm.config.components import component_class
 from jebm.config.schema import Base, Compute
 from jebm.data.dataset import MANIFEST
-from jebm.errors import JebmError
+from jebm.errors import JebmError, SettingError
 from jebm.io.files import atomic_write, read_json, write_csv
 from jebm.pipeline.study import StudyPlan, Variant
 from jebm.runtime.memory import explain_out_of_memory
@@ -28,7 +29,7 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Where:
-    """The device that is measured on."""
+    """The device on which is measured."""
 
     device: torch.device
     compute: Compute
@@ -56,7 +57,7 @@ def processor() -> str:
 
 
 def where(compute: Compute, device: str = "") -> Where:
-    """The device asked for; without a wish the study's own, or the CPU where that can't be used.
+    """The device that is asked for; otherwise that of the study, or the CPU if it is not available.
 
     Raises:
         JebmError: the device that was asked for can't be used.
@@ -76,10 +77,10 @@ def where(compute: Compute, device: str = "") -> Where:
 
 
 def image_shape(variant: Variant, shape: list[int] | None = None) -> tuple[int, ...]:
-    """The shape of one image of a variant's dataset, which need not be there.
+    """The shape of one image of a variant's dataset, which need not be prepared.
 
     Raises:
-        JebmError: neither the option, nor a prepared dataset, nor the component tells.
+        SettingError: the shape is given neither by the option, nor by a prepared dataset, nor by the component.
     """
     manifest, block = variant.dataset.folder / MANIFEST, variant.params.dataset
     if shape:
@@ -88,8 +89,8 @@ def image_shape(variant: Variant, shape: list[int] | None = None) -> tuple[int, 
         return tuple(read_json(manifest)["image_shape"])
     known = getattr(component_class("dataset", block.name), "shape_of", None)
     if known is None:
-        raise JebmError(
-            f"params.yaml: dataset '{block.name}' does not tell the shape of its images before it is prepared; "
+        raise SettingError(
+            f"dataset: '{block.name}' does not tell the shape of its images before it is prepared; "
             "name it, for instance --shape 3,32,32"
         )
     return tuple(known(block))
@@ -98,10 +99,10 @@ def image_shape(variant: Variant, shape: list[int] | None = None) -> tuple[int, 
 def rows_of(
     name: str, params: Base, shape: tuple[int, ...], place: Where, seconds: float, seen: set, training: bool = False
 ) -> Iterator[dict]:
-    """A row for each workload of a variant that was not measured before; ``seconds`` for all of them together.
+    """Yield a row for each workload of a variant that has not been measured yet, within ``seconds`` altogether.
 
     Args:
-        training: of the steps of training alone, not of chains and samples.
+        training: measure only training steps, not chains and samples.
     """
     params = params.model_copy(update={"compute": place.compute})
     with prepared(params, shape, place.device) as bench:
@@ -110,9 +111,7 @@ def rows_of(
         seen |= {_key(params, shape, work) for work in todo}
         for work in todo:
             log(f"{name}: {work.what} …")
-            with explain_out_of_memory(
-                f"{name}: {work.what} with a batch of {work.batch}", "lower the batch size in params.yaml"
-            ):
+            with explain_out_of_memory(f"{name}: {work.what} with a batch of {work.batch}", "lower the batch size"):
                 yield {"variant": name, **_measured(work, place, seconds / len(todo))}
 
 
@@ -121,7 +120,7 @@ def _measured(work: Workload, place: Where, seconds: float) -> dict:
     timings = compare(calls, seconds / 2, place.device)
     ours, plain = timings["ours"], timings.get("plain")
     each = ours.seconds / _each(work, batch)
-    # With a smaller batch than the study's: what the whole batch would take, in proportion.
+    # A batch smaller than the study's is extrapolated in proportion.
     whole = each if work.what == "samples" else each * work.batch / batch
     return {
         "what": work.what,
@@ -144,15 +143,16 @@ def _each(work: Workload, batch: int) -> int:
 
 
 def speed_up(timings: dict[str, Timing]) -> float | None:
-    """How many times as long the plain transcription takes, by the fastest call of each: what disturbs a call on a busy
-    machine only ever adds to it."""
+    """Time of the plain transcription divided by ours, from the fastest call of each, since other load on the machine
+    can only slow a call down."""
     return timings["plain"].fastest / timings["ours"].fastest if "plain" in timings else None
 
 
 def fit_batch(work: Workload, seconds: float, device: torch.device) -> tuple[int, dict]:
-    """The study's batch, or as much of it as can be measured in the time: it is doubled until a call takes too long.
+    """The study's batch size, or the part of it that can be measured in the time: it is doubled until a call takes too
+    long.
 
-    What takes less than a second is always measured whole.
+    Workloads that take less than a second are always measured completely.
     """
     batch, limit = min(2, work.batch), max(seconds / 8, 2.0)
     while True:
@@ -164,7 +164,7 @@ def fit_batch(work: Workload, seconds: float, device: torch.device) -> tuple[int
 
 
 def _key(params: Base, shape: tuple[int, ...], work: Workload) -> str:
-    """What tells two measurements apart: workloads of two variants that agree in this are measured once."""
+    """Identity of a measurement; workloads with the same identity are measured once."""
     uses = {
         "stage 1 step": ("train_backbone",),
         "stage 2 step": ("prior", "train_prior"),
@@ -184,10 +184,11 @@ def run(
     name: str = "bench",
     changed: str = "",
 ) -> Path:
-    """Measure some variants and write ``<name>.csv`` and ``<name>.md`` into the study's results; the table's path.
+    """Measure variants and write ``<name>.csv`` and ``<name>.md`` into the study's results. Returns the path of the
+    table.
 
     Args:
-        changed: what was laid over the variants, for the caption.
+        changed: the overrides on the variants, for the caption.
     """
     rows, seen = [], set()
     caption = "What a study costs, by `jebm bench`, on synthetic pixels of its real shape" + laid_over(changed)
@@ -196,19 +197,19 @@ def run(
         place = where(variant.params.compute, device)
         for row in rows_of(label, variant.params, image_shape(variant, shape), place, seconds / len(variants), seen):
             rows.append({"study": plan.name, **row})
-            write(plan.results / name, rows, caption)  # what is measured is there, whatever ends the rest
+            write(plan.results / name, rows, caption)  # written after each row, in case the rest is interrupted
     if not rows:
         raise JebmError(f"{plan.results / name}: there was nothing to measure")
     return plan.results / f"{name}.md"
 
 
 def laid_over(changed: str) -> str:
-    """The end of a caption."""
+    """The end of a caption, which names the overrides."""
     return f", with `{changed}` laid over each variant." if changed else "."
 
 
 def write(path: Path, rows: list[dict], caption: str) -> None:
-    """The rows as ``.csv``, with all columns, and as a table in Markdown."""
+    """Write the rows as ``.csv`` with all columns, and as a Markdown table."""
     if not rows:
         raise JebmError(f"{path}: there was nothing to measure")
     extra = [key for key in rows[0] if key not in COLUMNS]

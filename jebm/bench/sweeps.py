@@ -1,4 +1,4 @@
-"""How cost grows: one variant, with one thing at a time halved and doubled."""
+"""Scaling of the cost of one variant: one quantity at a time is halved and doubled."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ def run(
     name: str = "scaling",
     changed: str = "",
 ) -> Path:
-    """Measure a variant with other batches, chains, layers and image sizes; the path of the table.
+    """Measure a variant with other batch sizes, chain lengths, layers and image sizes. Returns the path of the table.
 
     Raises:
         JebmError: more than one variant is named.
@@ -46,7 +46,7 @@ def run(
 
 
 def _points(params: Base, shape: tuple[int, ...]) -> Iterator[tuple[str, object, Base, tuple[int, ...]]]:
-    """(axis, value, parameters, image shape) of every measurement."""
+    """Yield (axis, value, parameters, image shape) for every measurement."""
     for factor in FACTORS:
         yield "batch", int(_settings(params).batch_size * factor), _with_batch(params, factor), shape
     if _chain_steps(params):
@@ -91,7 +91,7 @@ def _with_chain(params: Base, factor: float) -> Base:
 
 
 def _with_layers(params: Base) -> Iterator[tuple[int, Base]]:
-    """Fewer and more layers, the topmost one repeated; of a residual backbone, groups at every scale."""
+    """Fewer and more layers, with the topmost layer repeated; for a residual backbone, groups at every scale."""
     backbone = params.backbone
     if hasattr(backbone, "latent_dims"):
         dims = backbone.latent_dims
@@ -105,7 +105,7 @@ def _with_layers(params: Base) -> Iterator[tuple[int, Base]]:
 
 
 def _fitted(params: Base, backbone, layers: int) -> Base:
-    """The parameters for a backbone of another depth: what was given layer by layer is given for all."""
+    """The parameters for a backbone of another depth: lists with an entry per layer are adapted to it."""
     once = {"kl_warmup": [[0.0, 0.0]]}
     update = {"backbone": backbone}
     if params.train_backbone:
@@ -123,7 +123,7 @@ def _fitted(params: Base, backbone, layers: int) -> Base:
 
 
 def _with_size(params: Base, factor: float) -> Base:
-    """Maps of a residual backbone grow with the image; the others do by themselves."""
+    """Scale the feature maps of a residual backbone with the image; other backbones adapt by themselves."""
     resolutions = getattr(params.backbone, "resolutions", None)
     if not resolutions:
         return params

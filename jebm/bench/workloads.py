@@ -1,4 +1,4 @@
-"""What a variant of a study spends its time on, on synthetic pixels of the real shape."""
+"""The workloads of a variant: training steps, chains and samples, on synthetic pixels of the real shape."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from jebm.bench import plain
-from jebm.config.catalogue import CHAINLESS_PRIORS, FITS
 from jebm.config.components import build
 from jebm.config.schema import Base
 from jebm.config.training import Optimisation, TrainingChain
@@ -39,15 +38,15 @@ CLOSED = "closed form"
 
 @dataclass(frozen=True)
 class Workload:
-    """Something that a study does many times.
+    """An operation that a study performs many times.
 
     Attributes:
         what: its name in the table.
-        batch: images or chains at once, as the study has it.
-        each: what a call counts: 1 step of training, the steps of a chain, or the samples.
-        needed: how often the study does it for one seed, in the same unit.
-        make: from a batch size to the call, and the plain transcription of the same if there is one.
-        training: whether it is a step of training, which chains and samples are parts of or come after.
+        batch: number of images or chains at once, as in the study.
+        each: number of units in a call: 1 training step, the steps of a chain, or the samples.
+        needed: number of these units that the study needs per seed.
+        make: returns, for a batch size, the call, and its plain transcription if there is one.
+        training: whether it is a training step.
     """
 
     what: str
@@ -63,8 +62,8 @@ class Bench:
 
     Args:
         params: the variant.
-        image_shape: of one image, without the batch.
-        folder: for training state, of which nothing is kept.
+        image_shape: shape of one image, without the batch dimension.
+        folder: for training state, which is not kept.
     """
 
     def __init__(self, params: Base, image_shape: tuple[int, ...], device: torch.device, folder: Path):
@@ -82,15 +81,14 @@ class Bench:
         return torch.rand(count, *self.image_shape, generator=self.rng, device=self.device) * 2 - 1
 
     def workloads(self) -> Iterator[Workload]:
-        """In the order in which the study does them."""
+        """Yield the workloads in the order in which the study performs them."""
         params = self.params
-        learned = params.prior.name in FITS and "train_prior" in FITS[params.prior.name][1]
         stage_1 = params.train_joint is None or params.train_joint.start == "backbone"
-        if stage_1 and params.train_backbone:  # else it was trained elsewhere
+        if stage_1 and params.train_backbone:  # otherwise the weights are imported
             yield self._training("stage 1 step", params.train_backbone, self._backbone_trainer)
         if params.train_joint is not None:
             yield self._training("joint step", params.train_joint, self._joint_trainer)
-        elif learned and params.prior.name not in CHAINLESS_PRIORS and isinstance(self.prior, JointPrior):
+        elif self.prior.trained_with_chain and isinstance(self.prior, JointPrior):
             yield self._training("stage 2 step", params.train_prior, self._prior_trainer)
         if isinstance(self.prior, JointPrior):
             yield from self._chains()
@@ -132,7 +130,7 @@ class Bench:
         return calls
 
     def _chains(self) -> Iterator[Workload]:
-        """The chains of training on their own, as the study has them and with gradients in closed form."""
+        """The chains of training on their own, as configured in the study and with gradients in closed form."""
         joint, alone = self.params.train_joint, self.params.train_prior
         chains = {"prior chain": joint.chain if joint else alone.chain}
         if joint and joint.posterior_chain:
@@ -174,7 +172,7 @@ class Bench:
 
     def _samples(self, batch: int) -> dict:
         block = self.params.draw_samples.sampler
-        if getattr(block, "step_size", "own") == "adapted":  # nothing was trained, and the time is the same
+        if getattr(block, "step_size", "own") == "adapted":  # nothing was trained, and the time does not depend on it
             block = block.model_copy(update={"step_size": "own"})
         sampler = build("sampler", block)
         hierarchy, prior = self.hierarchy.eval().requires_grad_(False), self.prior.requires_grad_(False)
@@ -189,7 +187,7 @@ class Bench:
 
 
 def _with_batch(settings: Optimisation, batch: int) -> Optimisation:
-    """The same for another batch, and for any number of steps; nothing is looked at but the time."""
+    """The settings with another batch size, and without logging."""
     return settings.model_copy(update={"batch_size": batch, "log_every": 10**9})
 
 

@@ -1,4 +1,4 @@
-"""The verbs that look and change nothing: what there is, what would run, what it costs, and why."""
+"""Commands that change nothing: what exists, what would run, what it costs, and why."""
 
 import json
 import textwrap
@@ -96,9 +96,9 @@ def assets(study: OptionalStudy = ""):
 @app.command()
 def plan(study: OptionalStudy = ""):
     """What would run, and what it costs by the run times recorded so far."""
-    from jebm.report.pricing import price
+    from jebm.report.cost import cost_table
 
-    print(price(_pending_of(default_plans(study))))
+    print(cost_table(_pending_of(default_plans(study))))
 
 
 @app.command()
@@ -136,9 +136,10 @@ def why(target: Annotated[str, typer.Argument(help="A study, or a file that the 
 
 
 def _causes(found: list[Status]) -> list[str]:
-    """A line per cause: what changed of parameters, code and files, and then what was never made.
+    """One line per cause: changed parameters, code and files, and then results that were never made.
 
-    A change that several variants have in common is one line, and what merely follows from others is left out.
+    A change that several variants have in common is one line. Results that are stale only because of others are left
+    out.
     """
     variants: dict[str, list[str]] = {}
     jobs: dict[str, list[str]] = {}
@@ -147,7 +148,7 @@ def _causes(found: list[Status]) -> list[str]:
             name, of_variant = _of_variant(line)
             if name:
                 variants.setdefault(of_variant, []).append(name)
-            elif not (line == NOT_MADE and status.follows):
+            elif not (line == NOT_MADE and status.stale_inputs):
                 jobs.setdefault(line, []).append(f"{status.job.rule} {status.job.name}")
     lines = [f"{line} ({_some(list(dict.fromkeys(names)))})" for line, names in variants.items()]
     never = {NOT_MADE: jobs.pop(NOT_MADE)} if NOT_MADE in jobs else {}
@@ -188,7 +189,7 @@ def show(
     table: Annotated[str, typer.Option(help="Which of its tables.")] = "main",
 ):
     """Print a table of finished results, and where tables, figures and report are."""
-    from jebm.report.terminal import fitted
+    from jebm.report.terminal import fit_to_terminal
 
     for plan in default_plans(study):
         path = plan.results / "tables" / f"{table}.md"
@@ -197,7 +198,7 @@ def show(
         if table in plan.study.tables:
             if not path.exists():
                 raise JebmError(f"{path}: no such file; `snakemake --cores all {path}` makes it")
-            print(f"{fitted(path.read_text(encoding='utf-8'))}\n")
+            print(f"{fit_to_terminal(path.read_text(encoding='utf-8'))}\n")
         else:
             names = textwrap.fill(
                 f"{plan.name}: {', '.join(plan.study.tables)}", 100, subsequent_indent="  ", break_on_hyphens=False
@@ -213,8 +214,8 @@ def show(
 def preview(study: Annotated[str, typer.Argument(help="A study of params.yaml.")]):
     """Print a study's tables as far as its runs are finished; cells of the others are empty. Writes nothing."""
     from jebm.report.tables import preview as table_preview
-    from jebm.report.terminal import fitted
+    from jebm.report.terminal import fit_to_terminal
 
     for plan in default_plans(study):
         for name in plan.study.tables:
-            print(f"{plan.results / 'tables' / name}\n\n{fitted(table_preview(plan, name))}\n")
+            print(f"{plan.results / 'tables' / name}\n\n{fit_to_terminal(table_preview(plan, name))}\n")

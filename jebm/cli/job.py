@@ -1,4 +1,4 @@
-"""The verbs that do the work of the rules: ``jebm run RULE JOB``, one for all of them, and ``fetch-asset``."""
+"""Commands that do the work of the rules: ``jebm run RULE JOB`` for all of them, and ``fetch-asset``."""
 
 import os
 import re
@@ -8,7 +8,7 @@ import typer
 
 from jebm.config.components import load
 from jebm.config.files import current_params_file
-from jebm.config.messages import near, unknown
+from jebm.config.messages import suggestion, unknown
 from jebm.config.read import read_params
 from jebm.config.schema import Params
 from jebm.errors import JebmError, ParamsError
@@ -48,7 +48,7 @@ def run(
     JEBM_AGAIN=1 snakemake --cores all --forcerun train_prior   no result is taken: all that is forced is made again
     """
     if rule not in {**KINDS, **REPORTS}:
-        raise JebmError(f"jebm run: there is no rule '{rule}';{near(rule, [*KINDS, *REPORTS])}")
+        raise JebmError(f"jebm run: there is no rule '{rule}';{suggestion(rule, [*KINDS, *REPORTS])}")
     params = read_params()
     plans = make_plan(params)
     if rule in REPORTS:
@@ -60,10 +60,10 @@ def run(
 def _find(
     kind: str, name: str, variant: str, seed: int | None, plans: dict[str, StudyPlan]
 ) -> tuple[StudyPlan, Variant, Stage, int | None]:
-    """The stage that a job's name means.
+    """The stage that a job's name identifies.
 
     Raises:
-        ParamsError: no study of the parameters has it, often because they were edited after Snakemake started.
+        ParamsError: no study has it, often because the parameters were edited after Snakemake started.
     """
     if name in plans:
         return _of_variant(kind, plans[name], variant, seed)
@@ -110,17 +110,18 @@ def _stage(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None, pa
 
     def work(code: str) -> dict | None:
         from jebm.runtime.distributed import process_group
-        from jebm.steps.common import Run
+        from jebm.steps.run import StageRun
 
         seconds, on_device = params.runtime.checkpoint_seconds, params.runtime.data_on_device
         with process_group(job.devices, job.device):
-            return load(step_target(stage.kind))(Run(plan, variant, stage, seed, seconds, code, on_device))
+            return load(step_target(stage.kind))(StageRun(plan, variant, stage, seed, seconds, code, on_device))
 
     produce(job, work, again, is_rank_zero())
 
 
 def _start_ranks(job: Job) -> None:
-    """See that this process is one of as many as the job needs; one that was started alone becomes torchrun."""
+    """Make sure that this process is one of as many as the job needs; a process that was started alone becomes
+    torchrun."""
     started = world_size()
     if started not in (0, job.devices):
         raise JebmError(f"this job is one for {job.devices} devices, but was started as {started} processes")
@@ -142,7 +143,7 @@ def _report(rule: str, name: str, plans: dict[str, StudyPlan], again: bool) -> N
 
 @app.command()
 def fetch_asset(name: Annotated[str, typer.Argument(help="A key of the block assets of the parameters.")]):
-    """Fetch a file from outside, or see that the one in its place is the right one."""
+    """Download an external file, or check that the file in its place is the right one."""
     from jebm.pipeline.download import fetch
 
     assets = read_params().assets

@@ -1,4 +1,4 @@
-"""The command line: its verbs, and how every one of them ends. Heavy imports happen inside the verbs."""
+"""The command line: its commands, and how each of them ends. Heavy imports happen inside the commands."""
 
 import sys
 import traceback
@@ -37,7 +37,7 @@ def options(
 
 
 def main() -> None:
-    """Entry point: every mistake of a user ends in one message and a non-zero status, without a traceback."""
+    """Entry point. Every mistake of a user ends in one message and a non-zero exit status, without a traceback."""
     try:
         app(prog_name="jebm")
     except JebmError as error:
@@ -51,5 +51,5 @@ def main() -> None:
     except Exception:
         if not world_size():
             raise
-        report_error(traceback.format_exc(), 1)  # the screen belongs to rank 0
+        report_error(traceback.format_exc(), 1)  # only rank 0 writes to the terminal
         sys.exit(1)

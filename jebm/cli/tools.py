@@ -1,4 +1,4 @@
-"""The verbs that compare, convert and measure: diff, compare-recorded, import, embed, bench, prune."""
+"""Commands that compare, convert and measure: diff, compare-recorded, import, update-docs, bench, prune."""
 
 import shutil
 import subprocess
@@ -10,7 +10,7 @@ import typer
 
 from jebm.cli.inspect import OptionalStudy, default_plans
 from jebm.config.messages import unknown
-from jebm.config.read import overridden, read_params
+from jebm.config.read import read_params, with_overrides
 from jebm.errors import JebmError
 from jebm.pipeline.study import make_plan
 from jebm.runtime.threads import thread_variables
@@ -99,19 +99,19 @@ def compare_recorded(study: OptionalStudy = ""):
             return
         try:
             recorded = load_version("HEAD", plan.name)
-        except JebmError:
-            print(f"{plan.name}: the last commit has no recorded results to compare with.")
+        except JebmError as error:
+            print(f"{plan.name}: there are no recorded results to compare with: {error}")
             continue
         print(f"{plan.name}: {agreement(recorded, load_version(None, plan.name))}")
 
 
 @app.command()
-def embed(documents: Annotated[list[Path], typer.Argument(help="Markdown files with marked tables.")]):
-    """Bring the tables that stand inside documents up to date with the rendered ones."""
-    from jebm.report.embed import embed as update
+def update_docs(documents: Annotated[list[Path], typer.Argument(help="Markdown files with marked tables.")]):
+    """Replace the tables in documents by the rendered ones."""
+    from jebm.report.update_docs import update_tables
 
     for document in documents:
-        print(f"{document}: {update(document)} tables")
+        print(f"{document}: {update_tables(document)} tables")
 
 
 @app.command()
@@ -159,10 +159,10 @@ def bench(
     if name and not name.replace("-", "").isalnum():
         raise JebmError(f"--name: '{name}' must be letters, digits and hyphens")
     for label in variant or plan.variants if override else ():
-        changed = overridden(plan.variants[label].params, override, f"--override: variant '{label}'")
+        changed = with_overrides(plan.variants[label].params, override, f"--override: variant '{label}'")
         plan.variants[label] = replace(plan.variants[label], params=changed)
     threads = max(plan.variants[label].params.compute.threads for label in variant or plan.variants)
-    os.environ |= thread_variables(threads)  # before torch is imported: it sizes its pools then
+    os.environ |= thread_variables(threads)  # before the import of torch, which sizes its thread pools
     from jebm.bench import study as benchmark
     from jebm.bench import sweeps
 
@@ -182,9 +182,9 @@ def prune(
 
     Recorded tables and figures in results/ stay. Says what would go and how large it is, and asks for --yes.
     """
-    from jebm.pipeline.prune import superfluous, total_size
+    from jebm.pipeline.prune import total_size, unneeded
 
-    found = superfluous(make_plan(read_params()), days)
+    found = unneeded(make_plan(read_params()), days)
     if not found:
         print("Nothing to delete: a study names everything that is here, or it was used lately.")
         return

@@ -1,22 +1,20 @@
-"""Assets in params.yaml: files from outside that can't be rebuilt, and the paths of data that a user brings along.
+"""Assets in params.yaml: external files that can't be rebuilt, and paths of files that belong to the user.
 
-An asset is named in params.yaml with its place below ``assets/``, its size and its digest. What a component reads is
-seen from the annotations of its parameters (``AssetName``, ``DataPath`` of ``jebm.config.types``).
+The block ``assets`` gives each asset a place below ``assets/``, a size and a digest. Which assets a component reads
+follows from the annotations of its parameters (``AssetName``, ``DataPath`` of ``jebm.config.types``).
 """
 
 import re
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel
 
-from jebm.config.components import Section
+from jebm.config.components import Section, blocks_in, marked_fields
 from jebm.config.types import ASSET, DATA_PATH, Count, Marked
 
 ASSETS = Path("assets")
-_ASSET, _DATA_PATH = Marked(ASSET), Marked(DATA_PATH)
 
 
 def _below_assets(value: str) -> str:
@@ -33,18 +31,19 @@ def _known_digest(value: str) -> str:
 
 
 class Asset(Section):
-    """One file: where it lies, where it comes from, and what it must be."""
+    """An external file: its place, its source, and how it is verified."""
 
     file: Annotated[str, AfterValidator(_below_assets)]
-    """Below ``assets/``."""
+    """Path below ``assets/``."""
     url: str | None = None
-    """Null: nobody offers it for download, it is put in place by hand."""
+    """Where it can be downloaded. ``null``: it is not offered for download and must be put in place by hand."""
     bytes: Count | None = None
-    """Size of the file; null: unknown."""
+    """Size of the file in bytes; ``null`` if unknown."""
     digest: Annotated[str, AfterValidator(_known_digest)] | None = None
-    """``md5:…`` or ``sha256:…``; null: the first file that is seen is remembered, and later ones must agree."""
+    """``md5:…`` or ``sha256:…``. ``null``: the digest of the first file that is found is remembered, and later files
+    must have the same digest."""
     note: str = ""
-    """For whoever has to find the file by hand."""
+    """A hint for users who have to obtain the file by hand."""
 
     @property
     def path(self) -> Path:
@@ -52,12 +51,12 @@ class Asset(Section):
 
     @property
     def remembered(self) -> Path:
-        """Where the digest of the first file is kept if none is published."""
+        """File that holds the digest of the first file found, if the parameters give none."""
         return self.path.with_name(f"{self.path.name}.sha256")
 
     @property
     def expected(self) -> str | None:
-        """The digest that a file must have, as far as it is known."""
+        """The digest that the file must have, or None if none is known."""
         if self.digest is None and self.remembered.exists():
             return f"sha256:{self.remembered.read_text(encoding='utf-8').strip()}"
         return self.digest
@@ -65,39 +64,22 @@ class Asset(Section):
 
 def with_asset_paths(section: BaseModel, files: Callable[[str], Path]) -> BaseModel:
     """A component's block with the names of its own assets replaced by the paths of the checked files."""
-    named = {key: getattr(section, key) for key in _marked_fields(type(section), _ASSET)}
+    named = {key: getattr(section, key) for key in marked_fields(type(section), ASSET)}
     return section.model_copy(update={key: str(files(name)) for key, name in named.items() if name is not None})
 
 
 def asset_names(section: BaseModel) -> list[str]:
-    """The assets that a block of parameters names, nested blocks too."""
-    return list(dict.fromkeys(_values(section, _ASSET)))
+    """The names of all assets that a block of parameters mentions, including nested blocks."""
+    return list(dict.fromkeys(_values(section, ASSET)))
 
 
 def data_paths(section: BaseModel) -> list[str]:
-    """The files and folders of the user's own that a block of parameters names."""
-    return list(dict.fromkeys(_values(section, _DATA_PATH)))
+    """The paths of all files and folders of the user that a block of parameters mentions, including nested blocks."""
+    return list(dict.fromkeys(_values(section, DATA_PATH)))
 
 
 def _values(section: BaseModel, mark: Marked) -> Iterator[Any]:
-    marked = _marked_fields(type(section), mark)
-    for key in type(section).model_fields:
-        value = getattr(section, key)
-        if value is not None and key in marked:
-            yield value
-        for block in value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]:
-            if isinstance(block, BaseModel):
-                yield from _values(block, mark)
-
-
-@cache
-def _marked_fields(section: type[BaseModel], mark: Marked) -> frozenset[str]:
-    """The parameters of a component that a mark stands at."""
-    fields = section.model_fields.items()
-    return frozenset(key for key, field in fields if _is_marked(field.annotation, field.metadata, mark))
-
-
-def _is_marked(annotation: Any, metadata: list, mark: Marked) -> bool:
-    """Whether a mark stands at an annotation, or inside one that may also be null."""
-    inner = [getattr(part, "__metadata__", ()) for part in get_args(annotation)]
-    return any(mark in found for found in (metadata, *inner))
+    for _, block in blocks_in(section):
+        for key in marked_fields(type(block), mark):
+            if (value := getattr(block, key)) is not None:
+                yield value

@@ -1,7 +1,7 @@
 """Names of components, figures and tables as params.yaml knows them, and what is behind each.
 
-A new dataset, backbone, energy, prior, kernel or sampler is one file and one line here. Data only: reading it
-imports none of what it names.
+A new component of any kind, or a new figure, is one file and one line here. Everything else that checks and plan must
+know of a component stands in its class. Data only: reading it imports none of what it names.
 """
 
 COMPONENTS: dict[str, dict[str, str]] = {
@@ -71,45 +71,12 @@ COMPONENTS: dict[str, dict[str, str]] = {
     },
 }
 
-FITS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "mixture": ("jebm.training.mixture:fit", ()),
-    "ebm": ("jebm.training.ebm:fit", ("train_prior",)),
-    "ncp": ("jebm.training.ncp:fit", ("train_prior",)),
-    "sequential": ("jebm.training.sequential:fit", ("train_prior",)),
-}
-"""Prior → the function ``fit(prior, data, settings, run)`` that learns it, and the blocks of parameters that this uses
-besides the prior's own.
-
-A prior that is not listed has nothing to learn."""
-
-
 IMPORTERS: dict[str, str] = {
     "jebm": "jebm.models.checkpoints.base:read_imported",
     "nvae": "jebm.models.checkpoints.nvae:read_checkpoint",
 }
-"""What reads a backbone's weights from a file of each format; ``jebm`` is what ``jebm import`` writes."""
-
-EXACT_PRIORS = ("gaussian", "mixture")
-"""Priors that the ancestral sampler can draw from."""
-
-CHAINLESS_PRIORS = ("ncp",)
-"""Priors that are trained by gradient, but without a chain."""
-
-SEQUENTIAL_PRIORS = ("sequential",)
-"""Priors that only the sequential sampler can draw from, layer by layer; their density can't be evaluated."""
-
-LAYER_ENERGIES = ("layerwise", "context", "cumulative", "conv")
-"""Energies with a term for each layer that sees no layer below it: what sequential priors need."""
-JOINT_PRIORS = ("ebm",)
-"""Priors that ``train_joint`` can train together with the backbone: those with energies under one normaliser."""
-
-STREAMED_FEATURES = ("inception",)
-"""Feature spaces with so many dimensions that sets are compared by their moments, collected batch by batch, and by a
-bounded number of features; the moments of the reference are a stage of their own. Distances in them are named FID and
-KID, in the others FD and KD."""
-
-BATCH_NORM_BACKBONES = ("nvae",)
-"""Backbones with batch norm, whose statistics can be drawn anew, and with convolutions whose norms can be held down."""
+"""Format → function that reads a backbone's weights from a file of this format; ``jebm import`` writes the format
+``jebm``."""
 
 FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "samples": ("jebm.report.figures.samples:draw", ("dataset", "samples")),

@@ -1,30 +1,32 @@
-"""Components: the parameters that each takes, and how it is built from a block of params.yaml.
+"""Components: their parameters and traits, and how they are built from a block of params.yaml.
 
 The names are in ``jebm.config.catalogue``. The parameters of a component are the keyword-only arguments of its
-constructor, read from the source text: validating ``params.yaml`` (which ``snakemake -n`` does every time) must not
-import torch.
+constructor. Its traits, by which the checks know which components fit together, are attributes of its class with
+literal values. Both are read from the source text (``jebm.config.source``).
 """
 
 import ast
 import importlib
-import importlib.util
+from collections.abc import Iterator
 from functools import cache, reduce
 from operator import or_
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from types import SimpleNamespace
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from jebm.config import types
+from jebm.config import source, types
 from jebm.config.catalogue import COMPONENTS
 
 
 class Section(BaseModel):
-    """A block of params.yaml: unknown keys are refused and no value is converted behind the user's back."""
+    """A block of params.yaml: unknown keys are refused, and values are not converted silently."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
     target: ClassVar[str | None] = None
     """``module:class`` of the component that the block configures, if it configures one."""
+    traits: ClassVar[SimpleNamespace] = SimpleNamespace()
+    """The attributes of that class which have literal values, such as ``traits.normalised`` of a prior."""
 
 
 def load(target: str) -> Any:
@@ -45,7 +47,7 @@ def build(kind: str, spec: BaseModel, *context: Any) -> Any:
 
 
 def build_labelled(blocks: dict[str, BaseModel]) -> dict[str, Any]:
-    """Label → the object that each of some labelled blocks describes."""
+    """Label → the object that the block under this label describes."""
     return {
         label: load(block.target)(**{key: getattr(block, key) for key in type(block).model_fields})
         for label, block in blocks.items()
@@ -54,7 +56,7 @@ def build_labelled(blocks: dict[str, BaseModel]) -> dict[str, Any]:
 
 @cache
 def schema(kind: str) -> Any:
-    """The type of a ``{name: …, …}`` block for any component of this kind, told apart by ``name``."""
+    """The type of a ``{name: …, …}`` block for any component of this kind; ``name`` selects the component."""
     models = tuple(_model(kind, name) for name in COMPONENTS[kind])
     return models[0] if len(models) == 1 else Annotated[reduce(or_, models), Field(discriminator="name")]
 
@@ -69,34 +71,53 @@ def _labelled(target: str) -> Any:
     return Annotated[dict[str, _parameters(target)], Field(min_length=1)]
 
 
-def description(target: str) -> str:
-    """The docstring of the class or function ``module:name``, whose module is not imported."""
-    return ast.get_docstring(_definition(target)) or ""
-
-
-def _definition(target: str) -> ast.ClassDef | ast.FunctionDef:
-    module, name = target.split(":")
-    tree = ast.parse(Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8"))
-    return next(n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name == name)
-
-
 def _parameters(target: str, **fields: Any) -> type[Section]:
     """The keyword-only arguments of a class's constructor as a block, after the given fields."""
-    class_ = _definition(target)
-    init = next((n for n in class_.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-    if init is not None:
-        for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True):
-            value = ... if default is None else ast.literal_eval(default)
-            fields[argument.arg] = (_annotation(ast.unparse(argument.annotation)), value)
-    model = create_model(f"{class_.name}Parameters", __base__=Section, **fields)
-    model.target = target
+    for key, (annotation, default) in source.parameters(target).items():
+        fields[key] = (_annotation(annotation), ... if default is None else ast.literal_eval(default))
+    model = create_model(f"{target.split(':')[1]}Parameters", __base__=Section, **fields)
+    model.target, model.traits = target, SimpleNamespace(**source.traits(target))
     return model
+
+
+def names_with(kind: str, trait: str) -> list[str]:
+    """The names of the components of a kind whose class has a trait."""
+    return [name for name in COMPONENTS[kind] if getattr(traits_of(kind, name), trait, False)]
+
+
+def traits_of(kind: str, name: str) -> SimpleNamespace:
+    """The traits of a registered component."""
+    return _model(kind, name).traits
+
+
+@cache
+def marked_fields(section: type[BaseModel], mark: types.Marked) -> tuple[str, ...]:
+    """The parameters of a block whose annotation carries a mark."""
+    fields = section.model_fields.items()
+    return tuple(key for key, field in fields if _is_marked(field.annotation, field.metadata, mark))
+
+
+def _is_marked(annotation: Any, metadata: list, mark: types.Marked) -> bool:
+    """Whether an annotation carries a mark, itself or in one of its alternatives."""
+    inner = [getattr(part, "__metadata__", ()) for part in get_args(annotation)]
+    return any(mark in found for found in (metadata, *inner))
+
+
+def blocks_in(value: Any) -> Iterator[tuple[str, Section]]:
+    """Yield all blocks in a value (a block, a mapping, a list or anything else) with their dotted keys."""
+    if isinstance(value, BaseModel):
+        yield "", value
+        inside = {key: getattr(value, key) for key in type(value).model_fields}
+    else:
+        inside = value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, list) else {}
+    for key, item in inside.items():
+        for path, block in blocks_in(item):
+            yield f"{key}.{path}".strip("."), block
 
 
 def _annotation(text: str) -> Any:
     """A type by its name in ``jebm.config.types``; blocks stand for the schema of their kind or class."""
-    names = {name: getattr(types, name) for name in types.__all__}
-    annotation = eval(text, names)  # our own annotations; nothing from outside reaches this
+    annotation = eval(text, dict(vars(types)))  # these are annotations in our own source code, never user input
     if isinstance(annotation, types.Blocks):
         return _labelled(annotation.target)
     if isinstance(annotation, types.LabelledBlocks):

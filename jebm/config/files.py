@@ -1,10 +1,10 @@
-"""Which files hold the parameters, and reading YAML without losing anything.
+"""The parameter files, and strict reading of YAML.
 
-The parameter file is ``params.yaml``, or what ``jebm --params``, ``snakemake --configfile`` or the environment variable
-``JEBM_PARAMS`` names. It holds the lists of studies, ``runtime``, ``presets``, ``assets`` and any number of studies,
-each under its name. What grows long may stand in the folder beside it that has its name without the ending
+The parameter file is ``params.yaml``, or the file that ``jebm --params``, ``snakemake --configfile`` or the environment
+variable ``JEBM_PARAMS`` names. It holds the lists of studies, ``runtime``, ``presets``, ``assets`` and any number of
+studies, each under its name. Long parts may be moved to the folder beside it that has its name without the ending
 (``params.yaml``: ``params/``): each file there is one study, named like the file, and ``assets.yaml`` is the block
-``assets``. A file without such a folder is complete by itself; nothing of ``params.yaml`` is added to it.
+``assets``. A file without such a folder is complete; nothing from ``params.yaml`` is added to it.
 """
 
 import os
@@ -16,7 +16,7 @@ import yaml
 from jebm.errors import ParamsError
 
 VARIABLE = "JEBM_PARAMS"
-"""The environment variable that names the parameter file; jobs of a workflow inherit it."""
+"""Environment variable that names the parameter file; jobs of a workflow inherit it."""
 
 
 def current_params_file() -> Path:
@@ -25,13 +25,13 @@ def current_params_file() -> Path:
 
 
 def choose_params_file(path: Path) -> None:
-    """Let this process and those that it starts read another parameter file."""
+    """Make this process and its child processes read another parameter file."""
     inside = path.is_absolute() and path.is_relative_to(Path.cwd())
     os.environ[VARIABLE] = str(path.relative_to(Path.cwd()) if inside else path)
 
 
 def params_files(path: Path) -> list[Path]:
-    """A parameter file, and the files of the folder beside it that belong to it."""
+    """A parameter file, and the files in the folder that belongs to it."""
     return [path, *sorted(path.with_suffix("").glob("*.yaml"))]
 
 
@@ -39,7 +39,7 @@ def load_yaml(path: Path) -> Any:
     """The content of a YAML file.
 
     Raises:
-        ParamsError: there is no such file, it is no YAML, or a block has a key twice.
+        ParamsError: the file does not exist, is not valid YAML, or has a key twice in one block.
     """
     try:
         return parse_yaml(path.read_text(encoding="utf-8"), str(path))
@@ -49,7 +49,7 @@ def load_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """YAML that is already in memory, named in messages; see :func:`load_yaml`."""
+    """Parse YAML text; ``source`` names it in messages. See :func:`load_yaml`."""
     try:
         return yaml.load(text, _UniqueKeys)
     except yaml.YAMLError as error:
@@ -57,9 +57,9 @@ def parse_yaml(text: str, source: str) -> Any:
 
 
 class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """YAML keeps the last of two equal keys and says nothing; an experiment must not depend on that.
+    """YAML silently keeps the last of two equal keys, which must not change an experiment, so they are refused.
 
-    Every job reads the files: libyaml's parser, where PyYAML has it, takes a tenth of the time.
+    Every job reads the files: libyaml's parser, if PyYAML has it, takes a tenth of the time.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:

@@ -1,7 +1,7 @@
-"""The JSON schema of the parameter files, for editors: completion, meanings, and mistyped keys while they are typed.
+"""The JSON schema of the parameter files, for editors: completion, descriptions, and marking of mistyped keys.
 
-It is the schema of the types that check the files, in the files' shape: studies are flat, extend others and have
-presets; variants and tables are partial and may be ``like`` others. What depends on several keys is not in it.
+It is derived from the types that check the files, in the shape of the files: studies are flat, extend others and have
+presets; variants and tables are partial and may be ``like`` others. Rules between several keys are not included.
 """
 
 import types
@@ -14,10 +14,10 @@ from jebm.config.meanings import meanings, summary
 from jebm.config.schema import Base, Params
 
 WHOLE = ("Asset", "Published")
-"""Blocks that are never laid over others: what they require is required where they stand."""
+"""Blocks that are never merged with others, so their required keys are required where they are written."""
 RENAMED = {
     "oneOf": "anyOf",
-    # Pydantic leaves bounds of numbers as they are where a validator runs before them.
+    # Pydantic does not translate the bounds of numbers that follow a validator.
     "gt": "exclusiveMinimum",
     "ge": "minimum",
     "lt": "exclusiveMaximum",
@@ -66,7 +66,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def described_schema() -> dict[str, Any]:
-    """The schema of the checked parameters, with the meaning of every key."""
+    """The schema of the checked parameters, with a description of every key."""
     schema = _plain(Params.model_json_schema())
     for model in sections(Params):
         block = schema["$defs"][model.__name__] if model is not Params else schema
@@ -78,11 +78,11 @@ def described_schema() -> dict[str, Any]:
 
 
 def sections(model: type[Section]) -> list[type[Section]]:
-    """A block's type, and those of all blocks in it, in the order in which they come."""
+    """The type of a block and of all blocks in it, in order."""
     found: dict[type[Section], None] = {}
 
     def visit(annotation: Any) -> None:
-        for part in members(annotation):
+        for part in block_types(annotation):
             if part not in found:
                 found[part] = None
                 for field in part.model_fields.values():
@@ -92,18 +92,18 @@ def sections(model: type[Section]) -> list[type[Section]]:
     return list(found)
 
 
-def members(annotation: Any) -> Iterator[type[Section]]:
-    """The blocks' types in an annotation: alternatives, entries of lists and of mappings."""
+def block_types(annotation: Any) -> Iterator[type[Section]]:
+    """The types of blocks in an annotation: alternatives, and entries of lists and mappings."""
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         if issubclass(annotation, Section):
             yield annotation
     else:
         for part in typing.get_args(annotation):
-            yield from members(part)
+            yield from block_types(part)
 
 
 def plain_text(text: str) -> str:
-    """Markdown instead of the markup of docstrings."""
+    """Convert the markup of docstrings to Markdown."""
     for role in (":class:", ":meth:", ":func:"):
         text = text.replace(role, "")
     return text.replace("``", "`")
@@ -119,7 +119,8 @@ def _block(description: str, properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Without titles; blocks of a component fit any of its kind, since overrides need not repeat the ``name``."""
+    """Remove titles. Blocks of a component accept the keys of any component of its kind, since overrides need not
+    repeat ``name``."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if not isinstance(value, dict):

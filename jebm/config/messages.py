@@ -1,4 +1,4 @@
-"""Turns a validation error into one line that names the user's key, what is wrong, and what is allowed."""
+"""Turns a validation error into one line that names the key, what is wrong, and what is allowed."""
 
 import difflib
 import types
@@ -20,10 +20,10 @@ PLAIN = {
     "too_long": "must have at most {max_length} entries",
     "union_tag_not_found": "is required, but missing",
 }
-"""Pydantic's kinds of error that are said in the words of a parameter file."""
+"""Type of pydantic's error → message in the words of a parameter file."""
 
 
-def near(name: Any, allowed: Iterable[Any]) -> str:
+def suggestion(name: Any, allowed: Iterable[Any]) -> str:
     """`` did you mean …? allowed: …``"""
     names = [str(item) for item in allowed]
     close = difflib.get_close_matches(str(name), names, n=1)
@@ -32,12 +32,12 @@ def near(name: Any, allowed: Iterable[Any]) -> str:
 
 
 def unknown(what: str, name: Any, allowed: Iterable[Any]) -> ParamsError:
-    """An error that says what the parameters do not have, and what comes nearest."""
-    return ParamsError(f"{current_params_file()}: {what};{near(name, allowed)}")
+    """An error for a name that the parameters do not contain, with the most similar one."""
+    return ParamsError(f"{current_params_file()}: {what};{suggestion(name, allowed)}")
 
 
 def explain(model: type[Section], raw: Any, detail: dict) -> tuple[str, str]:
-    """The dotted key of one of pydantic's errors, and what to say of it."""
+    """The dotted key and the message of one of pydantic's errors."""
     path, parent = _locate(model, raw, detail["loc"])
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "value_error" and str(context["error"]).startswith("@"):
@@ -46,15 +46,15 @@ def explain(model: type[Section], raw: Any, detail: dict) -> tuple[str, str]:
     if kind == "value_error":
         return ".".join(path), f"{context['error']}, got {detail['input']!r}"
     if kind == "extra_forbidden":
-        return ".".join(path), f"unknown key;{near(path[-1], parent.model_fields)}"
+        return ".".join(path), f"unknown key;{suggestion(path[-1], parent.model_fields)}"
     if kind == "union_tag_invalid":
         tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
-        return ".".join([*path, "name"]), f"'{context['tag']}' is unknown;{near(context['tag'], tags)}"
+        return ".".join([*path, "name"]), f"'{context['tag']}' is unknown;{suggestion(context['tag'], tags)}"
     if kind == "union_tag_not_found":
         path = [*path, "name"]
     if kind == "literal_error":
         choices = [part.strip("' ") for part in context["expected"].replace(" or ", ", ").split(",")]
-        return ".".join(path), f"{detail['input']!r} is unknown;{near(detail['input'], choices)}"
+        return ".".join(path), f"{detail['input']!r} is unknown;{suggestion(detail['input'], choices)}"
     if kind in PLAIN:
         message = PLAIN[kind].format(**context)
         got = "" if kind in ("missing", "union_tag_not_found") else f", got {detail['input']!r}"
@@ -63,9 +63,9 @@ def explain(model: type[Section], raw: Any, detail: dict) -> tuple[str, str]:
 
 
 def _locate(model: Any, raw: Any, location: tuple) -> tuple[list[str], type[Section]]:
-    """The user's path to a mistake, and the block in which its last key stands.
+    """The path of a mistake in the file, and the block that contains its last key.
 
-    Pydantic's location also names the chosen member of a union, which is no key of the file.
+    Pydantic's location also contains the chosen member of a union, which is no key of the file.
     """
     path: list[str] = []
     parent, annotation = model, model
@@ -96,9 +96,9 @@ def _child(raw: Any, part: Any) -> Any:
 
 
 def _choose(annotation: Any, raw: Any) -> tuple[Any, bool]:
-    """The member of a union of components that the raw block names, and whether it was one of several.
+    """The member of a union of components that the raw block names, and whether the annotation is such a union.
 
-    Other annotations are returned as they are, an optional one as what it is when it is given.
+    Other annotations are returned unchanged, and an optional one without its null.
     """
     while typing.get_origin(annotation) is typing.Annotated:
         annotation = typing.get_args(annotation)[0]

@@ -1,8 +1,8 @@
-"""From the files of parameters to checked types. What stands in which file: ``jebm.config.files``.
+"""Reads parameter files and checks them. ``jebm.config.files`` defines which files belong together.
 
-A study is a base and variants; a variant is a block of overrides on the base: mappings are merged key by key,
+A study has a base and variants, each of which is a block of overrides on the base. Mappings are merged key by key;
 everything else is replaced, and so is a component whose ``name`` the override changes, since another component has
-other parameters. ``jebm.config.inherit`` says what studies, variants and tables take over from others.
+other parameters. ``jebm.config.inherit`` defines how studies, variants and tables inherit from others.
 """
 
 from functools import reduce
@@ -14,18 +14,29 @@ from pydantic import BaseModel, ValidationError
 from jebm.config.assets import Asset, asset_names
 from jebm.config.components import Section
 from jebm.config.files import current_params_file, load_yaml, params_files, parse_yaml
-from jebm.config.inherit import EXTENDS, OWN, PRESETS, Block, Place, holder, inherited, layers, merge, named_blocks
-from jebm.config.messages import explain, near
+from jebm.config.inherit import (
+    EXTENDS,
+    OWN,
+    PRESETS,
+    Block,
+    Place,
+    inherited,
+    merge,
+    merge_order,
+    named_blocks,
+    place_of,
+)
+from jebm.config.messages import explain, suggestion
 from jebm.config.schema import Base, Params, Study
 from jebm.config.tables import Table
 from jebm.errors import ParamsError
 
 
 def read_params(path: Path | None = None) -> Params:
-    """Read and check a parameter file; this process's one when left out.
+    """Read and check a parameter file; by default that of this process.
 
     Raises:
-        ParamsError: one line for each mistake, naming the file, the key and what is allowed.
+        ParamsError: one line for each mistake, which names the file, the key and what is allowed.
     """
     main, *others = params_files(Path(path or current_params_file()))
     return parse_params(load_yaml(main), str(main), {str(file): load_yaml(file) for file in others})
@@ -35,8 +46,8 @@ def parse_params(raw: Any, source: str = "params.yaml", others: dict[str, Any] |
     """Check parameters that are already in memory; see :func:`read_params`.
 
     Args:
-        source: the name of the file in messages.
-        others: the content of the other files that belong to it, by their names.
+        source: name of the file in messages.
+        others: content of the other files that belong to it, by their names.
     """
     if not isinstance(raw, dict):
         raise ParamsError(f"{source}: must be a mapping with the keys default_studies, runtime and one block a study")
@@ -55,7 +66,7 @@ def parse_params(raw: Any, source: str = "params.yaml", others: dict[str, Any] |
         raise ParamsError(f"{source}: has no study")
     for name, (place, content) in blocks.items():
         if not isinstance(content, dict):
-            raise ParamsError(f"{place}: must be a study's block of settings, not {content!r};{near(name, _TOP)}")
+            raise ParamsError(f"{place}: must be a study's block of settings, not {content!r};{suggestion(name, _TOP)}")
     presets = named_blocks(*top.pop(PRESETS, Block(Place(source, PRESETS), {})))
     assets = named_blocks(*top.pop("assets", Block(Place(source, "assets"), {})))
     studies: dict[str, Study] = {}
@@ -72,7 +83,7 @@ def parse_params(raw: Any, source: str = "params.yaml", others: dict[str, Any] |
 
 
 def _add_study(name: str, blocks: dict[str, Block], presets: dict[str, Block], studies: dict[str, Study]) -> None:
-    """Check a study, after the one that it extends, so that a mistake is reported where it stands."""
+    """Check a study after the one that it extends, so that a mistake is reported in the file in which it was made."""
     if name in studies:
         return
     base, own_presets = inherited(name, blocks)
@@ -87,43 +98,43 @@ def _study(place: Place, base: dict, content: dict, presets: dict[str, Block]) -
     base = {key: value for key, value in base.items() if key != "seeds"}
     if unknown := [key for key in base if key not in Base.model_fields]:
         allowed = [EXTENDS, PRESETS, *(key for key in Study.model_fields if key != "base"), *Base.model_fields]
-        raise ParamsError(f"{place.at(str(unknown[0]))}: unknown key;{near(unknown[0], allowed)}")
+        raise ParamsError(f"{place.at(str(unknown[0]))}: unknown key;{suggestion(unknown[0], allowed)}")
     checked_base = _validate(Base, base, [Block(place, base)])
     variants = content.get("variants")
     if not isinstance(variants, dict) or not variants:
         raise ParamsError(f"{place.at('variants')}: must map the name of each variant to its overrides")
     variants = named_blocks(place.at("variants"), variants)
     for block in presets.values():
-        layers(block, {}, presets, {**Base.model_fields, **Table.model_fields})
+        merge_order(block, {}, presets, {**Base.model_fields, **Table.model_fields})
     own = {key: content[key] for key in OWN if key in content}
     own["variants"] = {
-        name: _merged(Base, base, layers(block, variants, presets, Base.model_fields))
+        name: _merged(Base, base, merge_order(block, variants, presets, Base.model_fields))
         for name, block in variants.items()
     }
     if isinstance(own.get("tables"), dict):
         tables = named_blocks(place.at("tables"), own["tables"])
         every = {"variants": list(variants)}
         own["tables"] = {
-            name: _merged(Table, every, layers(block, tables, presets, Table.model_fields))
+            name: _merged(Table, every, merge_order(block, tables, presets, Table.model_fields))
             for name, block in tables.items()
         }
     return _validate(Study, {**seeds, **own, "base": checked_base}, [Block(place, own)])
 
 
 def _merged(model: type[Section], base: dict, blocks: list[Block]) -> Any:
-    """The checked result of laying some blocks over a base, one after the other."""
+    """Merge blocks over a base, one after the other, and check the result."""
     return _validate(model, reduce(merge, (block.content for block in blocks), base), blocks)
 
 
-def overridden(params: Base, text: str, where: str) -> Base:
-    """A variant with a block of overrides laid over it, as the overrides of a variant are over the base.
+def with_overrides(params: Base, text: str, where: str) -> Base:
+    """A variant with a block of overrides merged over it.
 
     Args:
         text: the block as YAML, such as ``backbone: {encoder_channels: 8}``.
-        where: what the text is, for messages.
+        where: name of the text in messages.
 
     Raises:
-        ParamsError: it is no block, or one that a variant can't have.
+        ParamsError: it is not a block, or not a valid one for a variant.
     """
     overrides = parse_yaml(text, where)
     if not isinstance(overrides, dict):
@@ -132,7 +143,8 @@ def overridden(params: Base, text: str, where: str) -> Base:
 
 
 def canonical(section: BaseModel) -> dict:
-    """What identifies a block: its values without the defaults, so that a new key with a default changes no digest."""
+    """The values that identify a block: all that differ from the defaults, so that a new key with a default changes no
+    identity."""
     return section.model_dump(mode="json", exclude_defaults=True)
 
 
@@ -145,16 +157,16 @@ def _names_exist(params: Params, places: dict[str, Place], source: str) -> None:
             for asset in asset_names(variant):
                 if asset not in params.assets:
                     where = places[name].at("variants", variant_name)
-                    raise ParamsError(f"{where}: '{asset}' is no asset;{near(asset, params.assets)}")
+                    raise ParamsError(f"{where}: '{asset}' is no asset;{suggestion(asset, params.assets)}")
     for key in ("default_studies", "core_studies"):
         for name in getattr(params, key):
             if name not in params.studies:
-                raise ParamsError(f"{source}: {key}: '{name}' is no study;{near(name, params.studies)}")
+                raise ParamsError(f"{source}: {key}: '{name}' is no study;{suggestion(name, params.studies)}")
 
 
 def _validate(model: type[Section], raw: Any, blocks: list[Block]) -> Any:
-    """Check the merge of some blocks. What is wrong with one key is reported where it stands, what is wrong between
-    several keys in the last block, which brings them together."""
+    """Check the merge of some blocks. A mistake in one key is reported where the key is written; a conflict between
+    several keys is reported for the last block, which combines them."""
     try:
         return model.model_validate(raw)
     except ValidationError as error:
@@ -162,6 +174,6 @@ def _validate(model: type[Section], raw: Any, blocks: list[Block]) -> Any:
         for detail in error.errors():
             key, message = explain(model, raw, detail)
             between = str(detail.get("ctx", {}).get("error", "")).startswith("@")
-            place = blocks[-1].place if between else holder(key, blocks)
+            place = blocks[-1].place if between else place_of(key, blocks)
             lines.append(f"{place.at(key)}: {message}")
         raise ParamsError("\n".join(dict.fromkeys(lines))) from None

@@ -8,7 +8,7 @@ from pydantic_core import PydanticUndefined
 
 from jebm.config.catalogue import COMPONENTS
 from jebm.config.components import Section
-from jebm.config.json_schema import EXTENDS, LIKE, PRESETS, described_schema, members, plain_text, sections
+from jebm.config.json_schema import EXTENDS, LIKE, PRESETS, block_types, described_schema, plain_text, sections
 from jebm.config.meanings import summary
 from jebm.config.schema import Base, Params, Study
 from jebm.config.tables import Table
@@ -45,7 +45,7 @@ INHERITANCE = {
     Base: {"like": [*_LIKE[:2], f"In a variant: {_LIKE[2][0].lower()}{_LIKE[2][1:]}"]},
     Table: {"like": _LIKE},
 }
-"""Keys that are gone when a file has been read, as rows."""
+"""Keys of the files that are resolved while reading, as rows."""
 
 
 def reference() -> str:
@@ -74,14 +74,14 @@ _INSIDE = {(Params, "studies"), (Study, "base")}
 
 
 def _title(model: type[Section]) -> str:
-    """A component by its kind and name, other blocks by the keys that hold them."""
+    """Heading of a block: components by kind and name, other blocks by the keys that hold them."""
     names = {
         target: f"`{kind}: {{name: {name}}}`" for kind, known in COMPONENTS.items() for name, target in known.items()
     }
     if model.target in names:
         return names[model.target]
     fields = {key: field for parent in sections(Params) for key, field in parent.model_fields.items()}
-    keys = [f"`{key}`" for key, field in fields.items() if model in members(field.annotation)]
+    keys = [f"`{key}`" for key, field in fields.items() if model in block_types(field.annotation)]
     return TITLES.get(model) or ", ".join(keys)
 
 
@@ -120,5 +120,5 @@ def _default(model: type[Section], key: str) -> str:
 
 
 def _anchor(title: str) -> str:
-    """The fragment under which a heading is found on GitHub."""
+    """The fragment of a heading on GitHub."""
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")

@@ -1,24 +1,16 @@
-"""The types behind ``params.yaml``. Every fact about an experiment is a key here; unknown keys are refused."""
+"""The types that check ``params.yaml``. Every property of an experiment is a key here; unknown keys are refused."""
 
 from itertools import product
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from jebm.config import checks
 from jebm.config.assets import Asset
-from jebm.config.catalogue import (
-    BATCH_NORM_BACKBONES,
-    CHAINLESS_PRIORS,
-    EXACT_PRIORS,
-    FIGURES,
-    FITS,
-    JOINT_PRIORS,
-    LAYER_ENERGIES,
-    SEQUENTIAL_PRIORS,
-    STREAMED_FEATURES,
-)
+from jebm.config.catalogue import FIGURES
+from jebm.config.checks import layer_count
 from jebm.config.components import Section, schema
-from jebm.config.messages import near
+from jebm.config.messages import suggestion
 from jebm.config.tables import Headline, Table
 from jebm.config.training import ImportBackbone, Recalibration, TrainBackbone, TrainJoint, TrainPrior
 from jebm.config.types import Count, Natural, Positive
@@ -26,32 +18,37 @@ from jebm.metrics.catalogue import DISTANCES, FLOOR, STREAMED_DISTANCES
 
 
 class Runtime(Section):
-    """How to run, not what to compute: no result may depend on these, so they are part of no digest."""
+    """How jobs are run. No result depends on these keys, so they are not part of any identity."""
 
     checkpoint_seconds: Positive = 60.0
-    """Training state is saved this often."""
+    """Seconds between two checkpoints of the training state."""
     data_on_device: bool | None = None
-    """Whether the training images are kept on the device; null: if they fit. On a CPU they stay on disk, mapped."""
+    """Keep the training images in the memory of the device. ``null`` does so if they fit. On a CPU they stay on disk
+    and are memory-mapped."""
     fork_server: bool = True
-    """Whether jobs on this machine are forks of one process that has imported the libraries, and so start at once."""
+    """Start jobs on this machine as forks of one process that has already imported the libraries, which saves the
+    seconds of the import."""
 
 
 class Compute(Section):
-    """Where to compute. Rounding depends on it, so it is part of every trained thing's identity."""
+    """Where and how precisely to compute. Rounding depends on these keys, so they are part of the identity of
+    everything that is trained."""
 
     device: str = "cpu"
-    """``cpu``, ``cuda``, one GPU of several such as ``cuda:1``, or ``mps``."""
+    """``cpu``, ``cuda``, one of several GPUs such as ``cuda:1``, or ``mps``."""
     threads: Count = 1
-    """Of one process."""
+    """Number of CPU threads per process."""
     devices: Count = 1
-    """Processes that share the batches of one training run, and the samples to draw and to measure; on ``cuda`` one
-    GPU each."""
+    """Number of processes that share the batches of a training run, and the samples that are drawn and evaluated; on
+    ``cuda`` each process uses one GPU."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the networks of the backbone while they learn; chains, energies and log densities are in fp32 always."""
+    """Floating-point precision of the backbone's networks during training. Chains, energies and log densities are
+    always computed in fp32."""
     tf32: bool = False
-    """Whether a GPU may round the factors of fp32 matrix products and convolutions to 10 bits."""
+    """Allow a GPU to round the factors of fp32 matrix products and convolutions to 10 bits (TensorFloat-32), which is
+    faster."""
     channels_last: bool = False
-    """Whether convolutions keep the channels of a pixel side by side in memory, which GPUs prefer."""
+    """Store feature maps with the channels last in memory, which makes convolutions faster on GPUs."""
 
     @model_validator(mode="after")
     def _devices_exist(self):
@@ -64,23 +61,23 @@ class Compute(Section):
 
 
 class DrawSamples(Section):
-    """How many images are drawn from the prior, and how."""
+    """Images that are drawn from the prior."""
 
     count: Count
-    """Images for each seed."""
+    """Number of images per seed."""
     sampler: schema("sampler")
-    """What draws the latents; its ``name`` must fit the prior."""
+    """The sampler of the latents; it must fit the prior."""
     batch_size: Count = 2000
-    """Images decoded at once."""
+    """Number of images that are decoded at once."""
     keep_latents: Count | None = None
-    """Of how many samples, the first ones, the latents are written beside the images; null: of all."""
+    """Number of samples whose latents are saved beside the images, the first ones; ``null`` saves all."""
     recalibrate: Recalibration | None = None
-    """Before sampling, and for it alone, replace the statistics of the generator's batch norm by those of draws of the
-    prior."""
+    """Before sampling, recompute the batch-norm statistics of the decoder from draws of the Gaussian prior. No other
+    stage uses them."""
 
 
 class ReferenceStatistics(Section):
-    """What the moments of the reference depend on."""
+    """The parameters on which the statistics of the reference images depend."""
 
     reference: Literal["train", "validation", "test"]
     batch_size: Count | None
@@ -91,19 +88,19 @@ class EvaluateSamples(Section):
     """How samples are compared with real images."""
 
     reference: Literal["train", "validation", "test"] = "test"
-    """The split that samples are compared with; published FIDs use the training split."""
+    """Split of the data that samples are compared with. FIDs in publications usually use the training split."""
     kernel_distance_subsets: Count = 100
-    """Random subsets over which the kernel distance is averaged."""
+    """Number of random subsets over which the kernel distance is averaged."""
     kernel_distance_subset_size: Count = 1000
-    """Images in each of these subsets."""
+    """Number of images per subset."""
     batch_size: Count | None = None
-    """Images at once through the feature space; null: as many as the space is made for."""
+    """Number of images per batch of feature extraction; ``null`` uses the default of the feature space."""
     kept_features: Count = 10_000
-    """``inception``: of so many images of a set, at most, features are kept for KID, precision and recall."""
+    """``inception`` only: largest number of images per set whose features are used for KID, precision and recall."""
     precision_recall_neighbours: Count = 3
-    """``inception``: the k of the nearest neighbours that span the manifolds of precision and recall."""
+    """``inception`` only: number k of nearest neighbours in precision and recall (Kynkäänniemi et al., 2019)."""
     allow_singular: bool = False
-    """``inception``: measure FID even of fewer images than a covariance needs."""
+    """``inception`` only: compute FID even if there are too few images for a covariance matrix of full rank."""
 
     @property
     def statistics(self) -> ReferenceStatistics:
@@ -113,215 +110,105 @@ class EvaluateSamples(Section):
 
 
 class EvaluateDensity(Section):
-    """How bounds on log p(x), log Z and outlier detection are estimated."""
+    """How the bounds on log p(x), log Z and outlier detection are estimated."""
 
     reference: Literal["validation", "test"] = "test"
-    """The split whose images are scored."""
+    """Split of the data on which they are measured."""
     importance_samples: Count = 100
-    """Draws of q(z|x) for each image in the importance-weighted bound."""
+    """Number of draws from q(z|x) per image in the importance-weighted bound."""
     detection_samples: Natural = 20
-    """Draws of q(z|x) for each image in the detection scores; 0 leaves detection out."""
+    """Number of draws from q(z|x) per image in the outlier scores; 0 skips outlier detection."""
     partition_samples: Count = 50_000
-    """Draws of the Gaussian prior that estimate log Z."""
-
-
-def layer_count(backbone: Section) -> int:
-    """Latent layers of a ``backbone:`` block: the entries of ``latent_dims``, or the sum over scales of ``groups``."""
-    return len(backbone.latent_dims) if hasattr(backbone, "latent_dims") else sum(backbone.groups)
+    """Number of draws from the Gaussian prior in the importance-sampling estimate of log Z."""
 
 
 class Base(Section):
-    """One experiment: what the base and each variant of a study must be after the overrides."""
+    """One experiment. The base of a study and each variant, after its overrides, must be complete."""
 
     compute: Compute = Compute()
     """Device, threads and precision."""
     dataset: schema("dataset")
-    """The data, their splits and their sets of outliers."""
+    """The data, with their splits and out-of-distribution sets."""
     features: schema("features") = Field(default={"name": "classifier"}, validate_default=True)
     """The feature space in which samples are compared with real images."""
     backbone: schema("backbone")
-    """The hierarchy p(x, z) with its inference network q(z | x)."""
+    """The hierarchical model p(x, z) and its inference network q(z | x)."""
     train_backbone: TrainBackbone | None = None
-    """Stage 1: training of the backbone. Either this or ``import_backbone`` is given."""
+    """Stage 1: training of the backbone. Give either this or ``import_backbone``."""
     import_backbone: ImportBackbone | None = None
     """Weights of a backbone that was trained elsewhere, instead of stage 1."""
     prior: schema("prior")
-    """The prior on the latents, with its energies."""
+    """The prior over the latents, with its energies."""
     train_prior: TrainPrior
     """Stage 2: training of the prior on the frozen backbone."""
     train_joint: TrainJoint | None = None
-    """Instead of ``train_backbone`` and ``train_prior``: both at once."""
+    """Train backbone and prior jointly, instead of ``train_backbone`` and ``train_prior``."""
     draw_samples: DrawSamples
-    """Images drawn from the prior."""
+    """Samples that are drawn from the prior."""
     evaluate_samples: EvaluateSamples = EvaluateSamples()
-    """Distances of the samples to real images."""
+    """Distances between the samples and real images."""
     evaluate_density: EvaluateDensity = EvaluateDensity()
     """Bounds on log p(x), the partition function, and outlier detection."""
     evaluations: dict[str, schema("evaluation")] = {}
-    """Further evaluations of the prior, under labels of your own."""
+    """Further evaluations of the prior, under labels of your choice."""
 
     @model_validator(mode="after")
     def _layers_agree(self):
-        if (self.train_backbone is None) == (self.import_backbone is None):
-            if self.train_backbone is None:
-                raise ValueError("@train_backbone: is required, but missing; or give import_backbone instead")
-            raise ValueError("@import_backbone: the weights come from there or from train_backbone; set one to null")
-        keys = ("groups", "channels", "resolutions")
-        scales = [len(getattr(self.backbone, key, [])) for key in keys]
-        if all(hasattr(self.backbone, key) for key in ("groups", "resolutions")) and len(set(scales)) > 1:
-            raise ValueError(
-                f"@backbone.groups: has {scales[0]} entries, channels {scales[1]} and resolutions {scales[2]}; "
-                "give one of each for every scale, the finest first"
-            )
-        layers = layer_count(self.backbone)
-        ramps = {"train_backbone": self.train_backbone.kl_warmup} if self.train_backbone else {}
-        if self.train_joint:
-            ramps["train_joint"] = self.train_joint.kl_warmup
-        for block, entries in ramps.items():
-            if len(entries) not in (1, layers):
-                raise ValueError(
-                    f"@{block}.kl_warmup: has {len(entries)} entries, but the backbone "
-                    f"has {layers} layers; give one [start, end] a layer, bottom first, or a single one for all"
-                )
-            if any(start > end for start, end in entries):
-                raise ValueError(f"@{block}.kl_warmup: each entry is [start, end] with start ≤ end")
-        if self.train_joint and self.prior.name not in JOINT_PRIORS:
-            raise ValueError(
-                f"@prior.name: '{self.prior.name}' can't be trained with the backbone, as 'train_joint' asks for, "
-                f"only {' and '.join(JOINT_PRIORS)}"
-            )
-        chosen = getattr(getattr(self.prior, "energy", None), "layers", "all")
-        if isinstance(chosen, dict):
-            scales = getattr(self.backbone, "groups", [layers])
-            if chosen["top_scales"] > len(scales):
-                raise ValueError(
-                    f"@prior.energy.layers.top_scales: is {chosen['top_scales']}; the backbone's scales: {len(scales)}"
-                )
-            chosen = list(range(layers - sum(scales[-chosen["top_scales"] :]) + 1, layers + 1))
-        if chosen != "all" and (max(chosen) > layers or len(set(chosen)) != len(chosen)):
-            raise ValueError(
-                f"@prior.energy.layers: is {chosen}; allowed are 'all' or different numbers from 1 (bottom) to {layers}"
-            )
-        terms = layers if chosen == "all" else len(chosen)
-        for key in ("hidden", "depth"):
-            numbers = getattr(getattr(self.prior, "energy", None), key, 1)
-            if isinstance(numbers, list) and len(numbers) != terms:
-                raise ValueError(
-                    f"@prior.energy.{key}: has {len(numbers)} entries, but {terms} layers have an energy; "
-                    "give one number for all, or one for each of them, bottom first"
-                )
-        for where, chain in self._chains():
-            space = getattr(chain, "space", "whitened")
-            if space == "z" and chain.kernel.name == "pcnl":
-                raise ValueError(f"@{where}.space: 'z' needs a 'langevin' kernel")
-            if space != "whitened" and self.prior.name != "ebm":
-                raise ValueError(f"@{where}.space: '{space}' needs the prior 'ebm'")
-        for label, block in self.evaluations.items():
-            for name, chain in getattr(block, "chains", {}).items() if block.name == "chains" else ():
-                key = f"@evaluations.{label}.chains.{name}.space: '{chain.space}'"
-                if chain.space == "z" and chain.kernel.name == "pcnl":
-                    raise ValueError(f"{key} needs a 'langevin' kernel")
-                if chain.space != "whitened" and not hasattr(self.prior, "energy"):
-                    raise ValueError(f"{key} needs a prior with an energy")
+        checks.one_origin_of_weights(self.train_backbone, self.import_backbone)
+        checks.scales_agree(self.backbone)
+        trained = {"train_backbone": self.train_backbone, "train_joint": self.train_joint}
+        checks.ramps_fit(self.backbone, {key: block.kl_warmup for key, block in trained.items() if block})
+        checks.energies_fit_layers(self.prior, self.backbone)
+        return self
+
+    @model_validator(mode="after")
+    def _devices_share(self):
+        trained = {key: getattr(self, key) for key in ("train_backbone", "train_prior", "train_joint")}
+        sizes = {key: block.batch_size for key, block in trained.items() if block}
+        checks.devices_share(self.compute.devices, sizes, self.draw_samples.count)
+        return self
+
+    @model_validator(mode="after")
+    def _components_fit(self):
+        blocks = {key: getattr(self, key) for key in ("train_backbone", "import_backbone", "draw_samples")}
+        checks.batch_norm_fits(self.backbone, blocks)
+        checks.features_fit(self.features, self.evaluate_samples)
+        checks.joint_training_fits(self.prior, self.train_joint)
+        checks.sampler_fits(self.prior, self.draw_samples.sampler)
+        checks.energy_fits_prior(self.prior)
+        checks.chains_fit(self.prior, self._chains())
+        checks.evaluated_chains_fit(self.prior, self.evaluations)
+        stage_2 = self.train_prior if self.prior.traits.by_gradient and self.train_joint is None else None
+        checks.adapted_step_size_fits(self.draw_samples.sampler, stage_2 and stage_2.chain)
+        if stage_2:
+            checks.training_fits(self.prior, stage_2)
         return self
 
     def _chains(self) -> list[tuple[str, Section]]:
         """The chains of training and sampling that are used, by their keys."""
-        chains = {
-            "draw_samples.sampler": self.draw_samples.sampler if self.draw_samples.sampler.name == "chain" else None
-        }
+        chains = {"draw_samples.sampler": self.draw_samples.sampler}
         if self.train_joint:
             chains["train_joint.chain"] = self.train_joint.chain
             chains["train_joint.posterior_chain"] = self.train_joint.posterior_chain
-        elif "train_prior" in FITS.get(self.prior.name, ("", ()))[1]:
+        elif self.prior.traits.by_gradient:
             chains["train_prior.chain"] = self.train_prior.chain
         return [(key, chain) for key, chain in chains.items() if chain is not None]
 
-    @model_validator(mode="after")
-    def _batches_can_be_shared(self):
-        devices = self.compute.devices
-        for name in ("train_backbone", "train_prior", "train_joint"):
-            block = getattr(self, name)
-            if block is not None and block.batch_size % devices:
-                raise ValueError(
-                    f"@compute.devices: is {devices}, but {name}.batch_size is {block.batch_size}; each device gets "
-                    "an equal share of every batch"
-                )
-        if self.draw_samples.count < devices:
-            raise ValueError(
-                f"@compute.devices: is {devices}, more than draw_samples.count ({self.draw_samples.count})"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _backbone_has_batch_norm(self):
-        if self.backbone.name in BATCH_NORM_BACKBONES:
-            return self
-        for block in ("train_backbone", "import_backbone", "draw_samples"):
-            for key in ("spectral_penalty", "batch_norm_penalty", "initial_penalty", "recalibrate"):
-                if getattr(getattr(self, block), key, None):
-                    raise ValueError(
-                        f"@{block}.{key}: the backbone '{self.backbone.name}' has no batch norm and no normalised "
-                        f"convolutions, only {' and '.join(BATCH_NORM_BACKBONES)}"
-                    )
-        return self
-
-    @model_validator(mode="after")
-    def _features_fit(self):
-        if self.evaluate_samples.allow_singular and self.features.name not in STREAMED_FEATURES:
-            raise ValueError(
-                f"@evaluate_samples.allow_singular: has no meaning in the features '{self.features.name}', only in "
-                f"{' and '.join(STREAMED_FEATURES)}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _prior_fits(self):
-        prior, sampler = self.prior.name, self.draw_samples.sampler.name
-        only_from = {"ancestral": EXACT_PRIORS, "sequential": SEQUENTIAL_PRIORS}.get(sampler, ())
-        only_by = "'sequential'" if prior in SEQUENTIAL_PRIORS else "'chain' or 'resampling'"
-        if (only_from and prior not in only_from) or (prior in SEQUENTIAL_PRIORS and sampler != "sequential"):
-            others = f", only from {' and '.join(only_from)}" if only_from else ""
-            raise ValueError(
-                f"@draw_samples.sampler.name: '{sampler}' can't draw from the prior '{prior}'{others}; use {only_by}"
-            )
-        if prior in SEQUENTIAL_PRIORS and self.prior.energy.name not in LAYER_ENERGIES:
-            raise ValueError(
-                f"@prior.energy.name: '{self.prior.energy.name}' has no term a layer, which the prior '{prior}' needs; "
-                f"allowed: {', '.join(LAYER_ENERGIES)}"
-            )
-        learned = prior in FITS and "train_prior" in FITS[prior][1] and self.train_joint is None
-        if getattr(self.draw_samples.sampler, "step_size", "own") == "adapted":
-            chain = self.train_prior.chain if learned else None
-            if chain is None or chain.adapt is None:
-                raise ValueError("@draw_samples.sampler.step_size: 'adapted' needs train_prior.chain.adapt")
-            if chain.kernel.name != self.draw_samples.sampler.kernel.name:
-                raise ValueError(
-                    f"@draw_samples.sampler.step_size: was adapted for the kernel '{chain.kernel.name}' of "
-                    f"train_prior.chain, not for '{self.draw_samples.sampler.kernel.name}'"
-                )
-        if learned and (prior in CHAINLESS_PRIORS) != (self.train_prior.chain is None):
-            needs = "is learned without a chain: set it to null" if self.train_prior.chain else "needs one"
-            raise ValueError(f"@train_prior.chain: the prior '{prior}' {needs}")
-        if learned and self.train_prior.energy_l2 and prior != "ebm":
-            raise ValueError(f"@train_prior.energy_l2: the prior '{prior}' is learned without it; only 'ebm' has it")
-        return self
-
 
 class Study(Section):
-    """A base and its variants, each of which runs once for every seed, and what is shown of them."""
+    """A base and its variants, the seeds at which each variant is run, and what is reported."""
 
     seeds: Annotated[list[Natural], Field(min_length=1)]
-    """One run of every variant for each of them."""
+    """Random seeds; every variant is run once for each."""
     base: Base
     variants: dict[str, Base]
     """Name → overrides on the base; ``{}`` is the base itself."""
     headline: dict[str, Headline] = {}
-    """The numbers of ``metrics.json``, which ``dvc metrics`` shows: few, and under short names."""
+    """The numbers of ``metrics.json``, which ``dvc metrics show`` prints, by short names."""
     tables: dict[str, Table]
-    """Name → what the table shows; rendered as results/STUDY/tables/NAME.md, .csv and .tex."""
+    """Name → definition of a table, which is written to results/STUDY/tables/NAME.md, .csv and .tex."""
     figures: dict[Literal[tuple(FIGURES)], Annotated[list[str], Field(min_length=1)]]
-    """Figure → the variants that it shows; rendered as results/STUDY/figures/NAME.png and .pdf."""
+    """Figure → the variants that it shows; written to results/STUDY/figures/NAME.png and .pdf."""
 
     @model_validator(mode="after")
     def _names_exist(self):
@@ -341,7 +228,7 @@ class Study(Section):
         for where, variants in named.items():
             for variant in variants:
                 if variant not in self.variants:
-                    raise ValueError(f"@{where}: '{variant}' is no variant;{near(variant, self.variants)}")
+                    raise ValueError(f"@{where}: '{variant}' is no variant;{suggestion(variant, self.variants)}")
         for name, spec in self.headline.items():
             self._are_measured(f"headline.{name}.metric", [spec.metric], spec.variants)
         for name, variants in self.figures.items():
@@ -351,7 +238,7 @@ class Study(Section):
                 if missing := wanted - has:
                     raise ValueError(f"@figures.{name}: '{variant}' has no evaluation '{missing.pop()}' to show")
             for variant in variants if "density_metrics" in FIGURES[name][1] else []:
-                if self.variants[variant].prior.name in SEQUENTIAL_PRIORS:
+                if not self.variants[variant].prior.traits.evaluable:
                     raise ValueError(f"@figures.{name}: '{variant}' has no density that can be evaluated, nor shown")
         return self
 
@@ -359,23 +246,23 @@ class Study(Section):
         """Distances of samples have one name in spaces that are streamed, and another in the others."""
         wrong = {True: DISTANCES, False: STREAMED_DISTANCES}
         for variant, metric in product(variants, metrics):
-            features = self.variants[variant].features.name
-            if metric in wrong[features in STREAMED_FEATURES]:
+            features = self.variants[variant].features
+            if metric in wrong[features.traits.streamed]:
                 raise ValueError(
-                    f"@{where}: '{metric}' is not measured in the features '{features}' of '{variant}'; "
-                    f"these are: {', '.join(wrong[features not in STREAMED_FEATURES])}"
+                    f"@{where}: '{metric}' is not measured in the features '{features.name}' of '{variant}'; "
+                    f"these are: {', '.join(wrong[not features.traits.streamed])}"
                 )
 
 
 class Params(Section):
-    """Everything that the parameter files say."""
+    """The content of the parameter files."""
 
     default_studies: list[str]
-    """What ``snakemake`` builds when no target is named."""
+    """The studies that ``snakemake`` runs when no target is named."""
     core_studies: list[str] = []
-    """What the target ``core`` builds."""
+    """The studies of the target ``core``."""
     runtime: Runtime = Runtime()
-    """How to run; no result depends on it."""
+    """How jobs are run; no result depends on it."""
     assets: dict[str, Asset] = {}
-    """Files from outside, by the names that parameters use."""
+    """External files, by the names that parameters use."""
     studies: dict[str, Study]

@@ -6,82 +6,86 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from jebm.config.components import Section
-from jebm.config.messages import near
-from jebm.config.types import Number
-from jebm.metrics.catalogue import DIMENSIONS, METRICS, outlier_scores
+from jebm.config.messages import suggestion
+from jebm.config.types import DIMENSIONS, Number
+from jebm.metrics.catalogue import METRICS, outlier_scores
 
 FIELDS = ("variant", "seed", "metric", *DIMENSIONS)
-"""What the rows and the columns of a table may stand for, besides parameters of the variants."""
+"""What rows and columns of a table may stand for, besides parameters of the variants."""
 Names = Annotated[list[str], Field(min_length=1)]
 
 
 class Headline(Section):
-    """A number of ``metrics.json``: the mean over seeds, and over variants if there are several."""
+    """A number in ``metrics.json``: the mean over seeds, and over variants if several are named."""
 
     variants: Names
-    """Of one variant, or the mean of several."""
+    """The variants over which the value is averaged."""
     metric: Literal[tuple(METRICS)]
-    """Which metric; printed in its unit and with its digits."""
+    """The metric; it is printed in its unit and with its number of digits."""
     set: str = ""
-    """Of which set, for a metric that has several."""
+    """Which set of images, for a metric that is measured on several."""
     score: str = ""
-    """Of which outlier score, for a metric that has several."""
+    """Which outlier score, for a metric that is measured for several."""
 
 
 class Literature(Section):
-    """A row of values that others published; printed beside ours and marked as theirs."""
+    """A row of published values, which is printed beside our results and marked as published."""
 
     method: Annotated[str, Field(min_length=1)]
-    """What is printed as the name of the row."""
+    """Name of the method; the label of the row."""
     source: Annotated[str, Field(min_length=1)]
-    """Where the values stand; without it they are not printed."""
+    """Publication in which the values are found."""
     values: Annotated[dict[str, Number], Field(min_length=1)]
-    """Column → value, in the unit in which the column is printed."""
+    """Column → value, in the unit of the column."""
     variant: str | None = None
-    """The row of ours that it stands under; at the end of the table when left out."""
+    """The variant below whose row the values are printed; at the end of the table when left out."""
 
 
 class Table(Section):
-    """A cell holds the values that agree in all fields of its row and its column, one for each seed.
+    """A table of ``metrics.csv``. Each cell holds the values that match its row and its column, one per seed.
 
-    Values are distinguished by the columns of ``metrics.csv``. A set, a score, a layer or a step that is named neither
-    by ``rows`` nor by ``columns`` nor by ``where`` is empty: a table of ``auroc`` shows no snapshots unless it says so.
+    The columns of ``metrics.csv`` tell values apart. A set, score, layer or step that neither ``rows`` nor ``columns``
+    nor ``where`` names must be empty: a table of ``auroc``, for instance, shows no values of snapshots unless it asks
+    for them.
     """
 
     variants: Names
-    """The variants that it shows; all of the study when left out."""
+    """The variants that are shown; all variants of the study when left out."""
     metrics: Names
-    """The metrics that it shows."""
+    """The metrics that are shown."""
     rows: Names = ["variant"]
-    """What tells the rows apart: columns of ``metrics.csv``, or parameters of the variants by their paths."""
+    """The columns of ``metrics.csv``, or dotted paths of parameters, whose values define the rows."""
     columns: Names = ["metric"]
-    """What tells the columns apart, in the same way; for instance ``dataset.held_out_class``."""
+    """The columns of ``metrics.csv``, or dotted paths of parameters (such as ``dataset.held_out_class``), whose values
+    define the columns."""
     where: dict[Literal[DIMENSIONS], Names] = {}
-    """Which sets, scores, layers or steps, in this order; all when left out."""
+    """Column of ``metrics.csv`` → the sets, scores, layers or steps that are shown, in this order; all when left
+    out."""
     scores: dict[str, Names] = {}
-    """Which outlier scores of each variant, where the variants have different ones."""
+    """Variant → the outlier scores that are shown for it, if variants have different ones."""
     compare: Literal["columns", "rows", "nothing"] = "columns"
-    """What is under one protocol, or else refused: the values of a metric in a column, or those in a row."""
+    """Which values of a metric are compared with each other: those in a column, those in a row, or none. Compared
+    values must have been measured under the same protocol, otherwise the table is refused."""
     best: bool = True
-    """Whether the best of what is compared is bold."""
+    """Print the best of the compared values in bold."""
     intervals: bool = False
-    """Whether the 95 % intervals over images are printed."""
+    """Print 95 % confidence intervals over images."""
     ratios: bool = False
-    """Whether columns of other variants are followed by the ratio of the first variant's value to theirs."""
+    """After each column of another variant, print the ratio of the first variant's value to its value."""
     label: str = ""
-    """The header of the rows."""
+    """Header of the column of row labels."""
     caption: str = ""
-    """The sentence above the table."""
+    """Caption above the table."""
     literature: list[Literature] = []
-    """Values that others published, printed beside ours."""
+    """Published values, printed beside our results."""
     notes: list[str] = []
-    """What else a reader must know, for instance how a value of the literature was measured."""
+    """Further notes below the table, for instance on how published values were measured."""
 
     @model_validator(mode="after")
     def _fits(self):
         for metric in self.metrics:
             if metric not in METRICS:
-                raise ValueError(f"@metrics: '{metric}' is no metric;{near(metric, METRICS)}")
+                raise ValueError(f"@metrics: '{metric}' is no metric;{suggestion(metric, METRICS)}")
         fields = [*self.rows, *self.columns]
         twice = next((field for field in fields if fields.count(field) > 1), None)
         if twice:
@@ -92,7 +96,7 @@ class Table(Section):
             raise ValueError("@variants: several of them need 'variant' among rows or columns")
         for variant in self.scores:
             if variant not in self.variants:
-                raise ValueError(f"@scores: '{variant}' is no row of this table;{near(variant, self.variants)}")
+                raise ValueError(f"@scores: '{variant}' is no row of this table;{suggestion(variant, self.variants)}")
         if self.scores and not {"variant", "score"} <= set(fields):
             raise ValueError("@scores: need 'variant' and 'score' among rows and columns")
         if self.ratios and (self.rows != ["seed"] or self.columns != ["metric", "variant"]):
@@ -103,29 +107,29 @@ class Table(Section):
         for place, entry in enumerate(self.literature):
             if entry.variant is not None and entry.variant not in rows:
                 raise ValueError(
-                    f"@literature.{place}.variant: '{entry.variant}' is no row;{near(entry.variant, rows)}"
+                    f"@literature.{place}.variant: '{entry.variant}' is no row;{suggestion(entry.variant, rows)}"
                 )
         return self
 
     def check(self, variants: Mapping[str, Any], layers: int) -> None:
-        """What the table names is there, in a study with these variants of at most so many layers.
+        """Check that everything the table names exists in a study with these variants, of at most ``layers`` layers.
 
         Raises:
-            ValueError: it is not.
+            ValueError: a name does not exist.
         """
         for name in self.variants:
             if name not in variants:
-                raise ValueError(f"@variants: '{name}' is no variant;{near(name, variants)}")
+                raise ValueError(f"@variants: '{name}' is no variant;{suggestion(name, variants)}")
         for axis in ("rows", "columns"):
             for field in getattr(self, axis):
                 if field not in FIELDS and not any(parameter(variants[name], field) for name in self.variants):
-                    raise ValueError(f"@{axis}: '{field}' is no column and no parameter;{near(field, FIELDS)}")
+                    raise ValueError(f"@{axis}: '{field}' is no column and no parameter;{suggestion(field, FIELDS)}")
         known = outlier_scores(layers)
         for key, names in [("where.score", self.where.get("score", [])), *self.scores.items()]:
             for name in names:
                 if name not in known:
                     where = key if key == "where.score" else f"scores.{key}"
-                    raise ValueError(f"@{where}: '{name}' is no score of {layers} layers;{near(name, known)}")
+                    raise ValueError(f"@{where}: '{name}' is no score of {layers} layers;{suggestion(name, known)}")
         columns = self.metrics if self.columns == ["metric"] else self.where.get(self.columns[0])
         if self.columns[0] not in FIELDS:
             columns = [parameter(variants[name], self.columns[0]) for name in self.variants]
@@ -133,7 +137,8 @@ class Table(Section):
             for column in entry.values:
                 if column not in columns:
                     raise ValueError(
-                        f"@literature.{place}.values.{column}: is no column;{near(column, dict.fromkeys(columns))}"
+                        f"@literature.{place}.values.{column}: is no column;"
+                        f"{suggestion(column, dict.fromkeys(columns))}"
                     )
 
 

@@ -1,4 +1,4 @@
-"""The blocks of ``params.yaml`` that say how something is trained: optimisers, chains of training, objectives."""
+"""The blocks of ``params.yaml`` that describe training: optimisers, chains of training, objectives."""
 
 from typing import Annotated, Literal
 
@@ -23,39 +23,42 @@ from jebm.config.types import (
 
 
 class Optimisation(Section):
-    """The optimiser and the loop around it, common to all that is trained by gradient."""
+    """The optimiser and the training loop. All training by gradient descent has these keys."""
 
     steps: Count
-    """Updates of the parameters."""
+    """Number of training steps. In each step the optimiser updates the weights once."""
     batch_size: Count
-    """Images in each step, of all devices together."""
+    """Number of images per step, summed over all devices."""
     learning_rate: Positive
-    """The largest one, at the end of the warm-up."""
+    """Peak learning rate, which is reached at the end of the warm-up."""
     optimizer: Literal["adamw", "adam", "adamax"] = "adamw"
-    """Weight decay is decoupled in ``adamw``, an L2 term of the gradient in ``adam`` and ``adamax``."""
+    """Which optimiser is used. ``adamw`` decouples weight decay from the gradient; ``adam`` and ``adamax`` add it to
+    the gradient as an L2 penalty."""
     betas: Betas = [0.9, 0.999]
-    """Decay per step of the averages of the gradient and of its square (``adamax``: of its size)."""
+    """Decay rates per step of the running averages of the gradient and of its square (with ``adamax``, of its
+    magnitude)."""
     epsilon: Positive = 1e-8
-    """Added to the denominator of the optimiser's update."""
+    """Constant that is added to the denominator of the optimiser's update, for numerical stability."""
     weight_decay: NonNegative = 0.0
-    """How strong the weight decay is; ``optimizer`` says of which kind."""
+    """Coefficient of the weight decay, whose kind depends on ``optimizer``."""
     warmup_steps: Natural = 0
-    """Steps in which the learning rate grows linearly from near 0."""
+    """Number of steps over which the learning rate grows linearly from near 0 to ``learning_rate``."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the learning rate falls after the warm-up."""
+    """Shape of the decay of the learning rate after the warm-up."""
     final_learning_rate: Fraction = 0.0
-    """Where the schedule ends, as a fraction of learning_rate."""
+    """Learning rate of the last step, as a fraction of ``learning_rate``. ``constant`` ignores it."""
     clip_gradient_norm: NonNegative = 0.0
-    """0 clips nothing."""
+    """Largest allowed norm of the gradient; a larger gradient is scaled down to it. 0 turns clipping off."""
     ema: Annotated[NonNegative, Field(lt=1)] = 0.0
-    """Decay per step of the exponential moving average that is published; 0 publishes the last weights."""
+    """Decay rate per step of the exponential moving average (EMA) of the weights. If it is above 0, the average is
+    saved instead of the weights of the last step."""
     log_every: Count = 50
-    """Steps between two rows of the training log."""
+    """Number of steps between two rows of the training history."""
     snapshots: Natural = 0
-    """How many models of the end of training are published besides the last one, for evaluations that are means over
-    models: those of the last step, of ``snapshot_every`` steps before, and so on."""
+    """Number of snapshots of the model (weights, or their EMA) that are saved, for evaluations that average over
+    models: the last step, the step ``snapshot_every`` steps before it, and so on. 0 saves none."""
     snapshot_every: Natural = 0
-    """Steps between two snapshots."""
+    """Number of steps between two snapshots."""
 
     @model_validator(mode="after")
     def _snapshots_fit(self):
@@ -69,17 +72,19 @@ class Optimisation(Section):
         return self
 
     accumulate: Count = 1
-    """Parts into which a batch is cut, one after the other in memory; their mean gradient is the batch's. The noise of
-    each part is drawn in turn, so a run is not that without it to the digit."""
+    """Number of micro-batches per step (gradient accumulation), which saves memory. The gradient is that of the full
+    batch, but noise is drawn separately for each micro-batch, so results differ numerically from ``accumulate: 1``."""
     fused: bool = False
-    """Whether the optimiser is one kernel for all parameters; the same up to rounding. Not for ``adamax``."""
+    """Use the optimiser's fused kernel, which updates all parameters at once. Results agree up to rounding. Not
+    available for ``adamax``."""
     skip_non_finite: Natural = 0
-    """How many steps in a row may be skipped because a loss, a gradient or a value of the history is not finite. A
-    skipped step counts as one of ``steps``. 0 stops at the first one."""
+    """Largest number of consecutive steps that may be skipped because the loss, the gradient norm or a logged value is
+    not finite. A skipped step changes no weights and counts as one of ``steps``. 0 stops training at the first such
+    step."""
     skip_gradient_norm: NonNegative = 0.0
-    """A step whose gradient norm, before clipping, exceeds this is skipped too; 0 sets no limit."""
+    """Skip a step if its gradient norm, before clipping, exceeds this value. 0 sets no limit."""
     skip_share: Fraction = 0.1
-    """Training stops when more than this share of the last 100 steps were skipped."""
+    """Stop training if more than this fraction of the last 100 steps was skipped."""
 
     @model_validator(mode="after")
     def _options_fit_together(self):
@@ -91,61 +96,68 @@ class Optimisation(Section):
 
 
 class Recalibration(Section):
-    """Batch-norm statistics of the decoder, drawn anew from the Gaussian prior before anything is sampled."""
+    """Recompute the running statistics of the decoder's batch normalisation from draws of the Gaussian prior."""
 
     passes: Count = 500
-    """Batches that are drawn."""
+    """Number of batches that are drawn."""
     batch_size: Count = 16
-    """Images in each of them."""
+    """Number of images per batch."""
     temperature: Positive = 1.0
-    """Factor on ε of all layers; 1 is the prior itself."""
+    """Factor on the noise ε of all layers; 1 draws from the prior itself."""
 
 
 class TrainBackbone(Optimisation):
-    """Stage 1: the evidence lower bound of hierarchy and inference network."""
+    """Stage 1: train the backbone and its inference network by maximising the evidence lower bound (ELBO)."""
 
     kl_warmup: Annotated[list[Annotated[list[Fraction], Field(min_length=2, max_length=2)]], Field(min_length=1)]
-    """For each layer, bottom first: [start, end] of the ramp of its KL weight from 0 to 1, as fractions of steps. One
-    entry serves all layers."""
+    """KL warm-up. For each layer, bottom first, ``[start, end]``: the weight of its KL term grows linearly from 0 at
+    ``start`` to 1 at ``end``, both as fractions of ``steps``. A single entry applies to all layers."""
     horizontal_flips: bool = False
-    """Mirror each training image from left to right with probability 1/2, anew every time."""
+    """Flip each training image horizontally with probability 1/2, drawn anew every time the image is used."""
     kl_floor: Fraction = 0.0
-    """The least KL weight during the warm-up."""
+    """Lower bound of the KL weight during the warm-up."""
     kl_balance: KlBalance = False
-    """During the warm-up, weigh each layer's KL by how busy the layer is: for its dimensions (``true``), or for the
-    size of its maps and the number of layers that share their scale (``scale``: NVAE's)."""
+    """During the warm-up, scale each layer's KL weight in proportion to the layer's mean KL divided by its size, so
+    that no layer is switched off early. The size is the number of latent dimensions for ``true``, and that of NVAE
+    (appendix A) for ``scale``: pixels of the feature map divided by the number of layers at that scale. ``false`` does
+    not scale."""
     spectral_penalty: NonNegative = 0.0
-    """Weight of the sum over convolutions of their largest singular values."""
+    """Weight of the spectral regularisation: the sum over convolutions of the largest singular value of their filters
+    (NVAE, section 3.2)."""
     batch_norm_penalty: NonNegative = 0.0
-    """Weight of the sum over batch-norm layers of their largest gains."""
+    """Weight of the sum over batch-norm layers of their largest absolute gain (NVAE)."""
     initial_penalty: NonNegative = 0.0
-    """What those of the two weights that are not 0 start from: they go geometrically from there to their own values as
-    the KL's weight goes from 0 to 1. 0 keeps them constant."""
+    """Initial value of those of the two penalty weights that are not 0. They change geometrically from here to their
+    own values while the KL weight grows from 0 to 1. 0 keeps them constant."""
     recalibrate: Recalibration | None = None
-    """After training, replace the statistics of the generator's batch norm by those of draws of the prior; what is
-    published, posterior included, has them then. ``draw_samples.recalibrate`` does so for samples alone."""
+    """After training, recompute the batch-norm statistics of the decoder from draws of the Gaussian prior. The saved
+    backbone then has these statistics everywhere, also for the posterior. ``draw_samples.recalibrate`` changes them for
+    sampling only."""
 
 
 class StepAdaptation(Section):
-    """During the first steps of training the chain's step size moves towards an acceptance, and is then fixed."""
+    """Adapt the step size of the training chain towards a target acceptance rate during the first training steps, then
+    keep it fixed."""
 
     target_acceptance: Annotated[Fraction, Field(gt=0, lt=1)] = 0.6
-    """Share of proposals that the Metropolis test should accept."""
+    """Acceptance rate of the Metropolis test that the adaptation aims at."""
     steps: Count
-    """Steps of training."""
+    """Number of training steps during which the step size is adapted."""
 
 
 class ImportBackbone(Section):
-    """Weights of a backbone that was trained elsewhere, instead of ``train_backbone``."""
+    """Use the weights of a backbone that was trained elsewhere, instead of ``train_backbone``. Give either
+    ``checkpoint`` or ``asset``."""
 
     format: Literal[tuple(IMPORTERS)]
-    """What wrote the file; ``jebm`` is what ``jebm import`` writes."""
+    """Format of the file. ``jebm`` is what the command ``jebm import`` writes; ``nvae`` is a checkpoint of the
+    published NVAE code."""
     checkpoint: DataPath | None = None
-    """The file, relative to this one."""
+    """Path of the file; a relative path starts at the top folder of the repository."""
     asset: AssetName | None = None
-    """The same as one of ``assets``."""
+    """Name of the file in the block ``assets``."""
     recalibrate: Recalibration | None = None
-    """null leaves the statistics as they are in the file."""
+    """Recompute the batch-norm statistics of the decoder after the import. ``null`` keeps those of the file."""
 
     @model_validator(mode="after")
     def _one_file(self):
@@ -155,21 +167,24 @@ class ImportBackbone(Section):
 
 
 class TrainingChain(Section):
-    """A short chain that is run anew in every step of training."""
+    """A short Markov chain that is run from its start in every training step."""
 
     kernel: schema("kernel")
-    """The transition of the chain."""
+    """Transition kernel of the chain."""
     steps: Count
-    """Transitions of each chain."""
+    """Number of transitions."""
     space: LatentSpace = "whitened"
-    """Where the chain runs: on ε, or on z = T(ε), all layers at once (the paper's joint training). In ``z`` unadjusted
-    Langevin of step s is stable only while every σ_i > s/2: choose the backbone's floor of σ accordingly."""
+    """Coordinates in which the chain runs: ``whitened`` is the noise ε; ``z`` is z = T(ε), all layers at once (joint
+    training of the paper). In ``z``, unadjusted Langevin with step size s is stable only while every σ_i > s/2, so
+    choose the backbone's lower bound of σ accordingly."""
     start: ChainStart = "normal"
-    """N(0, I) in that space, every layer on its own, or draws of the Gaussian hierarchy."""
+    """Distribution of the initial state: ``normal`` is N(0, I) in the chain's coordinates; ``generator`` is the
+    Gaussian prior of the backbone, mapped to these coordinates."""
     gradients: Gradients = "autograd"
-    """By autograd, or in closed form where the networks are known to have one, which is faster."""
+    """How the gradients of the log density are computed: by ``autograd``, or in ``closed-form`` (faster; falls back to
+    autograd for networks that have none)."""
     adapt: StepAdaptation | None = None
-    """Start from the kernel's step size and adapt it. The size that comes out stands in the record, and samplers
+    """Adapt the step size, starting from that of the kernel. The final step size is saved with the weights; samplers
     with ``step_size: adapted`` use it."""
 
     @model_validator(mode="after")
@@ -180,19 +195,20 @@ class TrainingChain(Section):
 
 
 class TrainPrior(Optimisation):
-    """Stage 2: maximum likelihood of the energies on the frozen backbone."""
+    """Stage 2: train the energies by maximum likelihood while the backbone is frozen."""
 
     chain: TrainingChain | None
-    """The chain that draws the negatives, started from the Gaussian prior at every iteration; null for priors that
-    are learned without (``ncp``)."""
+    """The chain that draws the negative samples, started from the Gaussian prior in every training step. ``null`` for
+    priors that are trained without a chain (``ncp``)."""
     may_diverge: bool = False
-    """Publish the last finite weights and the step of the divergence instead of failing: for a variant that is there
-    to show divergence."""
+    """If training diverges, save the last finite weights and record the step of the divergence instead of failing.
+    Meant for variants that demonstrate divergence."""
     energy_l2: NonNegative = 0.0
-    """Weight of E[f(z⁺)²] + E[f(z⁻)²] in the loss, which keeps the energies small (Du and Mordatch, 2019)."""
+    """Weight of the energy regularisation E[f(z⁺)²] + E[f(z⁻)²] in the loss (Du and Mordatch, 2019)."""
     largest_gap: Positive = 1.0e4
-    """Energy gap, nats, in size, beyond which training has diverged: it is near 1 in a healthy run, and where the
-    chains have lost the density it grows by orders of magnitude within a few steps, long before anything overflows."""
+    """Training counts as diverged if the absolute energy gap |E[f(z⁺)] − E[f(z⁻)]|, in nats, exceeds this value. The
+    gap of a healthy run is near 1; it grows by orders of magnitude once the chains no longer follow the density, long
+    before any value overflows."""
 
     @model_validator(mode="after")
     def _adapts_within_training(self):
@@ -202,32 +218,37 @@ class TrainPrior(Optimisation):
 
 
 class TrainJoint(Optimisation):
-    """Hierarchy, inference network and energies trained at once; the optimiser above is that of the hierarchy."""
+    """Train backbone, inference network and energies at once. The optimiser keys above apply to the backbone and the
+    inference network."""
 
     method: Literal["mcmc", "variational"]
-    """Where the positives come from: Langevin on the posterior, or the inference network, trained along."""
+    """How the positive samples are drawn: ``mcmc`` runs Langevin on the posterior; ``variational`` uses the inference
+    network, which is trained as well."""
     start: Literal["backbone", "scratch"] = "scratch"
-    """Weights to begin with: those of stage 1 (``backbone`` and ``train_backbone``), or random ones."""
+    """Initial weights of the backbone: those of stage 1 (``train_backbone``), or random ones."""
     kl_warmup: Annotated[list[Annotated[list[Fraction], Field(min_length=2, max_length=2)]], Field(min_length=1)] = [
         [0.0, 0.0]
     ]
-    """As in ``train_backbone``; f is weighed by the smallest of the layers' weights, and learned by it too."""
+    """As in ``train_backbone``. The energy f is weighted by the smallest of the layers' KL weights. The default has no
+    warm-up."""
     energy_learning_rate: Positive
-    """As ``learning_rate``, of the energies."""
+    """Peak learning rate of the energies; its schedule is that of ``learning_rate``."""
     energy_weight_decay: NonNegative = 0.0
-    """As ``weight_decay``, of the energies."""
+    """Weight decay of the energies."""
     chain: TrainingChain
-    """The chain that draws the negatives from the prior."""
+    """The chain that draws the negative samples from the prior."""
     posterior_chain: TrainingChain | None = None
-    """The chain that draws the positives, for ``mcmc``."""
+    """The chain that draws the positive samples from the posterior, for ``method: mcmc``."""
     horizontal_flips: bool = False
     """As in ``train_backbone``."""
     posterior_start: Literal["prior", "network"] = "prior"
-    """Where that chain starts: as its ``start`` says, or at a draw of the inference network."""
+    """Initial state of the posterior chain: ``prior`` follows the ``start`` of ``posterior_chain``; ``network`` is a
+    draw from the inference network."""
     inference_every: Count = 1
-    """For ``mcmc``: the inference network, which then drives nothing else, is trained at every so many steps alone."""
+    """For ``method: mcmc``: train the inference network only in every n-th step, to save time. Must be 1 if the
+    posterior chain starts from the network."""
     energy_l2: NonNegative = 0.0
-    """As in ``train_prior``; it acts on the energies alone."""
+    """As in ``train_prior``. Its gradient updates the energies only."""
     largest_gap: Positive = 1.0e4
     """As in ``train_prior``."""
     may_diverge: bool = False

@@ -11,45 +11,43 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
-__all__ = [
-    "Activation", "Annotated", "AssetName", "Background", "Betas", "Bits", "Block", "Blocks", "CellArchitecture",
-    "ChainBlocks", "ChainStart", "Count", "Counts", "DataPath", "Digit", "Dropout", "EnergyBlock", "EnergyStart",
-    "Field", "Fraction", "GeneratedSets", "Gradients", "GreyLevels", "ImageMode", "InceptionProtocol", "KernelBlock",
-    "KlBalance", "LabelledBlocks", "LatentSpace", "LayerChoice", "LayerDepth", "LayerDims", "LayerWidth",
-    "LikelihoodBlock", "Literal", "LogSigma", "Natural", "NonNegative", "Number", "OodSets", "OptionalLikelihood",
-    "PixelHead", "Positive", "Reference", "Resample", "Resolutions", "SourceBlock", "SourceBlocks", "StepSizeSource",
-    "Steps",
-]  # fmt: skip
-
 
 class Block(NamedTuple):
-    """Stands in an annotation for a nested ``{name: …, …}`` block: any registered component of that kind."""
+    """In an annotation: a nested ``{name: …, …}`` block, which configures any registered component of that kind."""
 
     kind: str
     optional: bool = False
-    """Whether the block may also be null."""
+    """Whether the block may be null."""
 
 
 class Blocks(NamedTuple):
-    """Stands for several blocks under labels of the user's own, each with the parameters of one class."""
+    """In an annotation: several blocks under labels of the user's choice, each with the parameters of one class."""
 
     target: str
     """``module:class``."""
 
 
 class LabelledBlocks(NamedTuple):
-    """Stands for any number of ``{name: …, …}`` blocks of a kind, under labels of the user's own."""
+    """In an annotation: any number of ``{name: …, …}`` blocks of one kind, under labels of the user's choice."""
 
     kind: str
 
 
 class Marked(NamedTuple):
-    """Says of a string parameter that it names something outside, which the job reads besides the parameters."""
+    """Marks the role of a parameter that checks or jobs must know and that its values do not show: the name of an
+    external input, or a list with one entry per layer or scale."""
 
     what: str
 
 
-ASSET, DATA_PATH = "asset", "data path"
+ASSET, DATA_PATH = Marked("asset"), Marked("data path")
+"""Names of external inputs, which the job reads besides the parameters."""
+LAYERS, LAYERS_PER_SCALE, PER_SCALE = Marked("layers"), Marked("layers per scale"), Marked("per scale")
+"""Lists with one entry per latent layer of the backbone, with the number of layers at each scale, or with another entry
+per scale."""
+CHOSEN_LAYERS, PER_CHOSEN_LAYER = Marked("chosen layers"), Marked("per chosen layer")
+"""The layers that have an energy, and a setting that is either one value for all of these or a list with one per
+layer."""
 
 EnergyBlock = Block("energy")
 """The energy f(z), which is added to the log density of the Gaussian prior."""
@@ -71,26 +69,27 @@ def _yaml_number(value):
 _Float = Annotated[float, BeforeValidator(_yaml_number), Field(allow_inf_nan=False)]
 
 Number = _Float
-AssetName = Annotated[str, Marked(ASSET)]
+AssetName = Annotated[str, ASSET]
 """A key of the block ``assets``."""
-DataPath = Annotated[str, Field(min_length=1), Marked(DATA_PATH)]
-"""A file or a folder of the user's own; a relative path starts at the repository's top folder."""
+DataPath = Annotated[str, Field(min_length=1), DATA_PATH]
+"""Path of a file or folder of the user; a relative path starts at the top folder of the repository."""
 Natural = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Counts = Annotated[list[Count], Field(min_length=1)]
 Steps = Annotated[list[Natural], Field(min_length=1)]
-"""Numbers of steps of a chain; 0 is its start."""
+"""Numbers of steps of a chain; 0 is the initial state."""
 Positive = Annotated[_Float, Field(gt=0)]
 NonNegative = Annotated[_Float, Field(ge=0)]
 Fraction = Annotated[_Float, Field(ge=0, le=1)]
 Betas = Annotated[list[Annotated[_Float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
-"""Decays per step of two running averages."""
+"""Decay rates per step of two running averages."""
 Reference = Literal["validation", "test"]
-"""The split that is held out and measured: ``validation`` while tuning."""
+"""Split of the data on which the evaluation is done: ``validation`` while tuning, otherwise ``test``."""
 InceptionProtocol = Literal["clean", "legacy_pytorch", "legacy_tensorflow"]
-"""clean-fid's modes; distances are comparable within one only."""
+"""Mode of clean-fid. Distances are comparable within one mode only."""
 LatentSpace = Literal["whitened", "z", "whitened-biased"]
-"""Where a chain runs and on which density; the last one is none of the joint prior's, and is there to be compared."""
+"""Coordinates in which a chain runs, and its target density. ``whitened-biased`` is the biased density of the published
+code, for comparison; it is not the density of the joint prior."""
 
 
 def _kl_balance(value):
@@ -103,18 +102,24 @@ def _kl_balance(value):
 KlBalance = Annotated[bool | str, PlainValidator(_kl_balance, json_schema_input_type=bool | Literal["scale"])]
 StepSizeSource = Literal["own", "adapted"]
 ChainStart = Literal["normal", "generator"]
-"""N(0, I) in the space of the chain, or draws of the Gaussian hierarchy, mapped into that space."""
+"""``normal`` is N(0, I) in the chain's coordinates; ``generator`` is the Gaussian prior of the backbone, mapped to
+these coordinates."""
 Activation = Literal["silu", "leaky-relu"]
-"""Of hidden units; the leaky one has a slope of 0.2 below zero."""
+"""Activation function of hidden units; ``leaky-relu`` has the slope 0.2 for negative inputs."""
 EnergyStart = Literal["zero", "random"]
-"""Whether an energy starts at f = 0, the Gaussian hierarchy, or with a random output layer as well."""
+"""``zero``: training starts at f = 0, which is the Gaussian prior; ``random``: the output layer is initialised
+randomly, like all other layers."""
 Gradients = Literal["autograd", "closed-form"]
-"""How a chain gets its gradients: by one call of autograd a step, or in closed form, which is the same up to rounding,
-where the networks are stacks of linear maps and activations; by autograd where they are not. In closed form the end of
-an unadjusted chain is not evaluated either."""
+"""How a chain computes its gradients: by ``autograd``, with one call per step, or in ``closed-form`` (equal up to
+rounding) if the networks are stacks of linear maps and activations, and by autograd otherwise. In closed form the last
+state of an unadjusted chain is not evaluated."""
 Dropout = Annotated[_Float, Field(ge=0, lt=1)]
-LayerDims = Annotated[list[Count], Field(min_length=1)]
-"""Latent dimensions of each layer, bottom first."""
+LayerDims = Annotated[list[Count], Field(min_length=1), LAYERS]
+"""Number of latent dimensions of each layer, bottom first."""
+LayersPerScale = Annotated[list[Count], Field(min_length=1), LAYERS_PER_SCALE]
+"""Number of latent layers at each scale, finest scale first."""
+CountPerScale = Annotated[list[Count], Field(min_length=1), PER_SCALE]
+"""One number per scale, finest scale first."""
 
 
 def _layer_choice(value):
@@ -131,20 +136,21 @@ LayerChoice = Annotated[
     PlainValidator(
         _layer_choice, json_schema_input_type=Literal["all"] | list[Count] | dict[Literal["top_scales"], Count]
     ),
+    CHOSEN_LAYERS,
 ]
-"""``all``, the numbers of some layers, 1 being the bottom one, or ``{top_scales: k}``: the layers of the k coarsest
+"""``all``, a list of layer numbers (1 is the bottom layer), or ``{top_scales: k}``: all layers of the k coarsest
 scales."""
 Digit = Annotated[int, Field(ge=0, le=9)]
 GreyLevels = Annotated[int, Field(ge=2, le=256)]
-"""Integer levels of the stored data, which is uint8."""
+"""Number of integer levels of the stored data, which is uint8."""
 ImageMode = Literal["source", "rgb", "grey"]
-"""Channels of prepared images: those of the source, 3 or 1."""
+"""Channels of the prepared images: ``source`` keeps those of the source, ``rgb`` has 3, ``grey`` has 1."""
 Resample = Literal["bilinear", "bicubic", "lanczos", "box"]
-"""Filter of a change of size; all of them average over what a pixel covers when the image gets smaller."""
+"""Resampling filter for changes of size. All of them are antialiased when the image gets smaller."""
 Background = Literal["white", "black"]
-"""What stands behind transparent pixels."""
+"""Colour that is shown behind transparent pixels."""
 Bits = Literal[8, 5]
-"""Of a stored channel; 5 keeps the highest five of eight."""
+"""Bits per stored channel; 5 keeps the five most significant of eight bits."""
 GeneratedSets = list[Literal["uniform", "constant"]]
 OodSets = list[Literal["patches", "uniform", "constant", "half-mix", "vertical-flip", "overlay"]]
 
@@ -158,8 +164,8 @@ def _resolutions(value):
     return value
 
 
-Resolutions = Annotated[list[int], PlainValidator(_resolutions, json_schema_input_type=Counts)]
-"""Height and width of the feature maps at each scale, the finest first."""
+Resolutions = Annotated[list[int], PlainValidator(_resolutions, json_schema_input_type=Counts), PER_SCALE]
+"""Height and width of the feature maps at each scale, finest first. Each must be a multiple of the next."""
 
 
 def _per_layer(least: int):
@@ -175,15 +181,22 @@ def _per_layer(least: int):
     return PlainValidator(check, json_schema_input_type=number | Annotated[list[number], Field(min_length=1)])
 
 
-LayerWidth = Annotated[int | list[int], _per_layer(1)]
-"""Hidden units: one number for the networks of all layers, or one for each, bottom first."""
-LayerDepth = Annotated[int | list[int], _per_layer(0)]
-"""Hidden layers: one number for the networks of all layers, or one for each, bottom first."""
+LayerWidth = Annotated[int | list[int], _per_layer(1), PER_CHOSEN_LAYER]
+"""Number of hidden units: one number for the networks of all layers, or a list with one per layer, bottom first."""
+LayerDepth = Annotated[int | list[int], _per_layer(0), PER_CHOSEN_LAYER]
+"""Number of hidden layers: one number for the networks of all layers, or a list with one per layer, bottom first."""
 LogSigma = Annotated[_Float, Field(ge=-5, le=5)]
 PixelHead = Literal["bernoulli", "gaussian", "logistic-mixture"]
-"""What p(x | z) is; see ``jebm.models.backbones.nvae.heads``."""
+"""The distribution p(x | z); see ``jebm.models.backbones.nvae.heads``."""
 CellArchitecture = Literal[
     "res_mbconv", "res_elu", "res_bnelu", "res_bnswish", "mbconv_sep", "mbconv_sep11", "res53_mbconv", "res35_mbconv",
     "res55_mbconv", "mbconv_res", "mbconv_den",
 ]  # fmt: skip
-"""Sets of operations; see ``jebm.models.backbones.nvae.architectures``."""
+"""Operations of the residual cells; see ``jebm.models.backbones.nvae.architectures``."""
+DIMENSIONS = ("set", "score", "layer", "step")
+"""The columns of ``metrics.csv`` that distinguish the values of one metric; a column that does not apply is empty.
+
+``set`` names what was measured: a set of outliers, or the label of a chain, an estimator or a kind of draws. ``score``
+is an outlier score. ``layer`` is a latent layer (``z1`` is the bottom one) or a term of the energy. ``step`` is a
+number of steps of a chain, the training step of a snapshot, or the number of draws of a bound.
+"""

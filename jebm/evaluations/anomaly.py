@@ -1,4 +1,4 @@
-"""Anomaly detection by the published protocol: one score, averages of AUPRC and AUROC over the last epochs' models."""
+"""Anomaly detection by the published protocol: AUPRC and AUROC averaged over the models of the last epochs."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ MEASURES = ("auroc", "auprc")
 Scores = dict[str, dict[str, np.ndarray]]
 """Set → score → (images,), nats, high for outliers."""
 Measured = tuple[str, str, str]
-"""A measure, a set of outliers and a score."""
+"""A metric, a set of outliers and a score."""
 
 
 class Anomaly(Evaluation):
-    """AUROC and AUPRC of each score on each set of outliers, a mean over the snapshots of training.
+    """AUROC and AUPRC of each score on each set of outliers, averaged over the snapshots of training.
 
-    The value without a ``step`` is the mean, one with a ``step`` that of the model after that step of training (Cui et
-    al., ICCV 2023, average over the models of the last ten epochs; ``snapshots`` and ``snapshot_every`` of the training
-    ask for them). Without snapshots the published model alone is measured. The outliers are the positive
-    class. Scores, high for outliers, with K draws of q(z | x) for each image:
+    The value without a ``step`` is the average; those with a ``step`` belong to the snapshot after that training step.
+    (Cui et al., ICCV 2023, average over the models of the last ten epochs; ``snapshots`` and ``snapshot_every`` of the
+    training save them.) Without snapshots only the final model is measured. Outliers are the positive class. The scores
+    are high for outliers and use K draws from q(z | x) per image:
 
-    - ``log-joint``: minus the mean of the unnormalised log p(x, z) = log p(x | z) + f(z) + log p(z), in nats and in the
-      space of z; the published score;
+    - ``log-joint``: minus the mean of the unnormalised log p(x, z) = log p(x | z) + f(z) + log p(z), in nats, in the
+      space of z; this is the published score;
     - ``elbo`` and ``elbo+f``: minus the evidence lower bound, without and with f;
     - ``iw`` and ``iw+f``: minus the importance-weighted bound with K draws, without and with f, without log Z;
     - ``f``: minus the mean of f.
 
     Args:
-        reference: the split whose images are the normal ones.
-        draws: K.
+        reference: split whose images are the normal class.
+        draws: number K of draws per image.
     """
 
     def __init__(self, *, reference: Reference = "test", draws: Count = 20):
@@ -63,13 +63,13 @@ class Anomaly(Evaluation):
         }
 
     def _models(self, subject: Subject) -> Iterable[tuple[int, Hierarchy, Prior]]:
-        """The snapshots, or the published model as that of step 0."""
+        """The snapshots, or the final model as step 0."""
         models = iter(subject.snapshots())
         first = next(models, (0, subject.hierarchy, subject.prior))
         return chain([first], models)
 
     def _measured(self, scores: Scores) -> dict[Measured, float]:
-        """The values of one model."""
+        """The metrics of one model."""
         normal = scores[self.reference]
         return {
             (measure, name, score): value
@@ -101,7 +101,8 @@ class Anomaly(Evaluation):
                 record.add(measure, value, n, protocol, step=step, **about)
 
     def _scores(self, subject: Subject, hierarchy: Hierarchy, prior: Prior, step: int) -> Scores:
-        """The scores by one model. A set's stream is its own: all models are compared on the same noise."""
+        """The scores of one model. Each set has its own random number generator, so that all models are compared on the
+        same noise."""
         model, rows = f"{subject.title}: model after {step} steps" if step else subject.title, {}
         for name in (self.reference, *subject.data.ood_sets):
             split = name if name == self.reference else f"ood/{name}"

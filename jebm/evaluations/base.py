@@ -1,8 +1,7 @@
-"""The interface of evaluations: what a variant asks to have measured of its prior, by a block of its own.
+"""The interface of evaluations. A variant requests an evaluation by a block in ``evaluations``.
 
-An evaluation takes its parameters by keyword, writes values into a metric record (with a set, a score, a layer or a
-step where a metric has several values) and what figures need into arrays. What the clock measures goes into the
-record's timings.
+An evaluation takes its parameters by keyword. It adds values to a metric record, with a set, score, layer or step where
+a metric has several values, and returns arrays for figures. Measured times are added to the timings of the record.
 """
 
 from abc import ABC, abstractmethod
@@ -25,21 +24,22 @@ from jebm.runtime.progress import Progress
 
 @dataclass
 class Subject:
-    """What is evaluated, frozen and on its device, and what every evaluation needs besides."""
+    """Everything that an evaluation may use: the frozen backbone and prior on their device, the data, the feature
+    space, random number generators and logging."""
 
     data: Dataset
     hierarchy: Hierarchy
     prior: Prior
     space: FeatureSpace
-    """What FD looks through."""
+    """The feature space of FD."""
     rng: Callable[[str], torch.Generator]
-    """A random stream for a purpose."""
+    """Returns a random number generator for a purpose."""
     device: str
     title: str
     snapshots: Callable[[], Iterable[tuple[int, Hierarchy, Prior]]] = tuple
-    """(step, hierarchy, prior) of each model of the end of training that was kept, in order; loaded when asked for."""
+    """Yields (step, hierarchy, prior) of each saved snapshot, in order; each is loaded when it is needed."""
     _known: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
-    """Features of the splits that were compared with."""
+    """Split → its features, once they have been computed."""
 
     def pixels(self, split: str) -> torch.Tensor:
         """A split of the data as floats in [−1, 1], on the device."""
@@ -49,7 +49,7 @@ class Subject:
         return Progress(self.title)
 
     def facts(self, reference: str) -> dict:
-        """What every protocol that compares with a split of the data must say."""
+        """Facts that belong to every protocol of a comparison with a split of the data."""
         return {
             "reference": reference,
             "reference_sha256": self.data.manifest["sha256"][IMAGES],
@@ -58,18 +58,18 @@ class Subject:
 
     @torch.no_grad()
     def features(self, eps: torch.Tensor) -> np.ndarray:
-        """Features of the quantised means of p(x | z) for flat ε, as FD sees them."""
+        """Features of the quantised means of p(x | z) for flat ε, as used for FD."""
         return np.concatenate(
             [self._features(self.hierarchy.top_down_flat(e)) for e in eps.split(self.hierarchy.max_batch_size())]
         )
 
     def frechet(self, eps: torch.Tensor, reference: str) -> float:
-        """FD of the images of flat ε to a split of the data."""
+        """FD between the images of flat ε and a split of the data."""
         return frechet(self.features(eps), self._held_out(reference))
 
     @torch.no_grad()
     def frechet_of(self, top: TopDown, reference: str) -> float:
-        """FD of the images of a top-down pass to a split of the data."""
+        """FD between the images of a top-down pass and a split of the data."""
         return frechet(self._features(top), self._held_out(reference))
 
     def _features(self, top: TopDown) -> np.ndarray:
@@ -83,6 +83,10 @@ class Subject:
 
 
 class Evaluation(ABC):
+    metrics: dict[str, tuple] = {}
+    """Metric → how it is printed: the arguments of :class:`jebm.metrics.catalogue.Metric`, as literals. Metrics that
+    several evaluations or stages measure stand in the catalogue."""
+
     @abstractmethod
     def evaluate(self, subject: Subject, record: MetricRecord) -> dict[str, torch.Tensor]:
-        """Measure; returns arrays for figures, by name."""
+        """Measure, and add the values to the record. Returns arrays for figures, by name."""

@@ -1,4 +1,5 @@
-"""Chains compared on one prior: which diverge and when, how short runs sample, how long ones mix, and at what cost."""
+"""Comparison of Markov chains on one prior: which of them diverge and when, how well short runs sample, how long runs
+mix, and at what cost."""
 
 from __future__ import annotations
 
@@ -21,19 +22,22 @@ from jebm.sampling.spaces import SPACES, Space
 from jebm.sampling.target import State
 
 LIMIT = 1e3
-"""A chain has left when a coordinate of its state is not finite or exceeds this; latents are of the order of 10."""
+"""A chain counts as diverged if a coordinate of its state is not finite or exceeds this; latents are of the order of
+10."""
 LAGS = 200
-"""Autocorrelations up to this lag are kept for figures."""
+"""Largest lag of the autocorrelations that are saved for figures."""
 
 
 class ChainSetup:
-    """One way to sample a prior.
+    """One way to sample from a prior.
 
     Args:
-        kernel: one transition; every step costs one gradient of the density, with or without the Metropolis test.
-        space: ``whitened`` (ε) or ``z``.
-        start: N(0, I) in that space, or draws of the generator's own prior; in whitened space the two are the same.
-        may_diverge: report chains that leave instead of failing.
+        kernel: transition kernel of the chain; each step costs one gradient of the density, with or without the
+            Metropolis test.
+        space: coordinates of the chain, ``whitened`` (ε) or ``z``.
+        start: ``normal`` is N(0, I) in these coordinates, ``generator`` the Gaussian prior; in ``whitened`` both are
+            the same.
+        may_diverge: report diverged chains instead of failing.
     """
 
     def __init__(
@@ -49,47 +53,63 @@ class ChainSetup:
 
 
 class ChainRun(NamedTuple):
-    """What a population of chains left behind."""
+    """The result of running several chains in parallel."""
 
     kept: dict[int, torch.Tensor]
     """Step → states, (chains, dimensions)."""
     left_at: torch.Tensor
-    """(chains,): the step after which a chain had left, 0 for one that stayed."""
+    """(chains,): the step after which a chain had diverged, 0 if it did not diverge."""
     acceptance: float
     seconds: float
     """Processor time of all steps."""
 
     @property
     def left(self) -> float:
-        """Share of the chains that left."""
+        """Fraction of the chains that diverged."""
         return float((self.left_at > 0).float().mean())
 
     @property
     def first_left(self) -> int:
-        """The step after which the first one had left."""
+        """The step after which the first chain had diverged."""
         return int(self.left_at[self.left_at > 0].min())
 
     def whole_until(self, step: int) -> bool:
-        """Whether no chain had left by then."""
+        """Whether no chain had diverged up to this step."""
         return not ((self.left_at > 0) & (self.left_at <= step)).any()
 
 
 class Chains(Evaluation):
-    """Short runs of many chains and long runs of a few, for each setup; its label is the ``set`` of its values.
+    """Short runs of many chains and long runs of a few chains, for each setup. The label of a setup is the ``set`` of
+    its values.
 
-    FD of short runs is measured along the same chains, at several ``step``s. Of long runs the second half is diagnosed,
-    on f and on every latent dimension of z, so that chains in both spaces answer for the same quantities; the worst
-    of them is reported. A few long runs share their start's distribution with the short ones: R-hat sees what they
-    disagree on, not what all of them miss.
+    FD of short runs is measured along the same chains, after several numbers of ``step``s. The second half of long runs
+    is diagnosed by f and by every latent dimension of z, so that chains in different coordinates are judged by the same
+    quantities; the worst one is reported. Short and long runs start from the same distribution. R-hat detects
+    disagreement between chains, but not modes that all of them miss.
 
     Args:
-        chains: the setups, by label.
-        reference: the split that FD compares with.
-        count: chains of a short run, and images of every FD.
-        steps: after how many steps FD is measured; 0 is the start.
-        long_chains, long_steps: size of the long runs; 0 steps for none.
-        pool: Gaussian draws from which samples of the density itself are resampled; 0 for none.
+        chains: label → setup of a chain.
+        reference: split of the data that FD compares with.
+        count: number of chains of a short run, and of images per FD.
+        steps: numbers of steps after which FD is measured; 0 is the initial state.
+        long_chains: number of chains of a long run.
+        long_steps: number of steps of a long run; 0 skips long runs.
+        pool: number of Gaussian draws from which samples of the density itself are resampled; 0 skips this.
     """
+
+    metrics = {
+        "left": ("left", -1, 3, "share of the chains with a coordinate that is not finite or exceeds 1000"),
+        "left_at": ("first at step", 0, 0, "step after which the first chain had left"),
+        "fd_steps": ("FD", -1, 2, "Fréchet distance of the chains' states after k steps (one gradient a step)"),
+        "fd_long": ("FD, long runs", -1, 2, "Fréchet distance of states spread over the second half of long runs"),
+        "fd_density": ("FD, density", -1, 2, "Fréchet distance of the density's own, importance-resampled samples"),
+        "fd_density_ess": ("ESS of these", 0, 0, "effective sample size behind the density's own samples"),
+        "r_hat_f": ("R-hat of f", -1, 3, "rank-normalised split R-hat of f over long runs"),
+        "autocorrelation_time": ("τ, steps", -1, 1, "integrated autocorrelation time of the slowest latent or f"),
+        "autocorrelation_time_f": ("τ of f, steps", -1, 1, "integrated autocorrelation time of f"),
+        "ess_per_step": ("ESS a step", 1, 3, "effective samples of the slowest latent or f a step of a chain"),
+        "ess_per_second": ("ESS a second", 1, 0, "the same a second of processor time, as it was in this run"),
+    }
 
     def __init__(
         self,
@@ -127,7 +147,7 @@ class Chains(Evaluation):
 
     def _short(self, subject, record, label: str, setup: ChainSetup, space: Space, fd: str) -> float:
         """Adds acceptance, divergence and FD; returns how many steps of one chain a second allows."""
-        # One stream for all setups: common noise makes their differences clearer than their levels.
+        # All setups use the same random numbers, so that their differences are less noisy than their values.
         ran = run(setup, space, self.count, self.steps, subject.rng("short"))
         self._check(ran, setup, label, subject.title)
         protocol = record.protocol("chains", {"chains": self.count, "steps": max(self.steps), "limit": LIMIT})
@@ -136,7 +156,7 @@ class Chains(Evaluation):
             record.add("left_at", ran.first_left, self.count, protocol, set=label)
         record.add("acceptance", ran.acceptance, self.count, protocol, set=label)
         for k, x in ran.kept.items():
-            # FD of those that stayed would flatter a chain that loses its worst.
+            # FD of the remaining chains alone would hide the divergence of the others.
             if ran.whole_until(k):
                 distance = subject.frechet_of(space.top_down(x), self.reference)
                 record.add("fd_steps", distance, len(x), fd, set=label, step=k)
@@ -145,7 +165,8 @@ class Chains(Evaluation):
     def _long(
         self, subject, record, label: str, setup: ChainSetup, space: Space, fd: str, per_second: float
     ) -> dict[str, torch.Tensor]:
-        """Adds R-hat, autocorrelation times and FD of long runs; returns curves for figures. Nothing if chains left."""
+        """Add R-hat, autocorrelation times and FD of long runs. Returns curves for figures; nothing if chains
+        diverged."""
         every = range(1, self.long_steps + 1)
         ran = run(setup, space, self.long_chains, every, subject.rng("long"))
         self._check(ran, setup, label, subject.title)
@@ -156,7 +177,7 @@ class Chains(Evaluation):
         facts = {"chains": self.long_chains, "steps": self.long_steps, "kept": len(half), "of": "f and all of z"}
         protocol, n = record.protocol("long-chains", facts), half.shape[0] * half.shape[1]
         tau, agreement = autocorrelation_time(half), r_hat(half)
-        # A chain that never moves has no variance to compare, and no value.
+        # A chain that never moves has no variance, and therefore no value.
         if torch.isfinite(agreement).all():
             record.add("r_hat", agreement.max(), n, protocol, set=label)
             record.add("r_hat_f", agreement[0], n, protocol, set=label)
@@ -181,7 +202,7 @@ class Chains(Evaluation):
 
 
 def run(setup: ChainSetup, space: Space, count: int, steps: Collection[int], rng: torch.Generator) -> ChainRun:
-    """Run ``count`` chains of a setup and keep the states after the given steps."""
+    """Run ``count`` chains of a setup, and store the states after the given steps."""
     start = space.start(setup.start, count, rng)
     wanted, kept = set(steps), {}
     left_at = torch.zeros(count, dtype=torch.int64, device=start.device)
@@ -199,13 +220,13 @@ def run(setup: ChainSetup, space: Space, count: int, steps: Collection[int], rng
 
 
 def has_left(x: torch.Tensor) -> torch.Tensor:
-    """(chains,) bool: a coordinate is not finite, or larger than any latent."""
+    """(chains,) bool: whether a coordinate is not finite, or larger than latents ever are."""
     return ~(x.abs().amax(1) <= LIMIT)
 
 
 @torch.no_grad()
 def trace(space: Space, kept: dict[int, torch.Tensor]) -> torch.Tensor:
-    """f and then all of z along the chains, (steps, chains, 1 + dimensions)."""
+    """f, followed by all of z, along the chains: (steps, chains, 1 + dimensions)."""
     states = torch.stack(list(kept.values()))
     rows = [
         torch.cat([space.tilt(x).unsqueeze(1), flatten(space.top_down(x).z)], 1)
@@ -215,8 +236,8 @@ def trace(space: Space, kept: dict[int, torch.Tensor]) -> torch.Tensor:
 
 
 def curves(draws: torch.Tensor, slowest: int) -> dict[str, torch.Tensor]:
-    """For figures: the autocorrelation by lag of f and of the slowest quantity, (lags, 2), and the worst R-hat of the
-    second half of ever longer runs, (windows, 2), with the length of the run in the first column."""
+    """Curves for figures: the autocorrelation by lag of f and of the slowest quantity, (lags, 2); and the largest R-hat
+    of the second half of increasingly long runs, (windows, 2), with the length of the run in the first column."""
     steps = len(draws)
     windows = [k for k in (20 * 2**i for i in range(30)) if k < steps] + [steps]
     worst = torch.stack([r_hat(draws[k // 2 : k]).max() for k in windows])

@@ -1,4 +1,5 @@
-"""Outlier detection: scores with and without the tilt, by layer, of simple baselines; with intervals over images."""
+"""Outlier detection by scores with and without the tilt, per layer, and by simple baselines, with confidence intervals
+over images."""
 
 from __future__ import annotations
 
@@ -21,22 +22,23 @@ from jebm.models.priors.base import Prior
 from jebm.models.priors.joint import JointPrior
 
 Scores = dict[str, np.ndarray]
-"""High for outliers, (images,), by the name of the score."""
+"""Score → values, (images,), high for outliers."""
 
 
 class Detection(Evaluation):
     """AUROC, AUPRC and FPR80 of every score on every out-of-distribution set of the data.
 
-    Scores are those of :func:`outlier_scores`; for each layer i, ``kl_i``, the KL of q from the Gaussian prior, and
-    ``f_i``, the energy term with its sign turned; and the baselines ``reconstruction``, ``mahalanobis`` and
-    ``isolation-forest``. AUROC and AUPRC come with 95 % intervals over images, and so does what the tilt adds to them:
-    ``auroc_gain`` is the difference of ``elbo+f`` and ``elbo`` on the same images and the same resamples.
+    The scores are those of :func:`outlier_scores`; for each layer i, ``kl_i``, the KL of q from the Gaussian prior, and
+    ``f_i``, minus the energy term; and the baselines ``reconstruction``, ``mahalanobis`` and ``isolation-forest``.
+    AUROC and AUPRC have 95 % confidence intervals over images. ``auroc_gain`` is the AUROC of ``elbo+f`` minus that of
+    ``elbo``, with the interval of this difference on the same bootstrap resamples; ``auprc_gain`` is defined in the
+    same way.
 
     Args:
-        reference: the split whose images are the normal ones.
-        draws: draws of q(ε | x) for each image.
-        resamples: bootstrap resamples of the images.
-        trees: of the isolation forest.
+        reference: split whose images are the normal class.
+        draws: number of draws from q(ε | x) per image.
+        resamples: number of bootstrap resamples of the images.
+        trees: number of trees of the isolation forest.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class Detection(Evaluation):
         }
 
     def _model_scores(self, subject: Subject, split: str) -> Scores:
-        """The scores that depend on the backbone or the prior, means over draws of q."""
+        """The scores that depend on the backbone or the prior, averaged over draws from q."""
         x, hierarchy, prior = subject.data.pixels(split), subject.hierarchy, subject.prior
         weights = log_weights(hierarchy, prior, x, self.draws, subject.rng(f"bound {split}"), redraw=True)
         scores, rng = outlier_scores(weights), subject.rng(f"layers {split}")
@@ -92,7 +94,7 @@ class Detection(Evaluation):
     def _draw_scores(
         self, hierarchy: Hierarchy, prior: Prior, x: torch.Tensor, rng: torch.Generator
     ) -> dict[str, torch.Tensor]:
-        """Scores by layer and of the reconstruction, (images,), means over draws."""
+        """Scores per layer and of the reconstruction, (images,), averaged over draws."""
         rows = []
         for _ in range(self.draws):
             posterior = hierarchy.infer(x, rng)
@@ -104,7 +106,7 @@ class Detection(Evaluation):
         return {name: torch.stack([row[name] for row in rows]).mean(0) for name in rows[0]}
 
     def _baselines(self, subject: Subject) -> dict[str, Callable[[str], np.ndarray]]:
-        """Name → the score of a split, fitted on the training split."""
+        """Name → function that scores a split, fitted on the training split."""
         data = subject.data
 
         def features(split: str) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""What each latent group of a deep hierarchy carries: its KL, and what its energy has learned to tell apart."""
+"""The KL of each latent layer of a deep hierarchy, and how well its energy term separates posterior from prior
+samples."""
 
 from __future__ import annotations
 
@@ -19,18 +20,24 @@ from jebm.sampling.spaces import SPACES
 
 
 class Groups(Evaluation):
-    """For each layer (z1, …) its KL, and for each term of f the energy gap E[f_i(z⁺)] − E[f_i(z⁻)], nats.
+    """For each layer (z1, …) its KL, and for each term of f the energy gap E[f_i(z⁺)] − E[f_i(z⁻)], in nats.
 
-    z⁺ are draws of q(z | x), one an image, and z⁻ the ends of as many chains on the prior: near 0 at the optimum, if
-    the chains are long enough. Only sums are held, so that neither groups nor images are limited by memory. A prior
-    without energies has KLs alone.
+    z⁺ is one draw from q(z | x) per image, z⁻ are the final states of equally many chains on the prior. The gap is near
+    0 at the optimum if the chains are long enough. Only sums are stored, so memory bounds neither layers nor images. A
+    prior without energies has only KLs.
 
     Args:
-        kernel, steps: of the chains, in whitened space from N(0, I).
-        reference: the split whose images are inferred.
-        count: of them, from the first one on; all where there are fewer.
-        batch: images, and chains, side by side.
+        kernel: transition kernel of the chains, in whitened space.
+        steps: number of transitions, starting from N(0, I).
+        reference: split whose images are inferred.
+        count: number of images, the first ones of the split.
+        batch: number of images, and of chains, that are processed at once.
     """
+
+    metrics = {
+        "group_gap": ("energy gap", 0, 3, "mean of f_i on posterior draws less its mean where chains end, nats"),
+        "gap_total": ("total energy gap", 0, 3, "the same of f"),
+    }
 
     def __init__(
         self,
@@ -73,7 +80,8 @@ class Groups(Evaluation):
     def _gap(
         self, subject: Subject, energy: Energy, positive: TopDown, count: int, rng: torch.Generator
     ) -> torch.Tensor:
-        """Σ over a batch of each term on draws of the posterior less its value where chains end, (terms,), float64."""
+        """For a batch, the sum of each term over posterior draws minus its sum over the final states of chains,
+        (terms,), float64."""
         space = SPACES["whitened"](subject.hierarchy, subject.prior)
         start = space.start("normal", count, rng)
         with frozen(subject.prior):

@@ -1,4 +1,4 @@
-"""What each layer of a backbone carries: its KL, its active units, and what a linear probe reads off it."""
+"""The information in each layer of a backbone: its KL, its active units, and the accuracy of a linear probe."""
 
 from __future__ import annotations
 
@@ -16,11 +16,17 @@ class Layers(Evaluation):
     """KL, active units and class information of each layer, z1 (bottom), z2, …
 
     Args:
-        reference: the split that is measured; the probe learns on the training split.
-        draws: draws of q(ε | x) for each image.
+        reference: split that is measured; the probe is trained on the training split.
+        draws: number of draws from q(ε | x) per image.
         active_variance: a unit is active if the variance over images of its posterior mean exceeds this, in units of
             its prior variance (Burda et al., 2016).
     """
+
+    metrics = {
+        "kl_smallest": ("smallest KL", 1, 2, "KL of the layer that uses least, nats an image"),
+        "active_units": ("active units", 0, 1, "latent dimensions whose posterior mean varies over images"),
+        "probe": ("probe", 1, 3, "test accuracy of a linear probe for the class on a layer's posterior mean"),
+    }
 
     def __init__(self, *, reference: Reference = "test", draws: Count = 20, active_variance: Positive = 0.01):
         self.reference, self.draws, self.active_variance = reference, draws, active_variance
@@ -56,5 +62,5 @@ class Layers(Evaluation):
         return eps, z, torch.stack([draw.kl for draw in draws]).mean(0)
 
     def _signal(self, eps: torch.Tensor) -> torch.Tensor:
-        """Variance over images of the posterior mean, (dimensions,), less what the draws' own noise adds to it."""
+        """Variance over images of the posterior mean, (dimensions,), corrected for the sampling noise of the draws."""
         return eps.mean(0).var(0) - eps.var(0).mean(0) / self.draws

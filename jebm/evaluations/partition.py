@@ -1,4 +1,4 @@
-"""log Z from both sides by annealed importance sampling, and the bound on log p(x) with it."""
+"""Lower and upper estimates of log Z by annealed importance sampling, and the bound on log p(x) that follows."""
 
 from __future__ import annotations
 
@@ -25,26 +25,37 @@ from jebm.sampling.target import Target
 
 
 class Partition(Evaluation):
-    """Importance sampling, annealed forward and reverse; then the importance-weighted bound with the upper log Z.
+    """Estimates log Z by importance sampling and by annealing forward and in reverse; then the importance-weighted
+    bound.
 
-    Of the three only the reverse estimate, which is above log Z in expectation, keeps the bound on log p(x) a bound.
-    It starts from importance-resampled draws: it is as good as they are, so their effective sample size stands beside.
+    Only the reverse estimate, which exceeds log Z in expectation, leaves the bound on log p(x) a lower bound. It starts
+    from importance-resampled draws and depends on their quality, so their effective sample size is reported.
 
-    Bits per dimension are −[log p(x) + D log w] / (D log 2), w = 2 / (levels − 1) being the distance of two grey
-    levels: the density of the continuous model at the pixel values times the volume of a grid cell. That stands for
-    the probability of a cell by its midpoint; it is no bound on the likelihood of a dequantised or discretised model,
-    and the outermost cells are counted whole. D is the number of pixel values of an image.
+    Bits per dimension are −[log p(x) + D log w] / (D log 2). D is the number of pixel values of an image, and w = 2 /
+    (levels − 1) is the distance between two grey levels: the density at the pixel values is multiplied by the volume of
+    a grid cell. This approximates the probability of a cell by its midpoint. It is no bound on the likelihood of a
+    dequantised or discretised model, and the outermost cells are counted whole.
 
     Args:
-        reference: the split whose log p(x) is bounded.
-        temperatures: steps of each annealing run.
-        chains: annealing runs in each direction.
-        start_steps: transitions on the density itself between resampling and the start of the reverse runs: they leave
-            it invariant, and part the copies of a draw that was chosen many times.
-        step_size: of the adjusted Crank–Nicolson transitions, a standard deviation below 1.
-        pool: Gaussian draws behind plain importance sampling, and again behind the start of the reverse runs.
-        importance_samples: draws of q(z|x) for each image.
+        reference: split whose log p(x) is bounded.
+        temperatures: number of steps of each annealing run.
+        chains: number of annealing runs in each direction.
+        start_steps: transitions on the density itself between resampling and the start of the reverse runs. They leave
+            it invariant and separate copies of draws that were chosen several times.
+        step_size: step size of the adjusted Crank–Nicolson kernel, a standard deviation below 1.
+        pool: number of Gaussian draws for importance sampling, and again for resampling.
+        importance_samples: number of draws from q(z|x) per image.
     """
+
+    metrics = {
+        "log_z": ("log Z", 0, 3, "log partition function of the tilt, nats; annealed from below and above"),
+        "log_z_se": ("s.e.", 0, 3, "standard error of log Z by the delta method, nats"),
+        "log_z_ess": ("effective fraction", 1, 3, "(Σw)² / (n Σw²) of the weights behind log Z"),
+        "log_z_gap": ("gap", 0, 3, "upper less lower annealed log Z, nats; bounds in expectation, so noise may cross"),
+        "annealing_acceptance": ("acceptance", 0, 3, "accepted fraction of the proposals of both annealing runs"),
+        "iw_bound_annealed": ("IW bound", 1, 2, "importance-weighted bound on log p(x) with the upper log Z, nats"),
+        "bits_per_dim": ("bits/dim", -1, 3, "the same in bits a pixel value, density times cell volume"),
+    }
 
     def __init__(
         self,
@@ -102,7 +113,7 @@ class Partition(Evaluation):
         weights = log_weights(subject.hierarchy, subject.prior, x, draws, subject.rng("bound"))
         log_p = importance_weighted(weights.gaussian + weights.tilt - log_z)
         size, width = x[0].numel(), 2 / (subject.data.levels - 1)
-        # How log Z was found is no part of the protocol: priors with an exact one are compared with the others.
+        # The protocol does not contain how log Z was found, so that priors with an exact log Z can be compared.
         about = {**subject.facts(self.reference), "draws": draws, "log_z": "exact, or annealed from above"}
         protocol = record.protocol(f"iw{draws}-ais", about)
         record.add("iw_bound_annealed", log_p.mean(), len(x), protocol)
@@ -111,5 +122,6 @@ class Partition(Evaluation):
 
 
 def bits_per_dimension(log_p: float, dimensions: int, width: float) -> float:
-    """−[log p + D log width] / (D log 2): a log density in nats as bits for each of D values in cells of ``width``."""
+    """−[log p + D log width] / (D log 2): a log density in nats as bits per dimension, for D values in cells of
+    ``width``."""
     return -(log_p / dimensions + math.log(width)) / math.log(2)

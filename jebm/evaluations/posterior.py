@@ -1,7 +1,8 @@
-"""How accurate a posterior is: the inference network, a chain from a cold start, and one that starts at the network.
+"""Accuracy of posterior approximations: the inference network, a chain from a cold start, and a chain that starts at
+the network.
 
-All are compared with long Metropolis-adjusted chains, preconditioned for each image, half of which started at the
-network and half at N(0, I); R-hat over them says whether they agree, and so whether they can serve as the reference.
+All are compared with long Metropolis-adjusted chains, preconditioned for each image. Half of these start at the network
+and half at N(0, I); R-hat tells whether they agree and can therefore serve as the reference.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from jebm.sampling.partition import effective_fraction
 from jebm.sampling.posterior import posterior_target
 
 ROWS = 20_000
-"""Latents that are evaluated at once, or fewer where images are large."""
+"""Largest number of latents that are evaluated at once."""
 EVERY_STEP_UNTIL, THEN_EVERY = 20, 5
-"""Steps of the short chains at which they are measured."""
+"""The short chains are measured at every step up to the first number, then in intervals of the second number."""
 
 
 CEILING = 10.0
-"""Stands for itself and all above: chains that never move have an infinite R-hat."""
+"""Largest R-hat that is reported: chains that never move have an infinite R-hat."""
 
 
 class Network(NamedTuple):
-    """Draws of the inference network."""
+    """Draws from the inference network."""
 
     eps: torch.Tensor
     """(images, draws, dimensions)."""
@@ -43,28 +44,47 @@ class Network(NamedTuple):
 
 class Measured(NamedTuple):
     log_joint: torch.Tensor
-    """log p(x | T(ε)) + tilt(ε) + log N(ε; 0, I), (images, draws), nats: log p(x, ε) up to log Z. In whitened
-    coordinates: log p(x, z) is less by log |det ∂T/∂ε|, which depends on z."""
+    """log p(x | T(ε)) + tilt(ε) + log N(ε; 0, I), (images, draws), nats: log p(x, ε) up to log Z, in whitened
+    coordinates. log p(x, z) is smaller by log |det ∂T/∂ε|, which depends on z."""
     error: torch.Tensor
     """Mean squared error of the decoded mean, per pixel, (images, draws)."""
 
 
 class PosteriorAccuracy(Evaluation):
-    """Log joint, reconstruction error, tightness of the bound, calibration, and time to reach a given accuracy.
+    """Log joint, reconstruction error, tightness of the bound, calibration, and the time to reach a given accuracy.
 
     Args:
-        kernel: a step of the cold and the warm chain, in whitened space; these are also the burn-in of the reference.
-        reference: the split that is measured.
-        images: how many of its first images.
-        chains: chains for each image, half of them cold and half warm.
-        steps: of the cold and the warm chains.
-        shown_steps: after how many of them they are compared.
-        adaptation: steps of the rounds that fit the reference's preconditioner.
-        reference_steps: of the reference chains.
-        reference_step_size: of their step in preconditioned space, a standard deviation.
-        importance_samples: K of the importance-weighted bounds IW-K; the largest is the number of draws.
-        tolerance: nats of log joint within which a chain counts as accurate.
+        kernel: transition kernel of the cold and the warm chains, in whitened space; their steps are also the burn-in
+            of the reference chains.
+        reference: split that is measured.
+        images: number of images, the first ones of the split.
+        chains: number of chains per image, half of them cold and half warm.
+        steps: number of steps of the cold and the warm chains.
+        shown_steps: numbers of steps after which these chains are compared with the reference.
+        adaptation: numbers of steps of the rounds that fit the preconditioner of the reference chains.
+        reference_steps: number of steps of the reference chains.
+        reference_step_size: step size of the reference chains in preconditioned space, a standard deviation.
+        importance_samples: values of K for the importance-weighted bounds IW-K; the largest is the number of draws.
+        tolerance: difference of the log joint, in nats, within which a chain counts as accurate.
     """
+
+    metrics = {
+        "log_joint": ("log joint", 0, 2, "mean log p(x, ε) of posterior draws without log Z, nats an image"),
+        "log_joint_gap": ("log joint − ref.", 0, 2, "that, less the reference chains', nats; 0 is right"),
+        "reconstruction_mse": ("MSE ×10⁻³", 0, 2, "squared error of the decoded mean, per pixel", 1000.0),
+        "iw_gap": ("IW gap", -1, 3, "log p(x) less the network's importance-weighted bound with K draws, nats"),
+        "importance_ess": ("ESS", 1, 3, "effective fraction of the importance weights of one image's draws"),
+        "mean_error": ("mean error", -1, 3, "rms error of the network's mean, in posterior sds; 0 is right"),
+        "variance_ratio": ("variance ratio", 0, 3, "network's over reference's variance, geometric mean; 1 is right"),
+        "residual_sd": ("residual sd", 0, 3, "sd of the reference's draws as the network standardises; 1 is right"),
+        "r_hat_worst": ("worst R-hat", -1, 3, "the same, of the worst image"),
+        "converged": ("converged", 1, 2, "fraction of images whose reference chains have R-hat below 1.1"),
+        "reference_acceptance": ("acceptance", 0, 3, "accepted fraction of the reference chains' proposals"),
+        "accuracy_reached": ("reached", 1, 2, "whether the mean log joint came within tolerance of the reference's"),
+        "steps_to_accuracy": ("steps", -1, 0, "steps until it did; the chain's length where it did not"),
+        "seconds_to_accuracy": ("seconds", 0, 2, "the time that these steps took in this run"),
+        "posterior_seconds": ("seconds", 0, 3, "time for as many draws as there are cold chains, in this run"),
+    }
 
     def __init__(
         self,
@@ -110,21 +130,21 @@ class PosteriorAccuracy(Evaluation):
 
     @torch.no_grad()
     def _network(self, subject: Subject, x: torch.Tensor, record: MetricRecord) -> Network:
-        """As many draws for each image as the largest bound needs."""
+        """Draw as many samples per image as the largest K."""
         draws, rng = self.importance_samples[-1], subject.rng("posterior network")
         rows, found = x.repeat_interleave(draws, 0), []
         started = time.perf_counter()
         for part in rows.split(subject.hierarchy.max_batch_size(ROWS)):
             posterior = subject.hierarchy.infer(part, rng)
             found.append((flatten(posterior.eps), posterior.log_q.sum(1)))
-        share = self.chains / 2 / draws  # the time of as many draws as there are cold chains
+        share = self.chains / 2 / draws  # scales the time to as many draws as there are cold chains
         record.time("posterior_seconds", (time.perf_counter() - started) * share, set="network")
         eps, log_q = (torch.cat(parts).unflatten(0, (len(x), draws)) for parts in zip(*found, strict=True))
         return Network(eps, log_q)
 
     def _short_chains(self, subject: Subject, x: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """Every step of the cold (first half) and the warm chains, (steps + 1, images, chains, dimensions), and the
-        seconds that a step of one half takes."""
+        """Every state of the cold (first half) and the warm chains, (steps + 1, images, chains, dimensions), and the
+        seconds per step of one half."""
         rng, half = subject.rng("posterior chains"), self.chains // 2
         rows = x.repeat_interleave(half, 0)
         warm = flatten(subject.hierarchy.infer(rows, rng).eps).unflatten(0, (len(x), half))
@@ -141,7 +161,7 @@ class PosteriorAccuracy(Evaluation):
 
 
 class _Report:
-    """Compares draws with those of the reference, and writes the values."""
+    """Compares draws with those of the reference chains, and records the values."""
 
     def __init__(
         self, settings: PosteriorAccuracy, subject: Subject, record: MetricRecord, x: torch.Tensor, long: LongChainDraws
@@ -167,7 +187,7 @@ class _Report:
 
     @torch.no_grad()
     def measure(self, eps: torch.Tensor) -> Measured:
-        """Draws (images, draws, dimensions) of the posterior of each image."""
+        """Evaluate draws (images, draws, dimensions) from the posterior of each image."""
         subject, found = self.subject, []
         images = self.x.repeat_interleave(eps.shape[1], 0)
         rows = subject.hierarchy.max_batch_size(ROWS)
@@ -179,11 +199,11 @@ class _Report:
         return Measured(*(torch.cat(parts).unflatten(0, eps.shape[:2]) for parts in zip(*found, strict=True)))
 
     def gap(self, measured: Measured) -> torch.Tensor:
-        """Mean log joint of draws less the reference's, nats."""
+        """Mean log joint of draws minus that of the reference chains, nats."""
         return measured.log_joint.mean() - self.log_joint
 
     def convergence(self) -> None:
-        """R-hat of each image: the largest over the dimensions and the log joint."""
+        """R-hat of the reference chains for each image: the largest over the dimensions and the log joint."""
         followed = torch.cat([self.long.eps, self.long.log_prob.unsqueeze(-1)], -1)
         found = torch.stack([r_hat(image).amax() for image in followed.unbind(1)])
         each = torch.nan_to_num(found, nan=CEILING).clamp(max=CEILING)
@@ -193,19 +213,19 @@ class _Report:
         self.add("reference_acceptance", self.long.acceptance)
 
     def draws(self, measured: Measured, **about: str | int) -> None:
-        """Log joint, how far above the reference's, and reconstruction error."""
+        """Record the log joint, its difference from the reference, and the reconstruction error."""
         self.add("log_joint", measured.log_joint.mean(), **about)
         self.add("log_joint_gap", self.gap(measured), **about)
         self.add("reconstruction_mse", measured.error.mean(), **about)
 
     def reference(self) -> None:
-        """The same of the reference; its reconstructions are measured on a tenth of its draws."""
+        """Record the values of the reference chains; their reconstruction error is measured on a tenth of the draws."""
         self.add("log_joint", self.log_joint, set="reference")
         self.add("log_joint_gap", 0.0, set="reference")
         self.add("reconstruction_mse", self.measure(self.pooled[:, ::10]).error.mean(), set="reference")
 
     def chains(self, path: torch.Tensor, seconds: float) -> dict[str, torch.Tensor]:
-        """Cold and warm chains after some steps, and the steps and seconds until they are accurate."""
+        """Record cold and warm chains after some steps, and the steps and seconds until they are accurate."""
         last, half = len(path) - 1, path.shape[2] // 2
         steps = [*range(min(last, EVERY_STEP_UNTIL)), *range(EVERY_STEP_UNTIL, last, THEN_EVERY), last]
         steps, arrays = sorted(set(steps)), {"steps": torch.tensor(sorted(set(steps)))}
@@ -224,7 +244,8 @@ class _Report:
 
     @torch.no_grad()
     def bound(self, network: Network, measured: Measured, rng: torch.Generator) -> None:
-        """How far IW-K of the network lies below log p(x), this by importance sampling from a fit to the reference."""
+        """Record the gap between log p(x) and IW-K of the network. log p(x) is estimated by importance sampling from a
+        Gaussian fit to the reference."""
         log_w = (measured.log_joint - network.log_q).double()
         images, draws = log_w.shape
         noise = torch.randn(network.eps.shape, generator=rng, device=rng.device)
@@ -243,11 +264,11 @@ class _Report:
             self.add("iw_gap", gap, self.importance, step=count)
 
     def calibration(self, eps: torch.Tensor) -> None:
-        """The network's means and variances of ε against the reference's, layer by layer.
+        """Compare the network's means and variances of ε with those of the reference chains, per layer.
 
-        ``mean_error``: root mean square of the difference of means in the reference's standard deviations, 0 is
-        exact. ``variance_ratio``: geometric mean of network's over reference's variance. ``residual_sd``: standard
-        deviation of the reference's draws in the network's standardised coordinates; both 1 if exact.
+        ``mean_error``: root mean square of the difference of the means in standard deviations of the reference; 0 is
+        exact. ``variance_ratio``: geometric mean of the network's variance divided by the reference's. ``residual_sd``:
+        standard deviation of the reference draws in the network's standardised coordinates. Both are 1 if exact.
         """
         mean, variance = eps.mean(1), eps.var(1)
         own_mean, own_variance = self.pooled.mean(1), self.pooled.var(1)

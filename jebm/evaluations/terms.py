@@ -1,4 +1,4 @@
-"""Which terms of an energy do the work: the density with one term left out after training, or with one alone."""
+"""Ablation of the terms of an energy after training: the density without one term, or with one term only."""
 
 from __future__ import annotations
 
@@ -12,16 +12,33 @@ from jebm.sampling.partition import effective_fraction, systematic_resampling
 
 
 class Terms(Evaluation):
-    """FD of importance-resampled draws without each term, and with each term only, under the term's name.
+    """FD of importance-resampled draws without each term, and with each term only, under the name of the term.
 
-    One pool of Gaussian draws serves all, so that the differences are of the terms and not of the noise. ``none`` is
-    the whole density. Leaving a term out is not the same as training without it, for which there are variants.
+    All densities use one pool of Gaussian draws, so that differences are not due to noise. ``none`` is the complete
+    density. Removing a term after training differs from training without it, for which there are variants.
 
     Args:
-        reference: the split that FD compares with.
-        pool: draws of the Gaussian prior to choose from.
-        count: draws chosen for each FD.
+        reference: split of the data that FD compares with.
+        pool: number of draws from the Gaussian prior to choose from.
+        count: number of draws that are chosen for each FD.
     """
+
+    metrics = {
+        "fd_without": ("FD without", -1, 2, "FD of the density when one term of f is left out after training"),
+        "fd_with_only": (
+            "FD with only",
+            -1,
+            2,
+            "FD of the density when all other terms of f are left out after training",
+        ),
+        "ess_without": ("ESS without", 0, 3, "effective fraction of the importance weights behind FD without"),
+        "term_gap": (
+            "gap of the term",
+            0,
+            2,
+            "mean of f_i on posterior draws less its mean on the Gaussian prior, nats",
+        ),
+    }
 
     def __init__(self, *, reference: Reference = "test", pool: Count = 50_000, count: Count = 8_000):
         self.reference, self.pool, self.count = reference, pool, count
@@ -54,7 +71,7 @@ class Terms(Evaluation):
         return {}
 
     def _terms(self, subject: Subject, eps: torch.Tensor) -> torch.Tensor:
-        """The terms of f on flat ε, (count, terms), nats."""
+        """The terms of f at flat ε, (count, terms), nats."""
         batches = [subject.prior.energy.terms(subject.hierarchy.top_down_flat(batch)) for batch in eps.split(10_000)]
         return torch.cat(batches)
 

@@ -1,7 +1,7 @@
-"""Whether chains in whitened space leave the noise white where there is nothing to learn: with f = 0.
+"""A test whether chains in whitened space leave the noise white for f = 0, where nothing has been learned.
 
-Under the joint prior's density every group's noise then stays N(0, I), but for what the step size does to its
-variance. Under the published biased density it drifts, in every backbone whose σ_i depend on the layers above.
+Under the density of the joint prior, the noise of every layer remains N(0, I) except for the effect of the step size on
+its variance. Under the published biased density it drifts in every backbone whose σ_i depend on the layers above.
 """
 
 from __future__ import annotations
@@ -18,22 +18,30 @@ from jebm.sampling.samplers import refuse_non_finite
 from jebm.sampling.spaces import SPACES
 
 DENSITIES = {"exact": "whitened", "biased": "whitened-biased"}
-"""What is compared, and the space of the chain."""
+"""Name of a density → the space of its chain."""
 
 
 class Whiteness(Evaluation):
-    """Moments of the noise after K steps from N(0, I) with f = 0, for each layer and density: ``exact/z1``, …
+    """Moments of the noise after ``steps`` steps from N(0, I) with f = 0, for each density and layer: ``exact/z1``, …
 
-    Uses the variant's backbone alone, whatever its prior. Chains of both densities get the same noise. Memory holds
-    where all of them end: 2 · count · dimensions numbers.
+    Only the variant's backbone is used, not its prior. Chains of both densities receive the same noise. The final
+    states of all chains are held in memory: 2 · count · dimensions numbers.
 
     Args:
-        kernel: one transition. What an unadjusted Langevin step does to the variance of N(0, I) is known and is
-            reported beside; the other kernels leave it alone.
-        steps: K.
-        count: chains. The mean of a dimension is known to within 1/√count.
-        batch: chains that run side by side.
+        kernel: transition kernel. The known effect of an unadjusted Langevin step on the variance of N(0, I) is
+            reported as well; other kernels do not change it.
+        steps: number of transitions.
+        count: number of chains. The standard error of the mean of a dimension is 1/√count.
+        batch: number of chains that run at once.
     """
+
+    metrics = {
+        "noise_mean": ("mean of ε", -1, 4, "rms over a layer's dimensions of the noise's mean after a chain, f = 0"),
+        "noise_variance": ("variance of ε", 0, 4, "mean over a layer's dimensions of the noise's variance, f = 0"),
+        "noise_variance_predicted": ("predicted", 0, 4, "the variance that the kernel's step size leads to, f = 0"),
+        "noise_mean_worst": ("worst mean of ε", -1, 4, "the largest over layers of the mean of ε; f = 0"),
+        "noise_variance_error": ("variance error", -1, 4, "largest over layers, variance of ε less the predicted"),
+    }
 
     def __init__(self, *, kernel: KernelBlock, steps: Count = 100, count: Count = 2000, batch: Count = 2000):
         self.kernel, self.steps, self.count, self.batch = build("kernel", kernel), steps, count, batch
@@ -55,12 +63,12 @@ class Whiteness(Evaluation):
             error = (variances - predicted).abs().max()
             record.add("noise_variance_error", error, self.count, protocol, set=name)
             arrays |= {f"{name}/mean": means, f"{name}/variance": variances}
-        # For the figure: of all dimensions the one that the biased density moves most, under both.
+        # The figure shows the dimension that the biased density shifts most, under both densities.
         worst = int(eps["biased"].mean(0).abs().argmax())
         return arrays | {f"{name}/draws": draws[:, worst].float() for name, draws in eps.items()}
 
     def _ends(self, name: str, subject: Subject) -> torch.Tensor:
-        """Where the chains of one density end, (count, dimensions)."""
+        """The final states of the chains on one density, (count, dimensions)."""
         space = SPACES[DENSITIES[name]](subject.hierarchy, ZeroPrior(subject.hierarchy))
         rng, progress, ends = subject.rng("whiteness"), subject.progress(), []
         while (done := sum(map(len, ends))) < self.count:
@@ -73,8 +81,8 @@ class Whiteness(Evaluation):
 
 
 def moments(layers: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each layer's noise (chains, *shape): the rms over its dimensions of their means over chains, and the mean of
-    their variances; both (layers,). White noise has 0, but for 1/√chains, and 1."""
+    """For each layer's noise (chains, *shape): the root mean square over dimensions of the means over chains, and the
+    mean of the variances; both (layers,). For white noise they are 0, up to 1/√chains, and 1."""
     flat = [layer.flatten(1).double() for layer in layers]
     means = torch.stack([layer.mean(0).square().mean().sqrt() for layer in flat])
     return means.float(), torch.stack([layer.var(0).mean() for layer in flat]).float()

@@ -13,6 +13,10 @@ class FeatureSpace(nn.Module, ABC):
 
     about: str
     """Description of the space in the protocols of metrics."""
+    streamed = False
+    """Whether there are so many features that distances use moments, computed batch by batch, and a bounded number of
+    features per set. Then the moments of the reference are a separate stage, and distances are named FID and KID
+    instead of FD and KD."""
     steps: int = 0
     """Training steps; 0 if nothing is trained."""
     known_dimensions: int = 0

@@ -53,6 +53,7 @@ class Inception(FeatureSpace):
     """
 
     about = "FID Inception network, last pooling layer"
+    streamed = True
     max_batch_size = 64
 
     def __init__(

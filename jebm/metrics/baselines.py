@@ -1,4 +1,4 @@
-"""Outlier detectors that need no generator, fitted on the training split: what a learned score has to beat."""
+"""Outlier detectors without a generative model, fitted on the training split, as baselines for learned scores."""
 
 import numpy as np
 from sklearn.covariance import LedoitWolf
@@ -6,13 +6,13 @@ from sklearn.ensemble import IsolationForest
 
 
 class Mahalanobis:
-    """Squared Mahalanobis distance to the nearest class mean, one covariance for all classes (Lee et al., 2018).
+    """Squared Mahalanobis distance to the nearest class mean, with one covariance for all classes (Lee et al., 2018).
 
-    The covariance within classes is shrunk (Ledoit and Wolf, 2004), since features may be constant on some data.
+    The within-class covariance is shrunk (Ledoit and Wolf, 2004), since features may be constant on some data.
 
     Args:
-        features: of the training split, (count, dimensions).
-        labels: classes of the training split, (count,); equal ones give the plain distance to the mean.
+        features: features of the training split, (count, dimensions).
+        labels: classes of the training split, (count,); if all are equal, the distance is that to the overall mean.
     """
 
     def __init__(self, features: np.ndarray, labels: np.ndarray):
@@ -21,8 +21,8 @@ class Mahalanobis:
         self.precision = LedoitWolf(assume_centered=True).fit(centred).precision_
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """High for outliers, (count,)."""
-        rows = max(1, 2_000_000 // self.means.size)  # images at once, to bound the memory
+        """Scores (count,), high for outliers."""
+        rows = max(1, 2_000_000 // self.means.size)  # images per block, which bounds the memory
         return np.concatenate([self._nearest(features[i : i + rows]) for i in range(0, len(features), rows)])
 
     def _nearest(self, features: np.ndarray) -> np.ndarray:
@@ -31,17 +31,17 @@ class Mahalanobis:
 
 
 class Forest:
-    """Isolation forest (Liu et al., 2008) on the flattened data.
+    """Isolation forest (Liu et al., 2008) on flattened data.
 
     Args:
         data: the training split, (count, dimensions).
-        trees: their number.
-        seed: of the forest.
+        trees: number of trees.
+        seed: random seed of the forest.
     """
 
     def __init__(self, data: np.ndarray, trees: int, seed: int):
         self.forest = IsolationForest(n_estimators=trees, random_state=seed).fit(data)
 
     def __call__(self, data: np.ndarray) -> np.ndarray:
-        """High for outliers, (count,)."""
+        """Scores (count,), high for outliers."""
         return -self.forest.score_samples(data)

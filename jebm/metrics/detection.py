@@ -1,4 +1,4 @@
-"""How well a score tells two sets apart: AUROC, AUPRC and FPR at 80 % TPR, with bootstrap intervals."""
+"""How well a score separates two sets: AUROC, AUPRC and FPR at 80 % TPR, with bootstrap intervals."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from jebm.errors import JebmError
 from jebm.metrics.likelihood import LogWeights, importance_weighted
 
 COUNTED = 2_000_000
-"""Counts of images in resamples that are worked on at once."""
+"""Number of resample counts that are processed at once, which bounds the memory."""
 
 
 def detection_metrics(normal: np.ndarray, outliers: np.ndarray) -> dict[str, float]:
@@ -36,10 +36,11 @@ def detection_metrics(normal: np.ndarray, outliers: np.ndarray) -> dict[str, flo
 
 
 def outlier_scores(weights: LogWeights) -> dict[str, torch.Tensor]:
-    """Scores that are high for outliers, each (images,), nats.
+    """Scores that are high for outliers, each (images,), in nats.
 
-    ``elbo`` is −ELBO, ``f`` is −E_q[tilt], ``elbo+f`` their sum (log Z shifts all images alike and is left out), and
-    ``llr>k`` the likelihood ratio LLR^{>k} of Havtorn et al. (2021), both sides importance-weighted with equal draws.
+    ``elbo`` is −ELBO, ``f`` is −E_q[tilt], and ``elbo+f`` is their sum (log Z shifts all images equally and is left
+    out). ``llr>k`` is the likelihood ratio LLR^{>k} of Havtorn et al. (2021), with both bounds importance-weighted by
+    equally many draws.
     """
     elbo, f = weights.gaussian.mean(1), weights.tilt.mean(1)
     full = importance_weighted(weights.gaussian)
@@ -50,10 +51,10 @@ def outlier_scores(weights: LogWeights) -> dict[str, torch.Tensor]:
 def resampled(
     normal: Mapping[str, np.ndarray], outliers: Mapping[str, np.ndarray], resamples: int, rng: torch.Generator
 ) -> dict[str, dict[str, np.ndarray]]:
-    """AUROC and AUPRC of each score on bootstrap resamples of the images: measure → score → (resamples,).
+    """AUROC and AUPRC of each score on bootstrap resamples of the images: metric → score → (resamples,).
 
-    Both sets are resampled with replacement, each to its own size. One resample serves all scores, so that a difference
-    of two of them is a paired one.
+    Both sets are resampled with replacement to their own sizes. All scores use the same resamples, so differences
+    between scores are paired.
     """
     counts = [_counts(len(next(iter(of.values()))), resamples, rng) for of in (normal, outliers)]
     found: dict[str, dict[str, np.ndarray]] = {"auroc": {}, "auprc": {}}
@@ -75,7 +76,7 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
 
 
 def _counts(size: int, resamples: int, rng: torch.Generator) -> np.ndarray:
-    """How often each item is in each resample, (resamples, size)."""
+    """How often each item occurs in each resample, (resamples, size)."""
     drawn = torch.randint(size, (resamples, size), generator=rng, device=rng.device)
     counts = torch.zeros(resamples, size, device=drawn.device)
     return counts.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=counts.dtype)).cpu().numpy()
@@ -84,10 +85,10 @@ def _counts(size: int, resamples: int, rng: torch.Generator) -> np.ndarray:
 def _areas(
     normal: np.ndarray, outliers: np.ndarray, normal_counts: np.ndarray, outlier_counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """AUROC (ties count half) and average precision where item i stands for counts[:, i] equal ones, (resamples,)."""
+    """AUROC (ties count half) and average precision, (resamples,), where item i occurs counts[:, i] times."""
     scores = np.concatenate([normal, outliers])
     order = np.argsort(-scores, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # where a run of equal scores ends
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # last index of each run of equal scores
     zeros = [np.zeros_like(counts) for counts in (normal_counts, outlier_counts)]
     false = np.concatenate([normal_counts, zeros[1]], 1)[:, order].cumsum(1)[:, last].astype(np.float64)
     true = np.concatenate([zeros[0], outlier_counts], 1)[:, order].cumsum(1)[:, last].astype(np.float64)

@@ -1,4 +1,4 @@
-"""Fréchet distance between two sets of features, by clean-fid's own formula."""
+"""Fréchet distance between two sets of features, computed by clean-fid."""
 
 import numpy as np
 from cleanfid.fid import frechet_distance
@@ -10,7 +10,7 @@ def frechet(generated: np.ndarray, reference: np.ndarray) -> float:
     """|μ₁ − μ₂|² + tr(C₁ + C₂ − 2 (C₁ C₂)^½) of features (count, dimensions); lower is better (Heusel et al., 2017).
 
     Raises:
-        JebmError: too few rows for a covariance, or a feature is not finite.
+        JebmError: there are too few images for a covariance, or a feature is not finite.
     """
     for features in (generated, reference):
         if not np.isfinite(features).all():

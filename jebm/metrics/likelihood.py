@@ -1,4 +1,4 @@
-"""Importance weights of the inference network, and the bounds on log p(x) that follow from them."""
+"""Importance weights of draws from the inference network, and the resulting bounds on log p(x)."""
 
 import math
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from jebm.models.priors.base import Prior
 
 
 class LogWeights(NamedTuple):
-    """For each image and each draw of q(ε | x), (images, draws), nats."""
+    """Log weights of each image and each draw from q(ε | x), (images, draws), nats."""
 
     gaussian: torch.Tensor
     """log p(x | z) + log N(ε; 0, I) − log q(ε | x): the log weight under the Gaussian hierarchy."""
     tilt: torch.Tensor
-    """tilt(ε); the log weight under the prior is gaussian + tilt − log Z."""
+    """tilt(ε); the log weight under the EBM prior is gaussian + tilt − log Z."""
     redrawn: torch.Tensor
-    """(layers − 1, images, draws): the Gaussian log weight when the k = 1, 2 … lowest layers come from the prior
+    """(layers − 1, images, draws): the Gaussian log weight if the lowest k = 1, 2, … layers are drawn from the prior
     instead of q: log p(x | z) + Σ_{i>k} [log N(ε_i; 0, I) − log q(ε_i | ε_{>i}, x)]."""
 
 
@@ -33,10 +33,10 @@ def log_weights(
     redraw: bool = False,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> LogWeights:
-    """Draw ``draws`` posterior samples for each image (images, *image_shape) and weigh them.
+    """Draw ``draws`` posterior samples per image (images, *image_shape), and compute their log weights.
 
-    So many images at a time as the hierarchy says go to the generator's device, so that memory stays bounded; the
-    random numbers depend on that number.
+    To bound memory, images are processed in batches of the size that the hierarchy gives; the random numbers depend on
+    this size.
     """
     rows, parts = hierarchy.max_batch_size(), []
     count = math.ceil(len(x) / rows)
@@ -61,7 +61,7 @@ def _log_weights(hierarchy, prior, x, draws, rng, redraw, progress) -> LogWeight
 
 
 def _weigh(hierarchy, prior, x, rng, redraw):
-    """The three kinds of weight for one draw an image, images last."""
+    """The three log weights for one draw per image; images are the last dimension."""
     posterior = hierarchy.infer(x, rng)
     eps = flatten(posterior.eps)
     log_p = torch.stack([standard_normal_log_prob(layer) for layer in posterior.eps], 1)
@@ -83,5 +83,5 @@ def _redrawn(hierarchy, eps, ratio, x, rng):
 
 
 def importance_weighted(log_w: torch.Tensor) -> torch.Tensor:
-    """log (1/K) Σ_k w_k over the last dimension, nats (Burda et al., 2016); in expectation below log p(x)."""
+    """log (1/K) Σ_k w_k over the last dimension, nats (Burda et al., 2016); its expectation is at most log p(x)."""
     return torch.logsumexp(log_w.double(), -1) - math.log(log_w.shape[-1])

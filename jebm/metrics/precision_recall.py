@@ -1,4 +1,4 @@
-"""Precision and recall of samples, by nearest-neighbour estimates of the two manifolds (Kynkäänniemi et al., 2019)."""
+"""Precision and recall of samples from nearest-neighbour estimates of both manifolds (Kynkäänniemi et al., 2019)."""
 
 import numpy as np
 import torch
@@ -9,11 +9,11 @@ from jebm.errors import JebmError
 def precision_recall(
     generated: np.ndarray, real: np.ndarray, neighbours: int = 3, device: str = "cpu", chunk: int = 1000
 ) -> tuple[float, float]:
-    """Precision: the fraction of generated features (count, d) inside the manifold of the real ones; recall: the
-    reverse. Higher is better.
+    """Precision: the fraction of generated features (count, d) inside the manifold of the real ones. Recall: the
+    fraction of real features inside the manifold of the generated ones. Higher is better.
 
-    A manifold is the union of balls around its features, each as large as the distance to its k-th nearest neighbour
-    among the others. Computed in float64, with ``chunk`` rows of distances at a time.
+    A manifold is a union of balls around its features, each with the distance to its k-th nearest neighbour as radius.
+    Computed in float64, with ``chunk`` rows of the distance matrix at a time.
 
     Raises:
         JebmError: a set has no more than ``neighbours`` features.
@@ -23,8 +23,8 @@ def precision_recall(
             f"precision and recall: {len(generated)} samples and {len(real)} real images are too few "
             f"for {neighbours} nearest neighbours"
         )
-    on = "cpu" if device == "mps" else device  # which has no float64
-    centre = real.mean(0, dtype=np.float64)  # distances lose fewer digits around 0
+    on = "cpu" if device == "mps" else device  # MPS has no float64
+    centre = real.mean(0, dtype=np.float64)  # distances between centred features are more precise
     sets = [torch.from_numpy(np.asarray(x, np.float64) - centre).to(on) for x in (generated, real)]
     radii = [_radii(x, neighbours, chunk) for x in sets]
     return _covered(sets[0], sets[1], radii[1], chunk), _covered(sets[1], sets[0], radii[0], chunk)
@@ -36,7 +36,7 @@ def _radii(x: torch.Tensor, neighbours: int, chunk: int) -> torch.Tensor:
     for start in range(0, len(x), chunk):
         distances = torch.cdist(x[start : start + chunk], x)
         rows = torch.arange(len(distances), device=x.device)
-        distances[rows, start + rows] = torch.inf  # no neighbour of itself
+        distances[rows, start + rows] = torch.inf  # a feature is not its own neighbour
         radii.append(distances.kthvalue(neighbours, 1).values)
     return torch.cat(radii)
 

@@ -1,34 +1,34 @@
-"""Metrics on disk: one small JSON a run, each value with its sample count and its protocol.
+"""Metrics on disk: one small JSON file per job, in which each value has its sample count and its protocol.
 
-A protocol is a block of facts that must agree before two values may be compared; its identity is a digest of them.
+A protocol is a set of facts that must be equal for two values to be comparable; its identity is a digest of them.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jebm.config.types import DIMENSIONS
 from jebm.errors import JebmError
 from jebm.io.digests import digest
 from jebm.io.files import read_json, write_json
-from jebm.metrics.catalogue import DIMENSIONS
 
 
 def protocol_id(name: str, facts: dict) -> str:
-    """A short name with a digest, as it stands in tables."""
+    """A short name with a digest, as tables show it."""
     return f"{name}@{digest(facts)[:6]}"
 
 
 @dataclass
 class MetricRecord:
-    """The values that one job measured, and the protocols behind them."""
+    """The values that one job measured, and their protocols."""
 
     seed: int
     values: list[dict] = field(default_factory=list)
     protocols: dict[str, dict] = field(default_factory=dict)
     timings: list[dict] = field(default_factory=list)
-    """What the clock measured, seconds or a rate: no two runs agree on it, so it stands apart from the values."""
+    """Measured times in seconds, and rates. They are separate from the values because they differ between runs."""
 
     def protocol(self, name: str, facts: dict) -> str:
-        """Register a protocol; returns its identity."""
+        """Register a protocol and return its identity."""
         identity = protocol_id(name, facts)
         self.protocols[identity] = facts
         return identity
@@ -45,16 +45,16 @@ class MetricRecord:
         """Add a value measured on ``n`` items.
 
         Args:
-            interval: its lower and upper end.
+            interval: lower and upper end of its confidence interval.
             about: what distinguishes it from other values of the metric (``DIMENSIONS``), and the identity of the
-                ``samples`` or the ``prior`` where a job measures several.
+                ``samples`` or the ``prior`` if a job measures several.
         """
         ends = {} if interval is None else {"low": float(interval[0]), "high": float(interval[1])}
         row = {"metric": metric, **_known(about), "value": float(value), **ends, "n": n, "protocol": protocol}
         self.values.append(row)
 
     def time(self, metric: str, value: float, **about: str | int) -> None:
-        """Add what the clock measured."""
+        """Add a measured time or rate."""
         self.timings.append({"metric": metric, **_known(about), "value": float(value)})
 
     def save(self, path: Path) -> None:
@@ -64,7 +64,7 @@ class MetricRecord:
 
 
 def _known(about: dict[str, str | int]) -> dict[str, str | int]:
-    if unknown := about.keys() - {*DIMENSIONS, "samples", "prior"}:
+    if unknown := about.keys() - {*DIMENSIONS}:
         raise TypeError(f"a value is distinguished by {', '.join(DIMENSIONS)}, not by {', '.join(unknown)}")
     return about
 

@@ -1,4 +1,5 @@
-"""What is kept of the features of many images, seen batch by batch: count, mean, covariance, and some of them."""
+"""Statistics of the features of many images, collected batch by batch: count, mean, covariance, and a subset of the
+features."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from jebm.runtime.random import make_rng
 
 
 class Statistics(NamedTuple):
-    """Of one set of images; d is the number of features."""
+    """Statistics of one set of images; d is the number of features."""
 
     count: int
     mean: np.ndarray
@@ -20,16 +21,16 @@ class Statistics(NamedTuple):
     covariance: np.ndarray
     """(d, d), float64, unbiased."""
     kept: np.ndarray
-    """(≤ count, d): features of images chosen by :func:`chosen_rows`, in their order."""
+    """(≤ count, d): features of the images that :func:`chosen_rows` selects, in their order."""
 
     @property
     def varying(self) -> int:
-        """How many features are not the same on all images: so many dimensions the covariance has at most."""
+        """Number of features that are not constant, which bounds the rank of the covariance."""
         return int((np.diag(self.covariance) > 0).sum())
 
     @property
     def singular(self) -> bool:
-        """Whether the images are too few for a covariance of full rank in the features that vary."""
+        """Whether there are too few images for a covariance of full rank in the features that vary."""
         return self.count <= self.varying
 
 
@@ -43,7 +44,7 @@ class Moments:
         self.count, self.mean, self.scatter = count, mean, scatter
 
     def add(self, features: torch.Tensor) -> None:
-        """Take in a batch (batch, d), on its device.
+        """Add a batch (batch, d), on its device.
 
         Raises:
             JebmError: a feature is not finite.
@@ -56,14 +57,14 @@ class Moments:
         if not self.count:
             self.mean, self.scatter = torch.zeros_like(mean), mean.new_zeros(len(mean), len(mean))
         delta, total = mean - self.mean, self.count + len(batch)
-        # The batch's own scatter, and what its mean adds to that around the common mean, as one more row.
+        # Scatter of the batch around its own mean, and one more row for the distance of that mean from the total mean.
         rows = torch.cat([batch - mean, delta[None] * (self.count * len(batch) / total) ** 0.5])
         self.scatter.addmm_(rows.T, rows)
         self.mean += delta * (len(batch) / total)
         self.count = total
 
     def merge(self, count: int, mean: torch.Tensor, scatter: torch.Tensor) -> None:
-        """Take in the moments of other images: mean (d,) and scatter (d, d), the sum of (x − mean)(x − mean)ᵀ."""
+        """Add the moments of other images: mean (d,) and scatter (d, d), the sum of (x − mean)(x − mean)ᵀ."""
         delta, total = mean - self.mean, self.count + count
         self.scatter += scatter + torch.outer(delta, delta) * (self.count * count / total)
         self.mean += delta * (count / total)
@@ -71,8 +72,8 @@ class Moments:
 
 
 def chosen_rows(count: int, keep: int) -> torch.Tensor:
-    """(count,) bool: which images' features are kept. A random choice that depends on the two numbers alone, since
-    images may be sorted by what they show."""
+    """(count,) bool: the images whose features are kept. The choice is random, because images may be sorted by content,
+    but depends only on the two numbers."""
     chosen = torch.zeros(count, dtype=torch.bool)
     chosen[torch.randperm(count, generator=make_rng("kept features", count, keep))[:keep]] = True
     return chosen
@@ -84,20 +85,20 @@ def gather(
     keep: int,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Statistics | None:
-    """The statistics of ``count`` images from batches of their features, of which ``keep`` at most are kept.
+    """The statistics of ``count`` images from batches of their features, at most ``keep`` of which are kept.
 
-    Of several ranks each gives the batches of its part of the images; rank 0 returns the statistics of all of them,
-    the others None.
+    With several ranks, each provides the batches of its share of the images; rank 0 returns the statistics of all
+    images, the others return None.
 
     Raises:
-        JebmError: fewer than two images, or a feature is not finite.
+        JebmError: there are fewer than two images, or a feature is not finite.
     """
     if count < 2:
         raise JebmError(f"{count} images are too few for a covariance")
     part = ranks().shard_range(count)
     moments, chosen, kept, filled = Moments(), chosen_rows(count, keep)[part.start : part.stop], torch.empty(0), 0
     for batch in batches:
-        if not moments.count:  # one block: thousands of small pieces would hold on to all memory between them
+        if not moments.count:  # allocated once, since many small tensors would fragment the memory
             kept = torch.empty(int(chosen.sum()), batch.shape[1], dtype=batch.dtype)
         rows = batch.cpu()[chosen[moments.count : moments.count + len(batch)]]
         kept[filled : filled + len(rows)] = rows
@@ -119,8 +120,8 @@ def frechet_of(first: Statistics, second: Statistics, allow_singular: bool = Fal
     """|μ₁ − μ₂|² + tr(C₁ + C₂ − 2 (C₁ C₂)^½); lower is better (Heusel et al., 2017).
 
     Raises:
-        JebmError: a set has no more images than features that vary, so that its covariance is singular and the value
-            says more about the number of images than about them; unless that is allowed.
+        JebmError: a set has no more images than varying features, and ``allow_singular`` is false. Its covariance is
+            then singular, and the value depends mostly on the number of images.
     """
     for one in (first, second):
         if one.singular and not allow_singular:
@@ -134,11 +135,11 @@ def frechet_of(first: Statistics, second: Statistics, allow_singular: bool = Fal
 
 
 def trace_of_root(first: np.ndarray, second: np.ndarray) -> float:
-    """tr (C₁ C₂)^½ of two covariances, also of singular ones.
+    """tr (C₁ C₂)^½ of two covariances, which may be singular.
 
-    C₁ C₂ has the eigenvalues of the symmetric Rᵀ C₂ R with R Rᵀ = C₁, which are real and not negative; the root of the
-    product itself, which is not symmetric, need not even exist where it is singular. A feature that is constant in one
-    of the sets adds nothing.
+    C₁ C₂ has the same eigenvalues as the symmetric matrix Rᵀ C₂ R with R Rᵀ = C₁, which are real and not negative. The
+    matrix C₁ C₂ itself is not symmetric and may have no square root if it is singular. A feature that is constant in
+    one of the sets adds nothing.
     """
     vary = (np.diag(first) > 0) & (np.diag(second) > 0)
     first, second = first[np.ix_(vary, vary)], second[np.ix_(vary, vary)]
@@ -150,6 +151,6 @@ def trace_of_root(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _positive(eigenvalues: np.ndarray) -> np.ndarray:
-    """Eigenvalues without those that are rounding errors of 0."""
+    """Eigenvalues, with those that are rounding errors of 0 set to 0."""
     smallest = eigenvalues.max() * len(eigenvalues) * np.finfo(np.float64).eps
     return np.where(eigenvalues > smallest, eigenvalues, 0.0)

@@ -1,4 +1,4 @@
-"""Assets on this machine: whether they are there, and whether they are the files that params.yaml means."""
+"""Assets on this machine: whether they exist, and whether they are the files that the parameters describe."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from jebm.io.digests import DigestCache
 from jebm.io.files import atomic_write
 
 
-def by_hand(asset: Asset) -> str:
+def manual_instructions(asset: Asset) -> str:
     """How to put an asset in place without a network."""
     digest = f", whose digest must be {asset.expected}" if asset.expected else ""
     note = f" ({asset.note})" if asset.note else ""
@@ -16,18 +16,18 @@ def by_hand(asset: Asset) -> str:
 
 
 def verify(name: str, asset: Asset, digests: DigestCache, path: Path | None = None) -> None:
-    """See that a file, the asset's own unless another is given, is the asset.
+    """Check that a file (the asset's own unless ``path`` is given) is the asset.
 
     Raises:
-        JebmError: it is missing, of another size or another content; both sizes or digests are named.
+        JebmError: it is missing, or has another size or content; both sizes or digests are named.
     """
     path = path or asset.path
     if not path.is_file() and asset.url is None:
-        raise JebmError(f"{path}: the asset '{name}' is missing: {by_hand(asset)}")
+        raise JebmError(f"{path}: the asset '{name}' is missing: {manual_instructions(asset)}")
     if not path.is_file():
         raise JebmError(
             f"{path}: the asset '{name}' is missing; `jebm fetch-asset {name}` fetches it where there is a network; "
-            f"without one, {by_hand(asset)}"
+            f"without one, {manual_instructions(asset)}"
         )
     size = path.stat().st_size
     if asset.bytes is not None and size != asset.bytes:
@@ -39,7 +39,7 @@ def verify(name: str, asset: Asset, digests: DigestCache, path: Path | None = No
     if asset.expected is not None and (found := _found(path, asset.expected, digests)) != asset.expected:
         raise JebmError(
             f"{path}: not the asset '{name}': its digest is {found}, expected is {asset.expected}; the file was left "
-            "alone, move it away and fetch it again, or correct assets in params.yaml"
+            "alone, move it away and fetch it again, or correct its entry in assets"
         )
 
 
@@ -55,14 +55,14 @@ def _digests(path: Path, asset: Asset, digests: DigestCache) -> str:
 
 
 def remember(asset: Asset, digests: DigestCache) -> None:
-    """Keep the digest of a file beside it, where none is published."""
+    """Store the digest of a file beside it if the parameters give none."""
     if asset.expected is None:
         with atomic_write(asset.remembered) as file:
             file.write(f"{digests(str(asset.path))}\n")
 
 
 def inventory(entries: dict[str, Asset], digests: DigestCache) -> str:
-    """A line an asset: its size, whether it is there and whole, and its place; and the sum of what is missing."""
+    """One line per asset with its size, state and path, and the total size of those that are missing."""
     if not entries:
         return "assets: none are needed"
     lines, missing = [], 0
@@ -79,10 +79,10 @@ def inventory(entries: dict[str, Asset], digests: DigestCache) -> str:
 
 
 def refuse_wrong(entries: dict[str, Asset], digests: DigestCache) -> None:
-    """See that none of the assets that are in place is another file; missing ones are left to be fetched.
+    """Check that no asset in place is another file; missing ones are ignored, since they can be fetched.
 
     Raises:
-        JebmError: a line for each that is.
+        JebmError: one line for each wrong file.
     """
     wrong = []
     for name, asset in entries.items():
@@ -96,13 +96,13 @@ def refuse_wrong(entries: dict[str, Asset], digests: DigestCache) -> None:
 
 
 class VerifiedAssets:
-    """Name → the path of an asset that has been checked; what a component opens its files with."""
+    """Name → path of an asset that has been verified; components open their files by it."""
 
     def __init__(self, entries: dict[str, Asset]):
         self.entries = entries
 
     def __call__(self, name: str) -> Path:
-        """See :func:`verify`; reading gigabytes again is spared by the digest cache."""
+        """Verify and return the path; the digest cache avoids reading gigabytes again."""
         digests, asset = DigestCache(), self.entries[name]
         verify(name, asset, digests)
         remember(asset, digests)

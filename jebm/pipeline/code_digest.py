@@ -1,13 +1,13 @@
-"""What code a job depends on: the modules that its command imports, compared by what they do.
+"""The code that a job depends on: the modules that its command imports, compared by their effect.
 
-The import closure is read from the source text, from the job's entry module on; names that a parameter block chooses
-from ``jebm.config.catalogue`` are entry modules too. A module counts by its syntax tree without docstrings, so
-comments, docstrings and layout do not.
+The import closure is read from the source text, starting from the job's entry module. Modules that a block of
+parameters selects from ``jebm.config.catalogue`` are entry modules too. A module counts by its syntax tree without
+docstrings, so comments, docstrings and layout have no effect.
 
-Nothing below ``jebm.config``, ``jebm.pipeline``, ``jebm.cli`` and ``jebm.forkserver`` counts, however it is imported.
-These packages decide the parameters of a job, its paths and how its process is started; the record of a job holds its
-parameters, and the contents of all files that it reads, so their whole effect is compared by value. Code that computes
-with numbers therefore belongs into another package.
+Modules below ``jebm.config``, ``jebm.pipeline``, ``jebm.cli`` and ``jebm.forkserver`` do not count, however they are
+imported. These packages decide the parameters of a job, its paths and how its process is started. The record of a job
+holds its parameters and the contents of all files that it reads, so their effect is compared by value. Code that
+computes numbers therefore belongs into another package.
 """
 
 import ast
@@ -26,13 +26,13 @@ from jebm.io.files import atomic_write
 SCANS = Path(".jebm/cache/modules.json")
 PACKAGE = Path(__file__).parents[1]
 BY_VALUE = ("jebm.config", "jebm.pipeline", "jebm.cli", "jebm.forkserver")
-"""Packages whose modules are no part of any job's code."""
+"""Packages whose modules do not belong to the code of any job."""
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "cleanfid": "clean-fid", "yaml": "pyyaml"}
 """Third-party imports whose distribution has another name."""
 
 
 def code_fingerprint(entries: frozenset[str]) -> dict[str, str]:
-    """Module → digest for the closure of some entry modules, and third-party package → version."""
+    """Module → digest for the import closure of some entry modules, and third-party package → version."""
     modules, packages, todo = {}, set(), sorted(entries)
     while todo:
         name = todo.pop()
@@ -65,7 +65,7 @@ def _scan(module: str) -> tuple[str, frozenset[str]]:
 
 
 def _read(path: Path) -> tuple[str, list[str], list[str]]:
-    """Digest of a file's syntax tree, the modules that it imports, and the names in them that may be modules too."""
+    """Digest of a file's syntax tree, the modules that it imports, and the imported names that may be modules too."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     imports, candidates = set(), set()
     for node in ast.walk(tree):
@@ -75,7 +75,8 @@ def _read(path: Path) -> tuple[str, list[str], list[str]]:
             imports.add(node.module)
             candidates |= {f"{node.module}.{alias.name}" for alias in node.names}
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [statement for statement in node.body if not _is_docstring(statement)] or [ast.Pass()]
+            said = _is_description if isinstance(node, ast.ClassDef) else _is_docstring
+            node.body = [statement for statement in node.body if not said(statement)] or [ast.Pass()]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16], sorted(imports), sorted(candidates)
 
 
@@ -90,15 +91,21 @@ def _remembered() -> dict[str, list]:
 
 
 def save_scans(entries: Iterable[frozenset[str]]) -> None:
-    """Remember what the modules behind some jobs' entry modules say, so that each job need not read dozens of them."""
+    """Cache the digests and imports of all modules behind some jobs, so that each job need not read dozens of files."""
     for each in set(entries):
         code_fingerprint(each)
     with atomic_write(SCANS) as file:
         json.dump({"python": sys.version, "files": _remembered()}, file)
 
 
+def _is_description(statement: ast.stmt) -> bool:
+    """What a class says of itself without doing anything: strings, and how its ``metrics`` are printed."""
+    names = [ast.unparse(target) for target in statement.targets] if isinstance(statement, ast.Assign) else []
+    return names == ["metrics"] or _is_docstring(statement)
+
+
 def _is_docstring(statement: ast.stmt) -> bool:
-    """A string on its own: a docstring, or the description below an attribute; neither does anything."""
+    """Whether a statement is only a string: a docstring, or the description below an attribute."""
     return (
         isinstance(statement, ast.Expr)
         and isinstance(statement.value, ast.Constant)

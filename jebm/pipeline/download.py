@@ -1,7 +1,7 @@
-"""Fetching an asset: downloaded beside its place, checked, and put there by a rename.
+"""Downloads an asset next to its place, verifies it, and moves it there by a rename.
 
-A file that is already in place is checked and never replaced. Connections are retried by urllib3; a download that
-breaks off is not resumed.
+A file that is already in place is verified and never replaced. Connections are retried by urllib3; an interrupted
+download is not resumed.
 """
 
 import os
@@ -14,32 +14,32 @@ from requests.adapters import HTTPAdapter, Retry
 from jebm.config.assets import Asset
 from jebm.errors import JebmError
 from jebm.io.digests import DigestCache
-from jebm.pipeline.assets import by_hand, remember, verify
+from jebm.pipeline.assets import manual_instructions, remember, verify
 from jebm.runtime.progress import Progress, log
 
 CHUNK = 2**18
 TIMEOUT = (15, 60)
 """Seconds to connect, and between two arrivals of data."""
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
-"""HTTP statuses that another attempt may not meet again."""
+"""HTTP statuses for which another attempt may succeed."""
 
 
 def fetch(name: str, asset: Asset, backoff: float = 1.0) -> Path:
-    """Bring an asset to its place, or see that the file in its place is the asset.
+    """Bring an asset to its place, or verify the file that is there.
 
     Args:
-        backoff: seconds between attempts to connect, doubled each time; the first follows at once.
+        backoff: seconds between attempts to connect, doubled each time; the second attempt follows at once.
 
     Raises:
-        JebmError: the file in place is another one, the server is out of reach or sends something else, or the folder
-            can't be written to. Each says what the file must be and where it goes.
+        JebmError: the file in place is another one, the server can't be reached or sends something else, or the folder
+            can't be written to. The message says what the file must be and where it belongs.
     """
     digests, path = DigestCache(), asset.path
     if path.exists():
         verify(name, asset, digests)
         log(f"{path}: in place")
     elif asset.url is None:
-        raise JebmError(f"the asset '{name}' can't be fetched: {by_hand(asset)}")
+        raise JebmError(f"the asset '{name}' can't be fetched: {manual_instructions(asset)}")
     else:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,9 @@ def fetch(name: str, asset: Asset, backoff: float = 1.0) -> Path:
                 _check(name, asset, digests, new)
                 os.replace(new, path)
         except requests.RequestException as error:
-            raise JebmError(f"the asset '{name}' can't be fetched: {_reason(error)}; {by_hand(asset)}") from None
+            raise JebmError(
+                f"the asset '{name}' can't be fetched: {_reason(error)}; {manual_instructions(asset)}"
+            ) from None
         except OSError as error:
             reason = error.strerror or error
             raise JebmError(
@@ -66,12 +68,13 @@ def _download(name: str, asset: Asset, path: Path, backoff: float) -> None:
     with requests.Session() as session:
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(max_retries=retries))
-        # The file as it is: a server must not compress it on the way.
+        # The server must not compress the file for the transfer.
         with session.get(asset.url, headers={"Accept-Encoding": "identity"}, stream=True, timeout=TIMEOUT) as answer:
             answer.raise_for_status()
             if answer.headers.get("Content-Type", "").startswith("text/html"):
                 raise JebmError(
-                    f"{asset.url}: answers with a web page instead of the file (a quota, or a log-in); {by_hand(asset)}"
+                    f"{asset.url}: answers with a web page instead of the file (a quota, or a log-in); "
+                    f"{manual_instructions(asset)}"
                 )
             total, progress = int(answer.headers.get("Content-Length", 0)), Progress(f"{name}: {asset.url}")
             with open(path, "wb") as file:

@@ -1,7 +1,7 @@
-"""Fresh or not, by content: the key that a result was made with, against the key that its job has now.
+"""Freshness by content: the key with which a result was made is compared with the present key of its job.
 
-No clock is asked. The contents of files that other jobs make are those that these jobs' records vouch for, so that a
-deleted or damaged file concerns the job that makes it, and not those that read it.
+File times are not used. The contents of files that other jobs make are taken from the records of these jobs, so a
+deleted or damaged file affects the job that makes it, not those that read it.
 """
 
 import json
@@ -13,44 +13,46 @@ from typing import Any
 from jebm.io.digests import DigestCache
 from jebm.pipeline.code_digest import code_fingerprint
 from jebm.pipeline.jobs import Job
-from jebm.pipeline.results import in_place, kept, key_of, read_record, wrong_outputs
+from jebm.pipeline.results import kept_result, key_of, read_record, result_in_place, wrong_outputs
 
 NO_RECORD = "no record says how the files that are there were made"
 NOT_MADE = "not made yet"
-"""What is said of a result without a record, with files and without."""
+"""Messages for results without a record: the first if there are files, the second if there are none."""
 
 
 @dataclass
 class Status:
-    """What is known of one job's result."""
+    """What is known about the result of one job."""
 
     job: Job
     key: str = ""
-    """The job's key; empty where an input has yet to be computed."""
+    """The job's key; empty if an input has yet to be computed."""
     fresh: bool = False
-    """The result in place has the key and is whole."""
+    """Whether the result in place has the key and is complete."""
     kept: bool = False
-    """The result in place is not fresh, but one with the key is kept: the job takes it and ends at once."""
+    """Whether a result with the key is kept while the one in place is not fresh; the job then takes it and ends at
+    once."""
     changes: list[str] = field(default_factory=list)
-    """What changed since the result in place was made; empty if nothing but its inputs' jobs has to run."""
-    follows: list[str] = field(default_factory=list)
-    """Inputs whose content is not known before their jobs have run."""
+    """What changed since the result in place was made; empty if the job only has to wait for its inputs."""
+    stale_inputs: list[str] = field(default_factory=list)
+    """Inputs whose content is not known before other jobs have run."""
 
 
 def statuses(jobs: Iterable[Job], digests: DigestCache) -> list[Status]:
-    """The status of each job; jobs come after those that they read from."""
+    """The status of each job; jobs must come after those whose outputs they read."""
     made: dict[str, str | None] = {}
     """Output of a job → its content, None where it has yet to be computed."""
     result = []
     for job in jobs:
-        status = Status(job, follows=[path for path in job.input_files if made.get(path, "") is None])
+        stale = [path for path in job.input_files if made.get(path, "") is None]
+        status = Status(job, stale_inputs=stale)
         code, record = code_fingerprint(job.entries), None
-        contents = {path: made.get(path) or digests(path) for path in job.input_files if path not in status.follows}
-        if not status.follows:
+        contents = {path: made.get(path) or digests(path) for path in job.input_files if path not in stale}
+        if not stale:
             status.key = key_of(job, code, contents.__getitem__)
-            record = in_place(job, status.key, digests)
+            record = result_in_place(job, status.key, digests)
             status.fresh = record is not None
-            record = record or kept(job, status.key, digests)
+            record = record or kept_result(job, status.key, digests)
             status.kept = record is not None and not status.fresh
         if not status.fresh:
             status.changes = _changes(job, code, contents, digests)
@@ -60,9 +62,9 @@ def statuses(jobs: Iterable[Job], digests: DigestCache) -> list[Status]:
 
 
 def pending(wanted: Iterable[Status], every: Iterable[Status]) -> list[Status]:
-    """The jobs that run for the sake of some results: those that are not fresh, and all that they need and that is not.
+    """The jobs that must run to obtain some results: those that are not fresh, and all stale jobs that they depend on.
 
-    A fresh result needs nothing: what it was made from may be gone.
+    A fresh result needs nothing; the files from which it was made may be missing.
     """
     makers = {path: status for status in every for path in status.job.outputs}
     found: dict[str, Status] = {}
@@ -81,7 +83,7 @@ def pending(wanted: Iterable[Status], every: Iterable[Status]) -> list[Status]:
 
 
 def _changes(job: Job, code: dict[str, str], contents: dict[str, str | None], digests: DigestCache) -> list[str]:
-    """A line for everything that differs from what the record in place says."""
+    """One line for everything that differs from the record in place."""
     record = read_record(Path(job.provenance))
     if record is None:
         there = any(Path(path).exists() for path in job.outputs)

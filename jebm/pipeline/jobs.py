@@ -1,6 +1,6 @@
-"""Every job of a study: what it reads and writes, the parameters that it uses, and the code that it runs.
+"""All jobs of a study: their inputs and outputs, the parameters that they use, and the code that they run.
 
-Snakemake's rules, ``jebm run``, ``jebm why`` and ``jebm plan`` all take their jobs from here.
+Snakemake's rules, ``jebm run``, ``jebm why`` and ``jebm plan`` take their jobs from here.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from jebm.config.assets import asset_names, data_paths
-from jebm.config.catalogue import FIGURES, FITS, IMPORTERS
+from jebm.config.catalogue import FIGURES, IMPORTERS
+from jebm.config.components import blocks_in
 from jebm.config.tables import FIELDS, parameter
 from jebm.pipeline.code_digest import entry_modules
 from jebm.pipeline.stages import KINDS, REPORTS, STAMPS, Stage
@@ -21,27 +22,27 @@ from jebm.pipeline.study import StudyPlan, Variant
 
 @dataclass(frozen=True)
 class Job:
-    """One job of the workflow. Two jobs with equal parameters, code and input contents make equal outputs."""
+    """One job of the workflow. Two jobs with equal parameters, code and input contents have equal outputs."""
 
     rule: str
     study: str
     name: str
-    """``digits-layerwise-10a593f391/seed1``, or ``digits/main`` for what is written to results/."""
+    """``digits-layerwise-10a593f391/seed1``, or ``digits/main`` for outputs in results/."""
     outputs: tuple[str, ...]
-    """Files that the job makes. The provenance record, which vouches for them, is the last."""
+    """The files that the job makes. The last is the provenance record."""
     inputs: dict[str, tuple[str, ...]] = field(hash=False)
-    """Role → files; ``outside`` are assets, and files and folders of the user's own."""
+    """Role → files. The role ``outside`` holds assets, and files and folders of the user."""
     parameters: dict = field(hash=False)
     entries: frozenset[str] = field(hash=False)
     """Modules whose import closure is the job's code."""
     state: str = ""
-    """Where its unfinished work is kept, if it keeps any."""
+    """Folder for checkpoints, if the job has any."""
     context: dict = field(hash=False, default_factory=dict)
-    """What explains the inputs' names to a person; no part of the key."""
+    """Explains the names of the inputs to people; not part of the key."""
     devices: int = 1
-    """Processes that share the work."""
+    """Number of processes that share the work."""
     threads: int = 1
-    """Of one process."""
+    """Number of threads per process."""
     device: str = "cpu"
 
     @property
@@ -50,17 +51,17 @@ class Job:
 
     @property
     def stamp(self) -> str:
-        """The file by which Snakemake is told whether the job's result is fresh; see :mod:`jebm.pipeline.stamps`."""
+        """The file that tells Snakemake whether the job's result is fresh; see :mod:`jebm.pipeline.stamps`."""
         return str(STAMPS / self.rule / self.name)
 
     @cached_property
     def input_files(self) -> tuple[str, ...]:
-        """All inputs, once."""
+        """All inputs, without repetitions."""
         return tuple(dict.fromkeys(path for paths in self.inputs.values() for path in paths))
 
 
 def study_jobs(plan: StudyPlan) -> Iterator[Job]:
-    """All jobs of a study, each after the jobs that it reads from."""
+    """All jobs of a study, each after the jobs whose outputs it reads."""
     seen = set()
     redrawn = [plan.variants[name].layers for name in _shown(plan, "layers")]
     for kind in KINDS:
@@ -78,7 +79,7 @@ def study_jobs(plan: StudyPlan) -> Iterator[Job]:
 
 
 def all_jobs(plans: Iterable[StudyPlan]) -> dict[tuple[str, str], Job]:
-    """(rule, name) → job, for several studies; each job stands after those that it reads from."""
+    """(rule, name) → job for several studies, each after the jobs whose outputs it reads."""
     found: dict[tuple[str, str], Job] = {}
     for plan in plans:
         for job in study_jobs(plan):
@@ -87,7 +88,7 @@ def all_jobs(plans: Iterable[StudyPlan]) -> dict[tuple[str, str], Job]:
 
 
 def _shown(plan: StudyPlan, source: str) -> list[str]:
-    """The variants for which some figure reads a stage of that role."""
+    """The variants for which a figure reads a stage in this role."""
     return [v for name, variants in plan.study.figures.items() if source in FIGURES[name][1] for v in variants]
 
 
@@ -97,8 +98,8 @@ def step_target(rule: str) -> str:
 
 
 def devices_of(kind: str, variant: Variant) -> int:
-    """How many devices, a process each, work on a kind of stage."""
-    by_gradient = kind != "train_prior" or "train_prior" in FITS.get(variant.params.prior.name, ("", ()))[1]
+    """Number of devices, with one process each, that work on a stage of this kind."""
+    by_gradient = kind != "train_prior" or variant.params.prior.traits.by_gradient
     return variant.params.compute.devices if KINDS[kind].devices != "one" and by_gradient else 1
 
 
@@ -112,7 +113,7 @@ def stage_job(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None)
         used["compute"] = params.compute.model_copy(update={"devices": counted})
     targets = [step_target(stage.kind)]
     if stage.kind == "train_prior":
-        targets.append(FITS[params.prior.name][0])
+        targets.append(params.prior.traits.fit)
     if stage.kind == "import_backbone":
         targets.append(IMPORTERS[params.import_backbone.format])
     inputs = {"outside": outside(plan, used.values())}
@@ -136,14 +137,14 @@ def stage_job(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None)
 
 
 def outside(plan: StudyPlan, sections: Iterable[BaseModel]) -> tuple[str, ...]:
-    """The assets, and the files and folders of the user's own, that blocks of parameters name."""
+    """The external inputs that blocks of parameters name: assets, and files and folders of the user."""
     sections = list(sections)
     paths = [str(plan.assets[name].path) for section in sections for name in asset_names(section)]
     return tuple(dict.fromkeys([*paths, *(path for section in sections for path in data_paths(section))]))
 
 
 def report_jobs(plan: StudyPlan) -> Iterator[Job]:
-    """Collecting, tables and figures."""
+    """The jobs that collect metrics and render tables and figures."""
     context = {
         "seeds": plan.seeds,
         "variants": {name: variant.params.model_dump(mode="json") for name, variant in plan.variants.items()},
@@ -152,7 +153,7 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
 
     def job(rule: str, name: str, inputs: dict[str, list[str]], outputs: list[str], parameters: Any, *targets: str):
         files = *(str(plan.results / path) for path in outputs), plan.provenance(rule, name)
-        # A file that two variants share is named twice: the key has to tell which variant has which file.
+        # A file that two variants share is listed twice, so that the key tells which variant has which file.
         found = {role: tuple(paths) for role, paths in inputs.items() if paths}
         entries = entry_modules([step_target(rule), *targets])
         return Job(rule, plan.name, f"{plan.name}/{name}", files, found, parameters, entries, context=context)
@@ -167,7 +168,9 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
             "records": [path for *_, path in plan.record_files()],
         },
         ["metrics.csv", "metrics.json", "protocols.json", "timings.csv"],
-        rows | {"headline": {name: spec.model_dump(mode="json") for name, spec in plan.study.headline.items()}},
+        rows
+        | {"headline": {name: spec.model_dump(mode="json") for name, spec in plan.study.headline.items()}}
+        | _declared(plan, list(plan.variants)),
     )
     yield job(
         "collect_plots",
@@ -181,23 +184,26 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
         paths = [field for field in (*spec.rows, *spec.columns) if field not in FIELDS]
         values = {path: {v: parameter(plan.variants[v].params, path) for v in spec.variants} for path in paths}
         parameters = spec.model_dump(mode="json") | {"seeds": plan.seeds, "values": values}
+        parameters |= _declared(plan, spec.variants)
         yield job("render_table", name, collected, outputs, parameters)
     for name, variants in plan.study.figures.items():
         outputs = [f"figures/{name}.{suffix}" for suffix in ("png", "pdf")]
-        parameters = {"variants": variants, "seeds": plan.seeds}
+        parameters = {"variants": variants, "seeds": plan.seeds} | _declared(plan, variants)
         yield job("render_figure", name, plan.figure_files(name), outputs, parameters, FIGURES[name][0])
 
 
+def _declared(plan: StudyPlan, variants: list[str]) -> dict[str, Any]:
+    """How the metrics are printed that evaluations of some variants declare: no part of the code of any job."""
+    blocks = [block for name in variants for block in plan.variants[name].params.evaluations.values()]
+    found = {metric: list(entry) for block in blocks for metric, entry in block.traits.metrics.items()}
+    return {"declared": found} if found else {}
+
+
 def component_targets(section: BaseModel) -> list[str]:
-    """``module:name`` of every component that a block of parameters names, nested ones too."""
-    targets = [section.target] if getattr(section, "target", None) else []
-    for key in type(section).model_fields:
-        value = getattr(section, key)
-        for block in value.values() if isinstance(value, dict) else [value]:
-            targets += component_targets(block) if isinstance(block, BaseModel) else []
-    return targets
+    """``module:name`` of every component in a block of parameters, including nested blocks."""
+    return [block.target for _, block in blocks_in(section) if block.target]
 
 
 def missing_outside(job: Job) -> list[str]:
-    """The files from outside that a job needs and that are not there."""
+    """The external inputs of a job that do not exist."""
     return [path for path in job.inputs.get("outside", ()) if not Path(path).exists()]

@@ -1,6 +1,7 @@
-"""What may be deleted: folders of stages that no study names, and kept results whose key was not used for some time.
+"""Finds what may be deleted: folders of stages that no study names, and kept results whose key has not been used
+lately.
 
-The size that is said is what deleting frees: a file that has another name somewhere else takes no space of its own.
+The reported size is what deletion frees: a file with further hard links elsewhere takes no space of its own.
 """
 
 import os
@@ -13,11 +14,11 @@ from jebm.pipeline.stages import DATA, KINDS, RUNS, STATE
 from jebm.pipeline.study import StudyPlan
 
 
-def superfluous(plans: dict[str, StudyPlan], days: float) -> list[Path]:
-    """Folders to delete. What stands in place and what is kept of it belong together: both go, or none.
+def unneeded(plans: dict[str, StudyPlan], days: float) -> list[Path]:
+    """Folders to delete. A result in place and its kept copy are deleted together or not at all.
 
     Args:
-        days: results that were made or taken within so many days stay, whatever their parameters.
+        days: results that were made or used within this many days stay, whatever their parameters.
     """
     jobs = all_jobs(plans.values()).values()
     named = {Path(job.provenance).parent for job in jobs}
@@ -35,7 +36,7 @@ def superfluous(plans: dict[str, StudyPlan], days: float) -> list[Path]:
 
 
 def total_size(folders: list[Path]) -> int:
-    """Bytes that deleting some folders frees."""
+    """Number of bytes that deleting some folders frees."""
     names: dict[tuple[int, int], list[int]] = {}
     for folder in folders:
         for path in folder.rglob("*"):
@@ -46,5 +47,6 @@ def total_size(folders: list[Path]) -> int:
 
 
 def _used(folder: Path) -> float:
-    """When a result was made or put in place: the newest change time of its files, which nobody can set back."""
+    """When a result was made or put in place: the newest change time (ctime) of its files, which programs can't set
+    back."""
     return max((os.lstat(path).st_ctime for path in folder.iterdir()), default=0.0)

@@ -1,10 +1,10 @@
-"""Finished results, found by their key.
+"""Finished results, found by their keys.
 
-A job's key is a digest of its parameters, of the code that it runs and of the contents of its inputs, data from outside
-included. Each result has a provenance record beside it, which names the key and the sha256 of every output, and is kept
-under its key in ``.jebm/results`` (hard links, so it takes no space while it is in use). A job whose key has been made
-before takes the result from there: after an edit was undone, another branch was checked out, DVC put other files in
-place, or a job further up ran again and made the same bytes. ``.jebm/results`` may be deleted at any time.
+The key of a job is a digest of its parameters, its code and the contents of its inputs, including external ones. Beside
+each result is a provenance record with the key and the SHA-256 of every output. The result is kept under its key in
+``.jebm/results``, by hard links, which take no space while the result is in use. A job whose key has been made before
+takes the result from there: after an edit was undone, another branch was checked out, DVC restored other files, or an
+earlier job ran again with the same output. ``.jebm/results`` may be deleted at any time.
 """
 
 import json
@@ -32,14 +32,14 @@ Digests = Callable[[str], str | None]
 
 
 def key_of(job: Job, code: dict[str, str], digests: Digests) -> str:
-    """The job's key. Inputs count by role, file name and content, and not by the folder that they are in."""
+    """The job's key. Inputs count by role, file name and content, not by the folder that they are in."""
     inputs = {role: [[Path(path).name, digests(path)] for path in paths] for role, paths in job.inputs.items()}
     inputs["outside"] = [digests(path) for path in job.inputs.get("outside", ())]
     return digest({"rule": job.rule, "parameters": job.parameters, "code": code, "inputs": inputs}, 20)
 
 
 def read_record(path: Path) -> dict | None:
-    """A provenance record, or None where there is no file, or another one."""
+    """A provenance record, or None if there is no valid record."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         _ = record["key"], record["code"], record["parameters"], record["context"], record["seconds"]
@@ -49,12 +49,12 @@ def read_record(path: Path) -> dict | None:
 
 
 def wrong_outputs(record: dict, job: Job, digests: Digests) -> list[str]:
-    """The job's outputs that are missing or are not what the record vouches for; an empty list if all are whole."""
+    """The job's outputs that are missing or differ from the record."""
     return [path for path in job.outputs[:-1] if digests(path) != record["outputs"].get(Path(path).name, "none")]
 
 
 def wrong_files(job: Job, digests: Digests) -> dict[str, str]:
-    """File → what is wrong with it, for a job's result that is there, whatever key it has."""
+    """File → what is wrong with it, for the result in place, whatever its key."""
     record = read_record(Path(job.provenance))
     if record is None:
         return {job.provenance: "is not a record of jebm"} if Path(job.provenance).exists() else {}
@@ -62,14 +62,14 @@ def wrong_files(job: Job, digests: Digests) -> dict[str, str]:
     return dict.fromkeys(wrong_outputs(record, job, digests), "has other content") | missing
 
 
-def in_place(job: Job, key: str, digests: Digests) -> dict | None:
-    """The record of the result that stands where the job would write it, if it has that key and is whole."""
+def result_in_place(job: Job, key: str, digests: Digests) -> dict | None:
+    """The record of the result at the job's own paths, if it has that key and is complete."""
     record = read_record(Path(job.provenance))
     return record if record and record["key"] == key and not wrong_outputs(record, job, digests) else None
 
 
-def kept(job: Job, key: str, digests: Digests) -> dict | None:
-    """The record of the result that is kept under a key, if it is whole."""
+def kept_result(job: Job, key: str, digests: Digests) -> dict | None:
+    """The record of the result that is kept under a key, if it is complete."""
     folder = KEPT / key
     record = read_record(folder / PROVENANCE)
     if record is None or record["key"] != key:
@@ -79,7 +79,7 @@ def kept(job: Job, key: str, digests: Digests) -> dict | None:
 
 
 def keep(job: Job, record: dict, digests: DigestCache) -> None:
-    """Link the job's result, which is in place, below its key."""
+    """Keep the job's result, which is in place, under its key by hard links."""
     folder = KEPT / record["key"]
     for path in job.outputs[:-1]:
         link(Path(path), folder / Path(path).name, digests)
@@ -87,7 +87,8 @@ def keep(job: Job, record: dict, digests: DigestCache) -> None:
 
 
 def keep_all(jobs: list[Job], digests: DigestCache) -> None:
-    """Keep the whole results of jobs that are about to run again, such as pulled ones, which no job here has made."""
+    """Keep complete results of jobs that are about to run again, such as those pulled by DVC, which no job here has
+    made."""
     for job in jobs:
         record = read_record(Path(job.provenance))
         if record and not (KEPT / record["key"] / PROVENANCE).exists() and not wrong_outputs(record, job, digests):
@@ -102,7 +103,7 @@ def take(job: Job, key: str, digests: DigestCache) -> None:
 
 
 def link(source: Path, target: Path, digests: DigestCache) -> None:
-    """Make ``target`` another name of ``source``, or a copy where the file system has no links."""
+    """Make ``target`` a hard link to ``source``, or a copy if the file system has no links."""
     if target.exists() and os.path.samefile(source, target):
         return
     known = digests(str(source))
@@ -119,8 +120,12 @@ def link(source: Path, target: Path, digests: DigestCache) -> None:
 
 
 @contextmanager
-def alone(job: Job) -> Iterator[None]:
-    """Refuse to work on a job on which another process is working; a killed process holds nothing."""
+def exclusive(job: Job) -> Iterator[None]:
+    """Lock a job, so that no two processes work on it. A killed process releases its lock.
+
+    Raises:
+        JebmError: another process is working on the job.
+    """
     path = LOCKS / f"{digest(job.provenance)}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
@@ -136,16 +141,16 @@ def alone(job: Job) -> Iterator[None]:
         lock.release()
 
 
-def produce(job: Job, work: Callable[[str], dict | None], again: bool = False, leads: bool = True) -> None:
-    """Bring a job's result about: take it if its key has been made before, else do the work and record it.
+def produce(job: Job, work: Callable[[str], dict | None], again: bool = False, is_rank_zero: bool = True) -> None:
+    """Provide the result of a job: take it if its key has been made before, otherwise do the work and record it.
 
-    What the job depends on is read before it starts, so that an edit meanwhile is noticed later.
+    Parameters, code and inputs are read before the work starts, so edits in the meantime are noticed later.
 
     Args:
-        work: given the digest of the job's code, makes all outputs but the record; may return ``seconds`` of earlier
-            runs that it went on from.
-        again: do the work even if the result is there.
-        leads: whether this process writes files: of several ranks of one job, one does.
+        work: given the digest of the job's code, makes all outputs except the record; may return ``seconds``, which
+            include earlier runs that it resumed.
+        again: do the work even if the result exists.
+        is_rank_zero: whether this process writes files; one of several ranks of a job does.
 
     Raises:
         JebmError: an input is missing, or another process is working on the job.
@@ -155,14 +160,14 @@ def produce(job: Job, work: Callable[[str], dict | None], again: bool = False, l
     inputs = {path: digests(path) for path in job.input_files}
     _refuse_wrong(job, inputs)
     key = key_of(job, code, inputs.__getitem__)
-    if not leads:
-        if again or not (in_place(job, key, digests) or kept(job, key, digests)):
+    if not is_rank_zero:
+        if again or not (result_in_place(job, key, digests) or kept_result(job, key, digests)):
             work(digest(code))
         return
-    with alone(job):
-        if not again and in_place(job, key, digests):
+    with exclusive(job):
+        if not again and result_in_place(job, key, digests):
             log(f"{job.rule} {job.name}: made before with this key ({key}); nothing to do")
-        elif not again and kept(job, key, digests):
+        elif not again and kept_result(job, key, digests):
             take(job, key, digests)
             log(f"{job.rule} {job.name}: made before with this key ({key}); taken from {KEPT / key}")
         else:
@@ -180,16 +185,16 @@ def produce(job: Job, work: Callable[[str], dict | None], again: bool = False, l
             }
             write_json(Path(job.provenance), record)
             keep(job, record, digests)
-        if job.state:  # it has served its purpose
+        if job.state:  # checkpoints are not needed any more
             shutil.rmtree(job.state, ignore_errors=True)
         age_stamp(job)
     digests.save_large()
 
 
 def _refuse_wrong(job: Job, inputs: dict[str, Any]) -> None:
-    """See that all inputs are there, and are what the jobs that made them say.
+    """Check that all inputs exist, and agree with the records of the jobs that made them.
 
-    What is missing of the user's own is reported by the work itself, which knows the parameter that names it.
+    Missing files of the user are reported by the step, which knows the parameter that names them.
     """
     own = missing_outside(job)
     for path, found in inputs.items():

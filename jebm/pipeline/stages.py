@@ -1,7 +1,7 @@
-"""The kinds of stage, described once.
+"""The kinds of stage, each described once.
 
-Plan, jobs, rules, command line and documentation read :data:`KINDS`. A kind is called like its rule in ``workflow/``
-and like the module of ``jebm.steps`` that makes it. A new kind is one entry here, one rule and one module.
+Study plans, jobs, rules, command line and documentation read :data:`KINDS`. The name of a kind is the name of its rule
+in ``workflow/`` and of its module in ``jebm.steps``. A new kind requires one entry here, one rule and one module.
 """
 
 import re
@@ -30,19 +30,19 @@ STATE, STAMPS = Path(".jebm/state"), Path(".jebm/cache/stamps")
 
 @dataclass(frozen=True)
 class StageKind:
-    """What the jobs of one kind of stage read and write."""
+    """The inputs, outputs and parameters of the jobs of one kind of stage."""
 
     outputs: tuple[str, ...]
     """Files in the stage's folder, besides its provenance record."""
     reads: tuple[str, ...] = ()
-    """Stages of the variant whose files the jobs read, by their role in :class:`jebm.pipeline.study.Variant`."""
+    """Stages of the variant whose files the jobs read, by their roles in :class:`jebm.pipeline.study.Variant`."""
     blocks: tuple[str, ...] = ()
     """Blocks of parameters that the jobs read; see :meth:`jebm.pipeline.study.Variant.block`."""
     per_seed: bool = True
-    """Whether each seed has a job of its own. Without, one result serves all seeds."""
+    """Whether each seed has its own job. Otherwise one result serves all seeds."""
     devices: str = "one"
-    """``several``: ``compute.devices`` processes share the work, and the result depends on their number;
-    ``any``: they share the work, and the result does not depend on it; ``one``: never more than one process."""
+    """``several``: ``compute.devices`` processes share the work, and the result depends on their number. ``any``: they
+    share the work, but the result does not depend on their number. ``one``: a single process."""
 
 
 KINDS: dict[str, StageKind] = {
@@ -112,7 +112,7 @@ KINDS: dict[str, StageKind] = {
         blocks=("backbone", "prior", "features", "evaluation", "compute"),
     ),
 }
-"""Kind → what its jobs read and write, in an order in which each kind stands after those that it reads from."""
+"""Kind → its inputs, outputs and parameters. Each kind comes after those that it reads."""
 
 REPORTS: dict[str, str] = {
     "collect_metrics": "jebm.report.collect:collect",
@@ -125,17 +125,17 @@ REPORTS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Stage:
-    """One node of a variant's pipeline, without the seed: ``spec`` are the parameters that it uses.
+    """One node of a variant's pipeline, without the seed; ``spec`` holds the parameters that it uses.
 
-    The identity names no study: studies that agree on the parameters of a stage and of its ancestors share its result.
-    Random streams derive from the identity and the seed, and from nothing else.
+    Its identity does not contain the study: studies that agree in the parameters of a stage and of its ancestors share
+    the result. Random numbers derive from the identity, the seed and a purpose, and from nothing else.
     """
 
     kind: str
     spec: dict = field(hash=False)
     parent: "Stage | None" = None
     label: str = field(default="", compare=False)
-    """What the folder's name says besides the identity, for people: the study and the component."""
+    """The readable part of the folder's name: the study and the component."""
 
     @cached_property
     def id(self) -> str:
@@ -156,26 +156,26 @@ class Stage:
         return DATA / self.name if self.kind == "prepare_dataset" else RUNS / self.kind / self.name
 
     def job_name(self, seed: int | None) -> str:
-        """How ``jebm run`` and the rules name the job at a seed: ``digits-layerwise-10a593f391/seed1``."""
+        """The name of the job at a seed, for ``jebm run`` and the rules: ``digits-layerwise-10a593f391/seed1``."""
         return f"{self.name}/seed{seed}" if self.per_seed else self.name
 
     def run_folder(self, seed: int | None) -> Path:
-        """Where the files of one seed live."""
+        """The folder of the files of one seed."""
         return self.folder / f"seed{seed}" if self.per_seed else self.folder
 
     def content_files(self, seed: int | None = None) -> list[str]:
-        """The paths of what later stages read of this one at a seed; ``record.json`` holds times, which none reads."""
+        """The files that later stages may read; ``record.json`` holds times, so no stage reads it."""
         return [str(self.run_folder(seed) / name) for name in KINDS[self.kind].outputs if name != RECORD]
 
     def files(self, seed: int | None = None) -> list[str]:
-        """The paths of everything that the stage leaves at a seed; the provenance record is the last."""
+        """All files of the stage at a seed; the provenance record is the last."""
         return [str(self.run_folder(seed) / name) for name in (*KINDS[self.kind].outputs, PROVENANCE)]
 
     def state_folder(self, seed: int | None) -> Path:
-        """Where an unfinished run keeps its training state: outside everything that Snakemake or DVC declares."""
+        """The folder for checkpoints, outside everything that Snakemake or DVC declares."""
         return STATE / self.kind / self.id / ("shared" if seed is None else f"seed{seed}")
 
 
 def slug(*parts: str) -> str:
-    """Parts of a folder's name, in characters that every file system and shell takes as they are."""
+    """A folder name from several parts, with characters that every file system and shell accepts."""
     return re.sub(r"[^A-Za-z0-9_.]+", "-", "-".join(parts)).strip("-")

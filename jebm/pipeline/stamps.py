@@ -1,10 +1,10 @@
-"""How Snakemake is told which results are fresh, without touching any result.
+"""Tells Snakemake which results are fresh, without touching any result.
 
-Snakemake asks file times. Here each job has one *stamp*, a small file below ``.jebm/cache/stamps``, which is the only
+Snakemake decides by file times. Each job has one *stamp*, a small file below ``.jebm/cache/stamps``. It is the only
 input of its rule whose time counts; all other inputs are ``ancient()``. The stamp of a fresh result is older than any
-file can be, the stamp of another one is newer than all outputs of the job. Below ``max-checksum-file-size`` Snakemake
-takes a newer file of known content for unchanged; therefore the content of a stamp that is to count is never that of
-an earlier one.
+other file, the stamp of a stale result is newer than all outputs of the job. Snakemake treats a newer file smaller than
+``max-checksum-file-size`` as unchanged if it knows its content; therefore the stamp of a stale result never has the
+content of an earlier stamp.
 """
 
 import os
@@ -15,12 +15,12 @@ from pathlib import Path
 from jebm.pipeline.jobs import Job
 
 OLD = 1
-"""The time of a stamp that does not count, seconds."""
+"""Time of the stamp of a fresh result, seconds."""
 
 
 def write_stamps(fresh: Iterable[tuple[Job, bool]]) -> None:
-    """Bring the stamps of jobs up to date, of which each is said to be fresh or not. Only the process that plans the
-    jobs may do this."""
+    """Update the stamps of jobs, given as (job, whether its result is fresh). Only the process that plans the jobs may
+    do this."""
     now = time.time_ns()
     for job, is_fresh in fresh:
         if is_fresh:
@@ -30,7 +30,7 @@ def write_stamps(fresh: Iterable[tuple[Job, bool]]) -> None:
 
 
 def age_stamp(job: Job) -> None:
-    """After a job: its result is fresh now."""
+    """Mark a job's result as fresh, after the job."""
     _age(Path(job.stamp))
 
 
@@ -50,7 +50,7 @@ def _renew(stamp: Path, outputs: Iterable[str], now: int) -> None:
         return
     stamp.parent.mkdir(parents=True, exist_ok=True)
     stamp.write_text(os.urandom(8).hex(), encoding="utf-8")
-    when = max(now, newest + 10**9)  # outputs may have any time, also one that is still to come
+    when = max(now, newest + 10**9)  # outputs may have any time, even one in the future
     os.utime(stamp, ns=(when, when))
 
 

@@ -1,8 +1,9 @@
-"""What a study asks for: the stages of each variant, and what collecting, tables and figures read.
+"""The plan of a study: the stages of each variant, and the files that collecting, tables and figures read.
 
-A stage's folder carries a digest of the parameters that the stage and its ancestors use. Variants that share those
-parameters share the folder (one backbone serves all its variants), a changed parameter leads to another folder and
-leaves the old result alone, and changing back finds it again. ``jebm list`` prints the map from names to folders.
+The folder of a stage carries a digest of the parameters that the stage and its ancestors use. Variants with equal
+parameters share the folder (one backbone serves all its variants). A changed parameter leads to another folder and
+leaves the old result alone; changing it back finds the old result again. ``jebm list`` prints the folders of all
+stages.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from jebm.config.assets import Asset, asset_names
-from jebm.config.catalogue import FIGURES, FITS, SEQUENTIAL_PRIORS, STREAMED_FEATURES
+from jebm.config.catalogue import FIGURES
 from jebm.config.components import Section
 from jebm.config.read import canonical
 from jebm.config.schema import Base, Params, Study
@@ -21,16 +22,17 @@ from jebm.pipeline.stages import RESULTS, RUNS, Stage, slug
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of an ablation: its parameters, and the stages that make its numbers, by their role."""
+    """One variant of a study: its parameters, and its stages by role."""
 
     name: str
     params: Base = field(hash=False)
     dataset: Stage
     features: Stage
     backbone: Stage
-    """Where the hierarchy's weights come from: ``train_backbone``, ``import_backbone`` or ``train_joint``."""
+    """The stage that makes the hierarchy's weights: ``train_backbone``, ``import_backbone`` or ``train_joint``."""
     prior: Stage
-    """Where the prior's weights come from: ``train_prior`` or ``train_joint`` (then also the backbone)."""
+    """The stage that makes the prior's weights: ``train_prior`` or ``train_joint`` (which is then also the
+    backbone)."""
     samples: Stage
     layers: Stage
     floor: Stage
@@ -38,14 +40,14 @@ class Variant:
     density_metrics: Stage | None
     """None for priors whose density can't be evaluated."""
     pretrained: Stage | None = None
-    """The stage-1 backbone that joint training starts from, if it starts from one."""
+    """The stage-1 backbone from which joint training starts, if any."""
     reference: Stage | None = None
-    """The statistics of the images that samples are compared with, for feature spaces that are streamed."""
+    """The statistics of the reference images, for streamed feature spaces."""
     evaluations: dict[str, Stage] = field(hash=False, default_factory=dict)
-    """By the label of the block in ``evaluations``."""
+    """Label of the block in ``evaluations`` → its stage."""
 
     def all_stages(self) -> list[Stage]:
-        """Every stage that the variant may need, once."""
+        """Every stage that the variant may need, without repetitions."""
         roles = (
             self.dataset, self.features, self.reference, self.pretrained, self.backbone, self.prior, self.samples,
             self.layers, self.floor, self.sample_metrics, self.density_metrics, *self.evaluations.values(),
@@ -58,18 +60,18 @@ class Variant:
 
     @property
     def learned(self) -> bool:
-        """Whether the prior has something to learn (the Gaussian one has not)."""
-        return self.params.prior.name in FITS
+        """Whether the prior has parameters to learn (the Gaussian prior has none)."""
+        return self.params.prior.traits.fit is not None
 
     @property
     def joint(self) -> bool:
-        """Whether hierarchy and prior are trained at once."""
+        """Whether hierarchy and prior are trained jointly."""
         return self.backbone.kind == "train_joint"
 
     def block(self, name: str, stage: Stage) -> dict[str, BaseModel]:
         """The parameters behind one name in :attr:`jebm.pipeline.stages.StageKind.blocks`."""
-        if name == "fit":  # what learning this prior uses besides the prior's own block
-            return {key: getattr(self.params, key) for key in FITS[self.params.prior.name][1]}
+        if name == "fit":  # the blocks that the training of this prior uses besides its own
+            return {"train_prior": self.params.train_prior} if self.params.prior.traits.by_gradient else {}
         if name == "statistics":
             return {name: self.params.evaluate_samples.statistics}
         if name == "evaluation":
@@ -77,11 +79,11 @@ class Variant:
         return {name: getattr(self.params, name)}
 
     def evaluation_block(self, stage: Stage) -> Section:
-        """The block of ``evaluations`` that describes one of the variant's evaluations."""
+        """The block of ``evaluations`` that belongs to a stage."""
         return next(self.params.evaluations[label] for label, own in self.evaluations.items() if own == stage)
 
     def trained(self) -> list[Stage]:
-        """The stages that train or import weights for the variant, without its feature space."""
+        """The stages that train or import weights of the variant, except its feature space."""
         stages = [self.pretrained, self.backbone, *([self.prior] if self.learned else [])]
         return list(dict.fromkeys(stage for stage in stages if stage is not None))
 
@@ -95,8 +97,7 @@ class StudyPlan:
     """The variants of one study.
 
     Args:
-        labels: identity → what the stage's folder is called besides it. The first of several studies that share a
-            stage gives the folder its name.
+        labels: identity → readable part of the folder's name. If several studies share a stage, the first one names it.
     """
 
     def __init__(self, name: str, study: Study, assets: dict[str, Asset], labels: dict[str, str] | None = None):
@@ -118,7 +119,7 @@ class StudyPlan:
         compute, study = parts["compute"], self.name
         data = {"dataset": parts["dataset"], **self._digests(params.dataset)}
         dataset = self._stage("prepare_dataset", data, None, _dataset_label(params.dataset))
-        # One device trains the feature space, however many the rest has: one feature space measures all.
+        # The feature space is always trained on one device, so that it does not depend on the number of devices.
         alone = {key: value for key, value in compute.items() if key != "devices"}
         space = {"features": parts["features"], "compute": alone, **self._digests(params.features)}
         features = self._stage("train_features", space, dataset, study, params.features.name)
@@ -127,8 +128,8 @@ class StudyPlan:
         backbone = self._stage(kind, spec | self._digests(getattr(params, block)), dataset, study, params.backbone.name)
         pretrained, learner = None, _prior_label(params)
         if params.train_joint is None:
-            _, uses = FITS.get(params.prior.name, ("", ()))
-            spec = {"prior": parts["prior"], **{key: parts[key] for key in uses}}
+            uses = ("prior", "train_prior") if params.prior.traits.by_gradient else ("prior",)
+            spec = {key: parts[key] for key in uses}
             prior = self._stage("train_prior", spec, backbone, study, learner)
         else:
             pretrained = backbone if params.train_joint.start == "backbone" else None
@@ -145,11 +146,11 @@ class StudyPlan:
         layers = self._stage("resample_layers", {}, samples, *words)
         distances = {"evaluate_samples": parts["evaluate_samples"], "features": features.id}
         reference = None
-        if params.features.name in STREAMED_FEATURES:
+        if params.features.traits.streamed:
             spec = {"reference_statistics": canonical(params.evaluate_samples.statistics), "features": features.id}
             reference = self._stage("reference_statistics", spec, dataset, study, params.features.name)
         density = None
-        if params.prior.name not in SEQUENTIAL_PRIORS:  # they have no density to evaluate
+        if params.prior.traits.evaluable:
             spec = {"evaluate_density": parts.get("evaluate_density", {})}
             density = self._stage("evaluate_density", spec, prior, study, learner)
         return Variant(
@@ -179,7 +180,7 @@ class StudyPlan:
         )
 
     def _digests(self, block: BaseModel) -> dict:
-        """What the assets that a block names add to the identity of the stage that reads them."""
+        """What the assets that a block names contribute to the identity of the stage that reads them."""
         digests = {name: self.assets[name].digest for name in asset_names(block)}
         return {"assets": digests} if digests else {}
 
@@ -192,11 +193,11 @@ class StudyPlan:
         return RESULTS / self.name
 
     def provenance(self, rule: str, name: str) -> str:
-        """Where a job that writes to results/ leaves its provenance record."""
+        """The provenance record of a job that writes to results/."""
         return str(RUNS / rule / self.name / f"{name}.json")
 
     def metric_files(self) -> list[tuple[str, str]]:
-        """(variant, file) of every metric record of the study, in the order of the variants and the seeds."""
+        """(variant, file) of every metric record of the study, in the order of variants and seeds."""
         return [
             (name, str(stage.run_folder(seed) / METRICS))
             for name, variant in self.variants.items()
@@ -222,7 +223,7 @@ class StudyPlan:
         return sorted({str(variant.prior.run_folder(seed) / HISTORY) for variant in learned for seed in self.seeds})
 
     def figure_files(self, name: str) -> dict[str, list[str]]:
-        """Everything that a figure reads: ``metrics``, and ``runs``, the files of stages, variant by variant."""
+        """All files that a figure reads: ``metrics``, and ``runs``, the files of stages, variant by variant."""
         files: dict[str, list[str]] = {"metrics": [], "runs": []}
         for source in FIGURES[name][1]:
             if source == "metrics":
@@ -236,17 +237,18 @@ class StudyPlan:
 
 
 def _dataset_label(block: Section) -> str:
-    """A dataset is called by its source, where it has one, and belongs to no study."""
+    """A dataset is labelled by its source, if it has one, since it belongs to no study."""
     return getattr(block, "source", block).name
 
 
 def _prior_label(params: Base) -> str:
-    """Priors with an energy are called by the energy."""
+    """Priors with an energy are labelled by the energy."""
     return params.prior.energy.name if hasattr(params.prior, "energy") else params.prior.name
 
 
 def _read_by_figure(variant: Variant, source: str) -> list[Stage]:
-    """The stages that a figure means by a source: a role, or ``evaluation:<name>``, all evaluations of that name."""
+    """The stages that a figure reads from a source: a role, or ``evaluation:<name>`` for all evaluations of that
+    name."""
     if source.startswith("evaluation:"):
         blocks = variant.params.evaluations
         return [stage for label, stage in variant.evaluations.items() if blocks[label].name == source.split(":")[1]]
@@ -256,6 +258,6 @@ def _read_by_figure(variant: Variant, source: str) -> list[Stage]:
 
 
 def make_plan(params: Params) -> dict[str, StudyPlan]:
-    """The plan of every study in the file."""
+    """The plan of every study."""
     labels: dict[str, str] = {}
     return {name: StudyPlan(name, study, params.assets, labels) for name, study in params.studies.items()}

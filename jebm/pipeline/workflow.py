@@ -1,4 +1,4 @@
-"""What the Snakefile asks: the jobs of the parameters, which results are fresh, and what surrounds a run."""
+"""What the Snakefile needs: the jobs, which results are fresh, and what happens before the first job."""
 
 import os
 from collections.abc import Iterable
@@ -20,15 +20,15 @@ from jebm.pipeline.stamps import write_stamps
 from jebm.pipeline.study import make_plan
 
 PLANNED = "JEBM_WORKFLOW"
-"""The environment variable by which jobs know that a workflow has planned them: it names the workflow's folder."""
+"""Environment variable that tells jobs that a workflow has planned them: it names the workflow's folder."""
 
 
 class Workflow:
-    """The parameters and their jobs. Snakemake reads its file again for jobs on a cluster; only the process that plans
-    the jobs decides what is fresh and writes stamps.
+    """The parameters and their jobs. Snakemake reads the Snakefile again for jobs on a cluster; only the process that
+    plans the jobs decides what is fresh and writes stamps.
 
     Raises:
-        ParamsError: a mistake in the parameters.
+        ParamsError: there is a mistake in the parameters.
     """
 
     def __init__(self) -> None:
@@ -56,17 +56,17 @@ class Workflow:
         """The job of a stage, by the identity and the seed in its path.
 
         Raises:
-            JebmError: there is none.
+            JebmError: there is no such job.
         """
         if (id, seed) not in self._by_id:
             raise JebmError(f"no study of the parameters has a stage {id} with seed {seed}; `jebm list` shows them all")
         return self._by_id[id, seed]
 
     def inputs(self, job: Job, role: str) -> list[str]:
-        """The files that a job reads in a role, as Snakemake is to see them.
+        """The input files of a job in a role, as Snakemake is to see them.
 
-        What is missing of the user's own is left to the job to report: it knows the parameter that names it. A fresh
-        result does not wait for files that are gone or damaged.
+        Missing files of the user are left out: the job reports them, since it knows the parameter that names them. A
+        fresh result does not wait for missing or damaged inputs.
         """
         absent = missing_outside(job)
         status = self.statuses.get((job.rule, job.name))
@@ -75,11 +75,12 @@ class Workflow:
         return [path for path in dict.fromkeys(job.inputs.get(role, ())) if path not in absent]
 
     def has_to_be_made(self, path: str) -> bool:
-        """Whether the job that makes a file has to run."""
+        """Whether the job that makes a file must run."""
         return path in self._makers and not self._makers[path].fresh
 
     def targets(self, study: str) -> list[str]:
-        """Everything that a study leaves. Intermediate files too: Snakemake does not make a missing one otherwise."""
+        """All files of a study. They include intermediate files, because Snakemake does not make a missing one
+        otherwise."""
         return sorted(path for job in all_jobs([self.plans[study]]).values() for path in job.outputs)
 
     def rendered(self, studies: Iterable[str], what: str) -> list[str]:
@@ -88,10 +89,10 @@ class Workflow:
         return [path for job in jobs if job.rule == f"render_{what}" for path in job.outputs]
 
     def assets(self, studies: Iterable[str]) -> list[str]:
-        """The files from outside that studies need, after a list of what they are and of what is there.
+        """The external files that studies need, after printing which of them exist.
 
         Raises:
-            JebmError: one that is in place is another file.
+            JebmError: a file in place is another one.
         """
         needed = {name: self.plans[study].assets[name] for study in studies for name in self.plans[study].asset_names()}
         if self.planning:
@@ -102,16 +103,16 @@ class Workflow:
         return [str(asset.path) for asset in needed.values()]
 
     def begin(self) -> None:
-        """Before the first job: see that no other workflow runs in this folder, and that nothing finished gets lost.
+        """Before the first job: lock the folder against other workflows, and keep finished results.
 
-        The lock is the kernel's and ends with this process: after a kill of Snakemake nothing has to be unlocked.
+        The lock belongs to the kernel and ends with this process: nothing has to be unlocked after a kill of Snakemake.
 
         Raises:
             JebmError: another workflow runs in this folder.
         """
         LOCKS.mkdir(parents=True, exist_ok=True)
         for folder in (ASSETS, DATA, *(RUNS / rule for rule in (*KINDS, *REPORTS) if rule != "prepare_dataset")):
-            folder.mkdir(parents=True, exist_ok=True)  # DVC looks for all of them, also where no study needs any
+            folder.mkdir(parents=True, exist_ok=True)  # DVC requires all of them, even if no study uses them
         try:
             self._lock.acquire(timeout=0)
         except Timeout:

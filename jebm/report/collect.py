@@ -1,4 +1,4 @@
-"""Gathers the metrics of all runs of a study into one table, and summarises them for DVC."""
+"""Collects the metrics of all runs of a study in one table, and summarises them for DVC."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,8 +14,8 @@ from jebm.runtime.progress import log
 
 
 def collect(plan: StudyPlan) -> None:
-    """Write ``metrics.csv`` (a row per value), ``metrics.json`` (the headline numbers, for DVC), ``protocols.json``,
-    and ``timings.csv``, which is no part of what two runs must agree on."""
+    """Write ``metrics.csv`` (one row per value), ``metrics.json`` (the headline numbers, for DVC), ``protocols.json``,
+    and ``timings.csv``, which differs between runs."""
     rows, protocols = _values(plan, _records(plan))
     write_json(plan.results / "protocols.json", protocols)
     write_json(plan.results / "metrics.json", headline(plan, tidy(rows)))
@@ -25,14 +25,15 @@ def collect(plan: StudyPlan) -> None:
 
 
 def finished(plan: StudyPlan) -> tuple[pd.DataFrame, int, int]:
-    """The values of the runs that are finished so far, and how many of the study's records that is, of how many."""
+    """The values of all finished runs, the number of the study's records that they come from, and the number of all its
+    records."""
     files = [*plan.floor_files(), *dict.fromkeys(path for _, path in plan.metric_files())]
     rows, _ = _values(plan, _records(plan, only_finished=True))
     return tidy(rows), sum(Path(path).exists() for path in files), len(files)
 
 
 def _values(plan: StudyPlan, records: Iterable[tuple[str, MetricRecord]]) -> tuple[list[dict], dict]:
-    """A row per value, and all protocols."""
+    """One row per value, and all protocols."""
     rows, protocols = [], {}
     for variant, record in records:
         protocols |= record.protocols
@@ -54,7 +55,7 @@ def _records(plan: StudyPlan, only_finished: bool = False) -> Iterator[tuple[str
 
 
 def _timings(plan: StudyPlan) -> list[dict]:
-    """What the clock measured, and sizes, of everything trained and evaluated for each variant."""
+    """Measured times and sizes of everything that was trained or evaluated, for each variant."""
     rows = []
     for variant, seed, kind, path in plan.record_files():
         record = read_json(path)
@@ -68,11 +69,11 @@ def _timings(plan: StudyPlan) -> list[dict]:
 
 
 def headline(plan: StudyPlan, frame: pd.DataFrame) -> dict[str, float]:
-    """The study's headline numbers: means over seeds, in the unit and with the digits of the tables."""
+    """The headline numbers of the study: means over seeds, in the units and with the digits of the tables."""
     numbers = {}
     for name, spec in plan.study.headline.items():
         own = values(frame[frame.variant.isin(spec.variants)], spec.metric, set=spec.set, score=spec.score)
-        if len(own):  # what diverged has no value
+        if len(own):  # diverged runs have no values
             known = METRICS[spec.metric]
             numbers[name] = round(float(own.value.mean()) * known.scale, known.digits)
     return numbers

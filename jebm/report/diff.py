@@ -1,4 +1,4 @@
-"""Compares the results of two versions of a study, and says which differences exceed the noise over seeds."""
+"""Compares the results of two versions of a study, and tests which differences exceed the noise over seeds."""
 
 import json
 import math
@@ -9,16 +9,17 @@ from pathlib import Path
 import pandas as pd
 from scipy.stats import ttest_ind
 
+from jebm.config.types import DIMENSIONS
 from jebm.errors import JebmError
-from jebm.metrics.catalogue import DIMENSIONS, FLOOR, METRICS
+from jebm.metrics.catalogue import FLOOR, METRICS
 from jebm.pipeline.stages import RESULTS
 from jebm.report.frame import read_metrics
 
 LEVEL = 0.95
 LISTED = 20
-"""At most so many disagreements are listed one by one."""
+"""Largest number of disagreements that are listed one by one."""
 KEY = ["variant", "metric", *DIMENSIONS]
-"""What is compared at the seeds of both versions."""
+"""The columns that identify a value apart from its seed."""
 
 
 @dataclass
@@ -46,12 +47,12 @@ class Comparison:
 
     @property
     def of(self) -> str:
-        """What the metric is of: its set, score, layer and step."""
+        """What the metric was measured on: set, score, layer and step."""
         return " ".join(filter(None, (self.set, self.score, self.layer, self.step)))
 
 
 def load_version(where: str | None, study: str) -> pd.DataFrame:
-    """The metrics of a study: of the working tree (None), a folder of results, a git revision or a DVC experiment.
+    """The metrics of a study in the working tree (None), a folder of results, a git revision or a DVC experiment.
 
     Raises:
         JebmError: it is none of them, or has no results of this study.
@@ -99,10 +100,10 @@ def _read(text: str, source: str) -> pd.DataFrame:
 
 
 def compare(a: pd.DataFrame, b: pd.DataFrame, metrics: set[str] | None = None) -> list[Comparison]:
-    """Compare every metric of every variant that both versions have.
+    """Compare every metric of every variant.
 
-    A verdict is ``better`` or ``worse`` when the difference holds among all comparisons made (Holm's procedure at a
-    family-wise level of 5 %), ``maybe better`` or ``maybe worse`` when only its own 95 % Welch interval excludes 0,
+    A verdict is ``better`` or ``worse`` if the difference is significant among all comparisons (Holm's procedure at a
+    family-wise level of 5 %), and ``maybe better`` or ``maybe worse`` if only its own 95 % Welch interval excludes 0,
     which one in twenty metrics does by chance.
     """
     sides = [dict(list(frame.groupby(KEY, sort=False))) for frame in (a, b)]
@@ -141,7 +142,8 @@ def _sd(values: pd.Series) -> float | None:
 
 
 def welch(a: pd.Series, b: pd.Series) -> tuple[float, float, float]:
-    """Ends of the Welch interval of mean(b) − mean(a), and the two-sided p-value of no difference (Welch, 1947)."""
+    """Ends of the 95 % Welch interval of mean(b) − mean(a), and the two-sided p-value of no difference (Welch,
+    1947)."""
     if a.nunique() == b.nunique() == 1:  # no noise over seeds
         difference = b.iloc[0] - a.iloc[0]
         return difference, difference, float(difference == 0)
@@ -151,7 +153,7 @@ def welch(a: pd.Series, b: pd.Series) -> tuple[float, float, float]:
 
 
 def _judge(rows: list[Comparison]) -> None:
-    """Fill the verdicts of the rows that were tested."""
+    """Set the verdicts of the rows that were tested."""
     tested = sorted((row for row in rows if row.p_value is not None), key=lambda row: row.p_value)
     holds = True
     for rank, row in enumerate(tested):
@@ -198,13 +200,13 @@ def as_json(rows: list[Comparison], names: tuple[str, str]) -> str:
 
 
 def agreement(recorded: pd.DataFrame, fresh: pd.DataFrame, tolerance: float = 1e-6) -> str:
-    """How fresh results compare with recorded ones, value by value at each seed.
+    """Compare fresh results with recorded ones, value by value at each seed.
 
-    Values agree when they are equal within a relative ``tolerance``, up to which one machine repeats itself. Where
-    they don't (another processor rounds differently, and training amplifies that), the means over seeds are compared.
+    Values agree if they are equal within a relative ``tolerance``, which one machine does. Another processor rounds
+    differently, and training amplifies that; if values disagree, the means over seeds are compared.
     """
     keys = ["seed", *KEY]
-    # A study of several datasets has a floor for each, under one name: they are told apart by their order.
+    # A study with several datasets has one floor per dataset under the same name; their order distinguishes them.
     sides = [frame.assign(position=frame.groupby(keys, dropna=False).cumcount()) for frame in (recorded, fresh)]
     both = sides[0].merge(sides[1], on=[*keys, "position"], suffixes=("_a", "_b"), how="outer", indicator=True)
     common = both[both._merge == "both"]

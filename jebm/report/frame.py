@@ -1,11 +1,11 @@
-"""``metrics.csv`` and ``timings.csv``: a row per value, and a column for each thing that distinguishes values."""
+"""``metrics.csv`` and ``timings.csv``: one row per value, and a column for everything that distinguishes values."""
 
 import io
 
 import pandas as pd
 
+from jebm.config.types import DIMENSIONS
 from jebm.errors import JebmError
-from jebm.metrics.catalogue import DIMENSIONS
 from jebm.pipeline.study import StudyPlan
 
 COLUMNS = ["study", "variant", "seed", "metric", *DIMENSIONS, "value", "low", "high", "n", "protocol"]
@@ -17,7 +17,8 @@ NUMBERS = {"seed": "Int64", "value": float, "low": float, "high": float, "n": "I
 
 
 def tidy(rows: list[dict] | pd.DataFrame) -> pd.DataFrame:
-    """Rows with all columns of ``metrics.csv``; where there is nothing, text (a step, too) is empty, a number NaN."""
+    """Rows with all columns of ``metrics.csv``. Missing text (also a missing step) is empty, a missing number is
+    NaN."""
     frame = pd.DataFrame(rows, dtype=object).reindex(columns=COLUMNS).astype(object)
     for column in COLUMNS:
         if column in NUMBERS:
@@ -28,10 +29,10 @@ def tidy(rows: list[dict] | pd.DataFrame) -> pd.DataFrame:
 
 
 def read_metrics(text: str, source: str) -> pd.DataFrame:
-    """The text of a ``metrics.csv``.
+    """Parse the text of a ``metrics.csv``.
 
     Raises:
-        JebmError: it lacks columns, as files of an older format do.
+        JebmError: columns are missing, as in files of an older format.
     """
     frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     if missing := [column for column in COLUMNS if column not in frame.columns]:
@@ -43,7 +44,7 @@ def read_metrics(text: str, source: str) -> pd.DataFrame:
 
 
 def load_metrics(plan: StudyPlan) -> pd.DataFrame:
-    """The study's collected metrics, and what the clock measured."""
+    """The study's collected metrics and measured times."""
     path = plan.results / "metrics.csv"
     metrics = read_metrics(path.read_text(encoding="utf-8"), str(path))
     timings = pd.read_csv(plan.results / "timings.csv", dtype=str, keep_default_na=False)
@@ -52,7 +53,7 @@ def load_metrics(plan: StudyPlan) -> pd.DataFrame:
 
 
 def values(frame: pd.DataFrame, metric: str, **dimensions: str) -> pd.DataFrame:
-    """The rows of a metric with the given set, score, layer and step, each empty when left out."""
+    """The rows of a metric with the given set, score, layer and step; each is empty when left out."""
     own = frame.metric == metric
     for name in DIMENSIONS:
         own &= frame[name] == dimensions.get(name, "")

@@ -1,4 +1,4 @@
-"""Small tables behind ``dvc plots``: FD against steps, and the training curves, as means over seeds."""
+"""Small tables for ``dvc plots``: FD against steps, and training curves, as means over seeds."""
 
 import pandas as pd
 
@@ -32,7 +32,7 @@ def _training(plan: StudyPlan) -> list[dict]:
         seen.add(variant.prior.id)
         runs = pd.concat(pd.read_csv(variant.prior.run_folder(seed) / HISTORY) for seed in plan.seeds)
         if "energy_gap" not in runs:
-            continue  # a prior that is not trained by a chain
+            continue  # the prior is not trained with a chain
         means = runs.groupby("step")[["energy_gap", "acceptance"]].mean()
         rows += [
             {"variant": name, "step": step, **{key: f"{value:.6g}" for key, value in row.items()}}

@@ -1,4 +1,4 @@
-"""Renders one figure of a study from what the runs left behind; nothing is trained or sampled here."""
+"""Renders one figure of a study from the results of finished jobs."""
 
 from jebm.config.catalogue import FIGURES
 from jebm.config.components import load

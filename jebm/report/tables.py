@@ -1,30 +1,31 @@
-"""Tables: pivots of a study's metrics, mean ± standard deviation over seeds, with what a reader must know of them."""
+"""Tables: pivots of a study's metrics, mean ± standard deviation over seeds, with notes on how they were measured."""
 
 from itertools import product
 
 import pandas as pd
 
 from jebm.config.files import current_params_file
-from jebm.config.messages import near
+from jebm.config.messages import suggestion
 from jebm.config.tables import FIELDS, Literature, Table, parameter
+from jebm.config.types import DIMENSIONS
 from jebm.errors import JebmError
 from jebm.io.files import atomic_write, write_csv
-from jebm.metrics.catalogue import DIMENSIONS, FLOOR, METRICS
+from jebm.metrics.catalogue import FLOOR, METRICS
 from jebm.pipeline.study import StudyPlan
 from jebm.report.frame import load_metrics
-from jebm.report.rendered import Cell, Rendered, fixed, flat, latex, markdown
+from jebm.report.table_format import Cell, RenderedTable, csv_rows, fixed, latex, markdown
 from jebm.runtime.progress import log
 
 ARROWS = {-1: " ↓", 0: "", 1: " ↑"}
 LABELS = {("variant",): "prior", ("seed",): "seed"}
-"""Headers of the rows by their fields."""
+"""Fields of the rows → header of the column of row labels."""
 MARK = "published"
 LITERATURE = (
     f"Rows marked '{MARK}' are quoted from the source in brackets; nothing in them was measured here, and their "
     "protocols are the sources' own. An en dash: measured neither there nor here."
 )
 Key = tuple[str, ...]
-"""The values of a row's or a column's fields."""
+"""The values of the fields that define a row or a column."""
 
 
 def render(plan: StudyPlan, name: str) -> None:
@@ -39,19 +40,21 @@ def render(plan: StudyPlan, name: str) -> None:
         for value in names:
             if measured and value not in measured:
                 where = f"{plan.name}.tables.{name}.where.{field}"
-                raise JebmError(f"{current_params_file()}: {where}: '{value}' was not measured;{near(value, measured)}")
+                raise JebmError(
+                    f"{current_params_file()}: {where}: '{value}' was not measured;{suggestion(value, measured)}"
+                )
     table = build_table(plan, spec, frame)
     path = plan.results / "tables" / name
     with atomic_write(path.with_suffix(".md")) as file:
         file.write(markdown(table, spec.caption))
     with atomic_write(path.with_suffix(".tex")) as file:
         file.write(latex(table, spec.caption))
-    write_csv(path.with_suffix(".csv"), *flat(table))
+    write_csv(path.with_suffix(".csv"), *csv_rows(table))
     log(f"{path}.md")
 
 
 def preview(plan: StudyPlan, name: str) -> str:
-    """A table as far as runs are finished, as Markdown: an empty cell where there is nothing yet."""
+    """A table of the runs that are finished, as Markdown; the other cells are empty."""
     from jebm.report.collect import finished
 
     spec, (frame, done, total) = plan.study.tables[name], finished(plan)
@@ -60,8 +63,8 @@ def preview(plan: StudyPlan, name: str) -> str:
     return markdown(table, spec.caption)
 
 
-def build_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
-    """A table of the study from its metrics, with the values of the literature that it asks for."""
+def build_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> RenderedTable:
+    """A table of the study from its metrics, with the published values that it asks for."""
     chosen = _chosen(plan, spec, frame)
     rows, columns = (_keys(plan, spec, fields, chosen) for fields in (spec.rows, spec.columns))
     groups = dict(list(chosen.groupby([*spec.rows, *spec.columns], sort=False)))
@@ -81,7 +84,8 @@ def build_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
     if spec.ratios:
         headers, body = _with_ratios(columns, headers, body)
     label = spec.label or LABELS.get(tuple(spec.rows), "of")
-    table = Rendered([label, *headers], list(zip(_labels(spec, rows), body, strict=True)), _notes(spec, chosen, plan))
+    labelled = list(zip(_labels(spec, rows), body, strict=True))
+    table = RenderedTable([label, *headers], labelled, _notes(spec, chosen, plan))
     if spec.compare == "columns":
         table.notes += _floor(plan, frame, spec.metrics)
     for entry in spec.literature:
@@ -91,7 +95,7 @@ def build_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> Rendered:
 
 
 def _chosen(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> pd.DataFrame:
-    """The values that the table shows, with the parameters of their variants as further columns, all of them text."""
+    """The values that the table shows, with the parameters of their variants as further columns of text."""
     frame = frame[frame.variant.isin(spec.variants) & frame.metric.isin(spec.metrics)]
     frame, measured = frame.assign(seed=frame.seed.astype(str)), frame
     named = [field for field in (*spec.rows, *spec.columns) if field in DIMENSIONS]
@@ -101,7 +105,7 @@ def _chosen(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> pd.DataFrame:
         elif field not in named:
             frame = frame[frame[field] == ""]
     for axis in (spec.rows, spec.columns):
-        # The acceptance of an evaluated chain has a set, its label; that of the sampler has none, and no row here.
+        # The acceptance of an evaluated chain has a set (its label); that of the sampler has none, so it gets no row.
         own = [field for field in axis if field in DIMENSIONS]
         frame = frame[(frame[own] != "").any(axis=1)] if own else frame
     if spec.scores:
@@ -114,14 +118,14 @@ def _chosen(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _keys(plan: StudyPlan, spec: Table, fields: list[str], chosen: pd.DataFrame) -> list[Key]:
-    """The rows or the columns, in order: all that the table names, or what was measured where it names nothing."""
+    """The rows or the columns, in order: all that the table names, or those that were measured if it names none."""
     named = {"seed": [str(seed) for seed in plan.seeds], "metric": spec.metrics, **spec.where}
     if spec.scores:
         named["score"] = list(dict.fromkeys(score for scores in spec.scores.values() for score in scores))
     if any(field in DIMENSIONS and field not in named for field in fields):
         keys = list(chosen[fields].itertuples(index=False, name=None))
         for variant in spec.variants if "variant" in fields else ():
-            if variant not in set(chosen.variant):  # nothing of it is measured yet
+            if variant not in set(chosen.variant):  # no value has been measured yet
                 keys.append(tuple(variant if field == "variant" else "" for field in fields))
     else:
         others = [field for field in fields if field in named]
@@ -136,7 +140,7 @@ def _keys(plan: StudyPlan, spec: Table, fields: list[str], chosen: pd.DataFrame)
 
 
 def _metric(spec: Table, key: Key) -> str:
-    """The metric of a cell, by the values of its row's and its column's fields."""
+    """The metric of a cell, from the key of its row and column."""
     return dict(zip([*spec.rows, *spec.columns], key, strict=True)).get("metric", spec.metrics[0])
 
 
@@ -167,7 +171,7 @@ def _one_protocol(plan: StudyPlan, spec: Table, metric: str, groups: list[pd.Dat
 
 
 def _mark_best(cells: list[Cell], better: int) -> None:
-    """Bold the best mean, and every other one that prints the same."""
+    """Mark the best mean, and all others that are printed with the same digits."""
     means = [cell.mean for cell in cells if cell.values]
     if not better or len(means) < 2:
         return
@@ -177,9 +181,9 @@ def _mark_best(cells: list[Cell], better: int) -> None:
 
 
 def _labels(spec: Table, rows: list[Key]) -> list[str]:
-    """What tells the rows apart: the variant, the metric, and what was measured of it.
+    """Labels of the rows: variant, metric, and what distinguishes it further.
 
-    A variant or a metric is left out where the table has only one; a set, a score, a layer or a step where its variant
+    A variant or a metric is left out if the table has only one; a set, score, layer or step is left out if its variant
     has only one row.
     """
     alone = {"variant": len(spec.variants) == 1, "metric": len(spec.metrics) == 1}
@@ -206,7 +210,7 @@ def _header(spec: Table, column: Key) -> str:
 
 
 def _with_ratios(columns: list[Key], headers: list[str], body: list[list[Cell]]) -> tuple[list[str], list[list[Cell]]]:
-    """Fréchet distances of other variants are followed by the ratio of the first variant's to theirs."""
+    """After each Fréchet distance of another variant, insert the ratio of the first variant's distance to it."""
     places, first = {column: place for place, column in enumerate(columns)}, columns[0][1]
     wide, rows = [], [[] for _ in body]
     for place, (metric, variant) in enumerate(columns):
@@ -222,7 +226,7 @@ def _with_ratios(columns: list[Key], headers: list[str], body: list[list[Cell]])
 
 
 def _notes(spec: Table, chosen: pd.DataFrame, plan: StudyPlan) -> list[str]:
-    """Seeds; for each metric what it is, its sample count and its protocol, or that of each variant."""
+    """Notes: the seeds; and for each metric its meaning, sample count and protocol, or the protocol of each variant."""
     seeds, notes = ", ".join(map(str, plan.seeds)), []
     if "seed" not in [*spec.rows, *spec.columns]:
         several = f"Mean ± standard deviation over seeds {seeds} (n = {len(plan.seeds)})."
@@ -239,7 +243,7 @@ def _notes(spec: Table, chosen: pd.DataFrame, plan: StudyPlan) -> list[str]:
 
 
 def _floor(plan: StudyPlan, frame: pd.DataFrame, metrics: list[str]) -> list[str]:
-    """What the metrics are between real data and real data."""
+    """The metrics between real images and real images."""
     reference = next(iter(plan.variants.values())).params.evaluate_samples.reference
     images, against = ("test", "training") if reference == "train" else ("training", "held-out")
     floor = frame[(frame.variant == FLOOR) & frame.metric.isin(metrics)]
@@ -250,8 +254,8 @@ def _floor(plan: StudyPlan, frame: pd.DataFrame, metrics: list[str]) -> list[str
     ]
 
 
-def _quote(table: Rendered, entry: Literature, spec: Table, columns: list[Key]) -> None:
-    """Add a row of the literature under the row of ours that it belongs to, or else at the end."""
+def _quote(table: RenderedTable, entry: Literature, spec: Table, columns: list[Key]) -> None:
+    """Insert a row of published values below the row of ours that it belongs to, or else at the end."""
     cells = []
     for (column,) in columns:
         metric = column if spec.columns == ["metric"] else spec.metrics[0]
@@ -260,5 +264,5 @@ def _quote(table: Rendered, entry: Literature, spec: Table, columns: list[Key]) 
     places = [i for i, (label, _) in enumerate(table.rows) if label == entry.variant]
     at = places[-1] + 1 if places else len(table.rows)
     while places and at < len(table.rows) and any(cell.quoted for cell in table.rows[at][1]):
-        at += 1  # below those that are already there
+        at += 1  # below the published rows that are already there
     table.rows.insert(at, (f"{entry.method} — {MARK} [{entry.source}]", cells))

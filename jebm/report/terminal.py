@@ -1,4 +1,4 @@
-"""Rendered tables on a terminal: lines are wrapped, and a wide table is continued below with the labels of its rows."""
+"""Rendered tables for the terminal: lines are wrapped, and wide tables are split, with the row labels repeated."""
 
 import shutil
 import textwrap
@@ -6,11 +6,11 @@ import textwrap
 from tabulate import tabulate
 
 WIDTH = 100
-"""Of a terminal that does not say how wide it is."""
+"""Width that is assumed if the terminal does not tell its width."""
 
 
-def fitted(text: str, width: int | None = None) -> str:
-    """A rendered table with its caption and notes, still Markdown, no wider than the terminal if its cells allow."""
+def fit_to_terminal(text: str, width: int | None = None) -> str:
+    """A rendered table with its caption and notes, still Markdown, no wider than the terminal if its cells allow it."""
     width = width or shutil.get_terminal_size((WIDTH, 24)).columns
     lines = text.splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
@@ -23,7 +23,8 @@ def fitted(text: str, width: int | None = None) -> str:
 
 
 def _tables(rows: list[list[str]], width: int) -> list[str]:
-    """The table, or as many as it takes: each begins with the first column and has as many others as fit, or one."""
+    """The table, split into as many tables as necessary. Each has the first column and as many others as fit, at least
+    one."""
     done, tables, columns = 1, [], len(rows[0])
     while done < columns:
         for end in range(columns, done, -1):

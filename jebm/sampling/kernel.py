@@ -11,6 +11,8 @@ from jebm.sampling.target import State, Target
 class Kernel(ABC):
     """One transition. ``step_size`` is the standard deviation of the proposal's noise; ``adjusted`` adds the test."""
 
+    whitened_only = False
+    """Whether the density must be one in whitened space, with N(0, I) as a factor."""
     largest_step_size = math.inf
     """The upper bound for an adaptation of the step size."""
 

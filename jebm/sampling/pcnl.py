@@ -23,6 +23,7 @@ class CrankNicolsonLangevin(Kernel):
         adjusted: whether a Metropolis–Hastings test makes the tilted density invariant.
     """
 
+    whitened_only = True
     largest_step_size = 0.999
 
     def __init__(self, *, step_size: Annotated[Positive, Field(lt=1)], adjusted: bool = True):

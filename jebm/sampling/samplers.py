@@ -49,6 +49,9 @@ class Chunks:
 
 
 class Sampler(ABC):
+    needs = "evaluable"
+    """The attribute of :class:`jebm.models.priors.base.Prior` that a prior must have to be drawn from."""
+
     @abstractmethod
     def _generate(
         self, prior: Prior, dimensions: int, count: int, rng: torch.Generator, progress: Progress
@@ -97,6 +100,8 @@ class Ancestral(Sampler):
     Args:
         chunk: number of draws per chunk; null draws all at once.
     """
+
+    needs = "normalised"
 
     def __init__(self, *, chunk: Count | None = None):
         self.chunk = chunk

@@ -26,6 +26,8 @@ class Sequential(Sampler):
         chains: number of chains that run in parallel.
     """
 
+    needs = "sequential"
+
     def __init__(self, *, kernel: KernelBlock, steps: Count, chains: Count = 2000):
         self.kernel, self.steps, self.chains = build("kernel", kernel), steps, chains
 

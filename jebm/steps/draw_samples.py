@@ -1,4 +1,4 @@
-"""draw_samples: images from one prior by one sampler."""
+"""draw_samples: images drawn from one prior by one sampler."""
 
 from contextlib import nullcontext
 
@@ -13,51 +13,52 @@ from jebm.runtime.memory import explain_out_of_memory
 from jebm.runtime.progress import Progress
 from jebm.sampling.partition import tilts
 from jebm.sampling.samplers import in_batches
-from jebm.steps.common import Run, load_backbone, load_prior, prepare_compute, recalibrate_as
+from jebm.steps.models import load_backbone, load_prior
+from jebm.steps.recalibration import recalibrate_if_asked
+from jebm.steps.run import StageRun, prepare_compute
 
 
 @torch.no_grad()
-def run(job: Run) -> None:
-    """Draw, decode and write a batch at a time: however many images there are, memory holds one batch of them.
+def run(job: StageRun) -> None:
+    """Draw, decode and write the images batch by batch; memory holds one batch, however many images there are.
 
-    Of several ranks each draws its part, with a stream of its own, and the first one writes what all of them draw.
-    Latents (``eps``, with their ``tilt``) are held until the end; ``keep_latents`` bounds them.
+    With several ranks, each draws its share with its own random numbers, and rank 0 writes all images. The latents
+    (``eps``, with their ``tilt``) are held in memory until the end; ``keep_latents`` limits their number.
     """
     prepare_compute(job)
     data, settings = job.dataset(), job.variant.params.draw_samples
     hierarchy = load_backbone(job, data.image_shape)
     prior = load_prior(job, hierarchy)
-    recalibrated = recalibrate_as(settings.recalibrate, hierarchy, job.rng("recalibrate"))
-    sampler, own = build("sampler", settings.sampler), ranks()
-    own.broadcast_(list(hierarchy.buffers()))
-    count, rng = len(own.shard_range(settings.count)), own.seed_rng(job.rng("draw"))
+    recalibrated = recalibrate_if_asked(settings.recalibrate, hierarchy, job.rng("recalibrate"))
+    sampler, group = build("sampler", settings.sampler), ranks()
+    group.broadcast_(list(hierarchy.buffers()))
+    count, rng = len(group.shard_range(settings.count)), group.seed_rng(job.rng("draw"))
     draws = sampler.chunks(prior, hierarchy.dimensions, count, rng, Progress(job.title))
     batches = (
         (decode_images(hierarchy, eps, data.levels).cpu(), eps.cpu()) for eps in in_batches(draws, settings.batch_size)
     )
     wanted = settings.count if settings.keep_latents is None else settings.keep_latents
     kept = [torch.empty(0, hierarchy.dimensions, device=job.device)]
-    with write_tensors_by_rows(job.folder / SAMPLES) if own.is_rank_zero else nullcontext() as out:
-        if own.is_rank_zero:  # what there is when all chains diverged
+    with write_tensors_by_rows(job.folder / SAMPLES) if group.is_rank_zero else nullcontext() as out:
+        if group.is_rank_zero:  # remains empty if all chains diverge
             out.append("images", torch.empty(0, *data.image_shape, dtype=torch.uint8))
-        for images, eps in own.interleave(batches):
+        for images, eps in group.interleave(batches):
             out.append("images", images)
             kept.append(eps[: max(wanted - sum(map(len, kept)), 0)].to(job.device, copy=True))
-        diagnostics = own.gather_object((count, draws.diagnostics))
+        diagnostics = group.gather_object((count, draws.diagnostics))
         if diagnostics is None:
             return
         latents = torch.cat(kept)
         out.append("eps", latents)
         if prior.evaluable:
             out.append("tilt", tilts(prior, latents))
-        # Beside every number that is measured on these samples.
+        # Recorded with every metric that is measured on these samples.
         facts = {f"recalibration_{k}": value for facts in recalibrated.values() for k, value in facts.items()}
-        told = mean_diagnostics(diagnostics) | facts
-        out.header = {"stage": job.stage.id, "seed": job.seed, "diagnostics": told}
+        out.header = {"stage": job.stage.id, "seed": job.seed, "diagnostics": mean_diagnostics(diagnostics) | facts}
 
 
 def mean_diagnostics(parts: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
-    """The diagnostics of all draws from those of some parts: of each its number of draws, and its own diagnostics."""
+    """The diagnostics of all draws from those of several parts, each given as (number of draws, diagnostics)."""
     (_, first), *others = parts
     if not others:
         return first
@@ -67,8 +68,8 @@ def mean_diagnostics(parts: list[tuple[int, dict[str, float]]]) -> dict[str, flo
 
 @torch.no_grad()
 def decode_images(hierarchy, eps: torch.Tensor, levels: int) -> torch.Tensor:
-    """The means of p(x | z) for flat ε, quantised to the data's grey levels, uint8."""
-    advice = "lower draw_samples.batch_size in params.yaml"
+    """The means of p(x | z) for flat ε, quantised to the grey levels of the data, uint8."""
+    advice = "lower draw_samples.batch_size"
     with explain_out_of_memory(f"decoding {len(eps)} images at once", advice):
         return _decode_images(hierarchy, eps, levels)
 

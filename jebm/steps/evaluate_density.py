@@ -1,4 +1,4 @@
-"""evaluate_density: what a prior is worth as a density: bounds on log p(x), log Z, outlier detection."""
+"""evaluate_density: a prior evaluated as a density, by bounds on log p(x), log Z and outlier detection."""
 
 import math
 from importlib.metadata import version
@@ -14,10 +14,11 @@ from jebm.models.backbones.base import Hierarchy
 from jebm.models.priors.base import Prior
 from jebm.runtime.progress import Progress, log
 from jebm.sampling.partition import estimate_log_partition
-from jebm.steps.common import Run, load_backbone, load_prior, prepare_compute
+from jebm.steps.models import load_backbone, load_prior
+from jebm.steps.run import StageRun, prepare_compute
 
 
-def run(job: Run) -> None:
+def run(job: StageRun) -> None:
     prepare_compute(job)
     data = job.dataset()
     hierarchy = load_backbone(job, data.image_shape)
@@ -30,9 +31,9 @@ def run(job: Run) -> None:
 
 
 class Density:
-    """The measurements of one prior."""
+    """Evaluates one prior."""
 
-    def __init__(self, job: Run, data: Dataset, hierarchy: Hierarchy, prior: Prior):
+    def __init__(self, job: StageRun, data: Dataset, hierarchy: Hierarchy, prior: Prior):
         self.job, self.data, self.hierarchy, self.prior = job, data, hierarchy, prior
         self.record, self.arrays = MetricRecord(job.seed), {}
         params = job.variant.params
@@ -45,7 +46,7 @@ class Density:
         }
 
     def add_likelihood(self) -> None:
-        """log Z with its error, the ELBO, and the importance-weighted bound, nats an image."""
+        """Add log Z with its standard error, the ELBO, and the importance-weighted bound, in nats per image."""
         settings, record = self.settings, self.record
         rng = self.job.rng("partition")
         log_z = estimate_log_partition(self.prior, self.hierarchy.dimensions, settings.partition_samples, rng)
@@ -65,7 +66,8 @@ class Density:
         self._add("log_partition_ess", log_z.effective_fraction, settings.partition_samples, partition)
 
     def _add(self, metric: str, value: float, n: int, protocol: str) -> None:
-        """Record a value; what is not finite, of a training that may diverge, is left out: its cells stay empty."""
+        """Record a value. Values that are not finite are left out if the training may diverge; their table cells stay
+        empty."""
         if math.isfinite(value):
             self.record.add(metric, value, n, protocol)
         elif self.may_diverge:
@@ -74,7 +76,7 @@ class Density:
             raise JebmError(f"{self.title}: {metric} is {float(value)}; the model or its energies have diverged")
 
     def add_detection(self) -> None:
-        """AUROC, AUPRC and FPR of each score on each out-of-distribution set of the data."""
+        """Add AUROC, AUPRC and FPR of each score on each out-of-distribution set of the data."""
         draws, reference = self.settings.detection_samples, self.settings.reference
         code = f"scikit-learn {version('scikit-learn')}"
         facts = {**self.facts, "draws": draws, "code": code, "positive": "outliers"}
@@ -95,7 +97,7 @@ class Density:
                     self.record.add(metric, value, n, protocol, set=name, score=score)
 
     def _weights(self, split: str, draws: int, purpose: str, redraw: bool) -> LogWeights:
-        # Streams of the backbone: all priors on it are compared on the same posterior draws.
+        # The generator depends on the backbone only, so that all priors on it are compared on the same posterior draws.
         pixels = self.job.pixels(self.data, split)
         rng = self.job.rng(purpose, of=self.job.variant.backbone)
         progress = Progress(f"{self.title}: {purpose}")

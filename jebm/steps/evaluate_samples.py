@@ -19,12 +19,14 @@ from jebm.metrics.records import MetricRecord
 from jebm.metrics.statistics import Statistics, frechet_of, gather
 from jebm.runtime.distributed import ranks
 from jebm.runtime.progress import Progress, log
-from jebm.steps.common import Run, load_features, prepare_compute
+from jebm.steps.features import load_features
 from jebm.steps.reference_statistics import load_reference
+from jebm.steps.run import StageRun, prepare_compute
 
 
-def run(job: Run) -> None:
-    """Measure the samples; a set of which chains were dropped may be too small for a distance, and then has none."""
+def run(job: StageRun) -> None:
+    """Measure the samples. If some chains diverged, there may be too few samples for a distance; then none is
+    recorded."""
     prepare_compute(job)
     distances = distances_of(job)
     tensors, header = read_tensors(job.variant.samples.run_folder(job.seed) / SAMPLES, {"images"}.__contains__)
@@ -43,19 +45,19 @@ def run(job: Run) -> None:
     distances.save()
 
 
-def distances_of(job: Run) -> "Distances":
-    """FID and its companions where the feature space is streamed, FD and KD in the others."""
+def distances_of(job: StageRun) -> "Distances":
+    """FID, KID, precision and recall for streamed feature spaces, FD and KD for the others."""
     return InceptionDistances(job) if job.variant.reference else FeatureDistances(job)
 
 
 class Distances(ABC):
-    """Distances to the reference split of the study, with their protocols."""
+    """Distances to the reference split, with their protocols."""
 
-    def __init__(self, job: Run):
+    def __init__(self, job: StageRun):
         self.settings, self.data = job.variant.params.evaluate_samples, job.dataset()
         self.record, self.folder = MetricRecord(job.seed), job.folder
         self.space, self.device = load_features(job, self.data), job.device
-        # A seed of what is measured against: all samples are compared with the same subsets.
+        # The seed depends on the reference only, so that all samples are compared with the same subsets.
         self.subset_seed = job.derived_seed("kernel distance", of=job.variant.floor)
         self.facts, self.name = _facts(job, self.data, self.space), job.variant.params.dataset.name
         self.record.protocols["sampler"] = {"about": "how the samples were drawn, as the sampler reports it"}
@@ -64,7 +66,7 @@ class Distances(ABC):
     def add(self, images: torch.Tensor) -> None:
         """Measure a set of uint8 images (count, channels, height, width).
 
-        Of several ranks each looks at its part of the images, and the first one records the distances.
+        With several ranks, each processes its share of the images, and rank 0 records the distances.
         """
 
     def save(self) -> None:
@@ -76,7 +78,7 @@ class Distances(ABC):
 class FeatureDistances(Distances):
     """FD and KD, from the features of all images at once."""
 
-    def __init__(self, job: Run):
+    def __init__(self, job: StageRun):
         super().__init__(job)
         self.reference = self._extract(self.data.images(self.settings.reference))
         self.subsets = {
@@ -88,7 +90,7 @@ class FeatureDistances(Distances):
         features, n = self._extract(images), len(images)
         if features is None:
             return
-        # Both distances are biased by the number of samples: another number is another protocol.
+        # Both distances are biased by the number of samples, which is therefore part of the protocol.
         facts = {**self.facts, "sample_count": n}
         fd = self.record.protocol(f"fd-{self.name}", {"distance": "Fréchet", **facts})
         self.record.add("fd", frechet(features, self.reference), n, fd)
@@ -109,7 +111,7 @@ class FeatureDistances(Distances):
 class InceptionDistances(Distances):
     """FID, KID, precision and recall, from statistics that are collected batch by batch."""
 
-    def __init__(self, job: Run):
+    def __init__(self, job: StageRun):
         super().__init__(job)
         self.title, self.reference = job.title, load_reference(job)
         code = [f"{name} {version(name).split('+')[0]}" for name in ("clean-fid", "numpy", "torch")]
@@ -140,13 +142,13 @@ class InceptionDistances(Distances):
         self._record({"fid": value}, found.count, "fid", {"distance": "Fréchet", **singular})
 
     def _record(self, values: dict[str, float], count: int, name: str, facts: dict) -> None:
-        # All of them depend on the number of samples: another number is another protocol.
+        # All these metrics depend on the number of samples, which is therefore part of the protocol.
         protocol = self.record.protocol(f"{name}-{self.name}", {**facts, **self.facts, "sample_count": count})
         for metric, value in values.items():
             self.record.add(metric, value, count, protocol)
 
 
-def _facts(job: Run, data: Dataset, space: FeatureSpace) -> dict:
+def _facts(job: StageRun, data: Dataset, space: FeatureSpace) -> dict:
     return {
         "code": [f"{name} {version(name).split('+')[0]}" for name in ("clean-fid", "scipy", "torch")],
         "features": f"{space.about} ({job.variant.features.id})",

@@ -1,4 +1,4 @@
-"""prepare_dataset: raw data → one file of images and its manifest."""
+"""prepare_dataset: convert raw data to one file of images and its manifest."""
 
 import os
 import shutil
@@ -10,15 +10,15 @@ from jebm.io.filenames import MANIFEST
 from jebm.io.files import read_json
 from jebm.pipeline.assets import VerifiedAssets
 from jebm.runtime.progress import log
-from jebm.steps.common import Run
+from jebm.steps.run import StageRun
 
 
-def run(job: Run) -> None:
+def run(job: StageRun) -> None:
     files, scratch = VerifiedAssets(job.plan.assets), job.stage.state_folder(None)
     job.folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(job.folder, os.W_OK):  # better said before the work than after it
+    if not os.access(job.folder, os.W_OK):  # reported before the work starts
         raise JebmError(f"{job.folder}: can't be written to (permission denied, or a read-only disk)")
-    # Not the system's temporary folder, which may be in memory. An earlier run may have been killed.
+    # The system's temporary folder may be in memory. A killed run may have left files in this one.
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:

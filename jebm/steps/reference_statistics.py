@@ -1,4 +1,4 @@
-"""reference_statistics: the features of the images that samples are compared with, once for all samples."""
+"""reference_statistics: statistics of the features of the reference images, computed once for all samples."""
 
 import torch
 
@@ -7,11 +7,13 @@ from jebm.io.filenames import STATISTICS
 from jebm.io.tensors import read_tensors, write_tensors
 from jebm.metrics.statistics import Statistics, gather
 from jebm.runtime.progress import Progress
-from jebm.steps.common import Run, load_features, prepare_compute
+from jebm.steps.features import load_features
+from jebm.steps.run import StageRun, prepare_compute
 
 
-def run(job: Run) -> None:
-    """Write mean and covariance (float64) over the reference split, and some of its features."""
+def run(job: StageRun) -> None:
+    """Write the mean and covariance (float64) of the features over the reference split, and a subset of the
+    features."""
     prepare_compute(job)
     data, settings = job.dataset(), job.variant.params.evaluate_samples.statistics
     space, images = load_features(job, data), data.images(settings.reference)
@@ -23,7 +25,7 @@ def run(job: Run) -> None:
     write_tensors(job.folder / STATISTICS, tensors, {"stage": job.stage.id, "count": found.count})
 
 
-def load_reference(job: Run) -> Statistics:
-    """The statistics of the images that this job's samples are compared with."""
+def load_reference(job: StageRun) -> Statistics:
+    """The statistics of the reference images of this job's samples."""
     tensors, header = read_tensors(job.variant.reference.folder / STATISTICS)
     return Statistics(header["count"], **{name: tensor.numpy() for name, tensor in tensors.items()})

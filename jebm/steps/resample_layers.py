@@ -1,18 +1,19 @@
-"""resample_layers: what each layer carries, by freezing all layers but one and redrawing that one."""
+"""resample_layers: show what each layer encodes, by redrawing one layer while the noise of the others is fixed."""
 
 import torch
 
 from jebm.io.filenames import ARRAYS, SAMPLES
 from jebm.io.tensors import read_tensors, write_tensors
-from jebm.steps.common import Run, load_backbone, prepare_compute
 from jebm.steps.draw_samples import decode_images
+from jebm.steps.models import load_backbone
+from jebm.steps.run import StageRun, prepare_compute
 
 ROWS, REDRAWS = 6, 8
 
 
 @torch.no_grad()
-def run(job: Run) -> None:
-    """Redraw ε_i ~ N(0, I) of the first samples; layers below i follow through T, layers above stay."""
+def run(job: StageRun) -> None:
+    """Redraw ε_i ~ N(0, I) for the first samples; lower layers follow through T, higher layers keep their values."""
     prepare_compute(job)
     data = job.dataset()
     hierarchy = load_backbone(job, data.image_shape)

@@ -1,4 +1,4 @@
-"""run_evaluation: one of the evaluations that a variant asks for."""
+"""run_evaluation: one of the evaluations that a variant requests."""
 
 from functools import partial
 
@@ -7,10 +7,12 @@ from jebm.evaluations.base import Subject
 from jebm.io.filenames import ARRAYS, METRICS
 from jebm.io.tensors import write_tensors
 from jebm.metrics.records import MetricRecord
-from jebm.steps.common import Run, load_backbone, load_features, load_prior, load_snapshots, prepare_compute
+from jebm.steps.features import load_features
+from jebm.steps.models import load_backbone, load_prior, load_snapshots
+from jebm.steps.run import StageRun, prepare_compute
 
 
-def run(job: Run) -> None:
+def run(job: StageRun) -> None:
     prepare_compute(job)
     data = job.dataset()
     hierarchy = load_backbone(job, data.image_shape)

@@ -1,4 +1,4 @@
-"""train_features: the space that the Fréchet and kernel distances look through."""
+"""train_features: the feature space of the Fréchet and kernel distances."""
 
 import torch
 from torch import nn
@@ -7,18 +7,19 @@ from torch.nn.functional import cross_entropy
 from jebm.config.training import Optimisation
 from jebm.data.batches import Pixels, batches
 from jebm.data.dataset import Dataset
-from jebm.errors import JebmError
+from jebm.errors import SettingError
 from jebm.features.base import FeatureSpace
 from jebm.io.filenames import IMAGES
-from jebm.steps.common import Run, build_features, prepare_compute
-from jebm.steps.training import publish_training, training_run
+from jebm.steps.features import build_features
+from jebm.steps.run import StageRun, prepare_compute
+from jebm.steps.training import save_training, training_run
 from jebm.training.loop import Trainer
 from jebm.training.loss import Loss, Scalars
-from jebm.training.run import Fitted
+from jebm.training.run import TrainingResult
 
 
 class ClassificationLoss(Loss):
-    """Cross entropy of the labels, on images with as much noise as the feature space asks for."""
+    """Cross entropy of the labels, on images with the noise level of the feature space."""
 
     def __init__(self, features: FeatureSpace, pixels: Pixels, labels: torch.Tensor, rng: torch.Generator):
         super().__init__(len(pixels))
@@ -32,13 +33,13 @@ class ClassificationLoss(Loss):
         return cross_entropy(logits, labels), {"accuracy": accuracy}
 
 
-def run(job: Run) -> dict:
+def run(job: StageRun) -> dict:
     prepare_compute(job)
     data = job.dataset()
     features = build_features(job, data).to(job.device)
     refuse_too_few(job, data, features.known_dimensions)
     if not features.steps:
-        publish_training(job, features.state_dict(), Fitted([], {}))
+        save_training(job, features.state_dict(), TrainingResult([], {}))
         return {}
     rng = job.rng("train")
     features.initialise(rng)
@@ -49,15 +50,15 @@ def run(job: Run) -> dict:
     fitted = Trainer(features, loss, settings, training_run(job, rng, job.variant.dataset.folder / IMAGES)).train()
     with torch.no_grad():
         accuracy = {f"{split}_accuracy": _accuracy(job, features, data, split) for split in ("validation", "test")}
-    publish_training(job, features.state_dict(), fitted.with_facts(accuracy))
+    save_training(job, features.state_dict(), fitted.with_facts(accuracy))
     return {"seconds": fitted.facts["seconds"]}
 
 
-def refuse_too_few(job: Run, data: Dataset, dimensions: int) -> None:
-    """See that there will be enough images for covariances in this space, before anything is trained for them.
+def refuse_too_few(job: StageRun, data: Dataset, dimensions: int) -> None:
+    """Check that there are enough images for covariances in this feature space, before it is trained.
 
     Raises:
-        JebmError: of the samples of a variant, or of the images that they are compared with, there are too few.
+        SettingError: there are too few samples of a variant, or too few images that they are compared with.
     """
     for name, variant in job.plan.variants.items():
         if variant.features.id != job.stage.id:
@@ -70,13 +71,13 @@ def refuse_too_few(job: Run, data: Dataset, dimensions: int) -> None:
         }
         for what, count in counts.items():
             if count <= dimensions:
-                raise JebmError(
-                    f"params.yaml: {job.plan.name}: {what}: {count} are too few for a Fréchet distance in {dimensions} "
+                raise SettingError(
+                    f"{job.plan.name}: {what}: {count} are too few for a Fréchet distance in {dimensions} "
                     "features, which needs more than that: raise the number, make the images smaller (dataset.size, "
                     "mode: grey), or choose other features"
                 )
 
 
-def _accuracy(job: Run, features: nn.Module, data: Dataset, split: str) -> float:
+def _accuracy(job: StageRun, features: nn.Module, data: Dataset, split: str) -> float:
     predicted = torch.cat([features(x).argmax(1) for x in batches(job.pixels(data, split))]).cpu()
     return float((predicted == data.labels(split)).float().mean())

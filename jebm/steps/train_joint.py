@@ -1,4 +1,5 @@
-"""train_joint: hierarchy, inference network and energies at once, from random weights or from those of stage 1."""
+"""train_joint: joint training of hierarchy, inference network and energies, from random weights or from those of stage
+1."""
 
 from pathlib import Path
 
@@ -8,9 +9,11 @@ from jebm.io.filenames import IMAGES, PRIOR_WEIGHTS, WEIGHTS
 from jebm.io.tensors import read_weights, with_snapshots, write_tensors
 from jebm.models.priors.base import build_prior
 from jebm.runtime.distributed import ranks
-from jebm.steps.common import Run, build_backbone, prepare_compute, weights_header
-from jebm.steps.training import publish_training, training_run
-from jebm.training.ebm import stable_scales
+from jebm.steps.models import build_backbone
+from jebm.steps.run import StageRun, prepare_compute
+from jebm.steps.save import weights_header
+from jebm.steps.training import save_training, training_run
+from jebm.training.ebm import stability_facts
 from jebm.training.elbo import validation_bound
 from jebm.training.finite import Divergence
 from jebm.training.joint import LOSSES
@@ -18,7 +21,7 @@ from jebm.training.loop import Trainer
 from jebm.training.optimisers import joint_groups
 
 
-def run(job: Run) -> dict:
+def run(job: StageRun) -> dict:
     prepare_compute(job)
     params, data, rng = job.variant.params, job.dataset(), job.rng("train")
     settings = params.train_joint
@@ -38,7 +41,7 @@ def run(job: Run) -> dict:
         joint_groups(hierarchy, prior, settings),
         Divergence("energy_gap", settings.largest_gap, settings.may_diverge),
     )
-    scales = stable_scales(hierarchy, {"chain": settings.chain, "posterior_chain": settings.posterior_chain})
+    scales = stability_facts(hierarchy, {"chain": settings.chain, "posterior_chain": settings.posterior_chain})
     fitted = trainer.train()
     if not ranks().is_rank_zero:
         return {}
@@ -50,11 +53,11 @@ def run(job: Run) -> dict:
         **scales,
         **validation_bound(hierarchy, job.pixels(data, "validation"), job.rng("validation")),
     }
-    publish_training(job, hierarchy.state_dict(), fitted.part("hierarchy").with_facts(facts))
+    save_training(job, hierarchy.state_dict(), fitted.part("hierarchy").with_facts(facts))
     return {"seconds": fitted.facts["seconds"]}
 
 
-def pretrained(job: Run) -> list[Path]:
-    """The weights of stage 1 that training starts from, if it starts from any."""
+def pretrained(job: StageRun) -> list[Path]:
+    """The files of the stage-1 weights that training starts from, if any."""
     stage = job.variant.pretrained
     return [] if stage is None else [stage.run_folder(job.seed) / WEIGHTS]

@@ -1,10 +1,14 @@
-"""The order of the data: a new permutation every epoch, resumable in the middle of one."""
+"""The order of the training data: a new permutation in every epoch, which can be resumed in the middle of an epoch."""
 
 import torch
 
 
 class EpochSampler:
-    """Indices of batches. The last, smaller batch of an epoch is dropped; a batch is never larger than the data."""
+    """Yields batches of indices.
+
+    The last, incomplete batch of an epoch is dropped. If the data have fewer than ``batch_size`` examples, every batch
+    holds all of them.
+    """
 
     def __init__(self, count: int, batch_size: int, rng: torch.Generator):
         self.count, self.batch_size, self.rng = count, min(batch_size, count), rng

@@ -1,4 +1,5 @@
-"""Stage 2: the energies by maximum likelihood on a frozen backbone (arXiv 2306.06323, eq. 9, section 3.2)."""
+"""Stage 2: training of the energies by maximum likelihood on a frozen backbone (arXiv 2306.06323, eq. 9, section
+3.2)."""
 
 from collections.abc import Callable
 
@@ -18,16 +19,16 @@ from jebm.sampling.spaces import SPACES
 from jebm.training.finite import Divergence
 from jebm.training.loop import Trainer
 from jebm.training.loss import Loss, Scalars
-from jebm.training.run import Fitted, TrainingRun
+from jebm.training.run import TrainingResult, TrainingRun
 
 
 class ChainLoss(Loss):
-    """A loss whose negatives come from a Markov chain on the prior, which may adapt its step size.
+    """A loss whose negative samples come from a Markov chain on the prior, whose step size may be adapted.
 
     Args:
         pixels: training images (count, *image_shape) in [−1, 1].
-        settings: its ``chain`` is the one that draws the negatives.
-        rng: for the draws of q(z | x) and the chain.
+        settings: ``chain`` describes the chain that draws the negative samples.
+        rng: for the draws from q(z | x) and for the chain.
     """
 
     def __init__(self, prior: EnergyPrior, pixels: Pixels, settings: TrainPrior, rng: torch.Generator):
@@ -35,11 +36,12 @@ class ChainLoss(Loss):
         self.prior, self.pixels, self.settings, self.rng = prior, pixels, settings, rng
         self.kernel = AdaptiveKernel(settings.chain.kernel)
         if adaptation := settings.chain.adapt:
-            runs = adaptation.steps * settings.accumulate  # the chain runs once for each part of a batch
+            runs = adaptation.steps * settings.accumulate  # the chain runs once per micro-batch
             self.kernel = AdaptiveKernel(settings.chain.kernel, adaptation.target_acceptance, runs)
 
     def adapt(self, acceptance: torch.Tensor) -> Scalars:
-        """Let the kernel see the acceptance of a run; for the history, the step size of that run if it adapts."""
+        """Adapt the step size to the acceptance rate of a run of the chain. Returns the step size of that run for the
+        history, if it adapts."""
         used = {"step_size": acceptance.new_tensor(self.kernel.step_size)} if self.kernel.adapts else {}
         self.kernel.observe(*ranks().average([acceptance.detach().clone()]))
         return used
@@ -55,9 +57,10 @@ class ChainLoss(Loss):
 
 
 class ContrastiveLoss(ChainLoss):
-    """Descends E[f(z⁻)] − E[f(z⁺)]: z⁺ from q(z | x), z⁻ from a chain on the prior.
+    """Minimises E[f(z⁻)] − E[f(z⁺)] with z⁺ from q(z | x) and z⁻ from a chain on the prior.
 
-    ``energy_gap`` is E[f(z⁺)] − E[f(z⁻)], nats: near 0 at the optimum, large and growing when the chain lags behind.
+    The logged ``energy_gap`` is E[f(z⁺)] − E[f(z⁻)] in nats. It is near 0 at the optimum, and large and growing when
+    the chain no longer follows the density.
     """
 
     def __init__(self, prior: JointPrior, pixels: Pixels, settings: TrainPrior, rng: torch.Generator):
@@ -87,15 +90,16 @@ class ContrastiveLoss(ChainLoss):
 
 
 def energy_penalty(weight: float, positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor | float:
-    """weight · (E[f(z⁺)²] + E[f(z⁻)²]) for f at draws of posterior and prior, (batch,); 0 without a weight."""
+    """weight · (E[f(z⁺)²] + E[f(z⁻)²]) for the values of f at draws from posterior and prior, both (batch,); 0 if the
+    weight is 0."""
     return weight * (positive.square().mean() + negative.square().mean()) if weight else 0.0
 
 
-def stable_scales(hierarchy: Hierarchy, chains: dict[str, TrainingChain | None]) -> dict:
-    """For the record: how narrow p(z_i | z_{>i}) may become, and below which σ a chain in the space of z is unstable.
+def stability_facts(hierarchy: Hierarchy, chains: dict[str, TrainingChain | None]) -> dict:
+    """For the record: the lower bound of σ(z_i | z_{>i}), and the σ below which a chain in the space of z is unstable.
 
-    Unadjusted Langevin of step s on N(μ, σ²) multiplies z − μ by 1 − s²/(2σ²) a step, so it needs σ > s/2. A floor
-    below that is said aloud, since a run may then diverge however long it has gone well.
+    Unadjusted Langevin with step size s on N(μ, σ²) multiplies z − μ by 1 − s²/(2σ²) per step, so it is stable only if
+    σ > s/2. A backbone whose σ may fall below that is reported, because training may diverge at any time.
     """
     facts = {}
     for key, chain in chains.items():
@@ -113,22 +117,22 @@ def stable_scales(hierarchy: Hierarchy, chains: dict[str, TrainingChain | None])
 
 def fit_energies(
     loss_of: Callable[..., Loss], prior: EnergyPrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun
-) -> Fitted:
-    """Learn the energies of a prior by the loss ``loss_of(prior, images, settings, rng)``.
+) -> TrainingResult:
+    """Train the energies of a prior with the loss ``loss_of(prior, images, settings, rng)``.
 
     Raises:
-        DivergedError: training diverged, and the settings don't say that it may.
+        DivergedError: training diverged, and ``may_diverge`` is false.
     """
     prior.initialise(run.rng)
     prior.hierarchy.requires_grad_(False)
     loss = loss_of(prior, data["train"], settings, run.rng)
     divergence = Divergence(limit=settings.largest_gap, allowed=settings.may_diverge)
     trainer = Trainer(prior, loss, settings, run, divergence=divergence)
-    scales = stable_scales(prior.hierarchy, {"chain": settings.chain})
+    scales = stability_facts(prior.hierarchy, {"chain": settings.chain})
     fitted = trainer.train()
     return fitted.with_facts({"steps": trainer.state.step, **scales})
 
 
-def fit(prior: JointPrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun) -> Fitted:
-    """Learn the energies of a joint prior by contrasting draws of the posterior with those of a chain."""
+def fit(prior: JointPrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun) -> TrainingResult:
+    """Train the energies of a joint prior with draws from the posterior and from a chain on the prior."""
     return fit_energies(ContrastiveLoss, prior, data, settings, run)

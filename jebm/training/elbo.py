@@ -13,12 +13,12 @@ from jebm.training.schedules import kl_weights, layer_ramps
 
 
 class ElboLoss(Loss):
-    """−ELBO = E_q[−log p(x | z)] + Σ_i w_i(step) KL_i, a mean over the batch, nats (arXiv 2306.06323, eq. 5).
+    """−ELBO = E_q[−log p(x | z)] + Σ_i w_i(step) KL_i, averaged over the batch, in nats (arXiv 2306.06323, eq. 5).
 
     Args:
         pixels: training images (count, *image_shape) in [−1, 1].
-        settings: its ``kl_warmup`` and ``kl_balance`` say how the weights rise to 1; its penalties are added.
-        rng: for the draws of q, and for the first vectors of the spectral penalty.
+        settings: ``kl_warmup`` and ``kl_balance`` define the weights w_i; the penalties are added to the loss.
+        rng: for the draws from q, and for the initial vectors of the spectral penalty.
     """
 
     def __init__(self, hierarchy: Hierarchy, pixels: Pixels, settings: TrainBackbone, rng: torch.Generator):
@@ -35,16 +35,16 @@ class ElboLoss(Loss):
         log_px = self.hierarchy.decode(posterior.top).log_prob(x).mean()
         kl = posterior.kl.mean(0)
         weights = kl_weights(step, self.settings.steps, self.ramps, self.settings.kl_floor)
-        smallest, weights = float(weights.min()), weights.to(kl)  # asked before it is on the device
-        held_down, norms = self.penalty(smallest)
+        smallest, weights = float(weights.min()), weights.to(kl)  # read on the CPU, without a transfer
+        penalty, norms = self.penalty(smallest)
         if self.settings.kl_balance and smallest < 1:
             weights = weights * self._balance(posterior.kl)
-        total = -log_px + (weights * kl).sum() + held_down
+        total = -log_px + (weights * kl).sum() + penalty
         scalars = {"log_px": log_px, "elbo": log_px - kl.sum()}
         return total, scalars | {f"kl_z{i + 1}": value for i, value in enumerate(kl)} | norms
 
     def _balance(self, kl: torch.Tensor) -> torch.Tensor:
-        """Factor of each layer's KL, (layers,), for a KL of (batch, layers); the same on all ranks."""
+        """Factor of each layer's KL weight, (layers,), from the KL (batch, layers). It is equal on all ranks."""
         size, mean = ranks().average([kl.detach().abs().mean(0), kl.detach().mean(0)])
         if self.settings.kl_balance == "scale":
             return kl_balance.by_scale(size, self.sizes)
@@ -59,7 +59,8 @@ class ElboLoss(Loss):
 
 @torch.no_grad()
 def validation_bound(hierarchy: Hierarchy, pixels: Pixels, rng: torch.Generator) -> dict:
-    """For the record: the bound of the Gaussian hierarchy and each layer's KL on held-out images, nats."""
+    """For the record: the ELBO of the Gaussian hierarchy and the KL of each layer on held-out images, in nats per
+    image."""
     hierarchy.eval()
     bounds, divergences = [], []
     for x in batches(pixels, hierarchy.max_batch_size()):

@@ -1,4 +1,4 @@
-"""When a step must not be taken: one of its values is not finite, or training has diverged."""
+"""Detection of steps whose values are not finite, and of diverged training."""
 
 import math
 from collections.abc import Mapping
@@ -9,22 +9,22 @@ import torch
 
 @dataclass(frozen=True)
 class Divergence:
-    """When a run counts as diverged although all its values are finite, and what is done then."""
+    """A criterion by which training counts as diverged although all values are finite, and whether that is an error."""
 
     watched: str = "loss"
-    """The loss, or one of the scalars of the history."""
+    """Name of the watched value: ``loss``, or one of the scalars of the history."""
     limit: float = math.inf
-    """A value larger than this, in size, is a divergence; such a step is never skipped."""
+    """Training has diverged if the absolute watched value exceeds this limit. Such a step is never skipped."""
     allowed: bool = False
-    """Whether a run that diverges ends with the weights of its last good step instead of an error."""
+    """If true, diverged training ends with the weights of its last good step; otherwise it is an error."""
 
     def shown_by(self, wrong: Mapping[str, float]) -> bool:
-        """Whether the watched value is among the wrong ones although it is finite."""
+        """Whether the watched value is finite but beyond its limit."""
         return math.isfinite(wrong.get(self.watched, math.nan))
 
 
 def wrong_values(row: Mapping[str, torch.Tensor], limits: Mapping[str, float]) -> dict[str, float]:
-    """The values of a step that are not finite, or that exceed, in size, the limit of their name."""
+    """The values of a step that are not finite, or whose absolute value exceeds the limit of that name."""
     values = torch.stack([value.float() for value in row.values()]).tolist()  # one transfer from the device
     named = dict(zip(row, values, strict=True))
     return {

@@ -1,21 +1,21 @@
-"""Hierarchy, inference network and energies at once (arXiv 2306.06323, section 3.2): two objectives, one interface.
+"""Joint training of hierarchy, inference network and energies (arXiv 2306.06323, section 3.2): two objectives, one
+interface.
 
-log p(x) = log ∫ p_β(x|z) exp(f_α(z)) p_β(z) dz − log Z_{α,β}, and Z depends on β as well as on α: what is learned by
-maximum likelihood inside the tilt has a term of the posterior and a term of the prior. Both objectives ascend
+log p(x) = log ∫ p_β(x|z) exp(f_α(z)) p_β(z) dz − log Z_{α,β}. Because Z depends on β as well as on α, the gradient of
+everything inside the tilted prior has a term of the posterior and a term of the prior. Both objectives maximise
 
-    positive term on z⁺ (posterior) − negative term on z⁻ (prior),
+    positive term at z⁺ (posterior) − negative term at z⁻ (prior).
 
-and differ in where z⁺ comes from, and in what is held still when β moves:
+They differ in how z⁺ is drawn, and in what is held fixed when β changes:
 
-- ``mcmc`` holds z. The score of log p(x) is E_post[∇ log p(x, z)] − E_prior[∇ (f(z) + log p_β(z))], by Fisher's
-  identity, with log p(x, z) = log p_β(x|z) + f(z) + log p_β(z). So the inter-layer networks get two terms.
-- ``variational`` holds ε. In whitened coordinates the bound is E_q(ε|x)[log p_β(x|T_β(ε)) + f(T_β(ε)) +
-  log N(ε; 0, I) − log q_ω(ε|x)] − log Z_{α,β} with Z = E_{N(0, I)}[exp f(T_β(ε))]: p_β(z) is gone, the Jacobian of T
-  having cancelled it, and what remains of it in Z is that T moves f. Hence ∇_β log Z = E_prior[∇_β f(T_β(ε⁻))] at
-  fixed ε⁻; this is the second of the two terms in these coordinates. It is the exact gradient of the bound, since the
-  inference network is one on ε.
+- ``mcmc`` holds z fixed. By Fisher's identity, the score of log p(x) is E_post[∇ log p(x, z)] − E_prior[∇ (f(z) + log
+  p_β(z))] with log p(x, z) = log p_β(x|z) + f(z) + log p_β(z). The inter-layer networks therefore get two terms.
+- ``variational`` holds ε fixed. In whitened coordinates the bound is E_q(ε|x)[log p_β(x|T_β(ε)) + f(T_β(ε)) + log N(ε;
+  0, I) − log q_ω(ε|x)] − log Z_{α,β} with Z = E_{N(0, I)}[exp f(T_β(ε))]. The Jacobian of T cancels p_β(z), which
+  remains in Z only as T moves f. Hence ∇_β log Z = E_prior[∇_β f(T_β(ε⁻))] at fixed ε⁻, which is the negative term in
+  these coordinates. This is the exact gradient of the bound, since the inference network is a density on ε.
 
-f is a *negative* energy throughout: high means likely. All terms are in nats.
+f is a *negative* energy throughout: high values are likely. All terms are in nats.
 """
 
 from typing import NamedTuple
@@ -36,13 +36,14 @@ from jebm.training.schedules import kl_weights, layer_ramps
 
 
 class JointLoss(Loss):
-    """What the two objectives share: the bound with its KL weights, and the chain that draws the negatives.
+    """The parts that both objectives share: the bound with its KL weights, and the chain that draws the negative
+    samples.
 
     Both are losses over the parameters of ``prior.hierarchy`` and of ``prior``.
 
     Args:
         pixels: training images (count, *image_shape) in [−1, 1].
-        rng: for the draws of q and the chains.
+        rng: for the draws from q and for the chains.
     """
 
     def __init__(self, prior: JointPrior, pixels: Pixels, settings: TrainJoint, rng: torch.Generator):
@@ -55,20 +56,21 @@ class JointLoss(Loss):
         self.ramps = layer_ramps(settings.kl_warmup, prior.hierarchy.layers)
 
     def kl_weights(self, step: int) -> torch.Tensor:
-        """The weight of each layer's KL at a step, (layers,)."""
+        """The KL weight of each layer at a step, (layers,)."""
         return kl_weights(step, self.settings.steps, self.ramps)
 
     def draw_negatives(self, count: int) -> ChainResult:
-        """x⁻ by a chain on the prior; what x stands for is the affair of ``space``."""
+        """Draw x⁻, (count, dimensions), by a chain on the prior, in the coordinates of ``space``."""
         start = self.space.start(self.settings.chain.start, count, self.rng)
         return run_chain(self.kernel, self.target, start, self.settings.chain.steps, self.rng)
 
 
 class McmcLoss(JointLoss):
-    """Maximum likelihood with Langevin positives; the inference network is trained along and drives nothing else.
+    """Maximum likelihood with positive samples from Langevin dynamics on the posterior.
 
-    Its gradient, the bound's with respect to ω alone, is there so that the same evaluations apply (and, with
-    ``posterior_start: network``, to give the posterior chain its start).
+    The inference network is trained as well, by the gradient of the bound with respect to ω alone, but it does not
+    influence the other parameters (except with ``posterior_start: network``, where it draws the initial state of the
+    posterior chain). It is needed for the evaluations.
     """
 
     def __init__(self, prior: JointPrior, pixels: Pixels, settings: TrainJoint, rng: torch.Generator):
@@ -78,7 +80,7 @@ class McmcLoss(JointLoss):
 
     def __call__(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, Scalars]:
         hierarchy, prior, x = self.hierarchy, self.prior, self.pixels[batch]
-        # So that logged steps, multiples of inference_every, have the bound.
+        # With step + 1, logged steps, which are multiples of inference_every, have the bound.
         infers = (step + 1) % self.settings.inference_every == 0
         posterior = None
         if infers:
@@ -104,7 +106,7 @@ class McmcLoss(JointLoss):
         return penalty - ascended - inference.value, scalars | inference.scalars
 
     def draw_positives(self, x: torch.Tensor, posterior: Posterior | None) -> ChainResult:
-        """z⁺ by a chain on p(z | x), from where ``posterior_start`` says."""
+        """Draw z⁺ by a chain on p(z | x), from the initial state that ``posterior_start`` names."""
         chain, space = self.settings.posterior_chain, self.posterior_space
         if self.settings.posterior_start == "prior":
             start = space.start(chain.start, len(x), self.rng)
@@ -114,7 +116,7 @@ class McmcLoss(JointLoss):
 
 
 class VariationalLoss(JointLoss):
-    """The bound on log p(x) under the EBM prior, over generator, inference network and energies at once."""
+    """The bound on log p(x) under the EBM prior, over decoder, inference network and energies at once."""
 
     def __call__(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, Scalars]:
         hierarchy, prior, x = self.hierarchy, self.prior, self.pixels[batch]
@@ -122,9 +124,9 @@ class VariationalLoss(JointLoss):
         with frozen(hierarchy, prior):
             negative = self.draw_negatives(len(x))
             eps = self.space.to_noise(negative.x)
-        f_negative = prior.tilt(eps).mean()  # its gradient is that of log Z: through α, and through T_β
+        f_negative = prior.tilt(eps).mean()  # its gradient is that of log Z, through α and through T_β
         positive = bound(prior, x, posterior, weights)
-        penalty = penalty_at(prior, self.settings.energy_l2, posterior.top, eps)
+        penalty = energy_penalty_only(prior, self.settings.energy_l2, posterior.top, eps)
         return penalty + weights.min() * f_negative - positive.value, {
             **contrast(positive.f, f_negative, negative),
             **positive.scalars,
@@ -132,20 +134,21 @@ class VariationalLoss(JointLoss):
 
 
 LOSSES: dict[str, type[JointLoss]] = {"mcmc": McmcLoss, "variational": VariationalLoss}
-"""By ``train_joint.method``."""
+"""``train_joint.method`` → the loss."""
 
 
 def tilted_log_prob(space: Space, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, TopDown]:
-    """f(z), (batch,), and the mean of log p_β(z) at the fixed z that x stands for, differentiable in α and β, and the
-    pass through z."""
+    """For states x of a chain, which represent fixed latents z: f(z), (batch,); the mean of log p_β(z), differentiable
+    in α and β; and the top-down pass through z."""
     with torch.no_grad():
         z = space.latents(x)
     top, log_p = space.hierarchy.condition(z)
     return space.prior.energy(top), log_p.sum(1).mean(), top
 
 
-def penalty_at(prior: JointPrior, weight: float, positive: TopDown, eps: torch.Tensor) -> torch.Tensor | float:
-    """:func:`~jebm.training.ebm.energy_penalty` of the energies alone: the passes are held still."""
+def energy_penalty_only(prior: JointPrior, weight: float, positive: TopDown, eps: torch.Tensor) -> torch.Tensor | float:
+    """:func:`~jebm.training.ebm.energy_penalty` with a gradient for the energies only: the top-down passes are
+    detached."""
     if not weight:
         return 0.0
     with torch.no_grad():
@@ -156,17 +159,17 @@ def penalty_at(prior: JointPrior, weight: float, positive: TopDown, eps: torch.T
 
 class Bound(NamedTuple):
     value: torch.Tensor
-    """E_q[log p(x|z) + w f(z)] − Σ_i w_i KL_i, a mean over the batch, nats: with all weights 1 the bound without log Z.
-    w is the smallest w_i: f is part of the divergence from the prior, and without the KL that holds them back the
-    draws would run off to where f is high."""
+    """E_q[log p(x|z) + w f(z)] − Σ_i w_i KL_i, averaged over the batch, in nats; with all weights 1 it is the bound
+    without log Z. w is the smallest w_i: f is part of the divergence from the prior, and without the KL that restrains
+    them, draws would move to wherever f is high."""
     f: torch.Tensor
     """E_q[f(z)], nats."""
     scalars: Scalars
-    """For the history, under the names of stage 1: ``elbo`` is that of the Gaussian hierarchy alone."""
+    """For the history, under the names of stage 1; ``elbo`` is that of the Gaussian hierarchy."""
 
 
 def bound(prior: JointPrior, x: torch.Tensor, posterior: Posterior, weights: torch.Tensor) -> Bound:
-    """The bound on images x, (batch, *image_shape), by one draw of q(ε | x)."""
+    """The bound for images x, (batch, *image_shape), from one draw of q(ε | x) per image."""
     log_px = prior.hierarchy.decode(posterior.top).log_prob(x).mean()
     f, kl = prior.energy(posterior.top).mean(), posterior.kl.mean(0)
     scalars = {"log_px": log_px, "elbo": log_px - kl.sum(), **{f"kl_z{i + 1}": value for i, value in enumerate(kl)}}
@@ -174,7 +177,7 @@ def bound(prior: JointPrior, x: torch.Tensor, posterior: Posterior, weights: tor
 
 
 def contrast(f_positive: torch.Tensor, f_negative: torch.Tensor, negative: ChainResult) -> Scalars:
-    """For the history, under the names of stage 2."""
+    """The values of both terms for the history, under the names of stage 2."""
     return {
         "energy_gap": f_positive - f_negative,
         "f_posterior": f_positive,

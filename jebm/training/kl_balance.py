@@ -1,8 +1,8 @@
 """KL balancing between the layers of a hierarchy (Vahdat and Kautz, 2020, section 3.2 and appendix A).
 
-While the KL is not yet fully weighed, busy layers pay more for it and idle ones less, so that none is switched off
-before it has learned anything. How busy a layer is, is its KL in proportion to its size: the number of its latent
-dimensions, or NVAE's measure, by which coarse scales, whose layers are few and small, pay less.
+During the KL warm-up, the KL weight of layers with much KL is raised and that of layers with little KL is lowered, so
+that no layer is switched off before it has learned anything. The KL is compared with the size of the layer: its number
+of latent dimensions, or NVAE's measure, which penalises coarse scales less because their layers are few and small.
 """
 
 import math
@@ -14,11 +14,11 @@ DIMENSION_OFFSET, SCALE_OFFSET = 0.1, 0.01
 
 
 def layer_sizes(shapes: Sequence[tuple[int, ...]]) -> torch.Tensor:
-    """What a layer may carry beside the others, (layers,): the pixels of its maps over the number of layers at that
-    scale, and 1 for the smallest. A scale's layers share its size between them (Vahdat and Kautz, 2020, appendix A).
+    """NVAE's size of each layer, (layers,): the pixels of its feature map divided by the number of layers at that
+    scale, normalised so that the smallest is 1 (Vahdat and Kautz, 2020, appendix A).
 
     Args:
-        shapes: of the latents, without the batch; a vector has one pixel.
+        shapes: shapes of the latents without the batch dimension; a vector counts as one pixel.
     """
     pixels = [math.prod(shape[1:]) for shape in shapes]
     sizes = torch.tensor([count / pixels.count(count) for count in pixels], dtype=torch.float64)
@@ -26,7 +26,7 @@ def layer_sizes(shapes: Sequence[tuple[int, ...]]) -> torch.Tensor:
 
 
 def by_dimension(kl: torch.Tensor, dims: torch.Tensor) -> torch.Tensor:
-    """Factor of each layer, (layers,), mean 1: in proportion to (mean KL + 0.1) / dimensions.
+    """Factor of each layer's KL weight, (layers,), with mean 1: proportional to (mean KL + 0.1) / dimensions.
 
     Args:
         kl: mean KL of each layer, (layers,), nats.
@@ -36,11 +36,11 @@ def by_dimension(kl: torch.Tensor, dims: torch.Tensor) -> torch.Tensor:
 
 
 def by_scale(kl: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
-    """Factor γ of each layer, (layers,), mean 1: in proportion to (mean |KL| + 0.01) / α.
+    """Factor γ of each layer's KL weight, (layers,), with mean 1: proportional to (mean |KL| + 0.01) / α.
 
     Args:
         kl: mean |KL| of each layer, (layers,), nats; estimates from single draws may be negative.
-        sizes: α, of :func:`layer_sizes`.
+        sizes: α, from :func:`layer_sizes`.
     """
     return _balance(kl + SCALE_OFFSET, sizes)
 

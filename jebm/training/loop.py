@@ -1,4 +1,4 @@
-"""The training loop: bounded slices between checkpoints, finite or stopped, resumable to the bit."""
+"""The training loop. It stops at values that are not finite, saves checkpoints, and resumes bit by bit."""
 
 import math
 import re
@@ -20,7 +20,7 @@ from jebm.training.finite import Divergence, wrong_values
 from jebm.training.loss import Loss, Scalars
 from jebm.training.optimisers import ParameterGroup, build_optimizer
 from jebm.training.rollback import Rollback
-from jebm.training.run import Fitted, RunState, TrainingRun, stop_signals
+from jebm.training.run import RunState, TrainingResult, TrainingRun, stop_signals
 from jebm.training.schedules import learning_rate
 from jebm.training.skipping import SkipPolicy
 from jebm.training.state import Checkpoint
@@ -30,17 +30,18 @@ from jebm.training.weights import FinalWeights
 class Trainer:
     """Minimises a loss over the parameters of one module.
 
-    A step whose values are not finite stops the run, or is skipped as the settings allow. A skipped step is undone
-    completely (weights, average, buffers, state of the loss); only its random numbers are gone.
+    A step whose values are not finite stops training, or is skipped if the settings allow it. A skipped step is rolled
+    back completely (weights, EMA, buffers, state of the loss). Only the state of the random number generator advances.
 
     Args:
-        module: what is trained.
-        loss: computes the loss of a step; all its randomness comes from ``run.rng``. Of several ranks each has its
-            own share of a batch and its own random numbers for the loss.
+        module: the module to train.
+        loss: computes the loss of a step; all its random numbers come from ``run.rng``. With several ranks, each has
+            its own share of the batch and its own random numbers.
         settings: optimiser, schedule, number of steps.
-        run: its title, its random numbers, and where unfinished work is kept.
-        groups: the module's parameters in groups; none makes one of all, with the settings' rate and decay.
-        divergence: when training has diverged although all values are finite, and what is done then.
+        run: title, random number generator, and the file for checkpoints.
+        groups: parameter groups with their own learning rates and weight decays; if empty, all parameters form one
+            group with those of the settings.
+        divergence: when training counts as diverged although all values are finite.
     """
 
     def __init__(
@@ -76,17 +77,17 @@ class Trainer:
             loss=loss,
         )
 
-    def train(self) -> Fitted:
-        """Train to the last step and leave the weights to be published (the average, if there is one) in the module.
+    def train(self) -> TrainingResult:
+        """Train to the last step, and leave the final weights (their EMA, if there is one) in the module.
 
         Raises:
             DivergedError: a loss, a scalar of the history or the gradient norm is not finite, or the watched value
-                exceeds its limit, and the run may not diverge. Nothing was updated by that step.
+                exceeds its limit, and divergence is not allowed. That step has updated nothing.
             InterruptedRunError: SIGTERM or SIGUSR1 asked to stop; the state is saved.
         """
         diverged = {}
         try:
-            self._train_to_the_end()
+            self._run_steps()
         except DivergedError as error:
             if not self.divergence.allowed:
                 raise
@@ -95,9 +96,9 @@ class Trainer:
         self.weights.use_average()
         skipped = {"skipped": self.skips.total} if self.skips.active else {}
         facts = {"seconds": round(self.state.seconds, 1), **skipped, **diverged, **self.loss.facts()}
-        return Fitted(self.state.history or [{"step": self.state.step}], facts, self.weights.snapshots)
+        return TrainingResult(self.state.history or [{"step": self.state.step}], facts, self.weights.snapshots)
 
-    def _train_to_the_end(self) -> None:
+    def _run_steps(self) -> None:
         if self.checkpoint.load():
             log(f"{self.run.title}: going on from step {self.state.step} of {self.settings.steps}")
         self.ranks.broadcast_([*self.module.parameters(), *self.module.buffers()])
@@ -119,13 +120,13 @@ class Trainer:
                         f"{self.run.title}: stopped by {signal.Signals(number).name} at step {self.state.step}; "
                         "run the same command to go on"
                     )
-        # Kept until the result is known to be published whole: a kill in between costs nothing.
+        # The state is deleted only after the complete result was recorded, so that a kill in between costs nothing.
         self.checkpoint.save()
 
     def advance(self) -> None:
-        """One step: the gradient of a batch, and a step of the optimiser if all values are finite."""
-        for group, own in zip(self.optimizer.param_groups, self.groups, strict=True):
-            group["lr"] = learning_rate(self.state.step, self.settings, own.learning_rate)
+        """Take one step: compute the gradient of a batch, and update the weights if all values are finite."""
+        for target, group in zip(self.optimizer.param_groups, self.groups, strict=True):
+            target["lr"] = learning_rate(self.state.step, self.settings, group.learning_rate)
         self.rollback.mark()
         row = self._gradients(self.ranks.shard_batch(self.batches.next()))
         self.ranks.average_gradients(self.parameters)
@@ -139,14 +140,15 @@ class Trainer:
         else:
             self.optimizer.step()
             self.weights.update()
-            self.skips.taken()
+            self.skips.reset()
         self.state.step += 1
         self.weights.take_snapshot(self.state.step)
         if self.state.step % self.settings.log_every == 0 or self.state.step == self.settings.steps:
             self._log(row)
 
     def _gradients(self, batch: torch.Tensor) -> Scalars:
-        """Leave the gradient of the batch's mean loss in the parameters; the loss and the scalars for the history."""
+        """Store the gradient of the batch's mean loss in the parameters. Returns the loss and the scalars for the
+        history."""
         self.optimizer.zero_grad()
         row: Scalars = {}
         for part in batch.tensor_split(min(self.settings.accumulate, len(batch))):
@@ -155,42 +157,43 @@ class Trainer:
                 loss, scalars = self.loss(self.state.step, part)
                 (loss * share).backward()
             for key, value in {"loss": loss, **scalars}.items():
-                own = value.detach() * share
-                row[key] = row[key] + own if key in row else own
+                weighted = value.detach() * share
+                row[key] = row[key] + weighted if key in row else weighted
         return row
 
     def _advice(self, examples: int) -> str:
         block = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self.settings).__name__).lower()
         whole = self.batches.batch_size
         return (
-            f"lower {block}.batch_size (now {whole}) in params.yaml, or raise {block}.accumulate (now "
+            f"lower {block}.batch_size (now {whole}), or raise {block}.accumulate (now "
             f"{self.settings.accumulate}), which keeps the batch and computes it in smaller parts than {examples}"
         )
 
     def _skip_or_stop(self, wrong: dict[str, float]) -> None:
-        """Undo a step with these wrong values; count it as skipped if that is allowed, and give up if not."""
-        complaint = ", ".join(f"{name} is {value:.4g}" for name, value in wrong.items())
+        """Roll back a step with these wrong values; count it as skipped if that is allowed, otherwise stop training."""
+        problem = ", ".join(f"{name} is {value:.4g}" for name, value in wrong.items())
         number, diverged = self.state.step + 1, self.divergence.shown_by(wrong)
-        refusal = self.skips.refusal(number)
-        if diverged or refusal or not self.skips.active:
-            self._stop(complaint, "" if diverged else refusal)
+        reason = self.skips.why_not(number)
+        if diverged or reason or not self.skips.active:
+            self._stop(problem, "" if diverged else reason)
         self.rollback.undo()
         self.skips.skip(number)
-        log(f"{self.run.title}: step {number} skipped: {complaint} ({self.skips.total} so far)")
+        log(f"{self.run.title}: step {number} skipped: {problem} ({self.skips.total} so far)")
 
-    def _stop(self, complaint: str, refusal: str) -> NoReturn:
-        """Save the state of before the step, from which it can be repeated, and give up."""
+    def _stop(self, problem: str, reason: str) -> NoReturn:
+        """Save the state from before the step, from which training can be resumed, and raise the error."""
         self.rollback.rewind()
         self.checkpoint.save()
         raise DivergedError(
-            f"{self.run.title}: {complaint} at step {self.state.step + 1} of {self.settings.steps}; stopped before the "
-            f"optimiser stepped{f'; {refusal}' if refusal else ''}. "
+            f"{self.run.title}: {problem} at step {self.state.step + 1} of {self.settings.steps}; stopped before the "
+            f"optimiser stepped{f'; {reason}' if reason else ''}. "
             f"Last good checkpoint: {self.run.file.path} (step {self.state.step}). "
-            "Lower the learning rate or the step size of the chain in params.yaml"
+            "Lower the learning rate or the step size of the chain"
         )
 
     def _log(self, row: Scalars) -> None:
-        """Add a row to the history. Where steps may be skipped, it holds the finite values alone, and their number."""
+        """Append a row to the history. If steps may be skipped, it holds only finite values, and the number of skipped
+        steps."""
         values = {key: float(value) for key, value in row.items()}
         if self.skips.active:
             finite = {key: value for key, value in values.items() if math.isfinite(value)}
@@ -208,7 +211,8 @@ class Trainer:
 
 
 def _running_statistics(module: nn.Module) -> Iterator[torch.Tensor]:
-    """What batch normalisation keeps of the batches: of each rank's share its own, until it is averaged."""
+    """The running statistics of all batch-norm layers. Each rank updates them with its own share of the batch, so they
+    must be averaged."""
     for part in module.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats:
             yield from (part.running_mean, part.running_var)

@@ -1,4 +1,4 @@
-"""What a loss is: a function of the step and of a batch, with the state that it keeps from step to step."""
+"""The interface of losses: functions of the step and the batch, with a state that is saved in checkpoints."""
 
 from abc import ABC, abstractmethod
 
@@ -8,10 +8,10 @@ Scalars = dict[str, torch.Tensor]
 
 
 class Loss(ABC):
-    """The objective of a training: a mean over the examples of a batch.
+    """A training objective: a mean over the examples of a batch.
 
     Args:
-        examples: number of training examples, of whose indices batches are made.
+        examples: number of training examples; batches hold indices below it.
     """
 
     def __init__(self, examples: int):
@@ -19,16 +19,16 @@ class Loss(ABC):
 
     @abstractmethod
     def __call__(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, Scalars]:
-        """The loss to descend at a step, counted from 0, on the examples with these indices; and scalars for the
-        history."""
+        """The loss at a step (counted from 0) on the examples with these indices, and scalars for the history."""
 
     def state_dict(self) -> dict:
-        """What the loss keeps from step to step: saved, resumed and rolled back with the rest of the run."""
+        """State that changes from step to step. It is saved, resumed and rolled back together with the rest of the
+        training state."""
         return {}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from what :meth:`state_dict` returned."""
+        """Restore a state from :meth:`state_dict`."""
 
     def facts(self) -> dict:
-        """What the record says of the loss after the last step."""
+        """What the record says about the loss after the last step."""
         return {}

@@ -1,4 +1,5 @@
-"""Fitting the mixture baseline: EM on draws of the aggregate posterior, its size chosen on the validation split."""
+"""Fitting the Gaussian-mixture prior: EM on draws from the aggregate posterior; the number of components is chosen on
+the validation split."""
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from jebm.data.batches import Pixels, batches
 from jebm.models.backbones.base import Hierarchy, flatten
 from jebm.models.priors.mixture import MixturePrior
 from jebm.runtime.progress import log
-from jebm.training.run import Fitted, TrainingRun
+from jebm.training.run import TrainingResult, TrainingRun
 
 
 @torch.no_grad()
@@ -18,10 +19,11 @@ def _posterior_draws(hierarchy: Hierarchy, pixels: Pixels, draws: int, rng: torc
     return torch.cat(rows).double().cpu().numpy()
 
 
-def fit(prior: MixturePrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun) -> Fitted:
-    """Fit one mixture for each size and keep the best by mean log density of validation draws.
+def fit(prior: MixturePrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun) -> TrainingResult:
+    """Fit one mixture for each number of components, and keep the one with the highest mean log density of validation
+    draws.
 
-    The history has a row per size. Nothing is descended, so that the settings are not used.
+    The history has one row per number of components. There is no gradient descent, so ``settings`` are not used.
     """
     train = _posterior_draws(prior.hierarchy, data["train"], prior.draws, run.rng)
     held_out = _posterior_draws(prior.hierarchy, data["validation"], prior.draws, run.rng)
@@ -47,4 +49,4 @@ def fit(prior: MixturePrior, data: dict[str, Pixels], settings: TrainPrior, run:
         torch.from_numpy(chosen.means_).float(),
         torch.from_numpy(np.linalg.cholesky(chosen.covariances_)).float(),
     )
-    return Fitted(history, {"components": len(chosen.weights_), "selected_by": "validation log density"})
+    return TrainingResult(history, {"components": len(chosen.weights_), "selected_by": "validation log density"})

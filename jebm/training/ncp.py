@@ -1,6 +1,6 @@
-"""Noise-contrastive learning of a prior: a classifier between the aggregate posterior and N(0, I) (Aneja et al., 2021).
+"""Noise-contrastive training of a prior: a classifier between the aggregate posterior and N(0, I) (Aneja et al., 2021).
 
-No chain is run: of ``train_prior`` only the optimiser is used.
+It runs no chain; of ``train_prior`` only the keys of the optimiser are used.
 """
 
 import torch
@@ -12,13 +12,13 @@ from jebm.models.backbones.base import flatten
 from jebm.models.priors.ncp import NoiseContrastivePrior
 from jebm.training.ebm import fit_energies
 from jebm.training.loss import Loss, Scalars
-from jebm.training.run import Fitted, TrainingRun
+from jebm.training.run import TrainingResult, TrainingRun
 
 
 class LogisticLoss(Loss):
-    """Descends −E_q[log σ(f)] − E_{N(0, I)}[log(1 − σ(f))]: as many draws of q(ε | x) as of noise.
+    """Minimises −E_q[log σ(f)] − E_{N(0, I)}[log(1 − σ(f))] with equally many draws from q(ε | x) and from N(0, I).
 
-    Nats; 2 log 2 where the two can't be told apart. ``accuracy`` is the fraction of both that is classified rightly.
+    In nats; 2 log 2 if the two can't be distinguished. ``accuracy`` is the fraction of correctly classified draws.
     """
 
     def __init__(self, prior: NoiseContrastivePrior, pixels: Pixels, settings: TrainPrior, rng: torch.Generator):
@@ -35,6 +35,8 @@ class LogisticLoss(Loss):
         return softplus(-f_positive).mean() + softplus(f_noise).mean(), scalars
 
 
-def fit(prior: NoiseContrastivePrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun) -> Fitted:
-    """Learn the energies of the prior as the log odds of a classifier."""
+def fit(
+    prior: NoiseContrastivePrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun
+) -> TrainingResult:
+    """Train the energies of the prior as the log odds of a classifier."""
     return fit_energies(LogisticLoss, prior, data, settings, run)

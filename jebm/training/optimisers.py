@@ -1,9 +1,9 @@
-"""The optimisers that ``optimizer:`` names, and what weight decay means in each.
+"""The optimisers that ``optimizer`` names, and the meaning of weight decay in each.
 
-``adamw`` shrinks the weights by lr·decay beside the step (Loshchilov and Hutter, 2019); ``adam`` and ``adamax`` add
-decay·w to the gradient, an L2 penalty that the adaptive scale then divides like any other gradient. The published runs
-of the deep hierarchy use the second kind: Adamax with epsilon 1e-3 and decay 3e-4 in stage 1, Adam with betas
-(0.99, 0.999) and decay 3e-5 in stage 2.
+``adamw`` multiplies the weights by 1 − lr·decay in each step (Loshchilov and Hutter, 2019). ``adam`` and ``adamax`` add
+decay·w to the gradient: an L2 penalty, which is then divided by the adaptive scale like the rest of the gradient. The
+published runs of the deep hierarchy use the second kind: Adamax with epsilon 1e-3 and decay 3e-4 in stage 1, Adam with
+betas (0.99, 0.999) and decay 3e-5 in stage 2.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "adamax": to
 
 
 class ParameterGroup(NamedTuple):
-    """Parameters with a learning rate (the peak of the schedule) and a weight decay of their own."""
+    """Parameters with their own learning rate (the peak of the schedule) and weight decay."""
 
     parameters: list[nn.Parameter]
     learning_rate: float
@@ -26,8 +26,7 @@ class ParameterGroup(NamedTuple):
 
 
 def joint_groups(hierarchy: nn.Module, prior: nn.Module, settings: TrainJoint) -> list[ParameterGroup]:
-    """The hierarchy with its inference network, and the energies, each with the rate and decay that joint training
-    gives it."""
+    """The two parameter groups of joint training: the hierarchy with its inference network, and the energies."""
     return [
         ParameterGroup(list(hierarchy.parameters()), settings.learning_rate, settings.weight_decay),
         ParameterGroup(list(prior.parameters()), settings.energy_learning_rate, settings.energy_weight_decay),
@@ -35,7 +34,7 @@ def joint_groups(hierarchy: nn.Module, prior: nn.Module, settings: TrainJoint) -
 
 
 def build_optimizer(groups: Sequence[ParameterGroup], settings: Optimisation) -> torch.optim.Optimizer:
-    """The optimiser of ``settings.optimizer`` over groups of parameters, with the settings' betas and epsilon."""
+    """The optimiser that the settings name, with their betas and epsilon, over groups of parameters."""
     return OPTIMISERS[settings.optimizer](
         [{"params": g.parameters, "lr": g.learning_rate, "weight_decay": g.weight_decay} for g in groups],
         betas=tuple(settings.betas),

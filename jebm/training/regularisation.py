@@ -1,7 +1,7 @@
-"""What holds the Lipschitz constants of a deep hierarchy down in stage 1 (Vahdat and Kautz, 2020, section 3.2).
+"""Regularisation of the Lipschitz constants of a deep hierarchy in stage 1 (Vahdat and Kautz, 2020, section 3.2).
 
-Without it the KL of such a hierarchy is unstable. Both terms are sums over layers, not means, and enter the loss with
-one common weight λ.
+Without it the KL of such a hierarchy is unstable. Both terms are sums over layers, not means, and have a common weight
+λ in the loss.
 """
 
 import math
@@ -18,9 +18,9 @@ FIRST_ITERATIONS, ITERATIONS = 40, 4
 
 
 def filters(module: nn.Module) -> Iterable[torch.Tensor]:
-    """The effective filters of all convolutions within a module as matrices, (outputs, inputs · kernel²).
+    """The effective filters of all convolutions of a module as matrices, (outputs, inputs · kernel²).
 
-    Convolutions are the layers with an ``effective_weight()``: what they apply, once normalised and masked.
+    Convolutions are the layers that have ``effective_weight()``, their normalised and masked filters.
     """
     for layer in module.modules():
         if hasattr(layer, "effective_weight"):
@@ -28,7 +28,7 @@ def filters(module: nn.Module) -> Iterable[torch.Tensor]:
 
 
 def spectral_norms(module: nn.Module) -> torch.Tensor:
-    """Σ over convolutions of the largest singular value of their filters, exact; too slow for training."""
+    """Σ over convolutions of the largest singular value of their filters, computed exactly; too slow for training."""
     return torch.stack([torch.linalg.matrix_norm(matrix, ord=2) for matrix in filters(module)]).sum()
 
 
@@ -39,14 +39,14 @@ def batch_norm_gains(module: nn.Module) -> torch.Tensor:
 
 
 class SpectralPenalty:
-    """:func:`spectral_norms` by power iteration, all matrices of one shape at once: a lower bound, tight after a while.
+    """:func:`spectral_norms` by power iteration on all matrices of one shape at once. It is a lower bound that becomes
+    tight after some steps.
 
-    A call costs a few products of matrices and vectors. The vectors are part of the training state
-    (:meth:`state_dict`); they start from the run's stream.
+    A call costs a few matrix-vector products. The vectors belong to the training state (:meth:`state_dict`).
 
     Args:
-        module: whose convolutions are held down.
-        rng: where the first vectors come from.
+        module: the module whose convolutions are penalised.
+        rng: draws the initial vectors.
     """
 
     def __init__(self, module: nn.Module, rng: torch.Generator):
@@ -67,7 +67,7 @@ class SpectralPenalty:
         return grouped
 
     def __call__(self) -> torch.Tensor:
-        """The sum, differentiable in the filters; the vectors move on."""
+        """The sum, differentiable in the filters. It also advances the vectors by some power iterations."""
         total = 0.0
         for (rows, columns), matrices in self._by_shape().items():
             stacked, key = torch.stack(matrices), f"{rows}×{columns}"
@@ -85,7 +85,7 @@ class SpectralPenalty:
         return u, v
 
     def state_dict(self) -> dict:
-        """What an unfinished run keeps."""
+        """The vectors, and whether they are still the initial ones."""
         return {"vectors": dict(self.vectors), "fresh": self.fresh}
 
     def load_state_dict(self, state: dict) -> None:
@@ -93,17 +93,17 @@ class SpectralPenalty:
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
-    """Columns (count, n, 1) over their length, which counts as at least 0.001."""
+    """Columns (count, n, 1) divided by their norms, or by 0.001 if that is larger."""
     return vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp(min=VECTOR_EPSILON)
 
 
 class Penalty:
-    """Both terms with the weights that the settings give them.
+    """The weighted sum of both penalties.
 
     Args:
-        module: whose convolutions and batch norms are held down.
+        module: the module whose convolutions and batch norms are penalised.
         settings: ``spectral_penalty``, ``batch_norm_penalty`` and ``initial_penalty``.
-        rng: for the first vectors of the power iteration; not touched without a spectral penalty.
+        rng: draws the initial vectors of the power iteration; not used without a spectral penalty.
     """
 
     def __init__(self, module: nn.Module, settings: TrainBackbone, rng: torch.Generator):
@@ -111,7 +111,7 @@ class Penalty:
         self.spectral = SpectralPenalty(module, rng) if settings.spectral_penalty else None
 
     def state_dict(self) -> dict:
-        """What an unfinished run keeps: the vectors of the power iteration, if there are any."""
+        """The state of the power iteration, empty without a spectral penalty."""
         return self.spectral.state_dict() if self.spectral else {}
 
     def load_state_dict(self, state: dict) -> None:
@@ -119,7 +119,7 @@ class Penalty:
             self.spectral.load_state_dict(state)
 
     def __call__(self, kl_weight: float) -> tuple[torch.Tensor | float, dict[str, torch.Tensor]]:
-        """The weighted sum of the two, 0 without either, and for the history each without its weight."""
+        """The weighted sum of both terms (0 if both are off), and each of them without its weight for the history."""
         total, scalars, first = 0.0, {}, self.settings.initial_penalty or None
         if self.spectral:
             scalars["spectral_norms"] = norms = self.spectral()
@@ -131,8 +131,8 @@ class Penalty:
 
 
 def penalty_weight(kl_weight: float, weight: float, first: float | None = None) -> float:
-    """λ at a step: constant, or, given where it starts, geometrically from there to ``weight`` as the KL's weight goes
-    from 0 to 1."""
+    """λ at a step: constant, or, if its initial value ``first`` is given, geometrically interpolated from there to
+    ``weight`` while the KL weight grows from 0 to 1."""
     if first is None:
         return weight
     return math.exp((1 - kl_weight) * math.log(first) + kl_weight * math.log(weight))

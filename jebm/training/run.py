@@ -1,4 +1,4 @@
-"""One run of a training: what it is called, where it keeps unfinished work, how far it is, and what it leaves."""
+"""A training run: its title, checkpoint file, progress and result."""
 
 import signal
 from collections.abc import Iterator
@@ -16,23 +16,23 @@ from jebm.training.state import StateFile
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What a training needs besides a model, a loss and settings."""
+    """What training needs besides a model, a loss and settings."""
 
     title: str
-    """Names the run in progress lines and errors."""
+    """Name of the run in progress lines and errors."""
     file: StateFile
-    """Where unfinished work is kept."""
+    """File for checkpoints."""
     rng: torch.Generator
-    """All random numbers of the run: those of the loss and the order of the data."""
+    """Random number generator of the run, for the loss and the order of the data."""
     checkpoint_seconds: float = 60.0
     """Seconds between two checkpoints."""
 
 
 class RunState:
-    """How far a run is: its step, its history, the time it took, and its random numbers.
+    """Progress of a run: step, history, elapsed time and random number generators.
 
-    Of several ranks each has random numbers of its own for the loss (``rng``); the order of the data (``order``) is
-    common to all. A single process has one generator for both.
+    With several ranks, each has its own random numbers for the loss (``rng``), and all share those for the order of the
+    data (``order``). A single process uses one generator for both.
     """
 
     def __init__(self, rng: torch.Generator):
@@ -41,7 +41,7 @@ class RunState:
         self.history: list[dict] = []
 
     def state_dict(self) -> dict:
-        """To be called by all ranks at once, since it collects their generators."""
+        """Must be called on all ranks at once, since it gathers the states of their generators."""
         return {
             "step": self.step,
             "seconds": self.seconds,
@@ -61,21 +61,21 @@ class RunState:
             self.rng.manual_seed(derive_seed(self.rng.initial_seed(), "from step", self.step, "of", len(rngs)))
 
 
-class Fitted(NamedTuple):
-    """What training leaves besides the weights in the module."""
+class TrainingResult(NamedTuple):
+    """What training returns besides the weights in the module."""
 
     history: list[dict]
     facts: dict
-    """For the record."""
+    """Facts for the record."""
     snapshots: dict[int, Weights] = {}
-    """Step → the module's weights as they would have been published after that step."""
+    """Step → the final weights as they would have been after that step."""
 
-    def with_facts(self, facts: dict) -> "Fitted":
+    def with_facts(self, facts: dict) -> "TrainingResult":
         """This result with further facts for the record."""
         return self._replace(facts=self.facts | facts)
 
-    def part(self, name: str) -> "Fitted":
-        """This result with the snapshots of one submodule alone, named as that submodule names its weights."""
+    def part(self, name: str) -> "TrainingResult":
+        """This result with the snapshots of one submodule, under the names that the submodule gives its weights."""
         prefix = f"{name}."
         own = {
             step: {key.removeprefix(prefix): tensor for key, tensor in weights.items() if key.startswith(prefix)}
@@ -86,7 +86,8 @@ class Fitted(NamedTuple):
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """A list that gets the numbers of SIGTERM and SIGUSR1 as they come, so that the loop can stop between two steps."""
+    """Catches SIGTERM and SIGUSR1. Yields a list of the numbers received so far, so that the loop can stop between two
+    steps."""
     caught: list[int] = []
 
     def note(number, _):

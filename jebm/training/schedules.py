@@ -1,4 +1,4 @@
-"""Learning-rate and KL-weight schedules as pure functions of the step."""
+"""Schedules of learning rates and KL weights, as pure functions of the step."""
 
 import math
 from collections.abc import Sequence
@@ -9,8 +9,12 @@ from jebm.config.training import Optimisation
 
 
 def learning_rate(step: int, settings: Optimisation, peak: float | None = None) -> float:
-    """The learning rate of a step, counted from 0: linear warm-up to the peak, then the schedule down to its final
-    fraction. The peak is ``settings.learning_rate`` where a group of parameters has none of its own."""
+    """The learning rate of a step (counted from 0): linear warm-up to the peak, then the schedule down to its final
+    fraction.
+
+    Args:
+        peak: learning rate of a parameter group; ``settings.learning_rate`` if None.
+    """
     peak = settings.learning_rate if peak is None else peak
     if step < settings.warmup_steps:
         return peak * (step + 1) / settings.warmup_steps
@@ -26,12 +30,12 @@ def learning_rate(step: int, settings: Optimisation, peak: float | None = None) 
 
 
 def layer_ramps(entries: list[list[float]], layers: int) -> list[list[float]]:
-    """A ramp for each layer, bottom first: one entry serves all."""
+    """One ramp per layer, bottom first; a single entry applies to all layers."""
     return entries * (layers if len(entries) == 1 else 1)
 
 
 def kl_weights(step: int, steps: int, ramps: Sequence[Sequence[float]], floor: float = 0.0) -> torch.Tensor:
-    """The weight of each layer's KL at a step, (layers,): 0 before its ramp, 1 after it, and never below ``floor``."""
+    """The KL weight of each layer at a step, (layers,): 0 before its ramp, 1 after it, and never below ``floor``."""
     progress = step / steps
     weights = [
         1.0 if progress >= end else 0.0 if progress < start else (progress - start) / (end - start)

@@ -1,4 +1,4 @@
-"""The terms of a sequential prior, each by maximum likelihood given the layers above."""
+"""Training of a sequential prior: each term by maximum likelihood, conditional on the layers above."""
 
 from functools import partial
 
@@ -12,17 +12,17 @@ from jebm.sampling.run import run_chain
 from jebm.sampling.target import Target
 from jebm.training.ebm import ChainLoss, fit_energies
 from jebm.training.loss import Scalars
-from jebm.training.run import Fitted, TrainingRun
+from jebm.training.run import TrainingResult, TrainingRun
 
 
 class LayerwiseLoss(ChainLoss):
-    """Descends Σ_i E[f_i(ε_i⁻ | ε_{>i}⁺)] − E[f_i(ε_i⁺ | ε_{>i}⁺)], with ε⁺ from q(ε | x).
+    """Minimises Σ_i E[f_i(ε_i⁻ | ε_{>i}⁺)] − E[f_i(ε_i⁺ | ε_{>i}⁺)] with ε⁺ from q(ε | x).
 
-    ε_i⁻ comes from a chain on ε_i alone, from N(0, I), while the layers above stay where the posterior put them. The
-    terms share no parameter, so that one step on their sum is a step of each layer's own training, except that a
-    limit on the gradient norm counts all of them. One step size serves all layers; it adapts to their mean acceptance.
+    ε_i⁻ comes from a chain on ε_i alone, started at N(0, I), while the layers above keep their posterior draws. The
+    terms share no parameters, so a step on their sum is a step on each of them; only a limit on the gradient norm
+    couples them. All layers use one step size, which is adapted to their mean acceptance rate.
 
-    ``gap_z1``, … are the layers' E[f_i⁺] − E[f_i⁻], nats, ``energy_gap`` their sum.
+    ``gap_z1``, … are E[f_i⁺] − E[f_i⁻] per layer in nats, and ``energy_gap`` is their sum.
     """
 
     def __call__(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, Scalars]:
@@ -42,6 +42,6 @@ class LayerwiseLoss(ChainLoss):
         return -gap, {"energy_gap": gap, **gaps, "acceptance": accepted, **self.adapt(accepted)}
 
 
-def fit(prior: SequentialPrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun) -> Fitted:
-    """Learn the terms of all layers at once, each by its own chain."""
+def fit(prior: SequentialPrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun) -> TrainingResult:
+    """Train the terms of all layers at once, each with its own chain."""
     return fit_energies(LayerwiseLoss, prior, data, settings, run)

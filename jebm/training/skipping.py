@@ -1,17 +1,17 @@
-"""Steps that are not finite: which may be skipped, how many were, and when that is no longer an accident."""
+"""Policy for steps whose values are not finite: which may be skipped, and when training must stop."""
 
 from jebm.config.training import Optimisation
 
 WINDOW = 100
-"""Steps over which the share of skipped ones is watched."""
+"""Number of recent steps in which skipped ones are counted."""
 
 
 class SkipPolicy:
-    """Counts the steps that were skipped and says when to stop skipping.
+    """Counts skipped steps and decides when to stop.
 
-    A step may be skipped when one of its values is not finite, or its gradient norm exceeds ``skip_gradient_norm``; at
-    most ``skip_non_finite`` times in a row and in at most a share ``skip_share`` of the last
-    100 steps. With ``skip_non_finite`` 0 nothing is ever skipped.
+    A step may be skipped if one of its values is not finite or its gradient norm exceeds ``skip_gradient_norm``. At
+    most ``skip_non_finite`` consecutive steps, and at most a fraction ``skip_share`` of the last 100 steps, are
+    skipped. With ``skip_non_finite: 0`` no step is skipped.
     """
 
     def __init__(self, settings: Optimisation):
@@ -22,7 +22,7 @@ class SkipPolicy:
     def active(self) -> bool:
         return self.in_a_row_allowed > 0
 
-    def refusal(self, step: int) -> str:
+    def why_not(self, step: int) -> str:
         """Why step number ``step`` can't be skipped; empty if it can."""
         if not self.active:
             return ""
@@ -41,8 +41,8 @@ class SkipPolicy:
         self.total, self.in_a_row = self.total + 1, self.in_a_row + 1
         self.recent = [past for past in self.recent if past > step - WINDOW] + [step]
 
-    def taken(self) -> None:
-        """Note that a step was taken."""
+    def reset(self) -> None:
+        """End a series of consecutive skipped steps, after a step that was not skipped."""
         self.in_a_row = 0
 
     def state_dict(self) -> dict:

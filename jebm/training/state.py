@@ -1,7 +1,7 @@
-"""Training state on disk: written atomically, with the previous one kept, and read without executing anything.
+"""Training state on disk: written atomically, with the previous state as a backup, and read without executing code.
 
-A state file is 64 hexadecimal digits (the sha256 of the rest), a line feed, and what ``torch.save`` wrote. It is read
-with code execution off.
+A state file consists of 64 hexadecimal digits (the SHA-256 of the rest), a line feed, and the output of ``torch.save``.
+It is read with ``weights_only``, so it can't execute code.
 """
 
 import hashlib
@@ -19,16 +19,16 @@ from jebm.runtime.progress import log
 
 
 class StateFile:
-    """``state.pt`` of one run, and ``state.previous.pt``, each with the identity of the run that it belongs to."""
+    """``state.pt`` and its backup ``state.previous.pt``, each with the identity of the run to which it belongs."""
 
     def __init__(self, folder: Path, identity: dict):
         self.path, self.previous = folder / "state.pt", folder / "state.previous.pt"
         self.identity = identity
 
     def save(self, content: dict) -> bool:
-        """Write the state beside the old one and rename; returns whether that worked.
+        """Write the state to a new file and rename it; returns whether that worked.
 
-        A full disk costs the checkpoint, not the run: the old state stays, and the next interval tries again.
+        A full disk costs a checkpoint, not the run: the old state stays, and the next checkpoint tries again.
         """
         buffer = io.BytesIO()
         torch.save({"identity": self.identity, "content": content}, buffer)
@@ -46,7 +46,7 @@ class StateFile:
         return True
 
     def load(self) -> dict | None:
-        """The newest state that is whole and belongs to this run, or None to start afresh."""
+        """The newest undamaged state that belongs to this run, or None."""
         for path in (self.path, self.previous):
             content = self._read(path)
             if content is not None:
@@ -75,7 +75,7 @@ class StateFile:
 
 
 class Stateful(Protocol):
-    """What a checkpoint consists of."""
+    """An object whose state is part of a checkpoint."""
 
     def state_dict(self) -> dict: ...
 
@@ -83,20 +83,22 @@ class Stateful(Protocol):
 
 
 class Checkpoint:
-    """All parts of an unfinished run in one file: each part says by ``state_dict`` what it needs to go on."""
+    """The state of all parts of an unfinished run in one file."""
 
     def __init__(self, file: StateFile, **parts: Stateful):
         self.file, self.parts = file, parts
 
     def save(self) -> None:
-        """Rank 0 writes, and the others wait for it: a rank that stops after this has something to go on from."""
-        content = {name: part.state_dict() for name, part in self.parts.items()}  # on all ranks: some parts gather
+        """Gather the state on all ranks, and write it on rank 0. The other ranks wait until it is written, so that
+        there is a state to resume from if one of them stops afterwards."""
+        # Called on all ranks, since the state of some parts is gathered from all of them.
+        content = {name: part.state_dict() for name, part in self.parts.items()}
         if ranks().is_rank_zero:
             self.file.save(content)
         ranks().barrier()
 
     def load(self) -> bool:
-        """Go on from the newest state that is whole and belongs to this run; returns whether there is one."""
+        """Restore the newest undamaged state that belongs to this run; returns whether there is one."""
         content = self.file.load()
         for name, part in self.parts.items() if content else ():
             part.load_state_dict(content[name])

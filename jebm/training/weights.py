@@ -1,4 +1,4 @@
-"""The weights that a run ends with: the last ones or their moving average, and snapshots of steps before the end."""
+"""The final weights of a run: those of the last step or their moving average, and snapshots of earlier steps."""
 
 from collections.abc import Iterable
 
@@ -10,13 +10,13 @@ from jebm.io.tensors import Weights
 
 
 class FinalWeights:
-    """Follows the weights of a module during training, and chooses what is published of them.
+    """Tracks the weights of a module during training, and chooses those that are saved.
 
-    Running statistics of batch norm belong to the weights, so the average comprises them.
+    The running statistics of batch norm count as weights and are averaged too.
 
     Args:
-        parameters: those of the module that are trained.
-        settings: ``ema`` and how many snapshots, how far apart.
+        parameters: the trained parameters of the module.
+        settings: ``ema``, ``snapshots`` and ``snapshot_every``.
     """
 
     def __init__(self, module: nn.Module, parameters: Iterable[nn.Parameter], settings: Optimisation):
@@ -26,13 +26,13 @@ class FinalWeights:
         self.snapshots: dict[int, Weights] = {}
 
     def update(self) -> None:
-        """Take a step of the optimiser into the average."""
+        """Update the moving average after a step of the optimiser."""
         if self.average:
             now = [tensor.detach() for tensor in self.averaged]
             torch._foreach_lerp_(self.average, now, 1 - self.settings.ema)
 
     def take_snapshot(self, step: int) -> None:
-        """Keep what would be published after a step, if it is the last one or one of those that precede it evenly."""
+        """Store a snapshot if the settings ask for one after this step."""
         before, every = self.settings.steps - step, self.settings.snapshot_every
         if not every or before % every or before // every >= self.settings.snapshots:
             return
@@ -43,7 +43,7 @@ class FinalWeights:
 
     @torch.no_grad()
     def use_average(self) -> None:
-        """Leave the average, if there is one, in the module."""
+        """Copy the moving average, if there is one, into the module."""
         for tensor, average in zip(self.averaged if self.average else [], self.average, strict=True):
             tensor.copy_(average)
 

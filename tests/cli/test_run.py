@@ -30,7 +30,9 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "environ", dict(os.environ))
     Path("params.yaml").write_text(yaml.safe_dump(CONTENT), encoding="utf-8")
     produced = []
-    monkeypatch.setattr(module, "produce", lambda job, work, again=False, leads=True: produced.append((job, again)))
+    monkeypatch.setattr(
+        module, "produce", lambda job, work, again=False, is_rank_zero=True: produced.append((job, again))
+    )
 
     def call(*words):
         done = CliRunner().invoke(app, ["run", *words])

@@ -6,11 +6,10 @@ import sys
 
 import pytest
 from oracles import spec as oracle_spec
-from toy import params
 
-from jebm.config.catalogue import COMPONENTS, FIGURES, FITS
-from jebm.config.components import _model, build, build_labelled, component_class, load
-from jebm.config.read import parse_params
+from jebm.config.catalogue import COMPONENTS, FIGURES, IMPORTERS
+from jebm.config.components import _model, build, build_labelled, component_class, load, names_with, traits_of
+from jebm.models.energies.base import LayerEnergy
 from jebm.pipeline.jobs import component_targets
 
 ALL = [(kind, name) for kind, names in COMPONENTS.items() for name in names]
@@ -31,18 +30,42 @@ def test_schema_is_read_from_the_constructor(kind, name):
 
 
 def test_every_registered_function_exists():
-    for target in [
-        *(target for target, _ in FITS.values()),
-        *(target for target, _ in FIGURES.values()),
-    ]:
+    fits = [fit for name in COMPONENTS["prior"] if (fit := traits_of("prior", name).fit)]
+    figures = [target for target, _ in FIGURES.values()]
+    for target in [*IMPORTERS.values(), *figures, *fits]:
         assert callable(load(target))
 
 
-def test_every_fit_belongs_to_a_prior_and_uses_blocks_that_exist():
-    base = parse_params(params()).studies["toy"].base
-    for name, (_, blocks) in FITS.items():
-        assert name in COMPONENTS["prior"]
-        assert all(hasattr(base, block) for block in blocks)
+@pytest.mark.parametrize(("kind", "name"), ALL)
+def test_traits_are_the_attributes_of_the_class(kind, name):
+    class_, found = component_class(kind, name), vars(traits_of(kind, name))
+    assert found == {trait: getattr(class_, trait) for trait in found}
+
+
+def test_traits_follow_base_classes_and_are_not_those_of_others():
+    assert traits_of("prior", "ncp").by_gradient
+    assert not traits_of("prior", "ncp").trained_with_chain
+    assert traits_of("prior", "ebm").trained_with_chain
+    assert names_with("prior", "normalised") == ["gaussian", "mixture"]
+    assert names_with("energy", "layered") == ["layerwise", "context", "cumulative", "conv"]
+
+
+@pytest.mark.parametrize("name", COMPONENTS["prior"])
+def test_traits_of_a_prior_do_not_contradict_each_other(name):
+    prior = traits_of("prior", name)
+    assert prior.fit is not None or not prior.by_gradient
+    assert prior.by_gradient or not (prior.trained_with_chain or prior.contrastive)
+    assert prior.evaluable or not prior.normalised
+
+
+@pytest.mark.parametrize("name", COMPONENTS["energy"])
+def test_an_energy_is_layered_if_it_has_a_term_per_layer(name):
+    assert traits_of("energy", name).layered == issubclass(component_class("energy", name), LayerEnergy)
+
+
+@pytest.mark.parametrize("name", COMPONENTS["sampler"])
+def test_a_sampler_needs_something_that_every_prior_says_it_has_or_not(name):
+    assert all(hasattr(traits_of("prior", prior), traits_of("sampler", name).needs) for prior in COMPONENTS["prior"])
 
 
 def test_component_is_built_with_its_parameters():

@@ -22,12 +22,12 @@ def plan(**changes):
 @pytest.mark.parametrize(
     ("variant", "message"),
     [
-        ({"prior": PRIOR}, "sampler.name: 'chain' can't draw from the prior 'sequential'; use 'sequential'"),
+        ({"prior": PRIOR}, "'chain' can't draw from the prior 'sequential', only from gaussian, mixture, ebm and ncp"),
         ({"draw_samples": {"sampler": SEQUENTIAL}}, "can't draw from the prior 'ebm', only from sequential; use"),
         ({"prior": PRIOR, "draw_samples": {"sampler": {"name": "ancestral"}}}, "only from gaussian and mixture"),
         (
             RIGHT | {"prior": {"name": "sequential", "energy": {"name": "concatenated"}}},
-            "prior.energy.name: 'concatenated' has no term a layer",
+            "prior.energy.name: 'concatenated' has no term per layer",
         ),
         ({"prior": NCP}, "train_prior.chain: the prior 'ncp' is learned without a chain: set it to null"),
         ({"train_prior": {"chain": None}}, "train_prior.chain: the prior 'ebm' needs one"),

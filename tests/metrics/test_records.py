@@ -10,11 +10,11 @@ from jebm.steps.evaluate_density import Density
 def test_record_comes_back_as_it_was(tmp_path):
     record = MetricRecord(3)
     protocol = record.protocol("fd", {"features": "classifier", "count": 500})
-    record.add("fd", 1.25, 500, protocol, samples="abc")
+    record.add("fd", 1.25, 500, protocol, set="a")
     record.save(tmp_path / "metrics.json")
     loaded = load_record(tmp_path / "metrics.json")
     assert loaded == record
-    assert loaded.values == [{"metric": "fd", "value": 1.25, "n": 500, "protocol": protocol, "samples": "abc"}]
+    assert loaded.values == [{"metric": "fd", "set": "a", "value": 1.25, "n": 500, "protocol": protocol}]
     assert loaded.protocols == {protocol: {"features": "classifier", "count": 500}}
 
 

@@ -4,15 +4,13 @@ import pytest
 import torch
 from oracles import spec
 
-from jebm.config.catalogue import COMPONENTS, EXACT_PRIORS, LAYER_ENERGIES, SEQUENTIAL_PRIORS
-from jebm.config.components import build, component_class
+from jebm.config.components import build, names_with
 from jebm.models.backbones.base import EMPTY, Hierarchy, flatten
 from jebm.models.backbones.chain import ChainHierarchy
 from jebm.models.backbones.residual import ResidualHierarchy
 from jebm.models.energies.context import ContextEnergy
 from jebm.models.energies.cumulative import CumulativeEnergy
 from jebm.models.energies.layerwise import LayerwiseEnergy
-from jebm.models.priors.base import Prior
 from jebm.models.priors.sequential import SequentialPrior
 from jebm.runtime.random import make_rng
 
@@ -93,7 +91,7 @@ def test_cumulative_term_is_a_perceptron_on_the_layer_and_all_above():
 
 
 @BACKBONES
-@pytest.mark.parametrize("kind", LAYER_ENERGIES)
+@pytest.mark.parametrize("kind", names_with("energy", "layered"))
 def test_layer_tilts_are_the_terms_of_the_energy(hierarchy, kind):
     prior = SequentialPrior(hierarchy, energy=spec("energy", name=kind, hidden=4))
     randomised(prior.energy)
@@ -114,12 +112,3 @@ def test_sequential_prior_refuses_to_pass_for_a_density():
     for ask in (prior.tilt, prior.log_prob):
         with pytest.raises(NotImplementedError, match="unknown Z_i"):
             ask(torch.zeros(2, 9))
-
-
-def test_registry_knows_what_each_prior_offers():
-    priors = {name: component_class("prior", name) for name in COMPONENTS["prior"]}
-    assert all(issubclass(prior, Prior) for prior in priors.values())
-    assert {name for name, prior in priors.items() if prior.normalised} == set(EXACT_PRIORS)
-    assert {name for name, prior in priors.items() if not prior.evaluable} == set(SEQUENTIAL_PRIORS)
-    energies = {name: component_class("energy", name) for name in COMPONENTS["energy"]}
-    assert {name for name, energy in energies.items() if hasattr(energy, "term")} == set(LAYER_ENERGIES)

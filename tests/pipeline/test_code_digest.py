@@ -72,3 +72,22 @@ def test_a_damaged_or_foreign_memory_is_not_used(package, content):
 def test_what_is_compared_by_value_is_no_code(package, name):
     (package / "first.py").write_text(f"from jebm.{name} import x\nfrom jebm import second\n", encoding="utf-8")
     assert set(read()) == {"jebm", "jebm.first", "jebm.second"}
+
+
+def test_how_a_class_has_its_metrics_printed_is_no_code(package):
+    text = "class Evaluation:\n    metrics = {{'extent': ({label!r}, 0, 3, '')}}\n    draws = {draws}\n"
+    module = package / "second.py"
+    module.write_text(text.format(label="extent", draws=1), encoding="utf-8")
+    before = read()
+    module.write_text(text.format(label="length", draws=1), encoding="utf-8")
+    assert read() == before
+    module.write_text(text.format(label="length", draws=2), encoding="utf-8")
+    assert read() != before
+
+
+def test_a_variable_called_like_the_metrics_of_a_class_is_code(package):
+    module = package / "second.py"
+    module.write_text("def measure():\n    metrics = 1\n    return metrics\n", encoding="utf-8")
+    before = read()
+    module.write_text("def measure():\n    metrics = 2\n    return metrics\n", encoding="utf-8")
+    assert read() != before

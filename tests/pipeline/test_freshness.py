@@ -53,7 +53,7 @@ def test_of_a_study_that_was_never_run_only_what_reads_nothing_has_a_key(code):
     assert not any(status.fresh or status.kept for status in found.values())
     assert {status.job.rule for status in found.values() if status.key} == {"prepare_dataset"}
     for status in found.values():
-        assert bool(status.follows) == (status.job.rule != "prepare_dataset")
+        assert bool(status.stale_inputs) == (status.job.rule != "prepare_dataset")
         assert status.changes == ["not made yet"]
     assert len(pending(found.values(), found.values())) == len(found)
 
@@ -87,7 +87,7 @@ def test_a_damaged_file_concerns_the_job_that_makes_it_and_nothing_behind_it(fin
     else:
         readers = [s for s in found.values() if set(job.outputs) & set(s.job.input_files)]
         assert {s.job.rule for s in readers} >= {"train_prior", "draw_samples", "evaluate_density", "collect_metrics"}
-        assert all(s.follows and not s.fresh and not s.key for s in readers)
+        assert all(s.stale_inputs and not s.fresh and not s.key for s in readers)
         assert behind < stale(finished)
     assert "train_features" not in stale(finished)
     Worker().all(finished)
@@ -110,7 +110,7 @@ def test_changes_say_what_differs_and_followers_have_none_of_their_own(finished,
     collected = only(changed, "collect_metrics")
     status = found[collected.rule, collected.name]
     assert "parameters: variants.joint.train_prior.learning_rate was 0.001, is 0.01" in status.changes
-    assert status.follows
+    assert status.stale_inputs
     assert would_run(changed, "render_table") >= {"train_prior", "draw_samples", "evaluate_samples", "collect_metrics"}
     assert not {"prepare_dataset", "train_backbone", "train_features"} & would_run(changed)
 
@@ -131,7 +131,7 @@ def test_an_edit_that_was_undone_after_a_run_finds_what_was_kept(finished, code)
     Worker().all(finished)
     code.edit("x = 1\n")
     found = decide(finished)
-    assert all(status.kept and not status.fresh and not status.follows for status in found.values())
+    assert all(status.kept and not status.fresh and not status.stale_inputs for status in found.values())
     assert Worker().all(finished) == []
     assert stale(finished) == set()
 

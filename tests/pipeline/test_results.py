@@ -15,7 +15,16 @@ from toy_jobs import PICTURES, Worker, only, toy_jobs
 from jebm.errors import JebmError
 from jebm.io.digests import DigestCache
 from jebm.pipeline.code_digest import code_fingerprint
-from jebm.pipeline.results import KEPT, in_place, keep_all, kept, key_of, produce, read_record, wrong_files
+from jebm.pipeline.results import (
+    KEPT,
+    keep_all,
+    kept_result,
+    key_of,
+    produce,
+    read_record,
+    result_in_place,
+    wrong_files,
+)
 
 
 def key(job, digests=None):
@@ -191,9 +200,9 @@ def test_damaged_kept_result_is_not_taken(backbone, damage):
     if damage != "missing":
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if damage == "flipped" else content[:20])
     shutil.rmtree("runs")
-    assert kept(backbone, key(backbone), DigestCache()) is None
+    assert kept_result(backbone, key(backbone), DigestCache()) is None
     assert worker(backbone)
-    assert in_place(backbone, key(backbone), DigestCache())
+    assert result_in_place(backbone, key(backbone), DigestCache())
     shutil.rmtree("runs")
     assert not worker(backbone), "what was made anew is kept in the place of the damaged one"
 
@@ -207,7 +216,7 @@ def test_damaged_result_in_place_is_replaced_by_the_kept_one(backbone, damage):
     path.unlink()  # and not written through: the kept one is another name of the same file
     if damage == "flipped":
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert not in_place(backbone, key(backbone), DigestCache())
+    assert not result_in_place(backbone, key(backbone), DigestCache())
     assert not worker(backbone)
     assert path.read_bytes() == content
 
@@ -263,20 +272,20 @@ def test_an_edit_during_the_work_is_noticed_afterwards(code, backbone):
         code.edit("x = 2\n")
 
     produce(backbone, work)
-    assert not in_place(backbone, key(backbone), DigestCache())
+    assert not result_in_place(backbone, key(backbone), DigestCache())
     code.edit("x = 1\n")
-    assert in_place(backbone, key(backbone), DigestCache())
+    assert result_in_place(backbone, key(backbone), DigestCache())
 
 
 def test_a_rank_that_does_not_lead_works_and_writes_nothing(backbone):
     done = []
-    produce(backbone, done.append, leads=False)
+    produce(backbone, done.append, is_rank_zero=False)
     assert len(done) == 1
     assert not Path(backbone.provenance).exists()
     Worker()(backbone)
-    produce(backbone, done.append, leads=False)
+    produce(backbone, done.append, is_rank_zero=False)
     assert len(done) == 1, "the result is there: no rank works"
-    produce(backbone, done.append, again=True, leads=False)
+    produce(backbone, done.append, again=True, is_rank_zero=False)
     assert len(done) == 2
 
 
@@ -335,14 +344,14 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from toy_jobs import Worker, only
-from jebm.pipeline.results import alone, produce
+from jebm.pipeline.results import exclusive, produce
 from jebm.pipeline.jobs import all_jobs
 from jebm.pipeline.study import make_plan
 from jebm.config.read import parse_params
 from toy import params
 
 job = only(all_jobs(make_plan(parse_params(params())).values()), "prepare_dataset")
-with alone(job):
+with exclusive(job):
     print("holds", flush=True)
     time.sleep(60)
 """

@@ -263,3 +263,16 @@ def test_reference_statistics_depend_on_what_they_are_made_from(changes, same):
 
     before, after = job({}), job({"toy/evaluate_samples": changes})
     assert (before == after) == same
+
+
+def test_how_a_metric_is_printed_is_a_parameter_of_what_prints_it():
+    found = plan(
+        {
+            "toy/variants/white": {
+                "evaluations": {"w": {"name": "whiteness", "kernel": {"name": "pcnl", "step_size": 0.3}}}
+            }
+        }
+    )
+    jobs = {(job.rule, job.name): job for job in study_jobs(found)}
+    assert "declared" not in jobs["render_table", "toy/main"].parameters
+    assert "noise_mean" in jobs["collect_metrics", "toy/metrics"].parameters["declared"]

@@ -9,7 +9,7 @@ from jebm.config.tables import Table
 from jebm.errors import ParamsError
 from jebm.metrics.records import MetricRecord
 from jebm.pipeline.study import make_plan
-from jebm.report.rendered import flat, latex, markdown
+from jebm.report.table_format import csv_rows, latex, markdown
 from jebm.report.tables import build_table, preview
 
 
@@ -66,7 +66,7 @@ def test_rows_of_protocols_of_their_own_have_quoted_ones_beside_them():
 
 
 def test_csv_counts_no_seeds_of_a_quoted_value():
-    columns, rows = flat(built(FD, literature=[LEBM]))
+    columns, rows = csv_rows(built(FD, literature=[LEBM]))
     assert columns[:4] == ["prior", "FD mean", "FD sd", "FD n"]
     assert list(rows[-1].values()) == ["LEBM — published [Cui et al., ICCV 2023]", "0.5", "", "", "", "", ""]
     assert rows[1]["FD n"] == 2
@@ -164,7 +164,7 @@ def test_preview_of_a_study_without_runs_has_quoted_values_and_empty_cells(tmp_p
     text = preview(plan(literature=[LEBM]), "main")
     assert "| gaussian                                 | –      | –        |" in text
     assert "| LEBM — published [Cui et al., ICCV 2023] | 0.50   | –        |" in text
-    assert "0 of 5 evaluations are finished" in text
+    assert "0 of 11 evaluations are finished" in text
     assert not list(tmp_path.iterdir())
 
 
@@ -172,8 +172,8 @@ def test_preview_shows_what_is_finished(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own = plan(literature=[LEBM])
     record, variant = MetricRecord(0), own.variants["joint"]
-    record.add("fd", 7.0, 100, record.protocol("fd", {"a": 1}), samples=variant.samples.id)
+    record.add("fd", 7.0, 100, record.protocol("fd", {"a": 1}))
     record.save(variant.sample_metrics.run_folder(0) / "metrics.json")
     text = preview(own, "main")
-    assert "1 of 5 evaluations are finished" in text
+    assert "1 of 11 evaluations are finished" in text
     assert "| joint                                    | 7.00   | –        |" in text

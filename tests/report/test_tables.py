@@ -12,9 +12,9 @@ from jebm.errors import JebmError, ParamsError
 from jebm.metrics.catalogue import METRICS
 from jebm.pipeline.study import make_plan
 from jebm.report.frame import load_metrics
-from jebm.report.rendered import Cell, Rendered, flat, latex, markdown
+from jebm.report.table_format import Cell, RenderedTable, csv_rows, latex, markdown
 from jebm.report.tables import build_table, render
-from jebm.report.terminal import fitted
+from jebm.report.terminal import fit_to_terminal
 
 PLAN = make_plan(parse_params(params()))["toy"]
 BOTH = {"variants": ["gaussian", "joint"]}
@@ -326,11 +326,11 @@ def test_intervals_are_means_of_their_ends():
 
 
 def test_csv_has_the_ends_of_intervals_where_there_are_any():
-    columns, rows = flat(table(GAINS, **INTERVALS))
+    columns, rows = csv_rows(table(GAINS, **INTERVALS))
     assert columns == ["of", "AUROC gain mean", "AUROC gain sd", "AUROC gain n", "AUROC gain low", "AUROC gain high"]
     assert list(rows[0].values()) == ["gaussian", "0.01", "0", 2, "-0.02", "0.03"]
     assert list(rows[2].values()) == ["joint: b", "0.3", "0", 2, "", ""]
-    columns, _ = flat(table(FD, metrics=["fd"]))
+    columns, _ = csv_rows(table(FD, metrics=["fd"]))
     assert columns == ["prior", "FD mean", "FD sd", "FD n"]
 
 
@@ -372,7 +372,7 @@ def test_shape_that_makes_no_table_is_refused(spec, message):
 
 # Written -------------------------------------------------------------------------------------------------------------
 
-TABLE = Rendered(
+TABLE = RenderedTable(
     ["prior", "FD ↓", "FPR at 80 % TPR ↓"],
     [("gaussian", [Cell([5.0, 7.0], 2), Cell([], 3)]), ("llr>1_a", [Cell([2.0, 3.0], 2, best=True), Cell([-0.5], 3)])],
     ["A note."],
@@ -408,8 +408,8 @@ def test_latex_escapes_what_a_caption_may_hold(character):
 
 def test_table_on_a_terminal_is_continued_below_where_it_is_too_wide():
     text = markdown(TABLE, "A caption of some words.")
-    assert "6.00 ± 1.41     | –" in fitted(text, 100)
-    narrow = fitted(text, 40)
+    assert "6.00 ± 1.41     | –" in fit_to_terminal(text, 100)
+    narrow = fit_to_terminal(text, 40)
     assert max(map(len, narrow.splitlines())) <= 40
     assert narrow.count("| gaussian |") == 2
     assert narrow.endswith("- A note.")

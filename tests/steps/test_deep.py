@@ -15,7 +15,8 @@ from jebm.io.filenames import HISTORY, METRICS, RECORD, SAMPLES, WEIGHTS
 from jebm.io.tensors import read_tensors, write_tensors
 from jebm.pipeline.study import make_plan
 from jebm.steps import draw_samples, prepare_dataset, run_evaluation, train_backbone, train_features, train_prior
-from jebm.steps.common import Run, load_backbone
+from jebm.steps.models import load_backbone
+from jebm.steps.run import StageRun
 
 BACKBONE = {
     "name": "nvae", "groups": [2, 1], "latent_channels": 1, "encoder_channels": 4, "decoder_channels": 4,
@@ -64,7 +65,7 @@ def stages(tmp_path, monkeypatch):
             variant = plan.variants[name]
             stage = variant.evaluations["white"] if kind == "white" else getattr(variant, kind)
             seed = 0 if stage.per_seed else None
-            module.run(Run(plan, variant, stage, seed))
+            module.run(StageRun(plan, variant, stage, seed))
             return stage.run_folder(seed)
 
         run(prepare_dataset, "dataset")
@@ -116,7 +117,7 @@ def test_recalibrated_backbone_is_published_with_its_own_statistics(stages, monk
     folder = made.run(train_backbone, "backbone")
     assert record(folder)["recalibrated"] == RECALIBRATE
     after, _ = read_tensors(folder / WEIGHTS)
-    monkeypatch.setattr(train_backbone, "recalibrate_as", lambda *arguments: {})
+    monkeypatch.setattr(train_backbone, "recalibrate_if_asked", lambda *arguments: {})
     before, _ = read_tensors(made.run(train_backbone, "backbone") / WEIGHTS)  # from the state of the same run
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved
@@ -141,7 +142,7 @@ def test_loaded_backbone_is_frozen_and_in_evaluation_mode(stages):
     made = stages()
     made.run(train_backbone, "backbone")
     variant = made.plan.variants["v"]
-    hierarchy = load_backbone(Run(made.plan, variant, variant.prior, 0), (1, 8, 8))
+    hierarchy = load_backbone(StageRun(made.plan, variant, variant.prior, 0), (1, 8, 8))
     assert not hierarchy.training
     assert not any(p.requires_grad for p in hierarchy.parameters())
     assert type(build("backbone", variant.params.backbone, (1, 8, 8))) is type(hierarchy)

@@ -23,7 +23,7 @@ from jebm.steps import (
     train_joint,
     train_prior,
 )
-from jebm.steps.common import Run
+from jebm.steps.run import StageRun
 
 BACKBONE = {
     "name": "convolutional", "latent_dims": [4, 3], "channels": [6, 4], "hidden": 8, "depth": 1,
@@ -91,7 +91,7 @@ def stages(tmp_path, monkeypatch):
         v = plan.variants["v"]
 
         def run(module, stage, seed=0):
-            module.run(Run(plan, v, stage, seed))
+            module.run(StageRun(plan, v, stage, seed))
             return stage.run_folder(seed)
 
         run(prepare_dataset, v.dataset, None)

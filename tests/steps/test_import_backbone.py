@@ -167,7 +167,7 @@ def test_stage_2_and_sampling_stand_on_an_imported_backbone(project):
         ),
         (
             params(source=SOURCE | {"checkpoint": "no.safetensors"}),
-            "params.yaml: toy.import_backbone.checkpoint: there is no file",
+            "toy.import_backbone.checkpoint: there is no file",
         ),
         (params(source=SOURCE | {"format": "nvae"}), "weights.safetensors: not a checkpoint of PyTorch"),
         (
@@ -204,9 +204,7 @@ def test_training_a_mixture_for_other_levels_is_refused(project):
         params(backbone=BACKBONE | {"levels": 256}, **{"toy/train_backbone": train, "toy/import_backbone": None})
     )
     done = project.jebm("run", "train_backbone", "toy", "--variant", "joint", "--seed", "1")
-    assert str(done.exception) == (
-        "params.yaml: toy.backbone.levels: is 256, but the dataset 'digits' has 17 levels; set it to 17"
-    )
+    assert str(done.exception) == ("toy.backbone.levels: is 256, but the dataset 'digits' has 17 levels; set it to 17")
 
 
 def test_import_verb_writes_weights_and_prints_the_block(tmp_path):

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from jebm.metrics.catalogue import DIMENSIONS
+from jebm.config.types import DIMENSIONS
 from jebm.report.frame import tidy
 
 

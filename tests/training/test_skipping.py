@@ -132,11 +132,11 @@ def test_too_large_a_share_stops(tmp_path):
 def test_old_skips_leave_the_window():
     policy = SkipPolicy(Optimisation(steps=1000, batch_size=1, learning_rate=1.0, skip_non_finite=1, skip_share=0.01))
     for step in (10, 110, 210):
-        assert not policy.refusal(step)
+        assert not policy.why_not(step)
         policy.skip(step)
-        policy.taken()
-    assert "1 of the 100 steps" in policy.refusal(309)
-    assert not policy.refusal(310)
+        policy.reset()
+    assert "1 of the 100 steps" in policy.why_not(309)
+    assert not policy.why_not(310)
     assert policy.total == 3
 
 

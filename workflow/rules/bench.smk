@@ -10,3 +10,8 @@ rule bench:
     threads: workflow.cores or 1
     shell:
         "jebm bench {wildcards.study} > {log} 2>&1"
+
+
+rule benchmark:
+    input:
+        expand("logs/bench/{study}.measured", study=FLOW.plans),

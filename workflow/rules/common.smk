@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from jebm.config.catalogue import FIGURES
-from jebm.config.components import description
+from jebm.config.source import description
 from jebm.forkserver.server import ForkServer
 from jebm.pipeline.stages import RESULTS, STAMPS
 

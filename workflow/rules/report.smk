@@ -70,3 +70,13 @@ use rule collect_metrics as render_figure with:
         job="render_figure {study}/{name}",
         variants=lambda wildcards: FLOW.plans[wildcards.study].study.figures[wildcards.name],
         caption=lambda wildcards: description(FIGURES[wildcards.name][0]),
+
+
+rule tables:
+    input:
+        FLOW.rendered(DEFAULT_STUDIES, "table"),
+
+
+rule figures:
+    input:
+        FLOW.rendered(DEFAULT_STUDIES, "figure"),

@@ -56,6 +56,8 @@ class Hierarchy(nn.Module, ABC):
     latent_shapes: tuple[tuple[int, ...], ...]
     """Shape of each layer without the batch, bottom first."""
     image_shape: tuple[int, ...]
+    has_batch_norm = False
+    """Whether it has batch norm, whose statistics can be computed anew, and penalties on it and on convolutions."""
     levels: int | None = None
     """Number of integer levels if p(x | z) is discrete; None if it is a density."""
     sigma_floor: float = 0.0

@@ -17,7 +17,16 @@ from torch.nn.functional import silu
 from torch.nn.utils import skip_init
 
 from jebm.config.components import build
-from jebm.config.types import Count, Counts, Dropout, NonNegative, OptionalLikelihood, Positive, Resolutions
+from jebm.config.types import (
+    Count,
+    CountPerScale,
+    Dropout,
+    LayersPerScale,
+    NonNegative,
+    OptionalLikelihood,
+    Positive,
+    Resolutions,
+)
 from jebm.errors import SettingError
 from jebm.models.backbones.base import (
     Hierarchy,
@@ -127,10 +136,10 @@ class ResidualHierarchy(Hierarchy):
         self,
         image_shape: tuple[int, ...],
         *,
-        groups: Counts,
+        groups: LayersPerScale,
         latent_channels: Count,
         resolutions: Resolutions = [1],  # noqa: B006
-        channels: Counts = [128],  # noqa: B006
+        channels: CountPerScale = [128],  # noqa: B006
         blocks: Count = 1,
         inference_hidden: Count = 64,
         sigma: Positive = 0.3,

@@ -17,6 +17,8 @@ class Energy(nn.Module, ABC):
     """f(z) is a sum of terms, each computed by a network; ``nets`` maps the name of a term to its network."""
 
     nets: nn.ModuleDict
+    layered = False
+    """Whether f has one term per layer, which is independent of the layers below."""
     start: EnergyStart = "zero"
     """With ``zero``, output layers are initialised to zero, and training starts from f = 0, the Gaussian hierarchy."""
 
@@ -46,6 +48,8 @@ class Energy(nn.Module, ABC):
 
 class LayerEnergy(Energy):
     """f(z) = Σ_i f_i(z_i, …, z_L): one term per layer. Each term can also be normalised separately, given z_{>i}."""
+
+    layered = True
 
     @abstractmethod
     def term(self, number: int, top: TopDown) -> torch.Tensor:

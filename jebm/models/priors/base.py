@@ -23,6 +23,20 @@ class Prior(nn.Module, ABC):
     """Whether Z = 1 exactly, and :meth:`sample` makes exact draws."""
     evaluable = True
     """Whether :meth:`tilt` can be evaluated. Likelihood, outlier scores, resampling and joint chains need it."""
+    sequential = False
+    """Whether it is sampled layer by layer, by the sampler ``sequential``. Its energy must have one term per layer."""
+    fit: str | None = None
+    """``module:function`` that fits it on a frozen backbone (stage 2), ``fit(prior, data, settings, run)``; None if
+    nothing is learned."""
+    by_gradient = False
+    """Whether it is trained by gradient steps with the settings of ``train_prior``."""
+    trained_with_chain = False
+    """Whether these steps run the chain ``train_prior.chain``."""
+    contrastive = False
+    """Whether its loss is :func:`jebm.training.ebm.contrastive_loss`, whose chains may also run in z-space and which
+    can penalise large energies."""
+    joint_training = False
+    """Whether ``train_joint`` can train it together with the backbone."""
     adapted_step_size: float | None = None
     """The final step size of the training chain, a standard deviation, if training adapted it; otherwise None."""
 

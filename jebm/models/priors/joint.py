@@ -16,6 +16,12 @@ class JointPrior(EnergyPrior):
     density, because it omits the Jacobian of T.
     """
 
+    fit = "jebm.training.ebm:fit"
+    by_gradient = True
+    trained_with_chain = True
+    contrastive = True
+    joint_training = True
+
     def __init__(self, hierarchy: Hierarchy, *, energy: EnergyBlock):
         super().__init__(hierarchy, energy)
 

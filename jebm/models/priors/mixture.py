@@ -18,6 +18,7 @@ class MixturePrior(Prior):
     """
 
     normalised = True
+    fit = "jebm.training.mixture:fit"
 
     def __init__(self, hierarchy: Hierarchy, *, components: Counts = [5, 10, 20, 40], draws: Count = 5):  # noqa: B006
         super().__init__(hierarchy)

@@ -1,9 +1,5 @@
 """Noise-contrastive prior: its tilt is the logit of a classifier between the aggregate posterior and N(0, I)."""
 
-from __future__ import annotations
-
-from jebm.config.types import EnergyBlock
-from jebm.models.backbones.base import Hierarchy
 from jebm.models.priors.joint import JointPrior
 
 
@@ -16,5 +12,7 @@ class NoiseContrastivePrior(JointPrior):
     NCP-VAE has one per layer.
     """
 
-    def __init__(self, hierarchy: Hierarchy, *, energy: EnergyBlock):
-        super().__init__(hierarchy, energy=energy)
+    fit = "jebm.training.ncp:fit"
+    trained_with_chain = False
+    contrastive = False
+    joint_training = False

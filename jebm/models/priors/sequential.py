@@ -19,6 +19,10 @@ class SequentialPrior(EnergyPrior):
     """
 
     evaluable = False
+    sequential = True
+    fit = "jebm.training.sequential:fit"
+    by_gradient = True
+    trained_with_chain = True
 
     def __init__(self, hierarchy: Hierarchy, *, energy: EnergyBlock):
         super().__init__(hierarchy, energy)

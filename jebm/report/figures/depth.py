@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 
-from jebm.config.schema import layer_count
+from jebm.config.checks import layer_count
 from jebm.pipeline.study import StudyPlan
 from jebm.report.figures.style import CYCLE, floor_line, seed_bars
 from jebm.report.frame import values

@@ -18,7 +18,7 @@ def draw(plan: StudyPlan, variants: list[str]):
     bound of the Gaussian hierarchy and the KL divergence of each layer, then the energy gap between posterior and
     chain, and the acceptance of the chain's proposals. Where all backbones come from elsewhere, the latter two
     alone."""
-    columns = 2 if all(plan.variants[name].backbone.kind == "imported" for name in variants) else 4
+    columns = 2 if all(plan.variants[name].backbone.kind == "import_backbone" for name in variants) else 4
     figure, rows = plt.subplots(
         len(variants), columns, figsize=(3 * columns, 2.6 * len(variants)), squeeze=False, layout="constrained"
     )
@@ -30,7 +30,7 @@ def draw(plan: StudyPlan, variants: list[str]):
 def _row(plan: StudyPlan, name: str, axes, label: str) -> None:
     variant = plan.variants[name]
     first, second = ("", "") if variant.joint else ("stage 1: ", "stage 2: ")
-    if variant.backbone.kind == "imported":  # it was trained elsewhere
+    if variant.backbone.kind == "import_backbone":  # it was trained elsewhere and has no history
         for ax in axes[:-2]:
             ax.set_axis_off()
         axes[-2].set_title(f"{label}{second}energy gap of a batch")

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.functional import elu, pad
-from torch.utils.checkpoint import checkpoint
 
 from jebm.config.components import build
 from jebm.config.types import (
     CellArchitecture,
     Count,
-    Counts,
     GreyLevels,
+    LayersPerScale,
     LogSigma,
     Natural,
     OptionalLikelihood,
@@ -27,7 +25,7 @@ from jebm.errors import SettingError
 from jebm.models.backbones.base import EMPTY, Hierarchy, Latents, Posterior, TopDown
 from jebm.models.backbones.nvae.architectures import ARCHITECTURES
 from jebm.models.backbones.nvae.cells import Cell, Resize
-from jebm.models.backbones.nvae.checkpointing import checkpoint_contexts
+from jebm.models.backbones.nvae.checkpointing import apply_cells
 from jebm.models.backbones.nvae.convolutions import NormalisedConvolution, initialise_layers
 from jebm.models.backbones.nvae.gaussians import FLOOR, LIMIT, Normal
 from jebm.models.backbones.nvae.groups import Group, build_groups
@@ -93,13 +91,14 @@ class NvaeHierarchy(Hierarchy):
         SettingError: the images can't be halved that often, or do not fit the head.
     """
 
+    has_batch_norm = True
     sigma_floor = math.exp(-LIMIT) + FLOOR
 
     def __init__(
         self,
         image_shape: tuple[int, ...],
         *,
-        groups: Counts,
+        groups: LayersPerScale,
         latent_channels: Count = 20,
         encoder_channels: Count = 32,
         decoder_channels: Count = 32,
@@ -189,23 +188,11 @@ class NvaeHierarchy(Hierarchy):
             *(m for group in self.groups for m in group.inference_modules()),
         ]
 
-    def _through(self, cells: Iterable[Cell], h: torch.Tensor) -> torch.Tensor:
-        """Apply cells to h, with or without checkpointing."""
-        if not (self.checkpointing and torch.is_grad_enabled()):
-            for cell in cells:
-                h = cell(h)
-            return h
-        for cell in cells:
-            h = checkpoint(
-                cell, h, use_reentrant=False, preserve_rng_state=False, context_fn=partial(checkpoint_contexts, cell)
-            )
-        return h
-
     def _path(self, layer: int, above: TopDown, like: torch.Tensor) -> torch.Tensor:
         """The path above layer ``layer`` (0 is the bottom layer); ``like`` gives the batch size."""
         if not above.context:
             return self.start.expand(len(like), *self.start.shape)
-        return self._through(self.groups[layer].decoder, above.context[0])
+        return apply_cells(self.groups[layer].decoder, above.context[0], self.checkpointing)
 
     def _take(self, layer: int, above: TopDown, path: torch.Tensor, z: torch.Tensor) -> TopDown:
         return TopDown((z, *above.z), (self.groups[layer].advance(path, z), *above.context))
@@ -231,7 +218,7 @@ class NvaeHierarchy(Hierarchy):
 
     def maps(self, top: TopDown) -> torch.Tensor:
         """The decoder's output for the padded image, (batch, channels of the head, size, size)."""
-        return self.output(elu(self._through(self.postprocess, top.context[0])))
+        return self.output(elu(apply_cells(self.postprocess, top.context[0], self.checkpointing)))
 
     def decode(self, top: TopDown) -> PixelDistribution:
         maps = self.maps(top)
@@ -240,9 +227,9 @@ class NvaeHierarchy(Hierarchy):
     def features(self, x: torch.Tensor) -> list[torch.Tensor]:
         """The encoder's features of images at each layer, bottom first: (batch, channels, size, size)."""
         x = pad(x, [self.padding] * 4, value=-1.0) if self.padding else x
-        h, features = self._through(self.preprocess, self.stem(x)), []
+        h, features = apply_cells(self.preprocess, self.stem(x), self.checkpointing), []
         for group in self.groups:
-            h = self._through(group.encoder, h)
+            h = apply_cells(group.encoder, h, self.checkpointing)
             features.append(h)
         features[-1] = elu(self.summit(elu(h)))
         return features

@@ -1,4 +1,4 @@
-"""A table before and after it is written: cells of numbers over seeds, as Markdown, CSV and LaTeX."""
+"""A table of numbers over seeds, and its formatting as Markdown, CSV and LaTeX."""
 
 import re
 from dataclasses import dataclass, field
@@ -8,22 +8,23 @@ from tabulate import tabulate
 
 
 def fixed(value: float, digits: int) -> str:
-    """A number with so many decimals, and no sign before a zero."""
+    """A number with this many decimals, without a sign if it rounds to zero."""
     text = f"{value:.{digits}f}"
     return text.removeprefix("-") if not text.strip("-0.") else text
 
 
 @dataclass
 class Cell:
-    """A number of a table: values over seeds, how to print them, and whether it is the best of its column."""
+    """A number of a table: its values over seeds, its format, and whether it is the best of those it is compared
+    with."""
 
     values: list[float] = field(default_factory=list)
     digits: int = 2
     best: bool = False
     interval: tuple[float, float] | None = None
-    """Ends of an interval over images, each a mean over seeds."""
+    """Ends of a confidence interval over images, each averaged over seeds."""
     quoted: bool = False
-    """Whether it is quoted from the literature: it was not measured here, and is no candidate for the best."""
+    """Whether it is quoted from a publication. Quoted values are not candidates for the best."""
 
     @property
     def mean(self) -> float:
@@ -45,22 +46,22 @@ class Cell:
 
 
 @dataclass
-class Rendered:
-    """A table before it is written: headers, rows of (label, cells), and lines of notes."""
+class RenderedTable:
+    """A table before it is written: headers, rows of (label, cells), and notes."""
 
     headers: list[str]
     rows: list[tuple[str, list[Cell]]]
     notes: list[str]
 
 
-def markdown(table: Rendered, caption: str) -> str:
+def markdown(table: RenderedTable, caption: str) -> str:
     body = [[label, *(cell.text("**{}**") for cell in cells)] for label, cells in table.rows]
     text = pd.DataFrame(body, columns=table.headers).to_markdown(index=False, disable_numparse=True)
     return f"{caption}\n\n{text}\n\n" + "\n".join(f"- {note}" for note in table.notes) + "\n"
 
 
-def latex(table: Rendered, caption: str) -> str:
-    """A booktabs table; needs no package but booktabs."""
+def latex(table: RenderedTable, caption: str) -> str:
+    """A booktabs table; requires only the package booktabs."""
     body = [[label, *(cell.text("**{}**") for cell in cells)] for label, cells in table.rows]
     align = ["left", *["right"] * (len(table.headers) - 1)]
     text = tabulate(body, table.headers, "latex_booktabs", colalign=align, disable_numparse=True)
@@ -70,7 +71,8 @@ def latex(table: Rendered, caption: str) -> str:
 
 
 def _tex(text: str) -> str:
-    """What tabulate, which escapes the special characters of LaTeX, leaves: symbols, and the marks of the best."""
+    """Replace what tabulate, which escapes LaTeX's special characters, leaves: symbols, and the marks of the best
+    values."""
     for plain, tex in (
         ("±", r"$\pm$"), ("↓", r"$\downarrow$"), ("↑", r"$\uparrow$"), ("–", "--"), ("−", "$-$"),
         ("×10⁻³", r"$\times 10^{-3}$"),
@@ -79,8 +81,8 @@ def _tex(text: str) -> str:
     return re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", text)
 
 
-def flat(table: Rendered) -> tuple[list[str], list[dict]]:
-    """Columns and rows of the CSV: numbers without formatting."""
+def csv_rows(table: RenderedTable) -> tuple[list[str], list[dict]]:
+    """Columns and rows of the CSV file: unformatted numbers."""
     columns, rows = [table.headers[0]], []
     bounded = [any(cells[i].interval for _, cells in table.rows) for i in range(len(table.headers) - 1)]
     for header, has_interval in zip(table.headers[1:], bounded, strict=True):

@@ -1,4 +1,4 @@
-"""What the pending jobs cost, from the run times that finished jobs recorded."""
+"""Estimates the cost of pending jobs from recorded run times."""
 
 import json
 from collections.abc import Iterable
@@ -10,19 +10,19 @@ from jebm.pipeline.stages import RUNS
 
 
 def recorded_seconds() -> dict[str, list[float]]:
-    """Rule → the run times of all its results that are still here, current ones or not, seconds."""
+    """Rule → the run times in seconds of all its results that still exist, fresh or not."""
     times: dict[str, list[float]] = {}
     for path in sorted(Path(RUNS).rglob("provenance.json")) + sorted(Path(RUNS).glob("report/*/*.json")):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             times.setdefault(record["rule"], []).append(float(record["seconds"]))
         except (json.JSONDecodeError, KeyError, TypeError):
-            continue  # a file of somebody else's, or an older record: it prices nothing
+            continue  # another program's file, or a record of an older format
     return times
 
 
-def price(pending: Iterable[Status]) -> str:
-    """A table of pending jobs a rule, with their median recorded time and the sum, in hours of one job slot."""
+def cost_table(pending: Iterable[Status]) -> str:
+    """A table of pending jobs per rule, with the median recorded time and the sum in hours of one job slot."""
     times, counts = recorded_seconds(), {}
     for status in pending:
         counts[status.job.rule] = counts.get(status.job.rule, 0) + 1

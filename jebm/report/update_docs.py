@@ -1,4 +1,4 @@
-"""Keeps the tables inside documents equal to the rendered ones.
+"""Keeps tables in documents equal to the rendered ones.
 
 A document holds ``<!-- results/<study>/tables/<name>.md -->``, the rows of that table, and ``<!-- end -->``.
 """
@@ -12,12 +12,12 @@ from jebm.io.files import atomic_write
 BLOCK = re.compile(r"<!-- (results/\S+\.md) -->\n(.*?)<!-- end -->", re.DOTALL)
 
 
-def embedded(text: str) -> list[tuple[str, list[str]]]:
-    """(table, its rows as the document has them) of every marked block."""
+def embedded_tables(text: str) -> list[tuple[str, list[str]]]:
+    """(path of the table, its rows in the document) for every marked block."""
     return [(path, [line for line in body.splitlines() if line.startswith("|")]) for path, body in BLOCK.findall(text)]
 
 
-def rows(path: Path) -> list[str]:
+def table_rows(path: Path) -> list[str]:
     """The rows of a rendered table.
 
     Raises:
@@ -28,12 +28,12 @@ def rows(path: Path) -> list[str]:
     return [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
 
 
-def embed(document: Path) -> int:
-    """Replace the rows of every marked table; what else stands in a block is left. Returns how many there are."""
+def update_tables(document: Path) -> int:
+    """Replace the rows of every marked table, and keep other text in its block. Returns the number of tables."""
     text = document.read_text(encoding="utf-8")
 
     def replace(match: re.Match) -> str:
-        lines, fresh = match.group(2).splitlines(), rows(Path(match.group(1)))
+        lines, fresh = match.group(2).splitlines(), table_rows(Path(match.group(1)))
         places = [i for i, line in enumerate(lines) if line.startswith("|")] or [len(lines)]
         kept = [line for line in lines[places[0] :] if not line.startswith("|")]
         body = [*lines[: places[0]], *fresh, *kept]
