@@ -14,7 +14,7 @@ class Pixels:
     """A split as floats in [−1, 1], converted batch by batch. Where the integers are stored changes no value.
 
     Args:
-        images: uint8 (count, *image_shape), values 0 … levels − 1; memory-mapped images stay on disk until they are used.
+        images: uint8 (count, *image_shape), values 0 … levels − 1; memory-mapped ones stay on disk until used.
         levels: number of integer levels of the data.
         device: device of the batches.
         flips: if given, mirror each image from left to right with probability 1/2, by this RNG on ``device``.

@@ -62,9 +62,9 @@ class Images:
         test_count: number of test images; null: the complete test split of the source. A source without a test split
             needs a number.
         split_seed: seed of all draws.
-        held_out_class: a class that is left out of all splits; its images are the additional set ``held-out``. The splits
-            of the source are pooled, and 80 % of the other images are used for training and validation, 20 % for the
-            test split: the protocol of anomaly detection on MNIST of Zenati et al. (2018).
+        held_out_class: a class that is left out of all splits; its images are the additional set ``held-out``. The
+            splits of the source are pooled, and 80 % of the other images are used for training and validation, 20 % for
+            the test split: the protocol of anomaly detection on MNIST of Zenati et al. (2018).
         ood_sets: generated out-of-distribution sets: ``uniform`` noise in every channel of every pixel, or ``constant``
             images of one random colour.
         outliers: label → another source, whose test images (all images, if it has no test split) are the

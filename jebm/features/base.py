@@ -1,4 +1,4 @@
-"""The interface of feature spaces: what images are looked at through when their distributions are compared."""
+"""The interface of feature spaces, in which distributions of images are compared."""
 
 from abc import ABC, abstractmethod
 
@@ -9,36 +9,36 @@ from jebm.data.dataset import to_pixels
 
 
 class FeatureSpace(nn.Module, ABC):
-    """Built from (image_shape, classes) and parameters by keyword."""
+    """A map from images to features. Constructed from (image_shape, classes), and parameters by keyword."""
 
     about: str
-    """What the space is, as protocols name it."""
+    """Description of the space in the protocols of metrics."""
     streamed = False
-    """Whether it has so many dimensions that sets are compared by their moments, collected batch by batch, and by a
-    bounded number of features. The moments of the reference are then a stage of their own, and distances are named FID
-    and KID instead of FD and KD."""
+    """Whether there are so many features that distances use moments, computed batch by batch, and a bounded number of
+    features per set. Then the moments of the reference are a separate stage, and distances are named FID and KID
+    instead of FD and KD."""
     steps: int = 0
-    """Of its training; 0 trains nothing."""
+    """Training steps; 0 if nothing is trained."""
     known_dimensions: int = 0
-    """Features that images of any kind fill, where that is known before images are seen: more of them are needed."""
+    """Number of features, if it is known in advance, else 0. A covariance needs more images than features."""
     max_batch_size: int = 2000
-    """How many images it is given, where ``evaluate_samples.batch_size`` doesn't say."""
+    """Number of images per batch if ``evaluate_samples.batch_size`` is not set."""
 
     @abstractmethod
     def features(self, images: torch.Tensor, levels: int) -> torch.Tensor:
         """Features (batch, dimensions) of uint8 images with values 0 … levels − 1, (batch, *image_shape)."""
 
     def facts(self) -> dict:
-        """What a protocol must say of the space besides ``about``."""
+        """Further entries of protocols besides ``about``."""
         return {}
 
 
 class PixelSpace(FeatureSpace):
-    """A space whose features are a function of pixels as floats."""
+    """A feature space that takes pixels as floats."""
 
     def features(self, images, levels):
         return self.of_pixels(to_pixels(images, levels))
 
     @abstractmethod
     def of_pixels(self, x: torch.Tensor) -> torch.Tensor:
-        """Features (batch, dimensions) of floats in [−1, 1]."""
+        """Features (batch, dimensions) of pixels in [−1, 1], (batch, *image_shape)."""

@@ -17,11 +17,11 @@ class Classifier(PixelSpace):
 
     Args:
         image_shape: (channels, height, width).
-        classes: number of classes of the labels.
-        channels: of both convolutions.
-        dimensions: of the feature space.
-        steps, batch_size, learning_rate: of its training.
-        noise: standard deviation of the Gaussian noise on training images, in units where pixels span [−1, 1].
+        classes: number of classes.
+        channels: channels of both convolutions.
+        dimensions: number of features.
+        steps, batch_size, learning_rate: settings of its training.
+        noise: standard deviation of the Gaussian noise on training images; pixels are in [−1, 1].
     """
 
     about = "penultimate layer of a classifier trained on the training split"

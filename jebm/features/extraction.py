@@ -1,4 +1,4 @@
-"""Features of images for the distances between distributions, in batches."""
+"""Computes the features of images in batches."""
 
 from collections.abc import Iterator
 
@@ -13,9 +13,9 @@ from jebm.runtime.distributed import ranks
 def feature_batches(
     space: FeatureSpace, images: torch.Tensor, levels: int, device: str, batch_size: int | None = None
 ) -> Iterator[torch.Tensor]:
-    """Features of uint8 images in ``levels`` grey levels, a batch (≤ batch_size, dimensions) after the other.
+    """Yields the features of uint8 images with values 0 … levels − 1, in batches (≤ batch_size, dimensions).
 
-    Of several ranks each has its part of the images.
+    With several ranks, each computes the features of its part of the images.
     """
     part = ranks().shard_range(len(images))
     images = images[part.start : part.stop]
@@ -26,6 +26,6 @@ def feature_batches(
 def extract(
     space: FeatureSpace, images: torch.Tensor, levels: int, device: str, batch_size: int | None = None
 ) -> np.ndarray | None:
-    """The features of all images at once, (count, dimensions), float64; None where another rank has them."""
+    """The features of all images, (count, dimensions), float64, on rank 0; None on the other ranks."""
     parts = ranks().gather_object([batch.cpu() for batch in feature_batches(space, images, levels, device, batch_size)])
     return None if parts is None else torch.cat([batch for part in parts for batch in part]).double().numpy()

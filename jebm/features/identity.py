@@ -1,4 +1,4 @@
-"""The data themselves as the feature space: for data of few dimensions that no classifier need look through."""
+"""The data themselves as the feature space, for data of few dimensions."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The Inception space of FID and KID, by clean-fid's own resizers and networks (Parmar et al., 2022)."""
+"""The Inception features of FID and KID, computed by the resizers and networks of clean-fid (Parmar et al., 2022)."""
 
 from __future__ import annotations
 
@@ -23,32 +23,33 @@ from jebm.features.base import FeatureSpace
 from jebm.io.digests import sha256
 
 TORCHSCRIPT = "inception-2015-12-05.pt"
-"""The name under which clean-fid looks for the TorchScript network in a folder."""
+"""The file name that clean-fid requires for the TorchScript network."""
 RESIZED = {
     "clean": "to 299 × 299 by Pillow, bicubic, antialiased, not quantised",
     "legacy_pytorch": "to 299 × 299 by PyTorch, bilinear, not antialiased",
     "legacy_tensorflow": "inside the network, as TensorFlow 1 did, bilinear",
 }
-"""Protocol → how images are resized."""
+"""Protocol → description of its resizing."""
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Inception(FeatureSpace):
-    """The 2,048 features of the last pooling layer of the FID Inception network; nothing is trained here.
+    """The 2,048 features of the last pooling layer of the FID Inception network; nothing is trained.
 
-    Values are comparable within one protocol only. The network's weights are an asset, not this module's state.
+    Values are comparable only within one protocol. The weights of the network are an asset, not part of the state of
+    this module.
 
     Args:
-        image_shape: (channels, height, width); a single channel is shown as three equal ones.
-        classes: of the labels, not used.
-        protocol: clean-fid's mode, which resizes as :data:`RESIZED` says; ``legacy_pytorch`` is pytorch-fid's, with the
-            weights that were ported to PyTorch, the others use the TorchScript network.
-        weights: the file of the network: ``inception-2015-12-05.pt``, for ``legacy_pytorch`` the state dict
+        image_shape: (channels, height, width); a single channel is repeated three times.
+        classes: not used.
+        protocol: clean-fid's mode, see :data:`RESIZED`. ``legacy_pytorch`` is the protocol of pytorch-fid with weights
+            ported to PyTorch; the other modes use the TorchScript network.
+        weights: the file ``inception-2015-12-05.pt``; for ``legacy_pytorch`` the state dict
             ``pt_inception-2015-12-05-6726825d.pth``.
 
     Raises:
-        JebmError: no images of 1 or 3 channels, or the file is missing or is not that network.
+        JebmError: the images have neither 1 nor 3 channels, or the file is missing or is not that network.
     """
 
     about = "FID Inception network, last pooling layer"
@@ -65,9 +66,9 @@ class Inception(FeatureSpace):
                 f"{list(image_shape)}; use 'identity'"
             )
         self.protocol, self.path = protocol, Path(weights)
-        # In a tuple, so that it is no submodule: the stage of the features publishes its state.
+        # In a tuple, so that the network is not a submodule and the feature stage does not save its weights.
         self._network = (load_network(self.path, protocol),)
-        with warnings.catch_warnings():  # clean-fid silences all warnings of the process
+        with warnings.catch_warnings():  # clean-fid changes the warning filters of the process
             self._resize = build_resizer(protocol)
 
     def facts(self):
@@ -83,31 +84,31 @@ class Inception(FeatureSpace):
     def features(self, images, levels):
         batch = self.resized(eight_bit(images, levels)).to(images.device)
         network = self._network[0].to(images.device)
-        # TF32, which cuDNN uses for float32 unless told, would move the value between devices.
+        # Without TF32, which cuDNN uses for float32 by default: values would differ between devices.
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             return network(batch)
 
     def resized(self, images: torch.Tensor) -> torch.Tensor:
-        """What the network is given: floats in [0, 255], (batch, 3, height, width), from 8-bit images."""
+        """The input of the network for 8-bit images: floats in [0, 255], (batch, 3, height, width)."""
         rgb = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().cpu().numpy()
         if self.protocol == "legacy_tensorflow":
             arrays = [self._resize(image) for image in rgb]
-        else:  # Pillow and PyTorch leave the interpreter to others while they resize
+        else:  # Pillow and PyTorch release the GIL while they resize
             with ThreadPoolExecutor(torch.get_num_threads()) as pool:
                 arrays = list(pool.map(self._resize, rgb))
         return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float().contiguous()
 
 
 def eight_bit(images: torch.Tensor, levels: int) -> torch.Tensor:
-    """uint8 images of values 0 … levels − 1 as the nearest of 256 levels."""
+    """uint8 images with values 0 … levels − 1, rescaled to 256 levels and rounded."""
     return images if levels == 256 else (images.float() * (255 / (levels - 1))).round().to(torch.uint8)
 
 
 def load_network(path: Path, protocol: str) -> nn.Module:
-    """clean-fid's network of a protocol with weights from a file, never from the network or a shared folder.
+    """clean-fid's network for a protocol. Weights are read from the file; nothing is downloaded.
 
     Raises:
-        JebmError: no such file, a file of another name than clean-fid wants, or not that network.
+        JebmError: the file does not exist, does not have the name that clean-fid requires, or is not that network.
     """
     if not path.is_file():
         raise JebmError(f"{path}: no such file; it has the weights of the Inception network for FID")
@@ -127,7 +128,7 @@ def load_network(path: Path, protocol: str) -> nn.Module:
 
 
 class _FromPixels(nn.Module):
-    """clean-fid's PyTorch network behind its own scaling of the pixels, as clean-fid puts it together."""
+    """clean-fid's PyTorch network, preceded by clean-fid's scaling of the pixels."""
 
     def __init__(self, path: Path):
         super().__init__()
@@ -140,14 +141,14 @@ class _FromPixels(nn.Module):
 
 @contextmanager
 def _state_dict_from(path: Path) -> Iterator[None]:
-    """clean-fid fetches the state dict where it builds the network; within this context it is given ours."""
+    """A context in which clean-fid, which otherwise downloads the state dict, reads it from ``path``."""
     module, name = cleanfid.inception_pytorch, "load_state_dict_from_url"
     before = getattr(module, name)
     read = partial(torch.load, path, map_location="cpu", weights_only=True)
     setattr(module, name, lambda *args, **kwargs: read())
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torchvision, about how clean-fid calls it
+            warnings.simplefilter("ignore")  # torchvision warns about clean-fid's arguments
             yield
     finally:
         setattr(module, name, before)

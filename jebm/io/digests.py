@@ -89,7 +89,7 @@ def folder_files(path: str) -> list[str]:
 
 
 def folder_digest(digests: list[tuple[str, str | None]]) -> str:
-    """sha256 of the (relative path, sha256) pairs of files. It is independent of times and of the place of the folder."""
+    """sha256 of the (relative path, sha256) pairs of files. It depends on neither times nor the place of the folder."""
     return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 

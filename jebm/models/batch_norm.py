@@ -1,8 +1,8 @@
-"""Batch-norm statistics of the decoder, drawn anew from the prior.
+"""Recalibration of the decoder's batch norm: its running statistics are replaced by those of draws from the prior.
 
-In training they were gathered on draws of the posterior. Draws of the prior, at a temperature below 1 in particular,
-have other statistics, and images sampled with the old ones look worse. This is a step of its own, since samples depend
-on it and on its random stream.
+Training collects the statistics on draws from the posterior. Draws from the prior, in particular at a temperature below
+1, have other statistics, and samples are worse with those of training. Vahdat and Kautz (2020) recalibrate in the same
+way. It is a separate step because samples depend on it and on its random numbers.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,23 +14,23 @@ from jebm.models.backbones.base import Hierarchy, Latents
 
 @torch.no_grad()
 def recalibrate(hierarchy: Hierarchy, passes: int, batch_size: int, temperature: float, rng: torch.Generator) -> None:
-    """Sample the prior in training mode, so that the decoder's running statistics become those of its draws.
+    """Sample the prior in training mode, which updates the running statistics of the decoder.
 
-    Only the generator is run, so only its statistics move, each pass by the momentum 0.05: the last 60 passes or so
-    count. The mode (training or evaluation) is left as it was.
+    The inference network is not run, so its statistics do not change. With the momentum of 0.05, about the last 60
+    passes determine the statistics. The mode (training or evaluation) of the hierarchy is restored.
 
     Args:
-        passes: of sampling.
-        batch_size: images a pass.
+        passes: number of passes.
+        batch_size: images per pass.
         temperature: factor on ε of all layers; 1 is the prior itself.
-        generator: all randomness.
+        rng: generator of all random numbers.
     """
     update_statistics(hierarchy, _noise(hierarchy, passes, batch_size, temperature, rng))
 
 
 @torch.no_grad()
 def update_statistics(hierarchy: Hierarchy, noise: Iterable[Latents]) -> None:
-    """Let the decoder's statistics follow passes from given ε, one tuple (bottom first) a pass."""
+    """Update the running statistics of the decoder by one pass for each ε, a tuple with the bottom layer first."""
     training = hierarchy.training
     hierarchy.train()
     try:

@@ -1,4 +1,4 @@
-"""Small networks and their initialisation from an explicit generator."""
+"""Small networks, and initialisation by an explicit random number generator."""
 
 from collections.abc import Iterable
 from contextlib import contextmanager
@@ -9,16 +9,16 @@ from torch import nn
 from torch.nn.utils import skip_init
 
 NEGATIVE_SLOPE = 0.2
-"""Of every leaky ReLU: the published generators and energies agree on it."""
+"""Slope of all leaky ReLUs; the published decoders and energies use the same."""
 
 
 def activation(name: str) -> nn.Module:
-    """The activation of that name in params.yaml (``jebm.config.types.Activation``)."""
+    """The activation module for a value of ``jebm.config.types.Activation``."""
     return nn.SiLU() if name == "silu" else nn.LeakyReLU(NEGATIVE_SLOPE)
 
 
 def mlp(inputs: int, outputs: int, hidden: int, depth: int, units: str = "silu") -> nn.Sequential:
-    """``depth`` hidden layers of ``hidden`` units; 0 is a linear map. Initialise with :func:`initialise`."""
+    """A perceptron with ``depth`` hidden layers; 0 is a linear map. It must be initialised by :func:`initialise`."""
     sizes = [inputs, *[hidden] * depth]
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):
@@ -28,10 +28,9 @@ def mlp(inputs: int, outputs: int, hidden: int, depth: int, units: str = "silu")
 
 @torch.no_grad()
 def initialise(module: nn.Module, rng: torch.Generator) -> None:
-    """Weights and biases of all linear and convolutional layers uniform in ±1/√fan_in, PyTorch's default.
+    """Draw all weights and biases of linear and convolutional layers uniformly in ±1/√fan_in, PyTorch's default.
 
-    What PyTorch counts as the fan-in of a transposed convolution is the fan-in of the convolution that it transposes:
-    out_channels · kernel².
+    As in PyTorch, the fan-in of a transposed convolution is out_channels · kernel².
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
@@ -43,19 +42,19 @@ def initialise(module: nn.Module, rng: torch.Generator) -> None:
 
 @contextmanager
 def frozen(*modules: nn.Module):
-    """Within it no parameter of the modules requires a gradient, so that chains build no graph through weights."""
+    """A context in which no parameter of the modules requires a gradient, so that chains build no graph for them."""
     with frozen_parameters(p for module in modules for p in module.parameters()):
         yield
 
 
 @contextmanager
 def frozen_parameters(parameters: Iterable[nn.Parameter]):
-    """Within it none of the parameters requires a gradient: what is computed there depends on the others alone."""
-    held = [parameter for parameter in parameters if parameter.requires_grad]
-    for parameter in held:
+    """A context in which none of these parameters requires a gradient."""
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in trainable:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in held:
+        for parameter in trainable:
             parameter.requires_grad_(True)

@@ -1,7 +1,7 @@
-"""Half precision for networks that learn: matrix products and convolutions in bfloat16, everything around them in fp32.
+"""Mixed precision: matrix products and convolutions of networks in training are computed in bfloat16.
 
-Only the networks of a hierarchy are touched, and only while their weights require gradients. So chains, which run on
-frozen weights, energies and log densities are computed in fp32, and so is every evaluation.
+This applies only to the networks of a hierarchy, and only while their weights require gradients. Chains, which run on
+frozen weights, energies, log densities and evaluations are computed in float32.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,13 +15,13 @@ from jebm.models.likelihoods.base import Likelihood
 
 
 def in_bfloat16(module: nn.Module) -> None:
-    """Let the networks inside a module compute in bfloat16 wherever their weights learn; they put out fp32."""
+    """Let the networks in a module compute in bfloat16 while their weights require gradients; outputs are float32."""
     for network in networks(module):
         network.forward = _autocast(network, network.forward)
 
 
 def networks(module: nn.Module) -> Iterator[nn.Module]:
-    """The outermost modules inside that can be called and turn tensors into tensors."""
+    """The outermost submodules that define ``forward``, except likelihoods."""
     for child in module.children():
         if isinstance(child, Likelihood):
             continue
@@ -43,7 +43,7 @@ def _autocast(network: nn.Module, forward: Callable) -> Callable:
 
 
 def apply_layout_and_precision(hierarchy: Hierarchy, compute: Compute) -> Hierarchy:
-    """The hierarchy in the layout and precision that ``compute`` asks for."""
+    """Set the memory layout and the precision that ``compute`` asks for; returns the hierarchy."""
     for layer in hierarchy.modules() if compute.channels_last else ():
         if type(layer) in (nn.Conv2d, nn.ConvTranspose2d):
             layer.to(memory_format=torch.channels_last)

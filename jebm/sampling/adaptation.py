@@ -1,9 +1,9 @@
-"""The step size of an adjusted kernel, moved until a given share of its proposals is accepted, then fixed.
+"""Adaptation of the step size of a Metropolis-adjusted kernel to a target acceptance rate.
 
-Robbins and Monro's recursion on the logarithm: log s' = log s + t^(−0.6) (a_t − a*) after the t-th run of the chain,
-whose accepted share is a_t. Its gain falls slowly enough to reach any size and fast enough to settle (Andrieu and
-Thoms, "A tutorial on adaptive MCMC", 2008, section 4.2.2). A chain that still adapts leaves nothing invariant, so it
-stops for good after a given number of runs.
+The Robbins–Monro recursion on the logarithm: log s' = log s + t^(−0.6) (a_t − a*) after the t-th run of the chain, with
+acceptance rate a_t. The gain decreases slowly enough to reach any step size, and fast enough to converge (Andrieu and
+Thoms, "A tutorial on adaptive MCMC", 2008, section 4.2.2). A chain whose step size still adapts has no invariant
+density, so adaptation ends after a given number of runs.
 """
 
 import math
@@ -15,16 +15,16 @@ from jebm.config.components import build
 from jebm.sampling.kernel import Kernel
 
 DECAY = 0.6
-"""Exponent of the gain; between 1/2 and 1 for the recursion to settle."""
+"""Exponent of the gain; the recursion converges for values between 1/2 and 1."""
 
 
 class AdaptiveKernel:
-    """A kernel whose step size follows the acceptance of the first ``runs`` runs of a chain.
+    """A kernel whose step size is adapted during the first ``runs`` runs of a chain.
 
     Args:
-        block: the kernel's block of parameters; its step size is where the adaptation starts.
-        target_acceptance: the share of proposals to be accepted, a*.
-        runs: how many runs adapt; 0 leaves the step size alone.
+        block: the block of parameters of the kernel, with the initial step size, a standard deviation.
+        target_acceptance: the target acceptance rate a*.
+        runs: number of runs that adapt the step size; 0 for none.
     """
 
     def __init__(self, block: Any, target_acceptance: float = 0.6, runs: int = 0):
@@ -34,7 +34,7 @@ class AdaptiveKernel:
 
     @property
     def adapts(self) -> bool:
-        """Whether the step size is, or was, anything but the block's."""
+        """Whether the step size is adapted, now or in an earlier run."""
         return self.runs > 0
 
     @property
@@ -42,7 +42,7 @@ class AdaptiveKernel:
         return self.kernel.step_size
 
     def observe(self, acceptance: torch.Tensor) -> None:
-        """Take note of the accepted share of one run, a scalar; the next run uses the new step size."""
+        """Adapt the step size to the acceptance rate of one run, a scalar."""
         if self.done >= self.runs:
             return
         self.done += 1
@@ -53,7 +53,7 @@ class AdaptiveKernel:
         self.kernel = build("kernel", self.block.model_copy(update={"step_size": step_size}))
 
     def state_dict(self) -> dict:
-        """What an unfinished run keeps."""
+        """The state of the adaptation, for resuming an interrupted training run."""
         return {"done": self.done, "step_size": self.step_size}
 
     def load_state_dict(self, state: dict) -> None:

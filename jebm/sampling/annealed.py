@@ -1,4 +1,4 @@
-"""Annealed importance sampling of log Z = log E_{N(0, I)}[exp tilt], with a bound from each side.
+"""Annealed importance sampling of log Z = log E_{N(0, I)}[exp tilt], with lower and upper bounds.
 
 The path is geometric: π_β(ε) ∝ exp(β tilt(ε)) N(ε; 0, I), from the Gaussian at β = 0 to the tilted density at β = 1,
 and the transitions are adjusted Crank–Nicolson Langevin steps, which leave every π_β invariant and are reversible.
@@ -22,11 +22,11 @@ class Annealing(NamedTuple):
     log_weights: torch.Tensor
     """(chains,), nats: E[exp] is Z for a forward run and 1/Z for a reverse one."""
     acceptance: float
-    """Accepted fraction of all proposals."""
+    """Acceptance rate over all proposals."""
 
 
 def inverse_temperatures(steps: int) -> torch.Tensor:
-    """β_0 = 0 … β_steps = 1, float64, evenly spaced in √β: finest at the Gaussian end, where every draw counts."""
+    """β_0 = 0 … β_steps = 1, float64, evenly spaced in √β, so that steps are smallest at the Gaussian end."""
     return torch.linspace(0, 1, steps + 1, dtype=torch.float64).square()
 
 
@@ -38,9 +38,10 @@ def anneal_forward(
     rng: torch.Generator,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Annealing:
-    """From draws of N(0, I), ``start`` (chains, dimensions), towards the tilted density.
+    """Anneal draws ``start`` from N(0, I), (chains, dimensions), to the tilted density.
 
-    log mean w is below log Z in expectation (Jensen), and approaches it with more temperatures.
+    The expectation of log mean w is a lower bound of log Z (Jensen's inequality), which is tighter with more
+    temperatures.
     """
     return _anneal(prior, start, betas, kernel, rng, progress)
 
@@ -53,11 +54,11 @@ def anneal_reverse(
     rng: torch.Generator,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Annealing:
-    """From draws of the tilted density, ``start`` (chains, dimensions), back to N(0, I).
+    """Anneal draws ``start`` from the tilted density, (chains, dimensions), back to N(0, I).
 
-    −log mean w is above log Z in expectation, but **only as far as the start is exact**: draws that miss a part of the
-    density bias it downwards, and nothing here would notice. Where no exact draws exist (every energy), importance
-    resampling with a good effective sample size is the best substitute.
+    The expectation of −log mean w is an upper bound of log Z, but **only if the start is exact**. Draws that miss a
+    part of the density bias the estimate downwards, which this function can't detect. For energies there are no exact
+    draws; importance resampling with a good effective sample size is the best substitute.
     """
     return _anneal(prior, start, betas.flip(0), kernel, rng, progress)
 
@@ -67,7 +68,7 @@ def _anneal(prior, start, betas, kernel, rng, progress) -> Annealing:
     """log w = Σ_t (β_t − β_{t−1}) tilt(x_{t−1}) along ``betas``; x_t by a transition that leaves π_{β_t} invariant."""
     if not kernel.adjusted:
         raise ValueError("annealing needs an adjusted kernel: its transitions must leave each density invariant")
-    # The state is kept at β = 1: this kernel works with the tilt and its gradient alone, which scale with β.
+    # The state holds the tilt and its gradient at β = 1; those at other temperatures are multiples.
     target = Target(prior.tilt)
     state = State(start, *target.tilt_and_gradient(start))
     log_w, accepted = torch.zeros(len(start), dtype=torch.float64, device=start.device), 0.0
@@ -75,7 +76,7 @@ def _anneal(prior, start, betas, kernel, rng, progress) -> Annealing:
     for step, (before, beta) in enumerate(pairs, 1):
         log_w += (beta - before) * state.value.double()
         if step == len(pairs):
-            break  # a move at the last temperature would change no weight
+            break  # a transition at the last temperature does not change the weights
         state, moved = _tempered_step(kernel, target, state, beta, rng)
         accepted += float(moved.float().mean())
         progress("temperatures", step, len(pairs))
@@ -83,7 +84,7 @@ def _anneal(prior, start, betas, kernel, rng, progress) -> Annealing:
 
 
 def _tempered_step(kernel, target, state, beta, rng) -> tuple[State, torch.Tensor]:
-    """One transition that leaves π_β invariant, from and to a state that holds the tilt at β = 1; 0 < β ≤ 1."""
+    """One transition that leaves π_β invariant, 0 < β ≤ 1. Both states hold the tilt and its gradient at β = 1."""
     tempered = Target(lambda x: beta * target.tilt(x))
     warm = State(state.x, beta * state.value, beta * state.gradient)
     new, moved = kernel.step(tempered, warm, rng)
@@ -93,7 +94,7 @@ def _tempered_step(kernel, target, state, beta, rng) -> tuple[State, torch.Tenso
 def log_mean_weight(annealing: Annealing) -> LogPartition:
     """log mean w, nats, with its standard error by the delta method and the effective fraction of the weights.
 
-    Of a forward run this is log Z from below in expectation; for a reverse run see :func:`upper_bound`.
+    For a forward run its expectation is a lower bound of log Z; for a reverse run see :func:`upper_bound`.
     """
     log_w, n = annealing.log_weights, len(annealing.log_weights)
     fraction = effective_fraction(log_w)
@@ -102,6 +103,6 @@ def log_mean_weight(annealing: Annealing) -> LogPartition:
 
 
 def upper_bound(reverse: Annealing) -> LogPartition:
-    """log Z from above in expectation, under the condition of :func:`anneal_reverse`."""
+    """An estimate whose expectation is an upper bound of log Z, under the condition of :func:`anneal_reverse`."""
     inverse = log_mean_weight(reverse)
     return inverse._replace(value=-inverse.value)

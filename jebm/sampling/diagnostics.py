@@ -1,6 +1,6 @@
-"""Convergence and efficiency of chains: split R-hat, autocorrelation time, effective sample size.
+"""Diagnostics of chains: split R-hat, autocorrelation time, effective sample size.
 
-All functions take draws (steps, chains, dimensions) and answer for each dimension, in float64. References: Vehtari,
+All functions take draws (steps, chains, dimensions) and compute in float64, for each dimension. References: Vehtari,
 Gelman, Simpson, Carpenter and Bürkner, "Rank-normalization, folding, and localization: an improved R-hat", Bayesian
 Analysis 16, 2021; Geyer, "Practical Markov chain Monte Carlo", Statistical Science 7, 1992.
 """
@@ -10,11 +10,11 @@ import math
 import torch
 
 MIN_STEPS = 8
-"""Steps below which a half of a chain says nothing about its own autocorrelation."""
+"""Minimum number of steps; with fewer, half a chain is too short for an autocorrelation."""
 
 
 def split_chains(draws: torch.Tensor) -> torch.Tensor:
-    """Each chain as two, its first and its second half: (steps // 2, 2 · chains, dimensions); an odd step is dropped.
+    """Split each chain into two halves: (steps // 2, 2 · chains, dimensions). A middle step is dropped.
 
     Raises:
         ValueError: fewer than 8 steps.
@@ -26,7 +26,7 @@ def split_chains(draws: torch.Tensor) -> torch.Tensor:
 
 
 def normal_scores(draws: torch.Tensor) -> torch.Tensor:
-    """Draws replaced by the normal quantiles of their ranks over all steps and chains; ties share their mean rank."""
+    """The normal quantiles of the ranks of all draws over steps and chains; ties get their mean rank."""
     values = draws.flatten(0, 1).T.contiguous()  # (dimensions, draws)
     ordered = values.sort(1).values
     below, up_to = (torch.searchsorted(ordered, values, right=right) for right in (False, True))
@@ -36,7 +36,10 @@ def normal_scores(draws: torch.Tensor) -> torch.Tensor:
 
 
 def plain_r_hat(draws: torch.Tensor) -> torch.Tensor:
-    """√(var⁺ / W), (dimensions,), of chains as they are: W within chains, var⁺ = (n − 1)/n W + B/n over all."""
+    """R-hat without splitting and ranks, (dimensions,): √(var⁺ / W), with var⁺ = (n − 1)/n W + B/n.
+
+    W is the variance within chains, B/n the variance of the chains' means.
+    """
     steps = len(draws)
     within = draws.var(0).mean(0)
     between = draws.mean(0).var(0)  # B / n
@@ -44,18 +47,18 @@ def plain_r_hat(draws: torch.Tensor) -> torch.Tensor:
 
 
 def r_hat(draws: torch.Tensor) -> torch.Tensor:
-    """Rank-normalised split R-hat, (dimensions,): the larger of that of the draws and of the folded draws.
+    """Rank-normalised split R-hat, (dimensions,): the maximum over the draws and the folded draws.
 
-    1 when the chains agree with one another and each with itself over time; above 1.01 is Vehtari et al.'s warning.
+    It is 1 if the chains agree with each other and are stationary. Vehtari et al. require a value below 1.01.
     """
     split = split_chains(draws)
-    middle = split.flatten(0, 1).cpu().median(0).values.to(split.device)  # on a GPU no deterministic one is known
+    middle = split.flatten(0, 1).cpu().median(0).values.to(split.device)  # PyTorch has no deterministic median on a GPU
     folded = (split - middle).abs()
     return torch.maximum(plain_r_hat(normal_scores(split)), plain_r_hat(normal_scores(folded)))
 
 
 def autocovariance(draws: torch.Tensor) -> torch.Tensor:
-    """Autocovariance of each chain at lags 0 … steps − 1, like the draws, divided by ``steps`` at every lag."""
+    """Autocovariance of each chain at lags 0 … steps − 1, of the shape of the draws, with divisor ``steps``."""
     steps = len(draws)
     centred = draws.double() - draws.double().mean(0)
     spectrum = torch.fft.rfft(centred, n=2 * steps, dim=0)
@@ -65,7 +68,7 @@ def autocovariance(draws: torch.Tensor) -> torch.Tensor:
 def autocorrelation(draws: torch.Tensor) -> torch.Tensor:
     """ρ_t over several chains, (steps, dimensions): 1 − (W − mean autocovariance_t) / var⁺ (Vehtari et al., eq. 10).
 
-    It stays high while the chains disagree, so that chains that are each stuck somewhere don't look independent.
+    It remains high if the chains disagree, so chains that are stuck in different places do not look independent.
     """
     steps, chains, _ = draws.shape
     covariance = autocovariance(draws).mean(1) * steps / (steps - 1)
@@ -78,9 +81,10 @@ def autocorrelation(draws: torch.Tensor) -> torch.Tensor:
 def autocorrelation_time(draws: torch.Tensor) -> torch.Tensor:
     """Integrated autocorrelation time τ = 1 + 2 Σ ρ_t, (dimensions,), in steps of the draws.
 
-    The sum ends by Geyer's initial monotone sequence: sums of neighbouring pairs are positive and fall for a
-    reversible chain, so it stops at the first pair that is not positive and no pair counts more than the one before.
-    At least 1 / log₁₀ of the number of draws, as in Stan: the sum of an antithetic chain may end below zero.
+    The sum is truncated by Geyer's initial monotone sequence: for a reversible chain the sums of neighbouring pairs are
+    positive and decreasing, so the sum stops at the first pair that is not positive, and each pair is bounded by the
+    one before. As in Stan, the result is at least 1 / log₁₀ of the number of draws, because the sum may be negative for
+    an antithetic chain.
     """
     rho = autocorrelation(split_chains(draws))
     pairs = rho[: len(rho) // 2 * 2].unflatten(0, (-1, 2)).sum(1)
@@ -90,5 +94,5 @@ def autocorrelation_time(draws: torch.Tensor) -> torch.Tensor:
 
 
 def effective_sample_size(draws: torch.Tensor) -> torch.Tensor:
-    """Independent draws that would give a mean of the same precision, (dimensions,): all draws over τ."""
+    """The number of independent draws with the same precision of the mean, (dimensions,): number of draws / τ."""
     return draws.shape[0] * draws.shape[1] / autocorrelation_time(draws)

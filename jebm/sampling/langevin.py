@@ -1,4 +1,4 @@
-"""Langevin dynamics on any log density: unadjusted (the paper's), or Metropolis-adjusted (MALA)."""
+"""Langevin dynamics on any log density: unadjusted, as in the paper, or Metropolis-adjusted (MALA)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Langevin(Kernel):
     """x' = x + s²/2 ∇log p(x) + s ξ (arXiv 2306.06323, eq. 12, where s² = 2·step).
 
     Args:
-        step_size: s, a standard deviation. Unadjusted on N(0, 1) the variance becomes 1/(1 − s²/4).
-        adjusted: accept or reject by the Metropolis–Hastings ratio, which makes the target invariant.
+        step_size: s, a standard deviation. Without adjustment the stationary variance on N(0, 1) is 1/(1 − s²/4).
+        adjusted: whether a Metropolis–Hastings test makes the target invariant.
     """
 
     def __init__(self, *, step_size: Positive, adjusted: bool = False):
@@ -30,7 +30,7 @@ class Langevin(Kernel):
         return x + 0.5 * self.step_size**2 * gradient
 
     def variance_on_normal(self, steps: int) -> float:
-        """Without the test v' = (1 − s²/2)² v + s², from 1, which tends to 1/(1 − s²/4)."""
+        """Without the test v' = (1 − s²/2)² v + s², starting from v = 1; the limit is 1/(1 − s²/4)."""
         if self.adjusted:
             return 1.0
         variance = 1.0

@@ -1,8 +1,9 @@
-"""Long adjusted chains on many targets at once, preconditioned by each target's own covariance.
+"""Long Metropolis-adjusted chains on many targets in parallel, preconditioned by the covariance of each target.
 
-A posterior p(ε | x) is narrow in some directions and wide in others, so a plain Langevin step fits none of them. In
-the coordinates u of ε = m + L u, with m and L Lᵀ the mean and covariance of earlier draws, it is close to N(0, I), and
-one step size near 1 serves all targets. The map is fixed while the draws that count are made, so they are exact.
+A posterior p(ε | x) is narrow in some directions and wide in others, so no single Langevin step size suits all of them.
+In coordinates u with ε = m + L u, where m and L Lᵀ are the mean and covariance of earlier draws, it is close to
+N(0, I), and a step size near 1 suits all targets. The map is fixed while the final draws are made, so it does not bias
+them.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from jebm.sampling.target import Target
 
 
 class AffineMap(NamedTuple):
-    """ε = mean + factor u for each of the targets."""
+    """The map ε = mean + factor u for each target."""
 
     mean: torch.Tensor
     """(targets, dimensions)."""
@@ -23,15 +24,15 @@ class AffineMap(NamedTuple):
     """(targets, dimensions, dimensions), lower triangular with a positive diagonal."""
 
     def repeat(self, chains: int) -> "AffineMap":
-        """The same map for several chains on each target, side by side."""
+        """The map for several chains per target; the chains of a target are adjacent rows."""
         return AffineMap(*(part.repeat_interleave(chains, 0) for part in self))
 
     def forward(self, u: torch.Tensor) -> torch.Tensor:
-        """u (targets, dimensions) → ε."""
+        """u → ε, (targets, dimensions)."""
         return self.mean + (self.factor @ u.unsqueeze(-1)).squeeze(-1)
 
     def inverse(self, eps: torch.Tensor) -> torch.Tensor:
-        """ε → u."""
+        """ε → u, (targets, dimensions)."""
         return torch.linalg.solve_triangular(self.factor, (eps - self.mean).unsqueeze(-1), upper=False).squeeze(-1)
 
 
@@ -39,14 +40,14 @@ class LongChainDraws(NamedTuple):
     eps: torch.Tensor
     """(steps, targets, chains, dimensions)."""
     log_prob: torch.Tensor
-    """(steps, targets, chains): the target's log density of each, nats."""
+    """(steps, targets, chains): log density of each draw, nats."""
     acceptance: float
 
 
 def fit_affine_map(eps: torch.Tensor, floor: float = 1e-4) -> AffineMap:
-    """Mean and Cholesky factor of the covariance of draws (targets, draws, dimensions).
+    """The map given by the mean and the Cholesky factor of the covariance of draws (targets, draws, dimensions).
 
-    ``floor`` is added to each variance, in units of the prior's, so that few draws still make a covariance.
+    ``floor`` is added to each variance (those of N(0, I) are 1), so that the covariance of few draws is not singular.
     """
     mean = eps.mean(1)
     centred = eps - mean.unsqueeze(1)
@@ -67,13 +68,14 @@ def run_long_chains(
     step_size: float,
     rng: torch.Generator,
 ) -> LongChainDraws:
-    """Go on from the end of ``history`` (steps, targets, chains, dimensions), whose draws give the first map.
+    """Continue chains from the end of ``history`` (steps, targets, chains, dimensions), whose draws give the first map.
 
     Args:
-        target: in ε, its rows being all chains of the first target, then those of the second …
-        adaptation: steps of the rounds after each of which the map is fitted anew; their draws do not count.
-        steps: steps of the draws that count.
-        step_size: of the Metropolis-adjusted Langevin step in u, a standard deviation.
+        target: density of ε for all chains as rows, (targets · chains, dimensions), the chains of a target adjacent.
+        adaptation: number of steps of each adaptation round. After each round the map is fitted to its draws, which are
+            then discarded.
+        steps: number of steps of the final draws.
+        step_size: step size of Metropolis-adjusted Langevin dynamics in u, a standard deviation.
     """
     for count in adaptation:
         history = _preconditioned(target, history, count, step_size, rng).eps
@@ -85,12 +87,12 @@ def _preconditioned(
 ) -> LongChainDraws:
     shape, kernel = history.shape[1:], Langevin(step_size=step_size, adjusted=True)
     affine = fit_affine_map(pool_chains(history)).repeat(shape[1])
-    in_u = Target(lambda u: target.log_prob(affine.forward(u)), gaussian_base=False)  # the map's Jacobian is constant
-    state = kernel.evaluate(in_u, affine.inverse(history[-1].flatten(0, 1)))
+    target_of_u = Target(lambda u: target.log_prob(affine.forward(u)), gaussian_base=False)  # the Jacobian is constant
+    state = kernel.evaluate(target_of_u, affine.inverse(history[-1].flatten(0, 1)))
     draws, values, accepted = [], [], 0.0
     for _ in range(steps):
-        state, moved = kernel.step(in_u, state, rng)
+        state, accepted_now = kernel.step(target_of_u, state, rng)
         draws.append(affine.forward(state.x).reshape(shape))
         values.append(state.value.reshape(shape[:2]))
-        accepted += float(moved.float().mean())
+        accepted += float(accepted_now.float().mean())
     return LongChainDraws(torch.stack(draws), torch.stack(values), accepted / steps)

@@ -1,4 +1,4 @@
-"""Importance sampling from the Gaussian prior: the partition function, and draws of the tilted density itself."""
+"""Importance sampling from N(0, I): the partition function, and draws from the tilted density by resampling."""
 
 import math
 from typing import NamedTuple
@@ -13,25 +13,25 @@ class LogPartition(NamedTuple):
     value: float
     """log Z = log E_{N(0, I)}[exp tilt], nats."""
     standard_error: float
-    """By the delta method, nats; 0 where Z = 1 is exact. Trust it only with the effective sample size beside it."""
+    """By the delta method, nats; 0 if Z = 1 exactly. It is unreliable if the effective sample size is small."""
     effective_fraction: float
-    """Effective sample size (Σw)² / Σw² of the weights, as a fraction of the draws."""
+    """Effective sample size (Σw)² / Σw², divided by the number of draws."""
 
 
 @torch.no_grad()
 def tilts(prior: Prior, eps: torch.Tensor, batch_size: int = 10_000) -> torch.Tensor:
-    """tilt(ε) of flat ε, (count,), in batches."""
+    """tilt(ε) of flat ε, (count,), nats, computed in batches."""
     return torch.cat([prior.tilt(batch) for batch in eps.split(batch_size)])
 
 
 def effective_fraction(log_weights: torch.Tensor) -> float:
-    """(Σw)² / (n Σw²) of weights given by their logarithms."""
+    """(Σw)² / (n Σw²), given log w, (n,)."""
     log_w = log_weights.double()
     return math.exp(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0)) / len(log_w)
 
 
 def estimate_log_partition(prior: Prior, dimensions: int, draws: int, rng: torch.Generator) -> LogPartition:
-    """log Z by importance sampling from N(0, I); exact, without draws, where the prior is normalised."""
+    """log Z by importance sampling from N(0, I). It is 0, without draws, if the prior is normalised."""
     if prior.normalised:
         return LogPartition(0.0, 0.0, 1.0)
     eps = torch.randn(draws, dimensions, generator=rng, device=rng.device)
@@ -43,12 +43,12 @@ def estimate_log_partition(prior: Prior, dimensions: int, draws: int, rng: torch
 
 
 def resample(prior: Prior, dimensions: int, count: int, pool: int, rng: torch.Generator) -> tuple[torch.Tensor, float]:
-    """``count`` draws of p(ε) ∝ exp(tilt) N(0, I), resampled from ``pool`` Gaussian draws.
+    """``count`` draws from p(ε) ∝ exp(tilt) N(0, I), resampled from ``pool`` draws of N(0, I).
 
-    Returns them with the effective fraction of the weights.
+    Returns the draws, (count, dimensions), and the effective fraction of the weights.
 
     Raises:
-        DivergedError: the energy is NaN or +∞ on a draw, or −∞ on all.
+        DivergedError: the tilt is NaN or +∞ on a draw, or −∞ on all draws.
     """
     eps = torch.randn(pool, dimensions, generator=rng, device=rng.device)
     log_w = tilts(prior, eps)
@@ -58,15 +58,16 @@ def resample(prior: Prior, dimensions: int, count: int, pool: int, rng: torch.Ge
 def systematic_resampling(
     eps: torch.Tensor, log_weights: torch.Tensor, count: int, rng: torch.Generator
 ) -> torch.Tensor:
-    """``count`` rows of ε, in random order, each ⌊n w⌋ or ⌈n w⌉ times: systematic resampling.
+    """Systematic resampling: ``count`` = n rows of ε in random order. A row of weight w occurs ⌊n w⌋ or ⌈n w⌉ times.
 
     Raises:
-        DivergedError: a weight is NaN or +∞, or all are 0.
+        DivergedError: a weight is NaN or +∞, or all weights are 0.
     """
     log_w, pool = log_weights.double(), len(eps)
     if (bad := int((torch.isnan(log_w) | (log_w == math.inf)).sum())) or not torch.isfinite(log_w).any():
         raise DivergedError(f"importance resampling: the energy is not finite on {bad or pool} of {pool} draws")
-    edges = torch.cumsum(torch.softmax(log_w, 0).cpu(), 0).to(eps.device)  # on a GPU no deterministic sum is known
+    # On the CPU, because PyTorch has no deterministic cumulative sum on a GPU.
+    edges = torch.cumsum(torch.softmax(log_w, 0).cpu(), 0).to(eps.device)
     offset = torch.rand((), generator=rng, device=eps.device, dtype=torch.float64)
     points = (torch.arange(count, device=eps.device, dtype=torch.float64) + offset) / count
     index = torch.searchsorted(edges, points).clamp_(max=pool - 1)

@@ -1,7 +1,7 @@
-"""Preconditioned Crank–Nicolson Langevin: the natural chain for a tilt of N(0, I).
+"""Preconditioned Crank–Nicolson Langevin dynamics for tilts of N(0, I).
 
-With a tilt of zero it leaves N(0, I) alone at any step size, adjusted or not (Cotter, Roberts, Stuart and White,
-"MCMC methods for functions", 2013).
+If the tilt is zero, it leaves N(0, I) invariant for every step size, with and without adjustment (Cotter, Roberts,
+Stuart and White, "MCMC methods for functions", 2013).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class CrankNicolsonLangevin(Kernel):
     """ε' = a ε + (1 − a) ∇tilt(ε) + s ξ with a = √(1 − s²).
 
     Args:
-        step_size: s, a standard deviation, below 1.
-        adjusted: accept or reject by the Metropolis–Hastings ratio, which makes the tilted density invariant.
+        step_size: s, a standard deviation below 1.
+        adjusted: whether a Metropolis–Hastings test makes the tilted density invariant.
     """
 
     whitened_only = True
@@ -32,7 +32,7 @@ class CrankNicolsonLangevin(Kernel):
 
     def check(self, target: Target) -> None:
         if not target.gaussian_base:
-            raise ValueError("the pcnl kernel samples tilts of N(0, I) only: use it in whitened space")
+            raise ValueError("the kernel pcnl samples only tilts of N(0, I): use it in whitened space")
 
     def evaluate(self, target: Target, x: torch.Tensor) -> State:
         return State(x, *target.tilt_and_gradient(x))

@@ -1,4 +1,4 @@
-"""The posterior p(ε | x) under any prior, as a target of chains in whitened space."""
+"""The posterior p(ε | x) as the target of chains in whitened space."""
 
 import torch
 
@@ -10,8 +10,10 @@ from jebm.sampling.target import Target
 
 
 def posterior_target(hierarchy: Hierarchy, prior: Prior, x: torch.Tensor, gradients: Gradients = "autograd") -> Target:
-    """log p(ε | x) = log p(x | T(ε)) + tilt(ε) + log N(ε; 0, I) + const, for images x (batch, *image_shape), a chain
-    each: nats. Its value is log p(x, ε) up to the prior's log Z."""
+    """log p(ε | x) = log p(x | T(ε)) + tilt(ε) + log N(ε; 0, I) + const, nats, for images x (batch, *image_shape).
+
+    There is one chain per image. The value is log p(x, ε) + log Z, with Z of the prior.
+    """
 
     def tilt(eps: torch.Tensor) -> torch.Tensor:
         top = hierarchy.top_down_flat(eps)

@@ -1,4 +1,4 @@
-"""The chain: a kernel for K steps on a population, with a count of everything that went wrong."""
+"""Runs a kernel for a number of steps on a population of chains, and reports the chains that are not finite."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,15 +11,15 @@ from jebm.sampling.target import State, Target
 
 class ChainResult(NamedTuple):
     x: torch.Tensor
-    """(chains, dimensions): where the chains ended."""
+    """(chains, dimensions): the end points of the chains."""
     acceptance: torch.Tensor
-    """Scalar: accepted fraction of all proposals; 1 without a test."""
+    """Scalar: acceptance rate over all proposals; 1 without a Metropolis–Hastings test."""
     finite: torch.Tensor
-    """(chains,) bool: which chains ended with a finite state and log density (a lean one: with a finite state)."""
+    """(chains,) bool: whether the end point and its log density are finite. A lean run checks only the end point."""
 
     @property
     def non_finite(self) -> torch.Tensor:
-        """Scalar: how many chains did not."""
+        """Scalar: number of chains that are not finite."""
         return (~self.finite).sum()
 
 
@@ -31,9 +31,13 @@ def run_chain(
     rng: torch.Generator,
     on_step: Callable[[int, State], None] | None = None,
 ) -> ChainResult:
-    """Run ``steps`` transitions from ``start`` (chains, dimensions); nothing leaves the device until the end.
+    """Run ``steps`` transitions from ``start`` (chains, dimensions) without synchronising host and device.
 
-    ``on_step`` is told every step, counted from 1, and the state after it.
+    Args:
+        on_step: called with the number of each step, from 1, and the state after it.
+
+    Raises:
+        ValueError: the kernel can't sample the target.
     """
     kernel.check(target)
     if target.lean and not kernel.adjusted and on_step is None:
@@ -41,8 +45,8 @@ def run_chain(
     state = kernel.evaluate(target, start)
     accepted = torch.zeros((), device=start.device)
     for step in range(steps):
-        state, moved = kernel.step(target, state, rng)
-        accepted = accepted + moved.float().mean()
+        state, accepted_now = kernel.step(target, state, rng)
+        accepted = accepted + accepted_now.float().mean()
         if on_step is not None:
             on_step(step + 1, state)
     finite = torch.isfinite(state.x).all(1) & torch.isfinite(state.value)
@@ -50,7 +54,7 @@ def run_chain(
 
 
 def _run_lean(kernel: Kernel, target: Target, x: torch.Tensor, steps: int, rng: torch.Generator) -> ChainResult:
-    """The same states from the same noise, with an evaluation less, and nothing kept that is not needed."""
+    """As :func:`run_chain`, with the same noise, but without values of the density."""
     for _ in range(steps):
         noise = torch.randn(x.shape, generator=rng, device=x.device, dtype=x.dtype)
         x = kernel.move(target, x, noise)

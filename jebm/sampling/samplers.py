@@ -72,7 +72,7 @@ class Sampler(ABC):
 
 
 def in_batches(chunks: Iterable[torch.Tensor], size: int) -> Iterator[torch.Tensor]:
-    """Chunks of any sizes as batches of one size, the last one excepted, as if all had been split at once."""
+    """Regroup chunks of any sizes into batches of ``size``; the last batch may be smaller."""
     rest: list[torch.Tensor] = []
     for chunk in chunks:
         *whole, last = torch.cat([*rest, chunk]).split(size)
@@ -86,7 +86,7 @@ def in_batches(chunks: Iterable[torch.Tensor], size: int) -> Iterator[torch.Tens
 
 
 def refuse_non_finite(non_finite: int, count: int, steps: int) -> None:
-    """Raises DivergedError if some of the chains are not finite."""
+    """Raise DivergedError if some chains are not finite."""
     if non_finite:
         raise DivergedError(
             f"{non_finite} of {count} chains are not finite after {steps} steps; "
@@ -95,10 +95,10 @@ def refuse_non_finite(non_finite: int, count: int, steps: int) -> None:
 
 
 class Ancestral(Sampler):
-    """Exact draws, for priors that have them: the Gaussian prior and mixtures.
+    """Exact draws, for priors that support them: the Gaussian prior and mixtures.
 
     Args:
-        chunk: how many are drawn at once; null draws all of them, which memory must hold.
+        chunk: number of draws per chunk; null draws all at once.
     """
 
     needs = "normalised"
@@ -120,19 +120,20 @@ class Ancestral(Sampler):
 
 
 class Chain(Sampler):
-    """The end points of chains on the prior, all layers at once.
+    """The end points of chains on the prior, over all layers jointly.
 
     Args:
-        kernel: one transition.
-        steps: transitions of each chain.
-        chains: how many run side by side.
-        may_diverge: drop chains that are not finite and report their share, instead of failing, even if it is all.
-        space: ``whitened``, or ``z`` for priors with an energy of z. There unadjusted Langevin of step s is stable
-            only while every σ_i > s/2.
-        start: ``normal`` for N(0, I) in that space, every layer on its own; ``generator`` for draws of the Gaussian
-            hierarchy. In whitened space they are the same.
-        step_size: ``own`` for the kernel's, ``adapted`` for the one that ``train_prior.chain.adapt`` ended with.
-        gradients: by autograd, or in closed form where the networks are known to have one.
+        kernel: the transition.
+        steps: number of transitions of each chain.
+        chains: number of chains that run in parallel.
+        may_diverge: whether chains that are not finite are dropped, even if these are all chains, and their share is
+            reported; otherwise they are an error.
+        space: ``whitened``, or ``z`` for priors with an energy of z. In z-space, unadjusted Langevin dynamics with step
+            size s is stable only if every σ_i > s/2.
+        start: ``normal`` for draws from N(0, I) in that space, ``generator`` for draws from the Gaussian hierarchy. In
+            whitened space both are N(0, I).
+        step_size: ``own`` for the step size of the kernel, ``adapted`` for the result of ``train_prior.chain.adapt``.
+        gradients: ``autograd``, or ``closed-form`` where the networks have a closed form.
     """
 
     def __init__(
@@ -152,10 +153,10 @@ class Chain(Sampler):
         self.step_size, self.gradients = step_size, gradients
 
     def kernel_for(self, prior: Prior) -> Kernel:
-        """One transition, of the step size that was asked for.
+        """The kernel with the step size that ``step_size`` selects.
 
         Raises:
-            JebmError: the adapted one was, and training adapted none.
+            SettingError: ``step_size`` is ``adapted``, but training did not adapt one.
         """
         if self.step_size == "own":
             return self.kernel
@@ -197,10 +198,10 @@ class Chain(Sampler):
 
 
 class Resampling(Sampler):
-    """Importance resampling of Gaussian-prior draws: samples of the learned density itself, without a chain.
+    """Importance resampling of draws from N(0, I): draws from the learned density without a chain.
 
     Args:
-        pool: draws of the Gaussian prior to choose from.
+        pool: number of draws from N(0, I) that are resampled.
     """
 
     def __init__(self, *, pool: Count):

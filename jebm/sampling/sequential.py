@@ -1,4 +1,4 @@
-"""The sampler of sequential priors: chains a layer at a time, from the top."""
+"""The sampler of sequential priors: chains on one layer after the other, from the top."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from jebm.sampling.target import Target
 
 
 class Sequential(Sampler):
-    """ε_L by a chain from N(0, I), then ε_{L−1} given where that ended, and so on down.
+    """A chain on ε_L, then a chain on ε_{L−1} given its end point, and so on; each chain starts from N(0, I).
 
     Args:
-        kernel: one transition.
-        steps: transitions of each chain, on every layer.
-        chains: how many run side by side.
+        kernel: the transition.
+        steps: number of transitions on each layer.
+        chains: number of chains that run in parallel.
     """
 
     needs = "sequential"
@@ -49,10 +49,11 @@ class Sequential(Sampler):
 def descend(
     prior: SequentialPrior, kernel: Kernel, steps: int, count: int, rng: torch.Generator
 ) -> tuple[torch.Tensor, float, int]:
-    """One population from the top layer to the bottom.
+    """Sample all layers for one population of chains, from the top.
 
-    Returns flat ε (count, dimensions), the accepted fraction of the proposals on the layers that have an energy, and
-    how many chains ended on something that is not finite, on any layer.
+    Returns:
+        Flat ε (count, dimensions), the acceptance rate on the layers that have an energy, and the largest number of
+        chains per layer that are not finite.
     """
     above, layers, acceptance, non_finite = EMPTY, [], [], 0
     for number in range(prior.hierarchy.layers, 0, -1):

@@ -1,11 +1,11 @@
-"""The two spaces in which a chain can sample a joint EBM prior, and where it can start in each.
+"""The two spaces in which a chain can sample a joint EBM prior, and the start of a chain in each.
 
-Whitened space, ε: log p(ε) = f(T(ε)) + log N(ε; 0, I). Latent space, z = T(ε): log p(z) = f(z) + log p_β(z). The
-densities are each other's image under T; what differs is their shape, and with it the step size that a chain bears.
-Unadjusted Langevin on z_i | z_{>i} is stable only while s < 2 σ_i, and less where the mean of z_i follows z_{>i}
-steeply; in whitened space s < 2 is enough for the Gaussian part.
+Whitened space, ε: log p(ε) = f(T(ε)) + log N(ε; 0, I). Latent space, z = T(ε): log p(z) = f(z) + log p_β(z). T maps one
+density to the other. Their shapes differ, and so do the step sizes for which chains are stable: with a step size s, a
+standard deviation, unadjusted Langevin dynamics on z_i | z_{>i} needs s < 2 σ_i, and less if the mean of z_i depends
+strongly on z_{>i}; in whitened space s < 2 suffices for the Gaussian part.
 
-A third one, ``whitened-biased``, is there to be compared with: ε under f(T(ε)) + log p_β(T(ε)), which is no image of
+A third space, ``whitened-biased``, serves only for comparison: ε under f(T(ε)) + log p_β(T(ε)), which T does not map to
 the joint prior.
 """
 
@@ -24,50 +24,52 @@ from jebm.sampling.target import Target
 
 
 class Space(ABC):
-    """Chains run on flat x (chains, dimensions); what x stands for is the space's affair."""
+    """The coordinates x of chains, flat (chains, dimensions), and their relation to ε and z."""
 
     def __init__(self, hierarchy: Hierarchy, prior: Prior):
         self.hierarchy, self.prior = hierarchy, prior
 
     @abstractmethod
     def target(self, gradients: Gradients = "autograd") -> Target:
-        """The density of x under the prior."""
+        """The density of x under the prior, nats."""
 
     @abstractmethod
     def start(self, kind: ChainStart, count: int, rng: torch.Generator) -> torch.Tensor:
-        """Where ``count`` chains begin, (count, dimensions)."""
+        """The initial states of ``count`` chains, (count, dimensions)."""
 
     @abstractmethod
     def top_down(self, x: torch.Tensor) -> TopDown:
-        """The top-down pass that x stands for."""
+        """The top-down pass at x."""
 
     @abstractmethod
     def tilt(self, x: torch.Tensor) -> torch.Tensor:
-        """f at x, (batch,), nats; a *negative* energy, the same function in every space."""
+        """The tilt at x, (batch,), nats; a *negative* energy. For joint priors it is f(z) in every space."""
 
     @abstractmethod
     def posterior(self, images: torch.Tensor, gradients: Gradients = "autograd") -> Target:
-        """The density of x given images (batch, *image_shape), a chain each; its value is the log joint density of
-        images and x, up to the prior's log Z."""
+        """The density of x given images (batch, *image_shape), with one chain per image.
+
+        Its value is the log joint density of image and x plus log Z of the prior, nats.
+        """
 
     def latents(self, x: torch.Tensor) -> Latents:
-        """The z that x stands for."""
+        """The latents z at x."""
         return self.top_down(x).z
 
     @abstractmethod
     def from_noise(self, eps: torch.Tensor) -> torch.Tensor:
-        """The x of flat ε."""
+        """Flat ε → x."""
 
     @abstractmethod
     def to_noise(self, x: torch.Tensor) -> torch.Tensor:
-        """The flat ε of x."""
+        """x → flat ε."""
 
     def _normal(self, count: int, rng: torch.Generator) -> torch.Tensor:
         return torch.randn(count, self.hierarchy.dimensions, generator=rng, device=rng.device)
 
 
 class Whitened(Space):
-    """x = ε. Both starts are N(0, I), which is the Gaussian hierarchy here. Any prior."""
+    """x = ε, for any prior. Both kinds of start are N(0, I), which is the Gaussian hierarchy in this space."""
 
     def target(self, gradients: Gradients = "autograd") -> Target:
         return prior_target(self.prior, gradients)
@@ -92,17 +94,17 @@ class Whitened(Space):
 
 
 class WhitenedBiased(Whitened):
-    """x = ε under f(T(ε)) + log p_β(T(ε)): what published two-stage code samples, for comparison only.
+    """x = ε under f(T(ε)) + log p_β(T(ε)), which published two-stage code samples; for comparison only.
 
-    It is biased because a density moves with its coordinates: p(z) at z = T(ε) is the density of z, and that of ε is
-    p(T(ε)) |det ∂T/∂ε| = exp(f(T(ε))) N(ε; 0, I) / Z, the determinant Π σ_i being what turns log p_β(T(ε)) into
-    log N(ε; 0, I). Without it the chain sees an extra −Σ_i log σ_i(z_{>i}) and drifts to where the backbone is sure of
-    itself: with f = 0 and z_1 | z_2 ~ N(0, e^{2 z_2}) the mean of z_2 goes to −1.
+    It is biased because it omits the Jacobian of the change of variables: the density of ε is
+    p(T(ε)) |det ∂T/∂ε| = exp(f(T(ε))) N(ε; 0, I) / Z, and the determinant Π σ_i turns p_β(T(ε)) into N(ε; 0, I).
+    Without it the log density has an additional term −Σ_i log σ_i(z_{>i}), and chains drift to small σ_i: for f = 0 and
+    z_1 | z_2 ~ N(0, e^{2 z_2}) the mean of z_2 becomes −1.
 
-    A step costs a second top-down pass, for log p_β.
+    Each step needs a second top-down pass for log p_β.
 
     Raises:
-        JebmError: the prior has a tilt that is known in ε alone.
+        SettingError: the tilt of the prior is not a function of z.
     """
 
     def __init__(self, hierarchy: Hierarchy, prior: Prior):
@@ -110,7 +112,7 @@ class WhitenedBiased(Whitened):
         super().__init__(hierarchy, prior)
 
     def target(self, gradients: Gradients = "autograd") -> Target:
-        """Always by autograd: no closed form is known here."""
+        """The gradient is always computed by autograd, since there is no closed form."""
         return Target(self._biased_tilt)
 
     def _biased_tilt(self, eps: torch.Tensor) -> torch.Tensor:
@@ -121,10 +123,10 @@ class WhitenedBiased(Whitened):
 
 
 class Latent(Space):
-    """x = z, all layers side by side, bottom first. Priors whose tilt is an energy of the top-down pass.
+    """x = z, the concatenation of all layers, bottom first, for priors whose tilt is an energy of the top-down pass.
 
     Raises:
-        JebmError: the prior has a tilt that is known in ε alone.
+        SettingError: the tilt of the prior is not a function of z.
     """
 
     def __init__(self, hierarchy: Hierarchy, prior: Prior):
@@ -173,7 +175,7 @@ def _refuse_known_in_eps(space: str, prior: Prior) -> None:
     if not isinstance(prior, JointPrior):
         raise SettingError(
             f"a chain in the space '{space}' needs a prior with an energy of z; "
-            f"{type(prior).__name__} is known in whitened space only: give it space: whitened"
+            f"{type(prior).__name__} has none: set its space to 'whitened'"
         )
 
 

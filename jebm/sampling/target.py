@@ -1,4 +1,4 @@
-"""What a chain samples: an unnormalised log density and its gradient, by one call of autograd or in closed form."""
+"""The target of a chain: an unnormalised log density and its gradient, by autograd or in closed form."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ class Target:
     """log p(x) = tilt(x) + base(x) + const on flat x (batch, dimensions).
 
     Attributes:
-        tilt: the part that needs autograd, (batch,), nats.
-        gaussian_base: whether the base is N(0, I) (whitened space) or flat (the tilt is the whole log density).
-        closed_form: the tilt and its gradient without autograd, where they are known; equal up to rounding. A flag says
-            whether the tilt is wanted.
-        lean: do no more than the chain's next states need: the end of an unadjusted chain is not evaluated.
+        tilt: the part of the log density besides the base, (batch,), nats.
+        gaussian_base: whether the base is log N(0, I), as in whitened space, or 0, so that the tilt is the log density.
+        closed_form: computes the tilt and its gradient without autograd, equal up to rounding. The flag says whether
+            the tilt is needed; if not, None may stand in its place.
+        lean: whether unadjusted chains skip values of the density, which their states do not depend on.
     """
 
     tilt: Callable[[torch.Tensor], torch.Tensor]
@@ -41,27 +41,27 @@ class Target:
         return tilt.detach(), gradient
 
     def log_prob_and_gradient(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """log p(x) up to its constant, (batch,), and its gradient, like x."""
+        """log p(x) up to its constant, (batch,), nats, and its gradient, of the shape of x."""
         tilt, gradient = self.tilt_and_gradient(x)
         if not self.gaussian_base:
             return tilt, gradient
         return tilt + standard_normal_log_prob(x), gradient - x
 
     def tilt_gradient(self, x: torch.Tensor) -> torch.Tensor:
-        """The gradient of the tilt alone, like x."""
+        """The gradient of the tilt without its value, of the shape of x."""
         if self.closed_form is None:
             return self.tilt_and_gradient(x)[1]
         with torch.no_grad():
             return self.closed_form(x, False)[1]
 
     def gradient(self, x: torch.Tensor) -> torch.Tensor:
-        """The gradient of log p alone, like x."""
+        """The gradient of log p without its value, of the shape of x."""
         gradient = self.tilt_gradient(x)
         return gradient - x if self.gaussian_base else gradient
 
 
 class State:
-    """A population of chains at one step, with what the kernel has already computed there."""
+    """The states x of a population of chains, with the value and the gradient of the kernel at x."""
 
     __slots__ = ("gradient", "value", "x")
 
@@ -69,7 +69,7 @@ class State:
         self.x, self.value, self.gradient = x, value, gradient
 
     def where(self, accepted: torch.Tensor, other: "State") -> "State":
-        """This state in the chains where ``accepted`` (batch,) is true, the other one elsewhere."""
+        """This state for the chains where ``accepted`` (batch,) is true, and ``other`` for the rest."""
         column = accepted.unsqueeze(1)
         return State(
             torch.where(column, self.x, other.x),

@@ -110,5 +110,5 @@ def test_layers_without_an_energy_have_no_tilt():
 def test_sequential_prior_refuses_to_pass_for_a_density():
     prior = SequentialPrior(next(backbones()), energy=spec("energy", name="layerwise", hidden=4, depth=1))
     for ask in (prior.tilt, prior.log_prob):
-        with pytest.raises(NotImplementedError, match="not known"):
+        with pytest.raises(NotImplementedError, match="unknown Z_i"):
             ask(torch.zeros(2, 9))

@@ -140,7 +140,7 @@ def test_adjusted_chain_in_z_keeps_the_density_of_whitened_space():
 
 def test_prior_known_in_whitened_space_alone_is_refused_in_z():
     hierarchy, _ = mild_prior()
-    with pytest.raises(JebmError, match="TiltPrior is known in whitened space only"):
+    with pytest.raises(JebmError, match="TiltPrior has none"):
         Latent(hierarchy, TiltPrior(lambda x: x[:, 0]))
 
 

@@ -1,8 +1,8 @@
-"""The plain chain of latent layers: z_L → … → z_1 → x, each fed only by the one above, all maps multilayer perceptrons.
+"""The plain Markov hierarchy z_L → … → z_1 → x: each layer depends only on the one above, all maps are perceptrons.
 
-Two choices keep its upper layer alive on small data: the conditional prior starts narrow (σ ≈ exp(−limit)), and its
-mean starts with a gain, so that the upper layer has something to say from the first step on. Above two layers it
-still collapses.
+Two choices prevent posterior collapse of the upper layer on small data: the conditional prior is initialised narrow
+(σ ≈ exp(−limit)), and the weights of its mean are multiplied by a gain, so that z_1 depends on z_2 from the first step
+on. With more than two layers the upper layers still collapse.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class ChainHierarchy(MarkovHierarchy):
         image_shape: (channels, height, width).
         latent_dims: dimensions of each layer, bottom first.
         hidden, depth: units and number of hidden layers of every network.
-        sigma: standard deviation of a pixel given z, in units where pixels span [−1, 1].
-        scale_limit: log σ = limit·tanh(r/limit) − limit, so σ lies in (exp(−2·limit), 1).
+        sigma: standard deviation of a pixel given z; pixels are in [−1, 1].
+        scale_limit: the bound in log σ = limit·tanh(r/limit) − limit; σ is in (exp(−2·limit), 1).
         mean_gain: factor on the initial weights of the last layer of each μ.
     """
 

@@ -1,7 +1,7 @@
-"""The published generator of images: a chain of latent vectors and a decoder of transposed convolutions.
+"""The published convolutional model: a Markov hierarchy of latent vectors, and a decoder of transposed convolutions.
 
-Two layers of 128 and 100 dimensions in the paper's CIFAR-10 experiment (arXiv 2306.06323), which has no inference
-network; the one here mirrors the decoder by strided convolutions.
+The paper's CIFAR-10 experiment (arXiv 2306.06323) has two layers of 128 and 100 dimensions and no inference network.
+The inference network here mirrors the decoder by strided convolutions.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ from jebm.models.nets import activation, initialise, mlp
 
 class ConvolutionalHierarchy(MarkovHierarchy):
     """p(z_i | z_{i+1}) = N(μ(z_{i+1}), σ(z_{i+1})²) by perceptrons, p(x | z_1) by transposed convolutions, and
-    q(ε_i | ε_{>i}, x) = N(m, s²) by strided ones.
+    q(ε_i | ε_{>i}, x) = N(m, s²) by strided convolutions.
 
     Args:
         image_shape: (channels, size, size).
         latent_dims: dimensions of each layer, bottom first.
-        channels: of the decoder's maps, the coarsest first; each map is twice as large as the one before, and the last
-            is as large as the image: 8, 16 and 32 pixels for three entries and an image of 32.
+        channels: channels of the decoder's maps, coarsest first. Each map is twice as large as the one before, and the
+            last has the size of the image: 8, 16 and 32 pixels for three entries and an image of 32 pixels.
         hidden, depth: units and number of hidden layers of the networks of p(z_i | z_{i+1}).
-        activation: of all hidden units.
-        sigma_floor: σ = exp(r) + sigma_floor. Unadjusted Langevin of step s in the space of z is stable only while
-            σ > s/2: the published floor of 0.01 under s = 0.4 does not see to that, one of s/2 or more does.
-        sigma_start: factor on the initial exp(r), which else is near 1.
+        activation: activation of all hidden layers.
+        sigma_floor: lower bound in σ = exp(r) + sigma_floor. Unadjusted Langevin dynamics with step size s, a standard
+            deviation, in z-space is stable only for σ > s/2. The published bound of 0.01 with s = 0.4 does not ensure
+            this; a bound of s/2 or more does.
+        sigma_start: factor on the initial exp(r), which is near 1 without it.
         mean_gain: factor on the initial weights of the last layer of each μ.
-        inference_features: numbers to which inference reduces an image.
-        inference_depth: hidden layers of each head of q.
-        likelihood: p(x | z) for the decoder's last map.
+        inference_features: number of features to which the encoder reduces an image.
+        inference_depth: number of hidden layers of each head of q.
+        likelihood: p(x | z), parametrised by the decoder's output.
 
     Raises:
-        JebmError: the image is not square, or can't be halved as often as ``channels`` says.
+        SettingError: the image is not square, or its size can't be halved as often as ``channels`` requires.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class ConvolutionalHierarchy(MarkovHierarchy):
 
     @torch.no_grad()
     def initialise(self, rng: torch.Generator) -> None:
-        """PyTorch's default for every layer, then the factors."""
+        """PyTorch's default for all layers, then the factors ``mean_gain`` and ``sigma_start``."""
         initialise(self, rng)
         for net, shape in zip(self.generator_nets, self.latent_shapes, strict=False):
             net[-1].weight[: shape[0]] *= self.mean_gain
@@ -101,7 +102,7 @@ class ConvolutionalHierarchy(MarkovHierarchy):
         if not self.sigma_floor:
             return raw, torch.ones_like(raw)
         own = torch.exp(raw)
-        sd = own + self.sigma_floor  # what logaddexp computes, at a fraction of its time
+        sd = own + self.sigma_floor  # exp of logaddexp, at a fraction of its cost
         return torch.log(sd), own.div_(sd)
 
     def pixel_means(self) -> tuple[list[nn.Module], float | torch.Tensor] | None:
@@ -119,7 +120,7 @@ class ConvolutionalHierarchy(MarkovHierarchy):
 class FromVector(nn.ConvTranspose2d):
     """A transposed convolution of one pixel, (batch, channels) → (batch, channels, kernel, kernel).
 
-    It is the matrix product that it comes down to, which takes a third of the time of the general code.
+    It is computed as a matrix product, which takes a third of the time of the general operation.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -135,7 +136,7 @@ def decoder(latent: int, channels: list[int], coarsest: int, outputs: int, units
 
 
 def encoder(inputs: int, channels: list[int], coarsest: int, features: int, units: str) -> nn.Sequential:
-    """The decoder backwards: (batch, inputs, size, size) → (batch, features)."""
+    """The mirror image of the decoder: (batch, inputs, size, size) → (batch, features)."""
     layers = [skip_init(nn.Conv2d, inputs, channels[0], 3, stride=1, padding=1), activation(units)]
     for before, after in pairwise(channels):
         layers += [skip_init(nn.Conv2d, before, after, 4, stride=2, padding=1), activation(units)]
@@ -145,7 +146,7 @@ def encoder(inputs: int, channels: list[int], coarsest: int, features: int, unit
 
 
 def _coarsest(image_shape: tuple[int, ...], channels: list[int]) -> int:
-    """Height and width of the decoder's first map."""
+    """Height and width of the decoder's first map; see :class:`ConvolutionalHierarchy` for the error."""
     halvings = len(channels) - 1
     square = len(image_shape) == 3 and image_shape[1] == image_shape[2]
     if not square or image_shape[1] % 2**halvings:

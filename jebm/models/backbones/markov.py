@@ -1,7 +1,7 @@
-"""Hierarchies in which each layer is fed by the one above alone: p(z) = p(z_L) Π p(z_i | z_{i+1}), all vectors.
+"""Hierarchies in which each layer depends only on the one above: p(z) = p(z_L) Π p(z_i | z_{i+1}), all z_i vectors.
 
-What the plain chain and the convolutional generator share; they differ in the decoder, in what inference sees of an
-image, and in how the scales are bounded.
+This is the base of the backbones ``chain`` and ``convolutional``, which differ in the decoder, in the input of the
+inference network, and in the bounds on the scales.
 """
 
 from abc import abstractmethod
@@ -13,29 +13,33 @@ from jebm.models.backbones.base import Hierarchy, Latents, Posterior, TopDown, k
 
 
 class MarkovHierarchy(Hierarchy):
-    """p(z_i | z_{i+1}) = N(μ(z_{i+1}), σ(z_{i+1})²) and q(ε_i | ε_{>i}, x) = N(m, s²), by a network each."""
+    """p(z_i | z_{i+1}) = N(μ(z_{i+1}), σ(z_{i+1})²) and q(ε_i | ε_{>i}, x) = N(m, s²), with a network each."""
 
     generator_nets: nn.ModuleList
-    """For each layer but the top one, bottom first, z_{i+1} → μ and what σ is made of."""
+    """For each layer but the top one, bottom first: z_{i+1} → (μ, r), where σ is a function of r. Weight files
+    contain the name of this attribute."""
     inference_nets: nn.ModuleList
-    """For each layer, bottom first, (features of x, ε_L, …, ε_{i+1}) → m and log s."""
+    """For each layer, bottom first: (features of x, ε_L, …, ε_{i+1}) → (m, log s)."""
 
     @abstractmethod
     def _conditional(self, layer: int, above: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and log standard deviation of p(z_layer | z_{layer+1}); ``layer`` counts from 0."""
 
     def scale(self, raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """log σ for what a network of p(z_i | z_{i+1}) puts out beside the mean, and its derivative: all that
-        :mod:`jebm.sampling.closed_form.gradients` has to know of the bounds on σ.
+        """log σ as a function of the network's output r, and its derivative d log σ / dr.
+
+        Gradients in closed form (:mod:`jebm.sampling.closed_form.gradients`) need it.
 
         Raises:
-            NotImplementedError: this hierarchy has none to tell; its chains are left to autograd.
+            NotImplementedError: the hierarchy does not implement it; gradients are then computed by autograd.
         """
         raise NotImplementedError
 
     def pixel_means(self) -> tuple[list[nn.Module], float | torch.Tensor] | None:
-        """Modules that lead from z_1 to the mean of p(x | z), one after the other, and its standard deviation, where
-        pixels are independent and normal."""
+        """The modules that map z_1 to the mean of p(x | z), in order, and its standard deviation.
+
+        None unless pixels are independent and normal.
+        """
         return None
 
     def descend(self, above: TopDown, eps: torch.Tensor) -> TopDown:
@@ -60,7 +64,7 @@ class MarkovHierarchy(Hierarchy):
         return tuple(eps)
 
     def infer_from(self, features: torch.Tensor, rng: torch.Generator) -> Posterior:
-        """A draw of q(ε | x) for what is known of x, (batch, features)."""
+        """A draw from q(ε | x), given features of x, (batch, features)."""
         context, eps, log_q, kl = features, [], [], []
         for layer in reversed(range(self.layers)):
             mean, log_sd = self.inference_nets[layer](context).chunk(2, dim=1)

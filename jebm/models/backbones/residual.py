@@ -1,9 +1,9 @@
 """A residual top-down hierarchy: a deterministic path h to which every layer adds its latent.
 
-The prior and the posterior of z_i are read off the path above it, so a layer need not carry what the layers above
-already said, and does not starve as in a plain chain. Bottom-up features are computed once and shared with inference
-(the ladder of Sønderby et al., 2016; the residual cells of NVAE, Vahdat and Kautz, 2020). A scale of resolution 1 is a
-multilayer perceptron; finer scales are convolutional.
+Prior and posterior of z_i are functions of the path above it. The information of the layers above reaches the decoder
+through the path and not through z_i, so the upper layers do not collapse as in a plain Markov hierarchy. The
+inference network of all layers shares one bottom-up pass (Sønderby et al., 2016; Vahdat and Kautz, 2020). A scale of
+resolution 1 is a multilayer perceptron; finer scales are convolutional.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ Shape = tuple[int, int, int]
 
 
 class Map(nn.Module):
-    """A linear map between feature maps (channels, size, size): dense to and from size 1, else a convolution.
+    """A linear map between feature maps (channels, size, size): dense if one size is 1, otherwise a convolution.
 
-    Coarser maps are reached by a stride, finer ones by repeating pixels.
+    The size is reduced by a stride and increased by repeating pixels.
     """
 
     def __init__(self, source: Shape, target: Shape, kernel: int = 3):
@@ -70,7 +70,7 @@ class Map(nn.Module):
 
 
 class Block(nn.Module):
-    """h + b(silu(a(silu(h)))): one residual block."""
+    """One residual block: h + b(silu(a(silu(h))))."""
 
     def __init__(self, shape: Shape):
         super().__init__()
@@ -81,7 +81,7 @@ class Block(nn.Module):
 
 
 class Group(nn.Module):
-    """One latent layer: its prior and posterior heads, the way of its latent into the path, and its blocks."""
+    """The modules of one latent layer: heads of prior and posterior, the map of z_i to the path, residual blocks."""
 
     def __init__(self, shape: Shape, latent: Shape, above: Shape | None, blocks: int, inference_hidden: int):
         super().__init__()
@@ -94,8 +94,8 @@ class Group(nn.Module):
         self.take = Map(latent, shape)
         self.blocks = nn.Sequential(*(Block(shape) for _ in range(blocks)))
 
-    def enter(self, h: torch.Tensor) -> torch.Tensor:
-        """The path at this group's resolution."""
+    def to_own_shape(self, h: torch.Tensor) -> torch.Tensor:
+        """The path h of the layer above, mapped to the shape of this layer's path."""
         return h if self.entry is None else self.entry(silu(h))
 
     def conditional(self, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -109,25 +109,25 @@ class Group(nn.Module):
         return self.inference_head(silu(joined)).chunk(2, dim=1)
 
     def advance(self, h: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        """The path after it has taken z_i in: the context of this layer."""
+        """The path after z_i was added: the context of this layer."""
         return self.blocks(h + self.take(z))
 
 
 class ResidualHierarchy(Hierarchy):
-    """p(z_i | z_{>i}) = N(μ(h), σ(h)²) with h the path above z_i; p(x | z) = N(tanh(G(h_1)), sigma²); q on ε.
+    """p(z_i | z_{>i}) = N(μ(h), σ(h)²) with h the path above z_i, p(x | z) = N(tanh(G(h_1)), sigma²), Gaussian q on ε.
 
     Args:
-        image_shape: (channels, height, width), or any shape where every resolution is 1.
-        groups: latent layers at each scale, the finest scale first.
-        resolutions: height and width of the maps at each scale; 1 is a vector.
+        image_shape: (channels, height, width), or any shape if all resolutions are 1.
+        groups: number of latent layers at each scale, finest scale first.
+        resolutions: height and width of the maps at each scale; 1 stands for vectors.
         channels: channels of the path at each scale.
-        latent_channels: channels of each latent.
-        blocks: residual blocks after each latent.
-        inference_hidden: channels of the hidden layer of q.
-        sigma: standard deviation of a pixel given z, in units where pixels span [−1, 1].
-        dropout: probability with which a bottom-up feature is dropped, in training only.
-        noise: standard deviation of Gaussian noise on the images that inference sees, in training only.
-        likelihood: p(x | z) for the output of G, in the place of the normal one with ``sigma``.
+        latent_channels: channels of each latent layer.
+        blocks: number of residual blocks after each latent layer.
+        inference_hidden: channels of the hidden layer of q(ε_i | ε_{>i}, x).
+        sigma: standard deviation of a pixel given z; pixels are in [−1, 1].
+        dropout: probability of dropping a bottom-up feature, in training only.
+        noise: standard deviation of Gaussian noise on the input of the inference network, in training only.
+        likelihood: p(x | z), parametrised by the output of G; null is the normal likelihood with ``sigma``.
     """
 
     sigma_floor = math.exp(-2)
@@ -171,7 +171,7 @@ class ResidualHierarchy(Hierarchy):
         self.head = Map(scales[0], self._head_shape(image))
 
     def _head_shape(self, image: Shape) -> Shape:
-        """What G puts out: the image, or the map of parameters of a likelihood."""
+        """The output shape of G: the image, or the parameters of a likelihood."""
         return image if self.likelihood is None else (self.likelihood.channels, *image[1:])
 
     @property
@@ -180,7 +180,7 @@ class ResidualHierarchy(Hierarchy):
 
     @torch.no_grad()
     def initialise(self, rng: torch.Generator) -> None:
-        """Small prior heads, and residual branches that shrink with depth, so that no layer starts as noise."""
+        """PyTorch's default, but smaller weights of prior heads and residual branches, for stability."""
         initialise(self, rng)
         self.start.normal_(generator=rng)
         for group in self.groups:
@@ -193,10 +193,10 @@ class ResidualHierarchy(Hierarchy):
         return [self.stem, self.bottom_up, *heads]
 
     def _path(self, layer: int, h: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
-        """The path as layer ``layer`` (from 0) finds it, given the context of the layer above."""
+        """The path above a layer (0 is the bottom), given the context of the layer above; ``like`` gives the batch."""
         if h is None:
             return self.start.expand(len(like), *self.start.shape)
-        return self.groups[layer].enter(h)
+        return self.groups[layer].to_own_shape(h)
 
     def descend(self, above: TopDown, eps: torch.Tensor) -> TopDown:
         layer = self.layers - len(above.z) - 1
@@ -221,7 +221,7 @@ class ResidualHierarchy(Hierarchy):
         return normal_pixels(torch.tanh(out).reshape(-1, *self.image_shape), self.sigma)
 
     def _features(self, x: torch.Tensor, rng: torch.Generator) -> list[torch.Tensor]:
-        """Bottom-up features of each scale."""
+        """The bottom-up features of each scale, finest first."""
         if self.training and self.noise:
             x = x + self.noise * torch.randn(x.shape, generator=rng, device=x.device)
         features, h = [], x
@@ -256,7 +256,7 @@ class ResidualHierarchy(Hierarchy):
 
 
 def _check(image_shape: tuple[int, ...], resolutions: list[int]) -> None:
-    """Maps must tile the image; vectors take any shape."""
+    """Refuse (SettingError) images whose size is no multiple of the finest map; vectors take any shape."""
     finest = resolutions[0]
     if finest > 1 and (len(image_shape) != 3 or image_shape[1] != image_shape[2] or image_shape[1] % finest):
         raise SettingError(
@@ -266,5 +266,5 @@ def _check(image_shape: tuple[int, ...], resolutions: list[int]) -> None:
 
 
 def _squeeze(shape: Shape) -> tuple[int, ...]:
-    """A map of one pixel is a vector."""
+    """The shape of a map, without height and width if both are 1."""
     return shape[:1] if shape[1] == 1 else shape

@@ -1,7 +1,7 @@
-"""Backbones whose weights come from elsewhere: what every reader of a foreign format hands over.
+"""Import of backbones with weights from other projects.
 
-A reader is one function, ``path → Imported``, and one line of ``IMPORTERS`` in ``jebm.config.catalogue``. It never runs
-anything from the file.
+A reader of a format is one function, ``path → Imported``, and one line of ``IMPORTERS`` in ``jebm.config.catalogue``.
+It never executes code from the file.
 """
 
 from collections.abc import Iterable
@@ -16,25 +16,25 @@ from jebm.errors import JebmError
 from jebm.io.tensors import read_tensors, write_tensors
 
 MAX_LISTED = 5
-"""How many keys of each kind a message names."""
+"""Number of keys that a message lists."""
 
 
 class Imported(NamedTuple):
-    """A backbone as a file describes it."""
+    """The backbone in a file: its parameters and its weights."""
 
     name: str
-    """Of the backbone in ``jebm.config.components``."""
+    """The registered name of the backbone."""
     image_shape: tuple[int, ...]
     backbone: dict[str, Any]
-    """The parameters of its constructor that the file determines."""
+    """The arguments of its constructor that the file determines."""
     weights: dict[str, torch.Tensor]
-    """By the keys of its own state, float32 and integers."""
+    """Its state dict, as float32 and integers."""
     facts: dict[str, Any]
-    """What else there is to know: epochs, licence."""
+    """Further information: epochs, licence …"""
 
 
 def write_imported(path: Path, imported: Imported) -> None:
-    """As one file of this project: weights, and a header with the arguments that rebuild the backbone."""
+    """Write a file of this project: the weights, and a header with the arguments that rebuild the backbone."""
     header = {
         "kind": "imported",
         "spec": {"backbone": {"name": imported.name, **imported.backbone}},
@@ -45,10 +45,10 @@ def write_imported(path: Path, imported: Imported) -> None:
 
 
 def read_imported(path: Path) -> Imported:
-    """The file that :func:`write_imported` wrote.
+    """Read a file that :func:`write_imported` wrote.
 
     Raises:
-        JebmError: it is none, or its weights do not fit its header.
+        JebmError: the file is of another kind, or its weights do not fit its header.
     """
     weights, header = read_tensors(path)
     try:
@@ -69,7 +69,11 @@ def read_imported(path: Path) -> Imported:
 def check_keys(
     path: Path, expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], optional: Iterable[str] = ()
 ) -> None:
-    """Raises JebmError unless every key is there, in its shape, and no other; the message names those that are not."""
+    """Compare the keys and shapes of weights with the expected ones.
+
+    Raises:
+        JebmError: a key is missing (unless it is optional), unknown, or of another shape. The message lists them.
+    """
     optional = set(optional)
     missing = [key for key in expected if key not in found and key not in optional]
     extra = [key for key in found if key not in expected]
@@ -79,20 +83,24 @@ def check_keys(
         if key in found and found[key] != expected[key]
     ]
     parts = [
-        f"{what} {_some(keys)}" for what, keys in (("missing", missing), ("unknown", extra), ("wrong", other)) if keys
+        f"{what} {_listed(keys)}" for what, keys in (("missing", missing), ("unknown", extra), ("wrong", other)) if keys
     ]
     if parts:
         raise JebmError(f"{path}: the weights are not those of the architecture in its settings: {'; '.join(parts)}")
 
 
 def check_finite(path: Path, weights: dict[str, torch.Tensor]) -> None:
-    """Raises JebmError if a weight is not a finite number; the message names its key."""
+    """Check that all weights are finite.
+
+    Raises:
+        JebmError: a weight is not finite. The message lists the keys.
+    """
     bad = [key for key, value in weights.items() if value.is_floating_point() and not torch.isfinite(value).all()]
     if bad:
-        raise JebmError(f"{path}: weights are not finite: {_some(bad)}")
+        raise JebmError(f"{path}: weights are not finite: {_listed(bad)}")
 
 
-def _some(keys: list[str]) -> str:
+def _listed(keys: list[str]) -> str:
     rest = f" and {len(keys) - MAX_LISTED} more" if len(keys) > MAX_LISTED else ""
     return ", ".join(keys[:MAX_LISTED]) + rest
 
@@ -100,15 +108,15 @@ def _some(keys: list[str]) -> str:
 def check_agreement(
     imported: Imported, block: BaseModel, image_shape: tuple[int, ...], levels: int, where: str
 ) -> None:
-    """Whether a study means the backbone that a file holds.
+    """Compare the backbone of a study with an imported one.
 
     Args:
-        block: the study's ``backbone:``.
-        image_shape, levels: of the study's data.
-        where: the file of parameters and the study, for the message.
+        block: the block ``backbone`` of the study.
+        image_shape, levels: shape and number of levels of the images of the study.
+        where: the parameter file and the study, for the message.
 
     Raises:
-        JebmError: not; the message names every parameter that differs.
+        JebmError: they differ. The message lists the parameters that differ.
     """
     if block.name != imported.name:
         raise JebmError(

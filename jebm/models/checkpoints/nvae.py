@@ -1,7 +1,7 @@
 """Reads a published NVAE checkpoint: a pickled dictionary with weights and training settings.
 
-It is read with PyTorch's restricted unpickler, which builds tensors, plain containers and, allowed here, the empty
-class ``argparse.Namespace`` that holds the settings. Anything else in the file is refused and named, not run.
+PyTorch's restricted unpickler reads it, which constructs only tensors and plain containers, and here also
+``argparse.Namespace``, the class of the settings. Anything else in the file is refused and not executed.
 """
 
 import argparse
@@ -31,8 +31,8 @@ def read_checkpoint(path: Path) -> Imported:
     """The backbone in a published checkpoint.
 
     Raises:
-        JebmError: no such file, damaged, no NVAE checkpoint, with code in it, with settings that describe no model,
-            with keys missing or too many, or with weights that are no finite numbers. One sentence, which names them.
+        JebmError: the file is missing, damaged, not an NVAE checkpoint, or contains code; its settings describe no
+            model; keys are missing or unknown; or weights are not finite.
     """
     args, state, content = _parts(path, _load(path))
     try:
@@ -51,7 +51,7 @@ def _load(path: Path) -> Any:
     try:
         mapped = zipfile.is_zipfile(path)
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
-            warnings.simplefilter("ignore")  # of what the file looks like; it is read, or it is refused below
+            warnings.simplefilter("ignore")  # PyTorch warns about the file format; unreadable files are refused below
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError:
         raise JebmError(f"{path}: no such file") from None
@@ -67,7 +67,7 @@ def _load(path: Path) -> Any:
 
 
 def _parts(path: Path, content: Any) -> tuple[argparse.Namespace, dict[str, torch.Tensor], dict]:
-    """Settings, weights and the whole dictionary."""
+    """The settings, the weights and the whole dictionary."""
     missing = [key for key in ("state_dict", "args") if not (isinstance(content, dict) and key in content)]
     if missing:
         raise JebmError(f"{path}: not an NVAE checkpoint: it has no {' and no '.join(missing)}")
@@ -81,7 +81,7 @@ def _parts(path: Path, content: Any) -> tuple[argparse.Namespace, dict[str, torc
 
 
 def _convert(path: Path, hierarchy: NvaeHierarchy, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights under our keys, every published key accounted for."""
+    """The weights under the keys of our backbone; unknown or missing keys are errors."""
     keys = key_map(hierarchy)
     aliases = {key: key.removesuffix(ALIAS) + "weight" for key in keys if key.endswith(f".{ALIAS}")}
     found = {key: tuple(value.shape) for key, value in state.items()}
@@ -95,12 +95,12 @@ def _convert(path: Path, hierarchy: NvaeHierarchy, state: dict[str, torch.Tensor
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    """In single precision, with a memory of its own."""
+    """A copy in float32, or int64 for integers."""
     return tensor.to(torch.float32 if tensor.is_floating_point() else torch.int64).clone()
 
 
 def report(imported: Imported) -> str:
-    """What was found, for a person."""
+    """A summary of an imported backbone for the terminal."""
     block, weights = imported.backbone, imported.weights
     head = block["head"] + (f" of {block['mixture_components']}" if block["head"] == "logistic-mixture" else "")
     parameters = sum(
@@ -113,7 +113,7 @@ def report(imported: Imported) -> str:
             f"scales       {scales}, groups {block['groups']} finest first, {sum(block['groups'])} latent layers of "
             f"{block['latent_channels']} channels",
             f"channels     encoder {block['encoder_channels']}, decoder {block['decoder_channels']}",
-            f"cells        {block['architecture']}, flows a group: {block['flows']}",
+            f"cells        {block['architecture']}, flows per layer: {block['flows']}",
             f"head         {head}, {block['levels']} levels" if "levels" in block else f"head         {head}",
             f"parameters   {parameters:,} in {len(weights):,} tensors, every key of the file accounted for",
             f"trained for  {imported.facts.get('epoch', 'an unknown number of')} epochs",

@@ -1,7 +1,7 @@
-"""Names and settings of published checkpoints ↔ ours. Both ways, and nothing is read or written here.
+"""The correspondence of keys and settings between published checkpoints and our backbone. It reads and writes no file.
 
-A published file lists cells and combiners in one sequence a tower, groups coarsest first; ours has them by the group
-that they belong to, bottom first. ``key_map`` is the whole correspondence of keys:
+A published file lists the cells and combiners of each tower in one sequence, with groups coarsest first. Our backbone
+has them by layer, bottom first. ``key_map`` returns the complete correspondence of keys:
 
 ================================ ==============================================================================
 ours                             published
@@ -22,7 +22,7 @@ ours                             published
 ``….log_gain``                   ``….log_weight_norm``
 ================================ ==============================================================================
 
-Plain convolutions have their ``weight`` a second time in published files, as ``weight_normalized``.
+Published files contain the ``weight`` of plain convolutions twice, the second time as ``weight_normalized``.
 """
 
 from collections.abc import Iterator
@@ -39,18 +39,18 @@ from jebm.models.backbones.nvae.flows import Flow
 from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
 
 ALIAS = "weight_normalized"
-"""The second name of the weight of a plain convolution; old files lack it."""
+"""The second name of the weight of a plain convolution; it is missing in old files."""
 
 Pairs = Iterator[tuple[nn.Module, str]]
-"""A module without children and its published name."""
+"""Modules without children, with their published names."""
 
 
 def key_map(hierarchy: NvaeHierarchy) -> dict[str, str]:
-    """Published key → ours, in the published order; keys that are two names of one tensor both lead to it."""
+    """Published key → our key, in the published order. Two published keys of one tensor have the same value."""
     own = {id(module): name for name, module in hierarchy.named_modules()}
     keys = {"prior_ftr0": "start"}
     for module, prefix in _modules(hierarchy):
-        # Keys of a module are parameters, then buffers; the mask of a flow is neither stored here nor there.
+        # Both list parameters, then buffers, and both leave out the masks of flows.
         for name in module.state_dict():
             published = "log_weight_norm" if name == "log_gain" else name
             keys[f"{prefix}.{published}"] = f"{own[id(module)]}.{name}"
@@ -66,7 +66,7 @@ def published_shapes(hierarchy: NvaeHierarchy) -> dict[str, tuple[int, ...]]:
 
 
 def to_published(hierarchy: NvaeHierarchy) -> dict[str, torch.Tensor]:
-    """The state in the published layout; both names of a tensor hold the same one."""
+    """The state dict in the published layout."""
     state = hierarchy.state_dict()
     return {published: state[own] for published, own in key_map(hierarchy).items()}
 
@@ -123,7 +123,7 @@ def _operation(operation: SimpleOperation | BottleneckOperation, prefix: str) ->
             yield operation.norm, f"{prefix}.{'bn_act' if operation.spec.activation == 'swish' else 'bn.bn'}"
         yield operation.conv, f"{prefix}.conv_0"
         return
-    first = int(operation.grows)  # the first place is taken by what repeats pixels
+    first = int(operation.grows)  # index 0 is the upsampling
     yield operation.norm, f"{prefix}.conv.{first}.bn"
     yield operation.expand, f"{prefix}.conv.{first + 1}.conv.0"
     yield operation.norm_expand, f"{prefix}.conv.{first + 1}.conv.1"
@@ -141,7 +141,7 @@ def _flow(flow: Flow, prefix: str) -> Pairs:
 
 
 class Settings(NamedTuple):
-    """What the settings in a published file say of the architecture."""
+    """The architecture that the settings in a published file describe."""
 
     image_shape: tuple[int, int, int]
     backbone: dict[str, Any]
@@ -149,16 +149,16 @@ class Settings(NamedTuple):
 
 
 ASSUMED = {"ada_groups": False, "min_groups_per_scale": 1, "num_mixture_dec": 10}
-"""What old files leave out."""
+"""Defaults of settings that are missing in old files."""
 INTEGERS = {
     "num_latent_scales": 1, "num_groups_per_scale": 1, "min_groups_per_scale": 1, "num_latent_per_group": 1,
     "num_channels_enc": 1, "num_channels_dec": 1, "num_preprocess_blocks": 0, "num_preprocess_cells": 1,
     "num_postprocess_blocks": 0, "num_postprocess_cells": 1, "num_cell_per_cond_enc": 1, "num_cell_per_cond_dec": 1,
     "num_mixture_dec": 1, "num_nf": 0, "num_x_bits": 1,
 }  # fmt: skip
-"""Whole numbers among the settings, and the least that each may be."""
+"""Integer settings and their lower bounds."""
 MAX_INTEGER = 1024
-"""A larger number is none of a model that anybody trained; building it would only exhaust the memory."""
+"""Upper bound of integer settings. It protects against exhausting the memory with the settings of a damaged file."""
 RENAMED = {
     "num_latent_per_group": "latent_channels",
     "num_channels_enc": "encoder_channels",
@@ -173,16 +173,16 @@ RENAMED = {
     "res_dist": "residual_posterior",
     "num_nf": "flows",
 }
-"""Published setting → our parameter, where the value is the same."""
+"""Published setting → our parameter of the same value."""
 BINARY = ("mnist", "omniglot")
-"""Data sets of one colour, 28×28 in 32×32, with a Bernoulli head."""
+"""Datasets of one channel, 28×28 padded to 32×32, with a Bernoulli head."""
 
 
 def read_settings(args: dict[str, Any]) -> Settings:
     """The backbone that published settings describe.
 
     Raises:
-        JebmError: a setting is missing, of the wrong type, or one that no model was built from.
+        JebmError: a setting is missing, of the wrong type, or unsupported.
     """
     args = {**ASSUMED, **args}
     for key, least in INTEGERS.items():
@@ -226,7 +226,7 @@ def _head(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def group_counts(args: dict[str, Any]) -> list[int]:
-    """Groups at each scale, finest first: equally many, or, where adaptive, half of the finer scale's each."""
+    """Layers per scale, finest first: the same number, or, with ``ada_groups``, half the number of the finer scale."""
     counts = [args["num_groups_per_scale"]]
     for _ in range(args["num_latent_scales"] - 1):
         counts.append(max(args["min_groups_per_scale"], counts[-1] // 2) if args["ada_groups"] else counts[-1])
@@ -234,7 +234,7 @@ def group_counts(args: dict[str, Any]) -> list[int]:
 
 
 def _image(dataset: Any) -> tuple[int, int]:
-    """Size, without padding, and colours of the images of a published data set's name."""
+    """Size, without padding, and number of channels of the images of a dataset, by its published name."""
     known = {"mnist": (28, 1), "omniglot": (28, 1), "cifar10": (32, 3), "ffhq": (256, 3)}
     if dataset in known:
         return known[dataset]

@@ -1,4 +1,4 @@
-"""The interface of energies: terms of f on one top-down pass. f is a *negative* energy: high means likely."""
+"""The interface of energies: f as a function of a top-down pass. f is a *negative* energy: high means likely."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,21 +14,23 @@ from jebm.models.nets import initialise, mlp
 
 
 class Energy(nn.Module, ABC):
-    """f(z) = Σ of terms; ``nets`` holds the network of each term under the term's name."""
+    """f(z) is a sum of terms, each computed by a network; ``nets`` maps the name of a term to its network."""
 
     nets: nn.ModuleDict
     layered = False
-    """Whether f has a term per layer that sees no layer below it."""
+    """Whether f has one term per layer, which is independent of the layers below."""
     start: EnergyStart = "zero"
-    """Whether the output layers start at zero: training then starts from f = 0, the Gaussian hierarchy."""
+    """With ``zero``, output layers are initialised to zero, and training starts from f = 0, the Gaussian hierarchy."""
 
     @abstractmethod
     def terms(self, top: TopDown) -> torch.Tensor:
         """The terms of f, (batch, terms), nats, in the order of ``nets``."""
 
     def term_inputs(self, layers: int) -> dict[str, tuple[int, ...]] | None:
-        """For each term the latents (0 is the bottom one, of ``layers``) that its network reads, side by side as
-        vectors; None where it reads anything else. For gradients in closed form."""
+        """Term → indices of the latents (0 is the bottom layer) whose concatenation is the input of its network.
+
+        None if the input of a network is anything else. Gradients in closed form need this.
+        """
         return None
 
     def forward(self, top: TopDown) -> torch.Tensor:
@@ -37,7 +39,7 @@ class Energy(nn.Module, ABC):
 
     @torch.no_grad()
     def initialise(self, rng: torch.Generator) -> None:
-        """PyTorch's default for all layers; then, unless ``start`` is ``random``, a zero output layer."""
+        """Initialise all layers by PyTorch's default; if ``start`` is ``zero``, set the output layers to zero."""
         initialise(self, rng)
         for net in self.nets.values() if self.start == "zero" else ():
             net[-1].weight.zero_()
@@ -45,19 +47,19 @@ class Energy(nn.Module, ABC):
 
 
 class LayerEnergy(Energy):
-    """f(z) = Σ_i f_i, f_i a function of z_i … z_L: a term per layer, which can stand under a normaliser of its own."""
+    """f(z) = Σ_i f_i(z_i, …, z_L): one term per layer. Each term can also be normalised separately, given z_{>i}."""
 
     layered = True
 
     @abstractmethod
     def term(self, number: int, top: TopDown) -> torch.Tensor:
-        """f_i of layer ``number`` (1 is the bottom), (batch,), nats.
+        """f_i of layer ``number`` (1 is the bottom layer), (batch,), nats.
 
-        ``top`` is the pass down to that layer: its first latent and context are the layer's own.
+        ``top`` is the pass down to that layer, so its first latent and context are those of the layer.
         """
 
     def has_layer(self, number: int) -> bool:
-        """Whether the layer of that number has an energy."""
+        """Whether the layer has an energy; 1 is the bottom layer."""
         return str(number) in self.nets
 
     def terms(self, top: TopDown) -> torch.Tensor:
@@ -67,7 +69,7 @@ class LayerEnergy(Energy):
 def layer_nets(
     inputs: Sequence[int], hidden: LayerWidth, depth: LayerDepth, chosen: list[int], units: Activation = "silu"
 ) -> nn.ModuleDict:
-    """A perceptron for each layer of the given numbers, ``inputs`` being the sizes of what those of all would see."""
+    """Layer number → multilayer perceptron for the chosen layers. ``inputs`` are the input sizes of all layers."""
     widths, depths = per_layer("hidden", hidden, len(chosen)), per_layer("depth", depth, len(chosen))
     return nn.ModuleDict(
         {
@@ -78,10 +80,11 @@ def layer_nets(
 
 
 def chosen_layers(shapes: Sequence[tuple[int, ...]], choice: LayerChoice) -> list[int]:
-    """The numbers of the layers that have an energy, bottom first where the choice does not list them.
+    """The numbers of the layers that have an energy: in the order of a list, otherwise from the bottom.
 
     Args:
-        shapes: of all layers' latents, bottom first; neighbours with maps of one size, or vectors, are one scale.
+        shapes: shapes of the latents of all layers, bottom first. Neighbouring layers with maps of the same size, or
+            with vectors, form one scale.
     """
     if isinstance(choice, list):
         return choice
@@ -93,15 +96,15 @@ def chosen_layers(shapes: Sequence[tuple[int, ...]], choice: LayerChoice) -> lis
 
 
 def per_layer(key: str, setting: int | list[int], layers: int) -> list[int]:
-    """One number for each of the layers that have an energy, in the order in which they were chosen.
+    """The setting for each layer that has an energy, in the order of :func:`chosen_layers`.
 
     Raises:
-        JebmError: the setting is a list of another length.
+        SettingError: the setting is a list of another length.
     """
     numbers = setting if isinstance(setting, list) else [setting] * layers
     if len(numbers) != layers:
         raise SettingError(
             f"prior.energy.{key}: has {len(numbers)} entries, but {layers} layers have an energy; "
-            "give one number for all, or one for each of them"
+            "give one number for all layers, or one for each"
         )
     return numbers

@@ -1,4 +1,4 @@
-"""One energy over all layers side by side: f(z) = f([z_1, …, z_L])."""
+"""One energy on the concatenation of all layers: f(z) = f([z_1, …, z_L])."""
 
 from __future__ import annotations
 

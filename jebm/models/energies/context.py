@@ -1,8 +1,8 @@
 """Energies coupled through the top-down context: f(z) = Σ_i f_i(h_i), with h_i a function of z_i … z_L.
 
-An extension of the paper's layer-wise energies, which see one z_i each. NCP-VAE's hierarchical form (Aneja et al.,
-2021) also conditions on features of the groups above, but is a product of conditionals, trained one by one; here all
-terms stand under one joint normaliser and are learned together by maximum likelihood.
+This extends the paper's layer-wise energies, each of which depends on one z_i. The hierarchical form of NCP-VAE (Aneja
+et al., 2021) also conditions on features of the layers above, but is a product of conditionals that are trained one by
+one. Here all terms share one normaliser and are trained jointly by maximum likelihood.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class ContextEnergy(LayerEnergy):
     Args:
         hierarchy: gives the shape of each layer's context.
         hidden, depth: units and number of hidden layers of each perceptron.
-        layers: ``all``, the numbers of the layers that have an energy, 1 being the bottom one, or {top_scales: k} for
-            those of the k coarsest scales.
+        layers: ``all``, a list of the layers that have an energy (1 is the bottom layer), or {top_scales: k} for the
+            layers of the k coarsest scales.
     """
 
     def __init__(self, hierarchy: Hierarchy, *, hidden: Count = 64, depth: Natural = 2, layers: LayerChoice = "all"):

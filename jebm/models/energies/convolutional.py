@@ -1,4 +1,4 @@
-"""Energies of latent feature maps, one a layer, summed: strided convolutions down to 4×4, then linear layers.
+"""Energies of latent feature maps, one per layer: strided convolutions down to 4×4, then linear layers.
 
 The networks of the paper's two-stage experiments on deep backbones (arXiv 2306.06323).
 """
@@ -17,21 +17,21 @@ from jebm.models.energies.base import LayerEnergy, chosen_layers
 from jebm.models.nets import activation
 
 MIN_SIZE = 4
-"""Height and width at which a map is no longer halved."""
+"""Height and width down to which maps are halved."""
 
 
 class MapEnergy(LayerEnergy):
-    """For each chosen layer as many 4×4 convolutions of stride 2 as bring its map to 4×4, as many linear layers, and a
-    scalar. A map of 4×4 or less, or a vector, has no convolution and one linear layer.
+    """For each chosen layer a network of n 4×4 convolutions of stride 2, which reduce its map to 4×4, n hidden linear
+    layers and a scalar output. For a vector, or a map of 4×4 or less, there is no convolution and one hidden layer.
 
     Args:
         hierarchy: gives the shape of each layer.
-        channels: of the convolutions.
-        hidden: units of each linear layer.
-        layers: ``all``, the numbers of the layers that have an energy, 1 being the bottom one, or {top_scales: k} for
-            those of the k coarsest scales.
-        activation: of all hidden units.
-        start: ``zero`` for f = 0 at the start, ``random`` for PyTorch's default in the output layer too (the paper).
+        channels: channels of the convolutions.
+        hidden: units of each hidden linear layer.
+        layers: ``all``, a list of the layers that have an energy (1 is the bottom layer), or {top_scales: k} for the
+            layers of the k coarsest scales.
+        activation: activation of all hidden layers.
+        start: ``zero`` initialises f to 0, ``random`` (the paper) leaves the output layer at PyTorch's default.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class MapEnergy(LayerEnergy):
 
 
 def map_net(shape: tuple[int, ...], channels: int, hidden: int, units: str) -> nn.Sequential:
-    """(batch, *shape) → (batch, 1)."""
+    """The network (batch, *shape) → (batch, 1)."""
     size, inputs, layers = shape[-1] if len(shape) == 3 else 1, shape[0], []
     while size > MIN_SIZE:
         layers += [skip_init(nn.Conv2d, inputs, channels, 4, stride=2, padding=1), activation(units)]

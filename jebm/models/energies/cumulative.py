@@ -1,6 +1,6 @@
-"""Energies that see a layer and all above it, side by side: f(z) = Σ_i f_i([z_i, …, z_L]).
+"""Energies on the concatenation of a layer and all layers above it: f(z) = Σ_i f_i([z_i, …, z_L]).
 
-In a chain of layers, whose top-down context is z_i itself, this is how a term can be conditioned on the layers above.
+In a Markov hierarchy the top-down context is z_i itself; there this is the way to condition a term on the layers above.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from jebm.models.energies.base import LayerEnergy, chosen_layers, layer_nets
 
 
 class CumulativeEnergy(LayerEnergy):
-    """A multilayer perceptron on each chosen layer together with those above it.
+    """A multilayer perceptron for each chosen layer, on the concatenation of this layer and all above it.
 
     Args:
         hierarchy: gives the number of dimensions of each layer.
         hidden, depth: units and number of hidden layers of each perceptron.
-        layers: ``all``, the numbers of the layers that have an energy, 1 being the bottom one, or {top_scales: k} for
-            those of the k coarsest scales.
+        layers: ``all``, a list of the layers that have an energy (1 is the bottom layer), or {top_scales: k} for the
+            layers of the k coarsest scales.
     """
 
     def __init__(self, hierarchy: Hierarchy, *, hidden: Count = 128, depth: Natural = 2, layers: LayerChoice = "all"):

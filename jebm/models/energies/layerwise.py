@@ -1,4 +1,4 @@
-"""Energies that look at one layer each, summed: f(z) = Σ_i f_i(z_i) (arXiv 2306.06323, eq. 8)."""
+"""Energies that depend on one layer each: f(z) = Σ_i f_i(z_i) (arXiv 2306.06323, eq. 8)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class LayerwiseEnergy(LayerEnergy):
     Args:
         hierarchy: gives the shape of each layer.
         hidden, depth: units and number of hidden layers of each perceptron; depth 0 is linear in z_i. A list has one
-            entry for each layer that has an energy.
-        layers: ``all``, the numbers of the layers that have an energy, 1 being the bottom one, or {top_scales: k} for
-            those of the k coarsest scales.
-        activation: of the hidden units.
-        start: ``zero`` for f = 0 at the start, ``random`` for PyTorch's default in the output layer too (the paper).
+            entry per layer that has an energy.
+        layers: ``all``, a list of the layers that have an energy (1 is the bottom layer), or {top_scales: k} for the
+            layers of the k coarsest scales.
+        activation: activation of the hidden layers.
+        start: ``zero`` initialises f to 0, ``random`` (the paper) leaves the output layer at PyTorch's default.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The joint prior with f = 0: the Gaussian hierarchy, but with the top-down pass and its gradient really computed."""
+"""The joint prior with f = 0: the Gaussian hierarchy, sampled by the same computations as any joint prior."""
 
 import torch
 from torch import nn
@@ -10,20 +10,20 @@ from jebm.models.priors.joint import JointPrior
 
 
 class ZeroEnergy(Energy):
-    """f(z) = 0 · Σ z: zero wherever z is finite, and a function of every latent."""
+    """f(z) = 0 · Σ z: zero if z is finite. It depends on every latent, so the gradient runs through the whole pass."""
 
     def __init__(self):
         super().__init__()
         self.nets = nn.ModuleDict()
 
     def terms(self, top: TopDown) -> torch.Tensor:
-        """The one term of f, (batch, 1), nats."""
+        """The single term of f, (batch, 1), nats."""
         return 0 * sum(z.flatten(1).sum(1, keepdim=True) for z in top.z)
 
 
 class ZeroPrior(JointPrior):
-    """What every joint prior is before it has learned anything; what a chain on it does to the noise is the chain's
-    own doing, not the energy's."""
+    """A joint prior before training. Its density is N(0, I), so a deviation of a chain's end points from it is an error
+    of the chain."""
 
     def __init__(self, hierarchy: Hierarchy):
         Prior.__init__(self, hierarchy)

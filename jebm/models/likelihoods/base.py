@@ -1,4 +1,4 @@
-"""The interface of likelihoods p(x | z): what a decoder's map of parameters says about pixels."""
+"""The interface of likelihoods p(x | z): distributions of pixels, parametrised by the output map of a decoder."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import nn
 
 
 class PixelDistribution(ABC):
-    """A distribution over images, one for each row of a batch; pixels in [−1, 1]."""
+    """A batch of distributions over images with pixels in [−1, 1]."""
 
     @abstractmethod
     def log_prob(self, x: torch.Tensor) -> torch.Tensor:
-        """log p(x), (batch,), nats: a density for continuous pixels, a mass for discrete ones."""
+        """log p(x), (batch,), nats: a density for continuous pixels, a probability mass for discrete ones."""
 
     @property
     @abstractmethod
@@ -22,16 +22,16 @@ class PixelDistribution(ABC):
 
     @abstractmethod
     def sample(self, rng: torch.Generator) -> torch.Tensor:
-        """A draw, (batch, *image_shape)."""
+        """One draw per distribution, (batch, *image_shape)."""
 
 
 class Likelihood(nn.Module, ABC):
-    """Turns what a decoder puts out, (batch, *parameter_shape), into a distribution over images.
+    """Maps the output of a decoder, (batch, *parameter_shape), to a distribution over images.
 
     Attributes:
-        image_shape: (channels, height, width), or any shape where the likelihood treats all pixels alike.
-        channels: channels of the map of parameters; it is as high and wide as the image.
-        levels: the number of integer levels on which the pixels lie, or None where they may have any value.
+        image_shape: (channels, height, width), or any shape if the likelihood treats all pixels alike.
+        channels: channels of the decoder's output, which has the height and width of the image.
+        levels: number of integer levels of a discrete likelihood, or None for a continuous one.
     """
 
     image_shape: tuple[int, ...]
@@ -44,4 +44,4 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, parameters: torch.Tensor) -> PixelDistribution:
-        """p(x | z) for parameters that may have any value, (batch, *parameter_shape)."""
+        """p(x | z) for unconstrained parameters, (batch, *parameter_shape)."""

@@ -1,4 +1,4 @@
-"""Independent normal pixels of one standard deviation, given or learned."""
+"""Independent normal pixels with a common standard deviation, fixed or learned."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jebm.models.likelihoods.base import Likelihood, PixelDistribution
 
 
 class NormalPixels(PixelDistribution):
-    """N(x; mean, sigma²) for means (batch, *image_shape) and one sigma, a tensor of one number."""
+    """N(x; mean, sigma²) for means (batch, *image_shape) and one sigma, a scalar tensor."""
 
     def __init__(self, mean: torch.Tensor, sigma: torch.Tensor):
         self._mean, self.sigma = mean, sigma
@@ -36,16 +36,16 @@ class NormalPixels(PixelDistribution):
 class GaussianLikelihood(Likelihood):
     """p(x | z) = N(tanh(parameters), σ²).
 
-    A learned σ is sigma_min + (sigma − sigma_min)·exp(r) with one scalar r that starts at 0: it starts at ``sigma``,
-    and can't shrink to where the density of a pixel has no bound.
+    A learned σ is sigma_min + (sigma − sigma_min)·exp(r), with a scalar r that is initialised to 0, so σ starts at
+    ``sigma``. The lower bound ``sigma_min`` keeps the density of a pixel bounded.
 
     Args:
-        sigma: standard deviation of a pixel given z, in units where pixels span [−1, 1]; the first one, if learned.
+        sigma: standard deviation of a pixel given z; pixels are in [−1, 1]. The initial value if it is learned.
         learned: whether σ is learned.
-        sigma_min: the floor of a learned σ.
+        sigma_min: lower bound of a learned σ.
 
     Raises:
-        JebmError: a learned σ would start at its floor or below.
+        SettingError: a learned σ would start at or below its lower bound.
     """
 
     def __init__(
@@ -57,17 +57,17 @@ class GaussianLikelihood(Likelihood):
                 f"backbone.likelihood.sigma: is {sigma}; to be learned it must start above sigma_min, {sigma_min}"
             )
         self.image_shape, self.channels = tuple(image_shape), image_shape[0]
-        self.first, self.floor = sigma, sigma_min
+        self.initial_sigma, self.sigma_min = sigma, sigma_min
         self.log_excess = nn.Parameter(torch.zeros(())) if learned else None
 
     @property
     def sigma(self) -> torch.Tensor | float:
-        """σ as it stands, a standard deviation."""
+        """The present σ, a standard deviation."""
         if self.log_excess is None:
-            return self.first
-        return self.floor + (self.first - self.floor) * torch.exp(self.log_excess)
+            return self.initial_sigma
+        return self.sigma_min + (self.initial_sigma - self.sigma_min) * torch.exp(self.log_excess)
 
     def forward(self, parameters: torch.Tensor) -> NormalPixels:
-        # A number is filled in on the device: copying it there would make the host wait at every step of a chain.
-        sigma = self.sigma if self.log_excess is not None else parameters.new_full((), self.first)
+        # Created on the device: a copy from the host would synchronise host and GPU at every step of a chain.
+        sigma = self.sigma if self.log_excess is not None else parameters.new_full((), self.initial_sigma)
         return NormalPixels(torch.tanh(parameters), sigma)

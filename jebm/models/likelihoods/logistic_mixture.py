@@ -1,8 +1,8 @@
-"""A discretised mixture of logistics (PixelCNN++, Salimans et al., 2017): a mass on each level of a pixel.
+"""A discretised mixture of logistics (PixelCNN++, Salimans et al., 2017): a probability mass on each level of a pixel.
 
-Level k of L stands at v_k = −1 + 2k/(L − 1). A logistic variable is rounded to the nearest level, the outermost ones
-taking all that lies beyond them. The channels of a pixel share the component, and within it the mean of green moves
-linearly with red, that of blue with red and green.
+Level k of L has the value v_k = −1 + 2k/(L − 1). A logistic variable is rounded to the nearest level; the outermost
+levels get the mass of the tails. The channels of a pixel share the component of the mixture. Within a component, the
+mean of green depends linearly on red, and the mean of blue on red and green.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from jebm.errors import SettingError
 from jebm.models.likelihoods.base import Likelihood, PixelDistribution
 
 LOG_SCALE_LIMIT = 7.0
-"""A log scale stays within ± this, in units where pixels span [−1, 1]: the published floor, a ninth of a level of 256,
-and a ceiling beyond which all levels between the ends are equally unlikely."""
+"""Log scales are clamped to ± this value; pixels are in [−1, 1]. The lower limit is that of PixelCNN++, a ninth of
+the width of one of 256 levels; above the upper limit all inner levels have the same negligible mass."""
 
 
 class LogisticPixels(PixelDistribution):
-    """The distribution of images for parameters split up by kind, K being the number of components.
+    """The distribution over images for given parameters of the mixture; K is the number of components.
 
     Args:
-        logits: (batch, K, height, width), of the components.
+        logits: logits of the components, (batch, K, height, width).
         means, log_scales: (batch, K, channels, height, width).
-        coupling: (batch, K, pairs of channels, height, width): of a channel's mean on the earlier channels' pixels,
-            the pairs in the order (0, 1), (0, 2), (1, 2).
-        levels: of a pixel.
+        coupling: coefficients of earlier channels in the mean of a channel, (batch, K, pairs, height, width), for the
+            pairs (0, 1), (0, 2), (1, 2) of an earlier and a later channel.
+        levels: number of levels of a pixel.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class LogisticPixels(PixelDistribution):
 
     @property
     def half_width(self) -> float:
-        """Half the distance of two levels."""
+        """Half the distance between two levels."""
         return 1.0 / (self.levels - 1)
 
     def _coupled_mean(self, channel: int, earlier: list[torch.Tensor]) -> torch.Tensor:
-        """The mean of a channel's logistic, (batch, K, height, width), given pixels of the earlier channels that
+        """The location of the logistics of a channel, (batch, K, height, width), given the earlier channels, which must
         broadcast to that shape."""
         mean = self.means[:, :, channel]
         for source, pixels in enumerate(earlier):
@@ -58,7 +58,7 @@ class LogisticPixels(PixelDistribution):
         return mean
 
     def log_prob(self, x: torch.Tensor) -> torch.Tensor:
-        """The log mass of images whose pixels lie on the levels."""
+        """The log probability mass, (batch,), nats, of images whose pixels are levels."""
         total = torch.log_softmax(self.logits, 1)
         for channel in range(self.means.shape[2]):
             earlier = [x[:, None, source] for source in range(channel)]
@@ -67,8 +67,8 @@ class LogisticPixels(PixelDistribution):
         return torch.logsumexp(total, 1).flatten(1).sum(1)
 
     def _log_mass(self, x: torch.Tensor, mean: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:
-        """log(S(a) − S(b)) = log S(a) + log S(−b) + log(1 − exp(b − a)), S the sigmoid and a, b the upper and lower
-        edge of the level in units of the scale: no difference of nearly equal numbers is ever taken."""
+        """log(S(a) − S(b)) = log S(a) + log S(−b) + log(1 − exp(b − a)), with S the sigmoid and a, b the upper and
+        lower edge of the level in units of the scale. This form avoids cancellation."""
         inverse = torch.exp(-log_scale)
         upper = (x - mean + self.half_width) * inverse
         lower = (x - mean - self.half_width) * inverse
@@ -83,10 +83,10 @@ class LogisticPixels(PixelDistribution):
 
     @property
     def mean(self) -> torch.Tensor:
-        """E[x]: exact for grey images and for red.
+        """E[x], exact for grey images and for red.
 
-        For green and blue the expectation within a component is taken at the mean of the earlier channels instead of
-        over their distribution, which is exact as far as rounding and the ends of the range don't bend it.
+        For green and blue it is approximate: within a component the earlier channels are replaced by their means. This
+        would be exact without rounding and without the ends of the range.
         """
         weights, expected = torch.softmax(self.logits, 1), []
         for channel in range(self.means.shape[2]):
@@ -95,7 +95,7 @@ class LogisticPixels(PixelDistribution):
         return torch.stack([(weights * pixels).sum(1) for pixels in expected], 1).clamp(-1.0, 1.0)
 
     def _rounded_mean(self, mean: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:
-        """E of one rounded logistic: −1 and a level's width for each threshold times the chance to lie above it."""
+        """The mean of a rounded logistic: −1 plus, for each threshold between levels, their distance times P(above)."""
         inverse, above = torch.exp(-log_scale), torch.zeros_like(mean)
         for level in range(1, self.levels):
             threshold = -1 + (2 * level - 1) * self.half_width
@@ -117,22 +117,22 @@ class LogisticPixels(PixelDistribution):
 
 
 def _open_uniform(shape: tuple[int, ...], rng: torch.Generator, like: torch.Tensor) -> torch.Tensor:
-    """Uniform in (0, 1), neither end included."""
+    """Uniform in the open interval (0, 1)."""
     drawn = torch.rand(shape, generator=rng, device=like.device, dtype=like.dtype)
     return drawn.clamp(torch.finfo(like.dtype).tiny, 1 - torch.finfo(like.dtype).eps / 2)
 
 
 class LogisticMixture(Likelihood):
-    """p(x | z) a discretised mixture of logistics for each pixel of a grey or RGB image.
+    """p(x | z) as a discretised mixture of logistics for each pixel of a grey or RGB image.
 
-    The couplings are in (−1, 1).
+    The couplings between channels are in (−1, 1).
 
     Args:
-        levels: integer levels of the data.
-        components: of each pixel's mixture.
+        levels: number of integer levels of the data.
+        components: number of components of each mixture.
 
     Raises:
-        JebmError: the images are neither grey nor RGB.
+        SettingError: the images are neither grey nor RGB.
     """
 
     def __init__(self, image_shape: tuple[int, ...], *, levels: GreyLevels, components: Count = 10):

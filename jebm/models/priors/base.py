@@ -1,7 +1,7 @@
 """Priors over all layers as tilts of the Gaussian hierarchy: p(ε) = exp(tilt(ε)) N(ε; 0, I) / Z.
 
-Every prior of this project has this form in whitened space, the Gaussian one with a tilt of zero. Nothing else is
-needed to sample it, to estimate its likelihood or to detect with it.
+Every prior of this project has this form in whitened space; the tilt of the Gaussian prior is zero. Sampling, the
+likelihood and outlier detection need only the tilt.
 """
 
 from __future__ import annotations
@@ -17,50 +17,49 @@ from jebm.models.backbones.base import Hierarchy, TopDown, standard_normal_log_p
 
 
 class Prior(nn.Module, ABC):
-    """A tilt of N(0, I) over flat whitened latents (batch, dimensions)."""
+    """A density p(ε) ∝ exp(tilt(ε)) N(ε; 0, I) on flat whitened latents (batch, dimensions)."""
 
     normalised = False
-    """Whether Z = 1 is known exactly, and :meth:`sample` draws exactly."""
+    """Whether Z = 1 exactly, and :meth:`sample` makes exact draws."""
     evaluable = True
-    """Whether :meth:`tilt` is known, up to one constant. Without it there is no likelihood, no outlier score, no
-    resampling and no chain over all layers at once."""
+    """Whether :meth:`tilt` can be evaluated. Likelihood, outlier scores, resampling and joint chains need it."""
     sequential = False
-    """Whether it is drawn layer by layer, by the sampler ``sequential``. It needs an energy with a term per layer."""
+    """Whether it is sampled layer by layer, by the sampler ``sequential``. Its energy must have one term per layer."""
     fit: str | None = None
-    """``module:function`` that learns it on a frozen backbone (stage 2): ``fit(prior, data, settings, run)``.
-    None: there is nothing to learn."""
+    """``module:function`` that fits it on a frozen backbone (stage 2), ``fit(prior, data, settings, run)``; None if
+    nothing is learned."""
     by_gradient = False
-    """Whether it is learned by gradient steps, as ``train_prior`` describes them."""
+    """Whether it is trained by gradient steps with the settings of ``train_prior``."""
     trained_with_chain = False
     """Whether these steps run the chain ``train_prior.chain``."""
     contrastive = False
-    """Whether its loss is :func:`jebm.training.ebm.contrastive_loss`, whose chains may also run in the space of z, and
-    which can penalise large energies."""
+    """Whether its loss is :func:`jebm.training.ebm.contrastive_loss`, whose chains may also run in z-space and which
+    can penalise large energies."""
     joint_training = False
     """Whether ``train_joint`` can train it together with the backbone."""
     adapted_step_size: float | None = None
-    """The step size that training ended with, where it adapted that of its chain; a standard deviation."""
+    """The final step size of the training chain, a standard deviation, if training adapted it; otherwise None."""
 
     def __init__(self, hierarchy: Hierarchy):
         super().__init__()
-        # In a list, so that the frozen backbone is neither a parameter of the prior nor saved with it.
+        # In a list, so that the backbone is no submodule and its parameters are neither trained nor saved here.
         self._hierarchy = [hierarchy]
 
     @property
     def hierarchy(self) -> Hierarchy:
-        """The backbone that the prior stands on."""
+        """The backbone whose latents the prior describes."""
         return self._hierarchy[0]
 
     @abstractmethod
     def tilt(self, eps: torch.Tensor) -> torch.Tensor:
-        """log p(ε) − log N(ε; 0, I), up to the constant log Z, (batch,), nats; a *negative* energy."""
+        """log p(ε) − log N(ε; 0, I) + log Z, (batch,), nats; a *negative* energy."""
 
     def tilt_after(self, eps: torch.Tensor, top: TopDown) -> torch.Tensor:
-        """:meth:`tilt` where the top-down pass of ε has already been made."""
+        """:meth:`tilt` of ε whose top-down pass is already computed."""
         return self.tilt(eps)
 
     def log_prob(self, eps: torch.Tensor) -> torch.Tensor:
-        """The unnormalised log density of flat ε, (batch,): exact, since the Jacobian of T cancels."""
+        """log p(ε) + log Z of flat ε, (batch,), nats. The Jacobian of T cancels, so it is not computed."""
         return self.tilt(eps) + standard_normal_log_prob(eps)
 
     def sample(self, count: int, rng: torch.Generator) -> torch.Tensor:
@@ -73,7 +72,7 @@ class Prior(nn.Module, ABC):
 
 
 class GaussianPrior(Prior):
-    """The backbone's own prior: no tilt."""
+    """The Gaussian prior of the backbone; its tilt is zero."""
 
     normalised = True
 
@@ -89,7 +88,7 @@ class GaussianPrior(Prior):
 
 
 class EnergyPrior(Prior):
-    """What priors with an energy on the top-down pass of a frozen backbone share."""
+    """Base class of priors with an energy on the top-down pass of a frozen backbone."""
 
     def __init__(self, hierarchy: Hierarchy, energy: Any):
         super().__init__(hierarchy)
@@ -100,5 +99,5 @@ class EnergyPrior(Prior):
 
 
 def build_prior(spec: Any, hierarchy: Hierarchy) -> Prior:
-    """The prior that a ``prior:`` block of params.yaml describes, on a backbone."""
+    """The prior that the block ``prior`` of a variant describes, for a backbone."""
     return build("prior", spec, hierarchy)

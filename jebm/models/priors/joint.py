@@ -1,4 +1,4 @@
-"""The joint EBM prior: one energy on all layers."""
+"""The joint EBM prior: one energy-based density over all layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from jebm.models.priors.base import EnergyPrior
 class JointPrior(EnergyPrior):
     """The joint EBM prior p(z) ∝ exp(f(z)) p_β(z): tilt(ε) = f(T(ε)) (arXiv 2306.06323, eq. 7).
 
-    The density that looks natural in ε-space, f(T(ε)) + log p_β(T(ε)), is another one: it counts the Jacobian of T.
+    In ε-space log p(ε) = f(T(ε)) + log N(ε; 0, I) + const. The expression f(T(ε)) + log p_β(T(ε)) is a different
+    density, because it omits the Jacobian of T.
     """
 
     fit = "jebm.training.ebm:fit"

@@ -1,4 +1,4 @@
-"""A Gaussian mixture on the aggregate posterior: the cheap baseline that an energy has to justify itself against."""
+"""A Gaussian mixture fitted to the aggregate posterior: a cheap baseline for energy-based priors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class MixturePrior(Prior):
     """p(ε) = Σ_k π_k N(ε; m_k, Σ_k) with full covariances, fitted after training ("ex post") to draws of q(ε | x).
 
     Args:
-        components: the numbers of components to choose from, by held-out log density on the validation split.
+        components: candidate numbers of components; the log density on the validation split decides.
         draws: draws of q(ε | x) for each training image.
     """
 
@@ -27,7 +27,7 @@ class MixturePrior(Prior):
             self.register_buffer(name, None)
 
     def set(self, log_weights: torch.Tensor, means: torch.Tensor, cholesky: torch.Tensor) -> None:
-        """Mixture log weights (k,), means (k, dimensions), and lower Cholesky factors of the covariances."""
+        """Set log weights (k,), means (k, d), and lower Cholesky factors of the covariances (k, d, d)."""
         self.log_weights, self.means, self.cholesky = log_weights, means, cholesky
 
     def load_state_dict(self, state_dict, strict=True, assign=False):

@@ -1,4 +1,4 @@
-"""Sequential prior: an energy a layer, each under a normaliser of its own, given the layers above."""
+"""Sequential prior: one energy per layer, each normalised separately given the layers above."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from jebm.models.priors.base import EnergyPrior
 
 
 class SequentialPrior(EnergyPrior):
-    """p(ε) = Π_i exp(f_i(ε_i | ε_{>i})) N(ε_i; 0, I) / Z_i(ε_{>i}), f_i on the top-down pass down to layer i.
+    """p(ε) = Π_i exp(f_i(ε_i | ε_{>i})) N(ε_i; 0, I) / Z_i(ε_{>i}), with f_i on the top-down pass down to layer i.
 
-    The product of conditionals of NCP-VAE's hierarchical form (Aneja et al., 2021), its terms learned by maximum
-    likelihood instead of classification. It is sampled from the top, a layer at a time. Its density needs every
-    Z_i(ε_{>i}), and the sum of the f_i alone is the tilt of another density, the joint one: so this prior has no tilt.
+    This is the product of conditionals of NCP-VAE's hierarchical form (Aneja et al., 2021), but trained by maximum
+    likelihood instead of classification. It is sampled layer by layer from the top. Its density depends on all
+    Z_i(ε_{>i}), which are unknown, and Σ_i f_i is the tilt of the joint prior instead. Therefore :meth:`tilt` is not
+    available.
     """
 
     evaluable = False
@@ -27,14 +28,14 @@ class SequentialPrior(EnergyPrior):
         super().__init__(hierarchy, energy)
 
     def tilt(self, eps: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError("the density of a sequential prior needs Z_i(ε_{>i}) of every layer: not known")
+        raise NotImplementedError("the density of a sequential prior depends on the unknown Z_i(ε_{>i})")
 
     def layer_tilt(self, above: TopDown, eps: torch.Tensor) -> torch.Tensor:
         """log p(ε_i | ε_{>i}) − log N(ε_i; 0, I) + log Z_i(ε_{>i}) = f_i, (batch,), nats; a *negative* energy.
 
         Args:
-            above: the pass down to layer i + 1, fixed.
-            eps: flat ε_i, (batch, dimensions of layer i). Only layer i is passed through.
+            above: the pass down to layer i + 1.
+            eps: flat ε_i, (batch, dimensions of layer i).
         """
         number = self.hierarchy.layers - len(above.z)
         if not self.energy.has_layer(number):
@@ -42,6 +43,6 @@ class SequentialPrior(EnergyPrior):
         return self.energy.term(number, self.descend(above, eps))
 
     def descend(self, above: TopDown, eps: torch.Tensor) -> TopDown:
-        """The pass one layer further down, for flat ε_i."""
+        """Extend the pass by one layer, for flat ε_i."""
         shape = self.hierarchy.latent_shapes[self.hierarchy.layers - len(above.z) - 1]
         return self.hierarchy.descend(above, eps.reshape(-1, *shape))

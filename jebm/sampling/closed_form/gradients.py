@@ -1,12 +1,11 @@
-"""Gradients of a prior's log density, and of a posterior's, in closed form where the networks are plain stacks.
+"""Gradients of the log density of a prior or a posterior in closed form, without autograd.
 
-For hierarchies in which each layer is fed by the one above alone
-(:class:`jebm.models.backbones.markov.MarkovHierarchy`), with energies that read latents side by side. The result is
-autograd's up to rounding, at less than its overhead, and no graph is built. What is not recognised is left to autograd:
-every function here then returns None.
+They exist for Markov hierarchies (:class:`jebm.models.backbones.markov.MarkovHierarchy`) and energies on concatenated
+latents, if all networks are stacks of known layers. The result equals that of autograd up to rounding, without the cost
+of building a graph. If there is no closed form, the functions here return None, and gradients are computed by autograd.
 
-f is a *negative* energy: high means likely. (μ_i, r_i) is read off z_{i+1}, log σ_i is a function of r_i, and l its
-derivative. What all of this is made of, with z_i = μ_i + σ_i ε_i in whitened space, ρ_i = (z_i − μ_i)/σ_i in that of z:
+f is a *negative* energy: high means likely. μ_i and r_i are functions of z_{i+1}, log σ_i is a function of r_i, and l
+is its derivative. The gradients follow from these derivatives, with z_i = μ_i + σ_i ε_i and ρ_i = (z_i − μ_i)/σ_i:
 
     whitened   ∂f/∂ε_i = σ_i ∂f/∂z_i       ∂f/∂μ_i = ∂f/∂z_i        ∂f/∂r_i = ∂f/∂z_i σ_i ε_i l
     z          ∂log p/∂z_i = −ρ_i/σ_i      ∂log p/∂μ_i = ρ_i/σ_i    ∂log p/∂r_i = (ρ_i² − 1) l
@@ -26,14 +25,14 @@ from jebm.sampling.closed_form.stacks import Stack, compile_stack
 from jebm.sampling.target import Target
 
 FlatFunction = Callable[[torch.Tensor, bool], tuple[torch.Tensor | None, torch.Tensor]]
-"""x (batch, dimensions) → a function's value (batch,), nats, and its gradient, like x. The flag says whether the value
-is wanted; without it there may be None in its place."""
+"""x (batch, dimensions) → the value of a function (batch,), nats, and its gradient, of the shape of x. The flag says
+whether the value is needed; if not, it may be None."""
 LatentFunction = Callable[[list[torch.Tensor], bool], tuple[torch.Tensor | None, list[torch.Tensor]]]
-"""The same for latents, bottom first, with the gradient with respect to each of them."""
+"""As ``FlatFunction``, for a list of latents, bottom first, and the list of gradients with respect to them."""
 
 
 def prior_gradient(prior: Prior, space: LatentSpace = "whitened") -> FlatFunction | None:
-    """Of the tilt f(T(ε)) in whitened space, of f(z) + log p_β(z) in the space ``z``."""
+    """The tilt f(T(ε)) and its gradient in whitened space, or f(z) + log p_β(z) and its gradient in z-space."""
     if not isinstance(prior, JointPrior):
         return None
     energy, layers = _energy(prior.energy, prior.hierarchy), _conditionals(prior.hierarchy)
@@ -43,7 +42,7 @@ def prior_gradient(prior: Prior, space: LatentSpace = "whitened") -> FlatFunctio
 
 
 def prior_target(prior: Prior, gradients: Gradients) -> Target:
-    """The prior in whitened space, as what a chain samples."""
+    """The prior in whitened space as the target of a chain."""
     if gradients == "autograd":
         return Target(prior.tilt)
     return Target(prior.tilt, closed_form=prior_gradient(prior), lean=True)
@@ -52,7 +51,7 @@ def prior_target(prior: Prior, gradients: Gradients) -> Target:
 def posterior_gradient(
     hierarchy: Hierarchy, prior: Prior, x: torch.Tensor, space: LatentSpace = "whitened"
 ) -> FlatFunction | None:
-    """The same with log p(x | z_1) added, for images x (batch, *image_shape), a chain each."""
+    """As :func:`prior_gradient`, plus log p(x | z_1) for images x (batch, *image_shape), with one chain per image."""
     if not isinstance(prior, JointPrior):
         return None
     pixels, energy, layers = _pixels(hierarchy, x), _energy(prior.energy, hierarchy), _conditionals(hierarchy)
@@ -68,13 +67,13 @@ def posterior_gradient(
 
 
 class Conditionals:
-    """The networks of all p(z_i | z_{i+1}) as stacks, bottom first, with what turns their output into scales."""
+    """The networks of p(z_i | z_{i+1}) as stacks, bottom first, and the function from their outputs to scales."""
 
     def __init__(self, hierarchy: MarkovHierarchy, stacks: list[Stack]):
         self.scale, self.stacks, self.dims = hierarchy.scale, stacks, hierarchy.layer_dims
 
     def evaluate(self, layer: int, above: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list]:
-        """μ, log σ and d log σ / d r of a layer, counted from 0, and what its stack has kept."""
+        """μ, log σ and d log σ / dr of a layer (0 is the bottom layer), and the values that its stack has saved."""
         out, saved = self.stacks[layer].forward(above)
         mean, raw = out.chunk(2, dim=1)
         return mean, *self.scale(raw), saved
@@ -89,7 +88,7 @@ def _conditionals(hierarchy: Hierarchy) -> Conditionals | None:
 
 
 def _energy(energy: Energy, hierarchy: Hierarchy) -> LatentFunction | None:
-    """f and its gradients."""
+    """The function f(z) with its gradients."""
     term_inputs = energy.term_inputs(hierarchy.layers) if isinstance(energy, Energy) else None
     if term_inputs is None:
         return None
@@ -115,7 +114,7 @@ def _side_by_side(z: list[torch.Tensor], layers: tuple[int, ...]) -> torch.Tenso
 
 
 def _pixels(hierarchy: Hierarchy, x: torch.Tensor) -> FlatFunction | None:
-    """log p(x | z_1), for independent normal pixels."""
+    """The function log p(x | z_1) of z_1 with its gradient, for independent normal pixels."""
     known = hierarchy.pixel_means() if isinstance(hierarchy, MarkovHierarchy) else None
     stack = known and compile_stack(known[0])
     if not stack:

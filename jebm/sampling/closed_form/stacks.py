@@ -1,8 +1,8 @@
-"""Stacks of linear maps and activations with their gradient in closed form: the networks of most energies and chains.
+"""Stacks of linear maps and activations with their vector–Jacobian product (VJP) in closed form.
 
-Autograd costs a small network more than its arithmetic. Here the value and the gradient with respect to the *input*
-are computed by the same kernels that autograd would call, in the same order, without a graph. Nothing here is
-differentiable: chains need no more, and learning goes through the modules themselves.
+For small networks the overhead of autograd exceeds the arithmetic. Here the value and the gradient with respect to the
+*input* are computed by the kernels that autograd would call, in the same order, but without a graph. The results are
+not differentiable; chains do not need that, and training uses the modules themselves.
 """
 
 from abc import ABC, abstractmethod
@@ -19,22 +19,22 @@ aten = torch.ops.aten
 
 
 class Layer(ABC):
-    """One map of a stack. It shares the storage of its module's weights, so it follows the optimiser."""
+    """One map of a stack. It shares the storage of its module's weights, so it sees the optimiser's updates."""
 
     overwrites = False
-    """Whether :meth:`forward` writes over its argument."""
+    """Whether :meth:`forward` overwrites its argument."""
 
     @abstractmethod
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
-        """The map at x (batch, …), and what :meth:`pull_back` needs to know of it."""
+        """The value at x (batch, …), and the values that :meth:`vjp` needs."""
 
     @abstractmethod
     def vjp(self, gradient: torch.Tensor, saved: Any) -> torch.Tensor:
-        """The gradient with respect to the input, given that with respect to the output."""
+        """The gradient with respect to the input, given the gradient with respect to the output."""
 
 
 class Linear(Layer):
-    """x W' + b."""
+    """x Wᵀ + b."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None):
         self.weight, self.transposed, self.bias = weight, weight.t(), bias
@@ -64,7 +64,7 @@ class TransposedConvolution(Layer):
 
 
 class ConvolutionOfVector(TransposedConvolution):
-    """The same of one pixel, (batch, in) → (batch, out, h, w): a matrix product."""
+    """A transposed convolution of one pixel as a matrix product, (batch, in) → (batch, out, h, w)."""
 
     def forward(self, x):
         out = torch.mm(x, self.weight.flatten(1)).reshape(len(x), *self.weight.shape[1:])
@@ -75,7 +75,7 @@ class ConvolutionOfVector(TransposedConvolution):
 
 
 class UnitStrideConvolution(TransposedConvolution):
-    """The same at stride 1, where it is a convolution by the mirrored kernel, which libraries do faster."""
+    """A transposed convolution of stride 1, computed as a convolution with the mirrored kernel, which is faster."""
 
     def forward(self, x):
         border = [size - 1 - pad for size, pad in zip(self.weight.shape[2:], self.padding, strict=True)]
@@ -83,7 +83,7 @@ class UnitStrideConvolution(TransposedConvolution):
 
 
 class Pointwise(Layer):
-    """An activation whose gradient is known from its result; it overwrites what the map before it has made."""
+    """An activation whose gradient is a function of its result. It overwrites the output of the layer before it."""
 
     overwrites = True
 
@@ -107,7 +107,7 @@ class SiLU(Layer):
 
 
 class Reshape(Layer):
-    """Flattening, or its opposite."""
+    """Flatten or unflatten."""
 
     def __init__(self, module: nn.Module):
         self.module = module
@@ -153,17 +153,17 @@ def _detached(parameter: torch.Tensor | None) -> torch.Tensor | None:
 
 
 class Stack:
-    """Layers one after the other.
+    """A sequence of layers.
 
     Args:
-        layers: none of them may overwrite what the caller gave, so the first one does not overwrite.
+        layers: the first one must not overwrite its argument, which belongs to the caller.
     """
 
     def __init__(self, layers: Sequence[Layer]):
         self.layers = tuple(layers)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, list]:
-        """The value at x, and what :meth:`pull_back` needs."""
+        """The value at x, and the values that :meth:`vjp` needs."""
         saved = []
         for layer in self.layers:
             x, own = layer.forward(x)
@@ -171,13 +171,13 @@ class Stack:
         return x, saved
 
     def vjp(self, gradient: torch.Tensor, saved: list) -> torch.Tensor:
-        """The gradient with respect to the input, given that with respect to the output."""
+        """The gradient with respect to the input, given the gradient with respect to the output."""
         for layer, own in zip(reversed(self.layers), reversed(saved), strict=True):
             gradient = layer.vjp(gradient, own)
         return gradient
 
     def value_and_gradient(self, x: torch.Tensor, value: bool = True) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """For a scalar network: its value (batch,), or None where it is not wanted, and its gradient like x."""
+        """For a scalar network: the value (batch,), or None if ``value`` is false, and the gradient, like x."""
         *hidden, last = self.layers
         if value or not isinstance(last, Linear):
             found, saved = self.forward(x)
@@ -188,23 +188,23 @@ class Stack:
 
 
 def compile_stack(modules: Iterable[nn.Module]) -> Stack | None:
-    """The closed form of modules one after the other, or None where one of them is of no known kind."""
+    """The stack of a sequence of modules, or None if one of them has no closed form here."""
     layers: list[Layer] = []
     for module in _flat(modules):
         if isinstance(module, nn.Identity):
             continue
         layer = _compile_layer(module)
-        # An activation of the very input, or of a mere view of it, would write over the caller's tensor or over what
-        # another activation has kept.
-        made = bool(layers) and isinstance(layers[-1], Linear | TransposedConvolution)
-        if layer is None or (layer.overwrites and not made):
+        # An activation in place needs a fresh tensor: it must overwrite neither the input of the stack, nor a view of
+        # it, nor a result that another activation has saved.
+        fresh = bool(layers) and isinstance(layers[-1], Linear | TransposedConvolution)
+        if layer is None or (layer.overwrites and not fresh):
             return None
         layers.append(layer)
     return Stack(layers)
 
 
 def _compile_layer(module: nn.Module) -> Layer | None:
-    kind = type(module)  # a class derived from one of these may do anything
+    kind = type(module)  # a subclass may override anything
     if kind is nn.Linear:
         return Linear(module.weight.detach(), _detached(module.bias))
     if kind is FromVector:

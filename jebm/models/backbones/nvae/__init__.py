@@ -1,22 +1,23 @@
 """The deep residual hierarchy of NVAE (Vahdat and Kautz, 2020), written from a description of its function.
 
 ============================ ==========================================================================
-``convolutions``             weight-normalised and masked convolutions, and layers that draw nothing when built
-``cells``                    operations, squeeze-and-excite and residual cells; ``architectures`` names their sets
+``convolutions``             weight-normalised and masked convolutions, and layers without default initialisation
+``cells``                    operations, squeeze-and-excite and residual cells; ``architectures`` combines them
 ``gaussians``                the clamped Gaussians of priors and posteriors
 ``flows``                    volume-preserving autoregressive flows of the posterior
 ``heads``                    p(x | z): Bernoulli, Gaussian, discretised mixture of logistics
-``groups``                   one latent group with its way up, its way down, prior and posterior
+``groups``                   one latent layer with its encoder and decoder cells, prior and posterior
+``checkpointing``            batch norm where cells are recomputed for gradients
 ``hierarchy``                the backbone, :class:`jebm.models.backbones.base.Hierarchy`
 ============================ ==========================================================================
 
-Published weights are read by ``jebm.models.checkpoints.nvae``; ``jebm.models.batch_norm`` draws the batch-norm
-statistics of the decoder anew from the prior.
+``jebm.models.checkpoints.nvae`` reads published weights, and ``jebm.models.batch_norm`` recalibrates the batch norm of
+the decoder on draws from the prior.
 
-Why there are two deep backbones. ``residual`` is a small model of ours: its posterior is a Gaussian on ε whose
-parameters are read off directly, it has no batch statistics, its maps may shrink to dense vectors, and it takes any
-data. This one is bound to published weights by every detail: batch norm, weight norm, inverted bottlenecks, two towers
-of cells, posteriors on z that are added to the raw prior parameters and then flow. They share the interface
-:class:`jebm.models.backbones.base.Hierarchy` with its top-down pass. A common base of both would hold a switch for each
-of those details, and the recorded results of the digits study pin the arithmetic of the smaller one.
+There are two deep backbones for the following reason. ``residual`` is a small model of this project: its posterior is a
+Gaussian on ε, it has no batch norm, its maps may be vectors, and it takes any data. ``nvae`` must match published
+weights in every detail: batch norm, weight norm, inverted bottlenecks, two towers of cells, and posteriors on z whose
+parameters are added to those of the prior and which are followed by flows. Both implement the interface
+:class:`jebm.models.backbones.base.Hierarchy`. A common base class would need an option for each of these details, and
+the arithmetic of ``residual`` must not change, because results of the digits study are recorded.
 """

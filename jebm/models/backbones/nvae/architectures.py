@@ -1,4 +1,4 @@
-"""The operations inside the cells, by the names that published settings give to their combinations."""
+"""The operations inside the cells; their combinations have the names of the published settings."""
 
 from typing import NamedTuple
 
@@ -12,8 +12,8 @@ class Simple(NamedTuple):
 
 
 class Bottleneck(NamedTuple):
-    """Batch norm → 1×1 to ``expansion`` times the channels → k×k, depthwise or in ``groups`` → 1×1, with batch norm
-    and swish between."""
+    """Batch norm, then a 1×1 convolution to ``expansion`` times the channels, a k×k convolution, depthwise or in
+    ``groups``, and a 1×1 convolution, with batch norm and swish in between."""
 
     expansion: int
     kernel: int
@@ -22,7 +22,7 @@ class Bottleneck(NamedTuple):
 
 
 class Architecture(NamedTuple):
-    """The operations of each kind of cell, in order."""
+    """The sequence of operations in each kind of cell."""
 
     encoder: tuple
     decoder: tuple

@@ -1,6 +1,6 @@
-"""Residual cells: skip(x) + 0.1 · SE(operations(x)), at one size, halving the map or doubling it.
+"""Residual cells: skip(x) + 0.1 · SE(operations(x)). A cell keeps, halves or doubles the size of the map.
 
-Downwards the channels double, upwards they halve.
+If the size is halved, the number of channels is doubled, and vice versa.
 """
 
 from enum import Enum
@@ -16,7 +16,7 @@ from jebm.models.backbones.nvae.convolutions import Convolution, Dense, Normalis
 BRANCH_WEIGHT = 0.1
 ACTIVATIONS = {"swish": silu, "elu": elu}
 SHIFTS = ((0, 0), (1, 1), (0, 1), (1, 0))
-"""Rows and columns that each part of a halving skip drops before it takes every other pixel."""
+"""Offsets (row, column) of the pixels that each part of a halving skip connection takes, with stride 2."""
 
 
 class Resize(Enum):
@@ -31,13 +31,13 @@ class Resize(Enum):
         return 2 if self is Resize.DOWN else 1
 
     def outputs(self, channels: int) -> int:
-        """Channels that come out of a cell."""
+        """Number of output channels of a cell."""
         return {Resize.NONE: channels, Resize.DOWN: 2 * channels, Resize.UP: channels // 2}[self]
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm as published; outside training a product and a sum, whose gradient costs a tenth of that of PyTorch's
-    own, which chains take at every step."""
+    """Batch norm with the published constants. In evaluation mode it is one multiply-add, whose gradient, which chains
+    compute at every step, takes a tenth of the time of PyTorch's."""
 
     def __init__(self, channels: int):
         super().__init__(channels, eps=1e-5, momentum=0.05)
@@ -51,14 +51,14 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 def repeat_pixels(x: torch.Tensor) -> torch.Tensor:
-    """Every pixel four times: nearest-neighbour interpolation to twice the size, with a deterministic gradient."""
+    """Nearest-neighbour interpolation to twice the size, with a deterministic gradient on every device."""
     batch, channels, height, width = x.shape
     tiled = x[:, :, :, None, :, None].expand(batch, channels, height, 2, width, 2)
     return tiled.reshape(batch, channels, 2 * height, 2 * width)
 
 
 class SqueezeExcite(nn.Module):
-    """Each channel weighed by a number in (0, 1) that depends on the means of all (Hu et al., 2018)."""
+    """Multiplies each channel by a weight in (0, 1), a function of the means of all channels (Hu et al., 2018)."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -71,7 +71,7 @@ class SqueezeExcite(nn.Module):
 
 
 class SimpleOperation(nn.Module):
-    """See :class:`Simple`. A map that grows does so after the activation."""
+    """See :class:`Simple`. Upsampling takes place after the activation."""
 
     def __init__(self, inputs: int, outputs: int, resize: Resize, spec: Simple):
         super().__init__()
@@ -86,7 +86,7 @@ class SimpleOperation(nn.Module):
 
 
 class BottleneckOperation(nn.Module):
-    """See :class:`Bottleneck`. A map that grows does so first; one that shrinks does so in the k×k convolution."""
+    """See :class:`Bottleneck`. Upsampling is the first operation; downsampling is the stride of the k×k convolution."""
 
     def __init__(self, inputs: int, outputs: int, resize: Resize, spec: Bottleneck):
         super().__init__()
@@ -110,7 +110,10 @@ class BottleneckOperation(nn.Module):
 
 
 class ShrinkingSkip(nn.Module):
-    """Four 1×1 convolutions, each of another quarter of the pixels of swish(x), side by side; computed as one."""
+    """The concatenation of four 1×1 convolutions of swish(x), each on a different quarter of the pixels.
+
+    They are computed as one 2×2 convolution.
+    """
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -122,7 +125,7 @@ class ShrinkingSkip(nn.Module):
         return conv2d(silu(x), *self._as_one(), stride=2)
 
     def _as_one(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Filter and bias of the 2×2 convolution with a single tap for each output that all four together are."""
+        """Filter and bias of the equivalent 2×2 convolution; each output channel has a single non-zero tap."""
         taps = [
             pad(conv.effective_weight(), (column, 1 - column, row, 1 - row))
             for conv, (row, column) in zip(self.convs, SHIFTS, strict=True)
@@ -133,7 +136,7 @@ class ShrinkingSkip(nn.Module):
 class GrowingSkip(nn.Module):
     """A 1×1 convolution and bilinear interpolation with aligned corners to twice the size.
 
-    The two commute, without a bias, and the convolution is four times cheaper before than after.
+    The two operations commute because there is no bias, and the convolution is four times cheaper before upsampling.
     """
 
     def __init__(self, inputs: int, outputs: int):
@@ -148,10 +151,10 @@ class Cell(nn.Module):
     """One residual cell.
 
     Args:
-        channels: of its input.
-        operations: what its branch does; the first one resizes.
-        resize: whether the map shrinks or grows.
-        squeeze_excite: whether the branch ends in it.
+        channels: number of input channels.
+        operations: operations of the branch; the first one changes the size.
+        resize: change of the size of the map.
+        squeeze_excite: whether the branch ends in squeeze-and-excite.
     """
 
     def __init__(self, channels: int, operations: tuple, resize: Resize, squeeze_excite: bool):

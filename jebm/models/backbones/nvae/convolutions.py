@@ -1,8 +1,7 @@
-"""Convolutions and their effective filters, and layers that draw no random numbers when they are built.
+"""Convolutions with weight norm and masks, and layers that do not initialise their weights when they are constructed.
 
-PyTorch's layers initialise themselves from the global stream when they are made. These leave their weights as they
-are: :meth:`NvaeHierarchy.initialise` sets them from an explicit generator, and on the meta device there is nothing to
-set.
+PyTorch's layers draw their weights from the global random number generator at construction. Here
+:meth:`NvaeHierarchy.initialise` draws them from an explicit one.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ INITIAL_EPSILON = 1e-2
 
 
 class Dense(nn.Linear):
-    """A linear layer, not initialised."""
+    """A linear layer without default initialisation."""
 
     def reset_parameters(self) -> None:
         """Nothing: see the module."""
 
 
 class Convolution(nn.Conv2d):
-    """A convolution that keeps the size of the map (or divides it by the stride), not initialised."""
+    """A convolution with padding such that the size is divided by the stride, without default initialisation."""
 
     def __init__(
         self,
@@ -49,12 +48,12 @@ class Convolution(nn.Conv2d):
         """Nothing: see the module."""
 
     def effective_weight(self) -> torch.Tensor:
-        """The filters that are applied, (outputs, inputs / groups, kernel, kernel)."""
+        """The filters of the convolution, (outputs, inputs / groups, kernel, kernel)."""
         return self.weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight, padding = self.effective_weight(), self.padding
-        # On a map smaller than the filter the outer taps see nothing but padding, and are left out.
+        # On a map that is smaller than the filter, the outer taps see only padding and are cut off.
         full, dilation = self.kernel_size[0] // 2, self.dilation[0]
         reach = min(full, (max(x.shape[2:]) - 1) // dilation)
         if reach < full:
@@ -66,18 +65,20 @@ class Convolution(nn.Conv2d):
 
 
 def dense(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: int) -> torch.Tensor:
-    """A convolution of a map of a few pixels as one linear map, at a small part of its cost.
+    """A convolution of a map of few pixels, computed as one linear map at a fraction of the cost.
 
     Args:
         x: (batch, inputs, size, size).
-        weight: (outputs, inputs, kernel, kernel) with an odd kernel, of a convolution that keeps the size.
-        stride: divides the size of the map, which is rounded up.
+        weight: (outputs, inputs, kernel, kernel) with odd kernel; the padding is kernel // 2.
+        stride: divisor of the size, which is rounded up.
     """
     size, outputs = x.shape[2], len(weight)
     if size == 1:
         return linear(x.flatten(1), weight.flatten(1), bias)[:, :, None, None]
     smaller = -(-size // stride)
-    taps = _taps(weight.shape[2], size, stride).to(weight)  # a product with 0s and 1s: gathering has a slow gradient
+    taps = _taps(weight.shape[2], size, stride).to(
+        weight
+    )  # a product with 0s and 1s, because indexing has a slow gradient
     matrix = (weight.flatten(2) @ taps).reshape(outputs, -1, smaller**2, size**2).transpose(1, 2)
     out = linear(x.flatten(1), matrix.reshape(outputs * smaller**2, -1))
     out = out.reshape(len(x), outputs, smaller, smaller)
@@ -86,7 +87,7 @@ def dense(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stri
 
 @cache
 def _taps(kernel: int, size: int, stride: int) -> torch.Tensor:
-    """1 where a tap leads from an output pixel to an input one, (taps, outputs · inputs), all in raster order."""
+    """1 where a tap connects an output pixel with an input pixel, (taps, outputs · inputs), all in raster order."""
     smaller = -(-size // stride)
     led = torch.zeros(kernel, kernel, smaller, smaller, size, size)
     for row, column, to_row, to_column in product(range(smaller), range(smaller), range(size), range(size)):
@@ -99,8 +100,8 @@ def _taps(kernel: int, size: int, stride: int) -> torch.Tensor:
 class NormalisedConvolution(Convolution):
     """Weight norm: the filter of an output channel is exp(log_gain) · v / (‖v‖ + 1e-5), v its ``weight``.
 
-    A chain applies the same filters thousands of times. Once :meth:`keep_filters` says that the weights are frozen,
-    they are computed once and kept until a weight changes.
+    A chain applies the same filters thousands of times. After :meth:`cache_filters` they are computed once and cached
+    until a weight changes.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, **settings):
@@ -108,21 +109,21 @@ class NormalisedConvolution(Convolution):
         self.log_gain = nn.Parameter(torch.empty(outputs, 1, 1, 1))
         self._cached: CachedFilters | None = None
 
-    def cache_filters(self, keep: bool) -> None:
-        """Keep the filters from call to call; whoever trains the weights must say False first.
+    def cache_filters(self, enabled: bool) -> None:
+        """Enable or disable caching of the filters; it must be disabled before the weights are trained.
 
-        What is kept goes when a weight is written to, replaced or moved, and for good at the first call that finds a
-        weight trainable: PyTorch's fused optimisers write to weights without leaving a trace.
+        The cache is cleared when a weight is modified, replaced or moved. The first call with a trainable weight
+        disables it, because PyTorch's fused optimisers modify weights without increasing their version counters.
         """
-        self._cached = CachedFilters() if keep else None
+        self._cached = CachedFilters() if enabled else None
 
     def _apply(self, *args, **kwargs):
-        """What moves or converts the weights."""
+        """Called by PyTorch to move or convert the weights; clears the cache."""
         self._cached = self._cached and CachedFilters()
         return super()._apply(*args, **kwargs)
 
     def direction(self) -> torch.Tensor:
-        """v, like ``weight``."""
+        """v, of the shape of ``weight``."""
         return self.weight
 
     def effective_weight(self) -> torch.Tensor:
@@ -142,15 +143,15 @@ class NormalisedConvolution(Convolution):
 
     @torch.no_grad()
     def initialise_gain(self) -> None:
-        """Gains with which the filters are as ``weight`` says, nearly."""
+        """Set the gains such that the filters are nearly equal to ``weight``."""
         self.log_gain.copy_(torch.log(_norms(self.direction()) + INITIAL_EPSILON))
 
 
 class WeightNorm(torch.autograd.Function):
-    """v, log_gain ↦ w = s·v with s = exp(log_gain) / (‖v‖ + 1e-5), for each output channel; once differentiable.
+    """(v, log_gain) ↦ w = s·v with s = exp(log_gain) / (‖v‖ + 1e-5) for each output channel; once differentiable.
 
-    A deep hierarchy has dozens of these in every step. By hand the gradient costs a third of what autograd takes:
-    with g the gradient of w and ⟨g, v⟩ its product with v, that of log_gain is s⟨g, v⟩, and that of v is
+    The explicit gradient takes a third of the time of autograd's, and a deep hierarchy has dozens of these layers. With
+    g the gradient with respect to w, the gradient with respect to log_gain is s⟨g, v⟩, and with respect to v it is
     s·g − s⟨g, v⟩ / (‖v‖ (‖v‖ + 1e-5)) · v.
     """
 
@@ -166,13 +167,13 @@ class WeightNorm(torch.autograd.Function):
     def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         v, norms, scale = ctx.saved_tensors
         of_log_gain = (gradient * v).sum((1, 2, 3), keepdim=True).mul_(scale)
-        # Where v is 0 so is the product with it, and the filter follows the gradient alone.
+        # Where v is 0, ⟨g, v⟩ is 0 too; the lower bound of the divisor avoids 0 / 0.
         along = of_log_gain / (norms * (norms + NORM_EPSILON)).clamp_min(torch.finfo(norms.dtype).tiny)
         return torch.addcmul(gradient * scale, v, along, value=-1), of_log_gain
 
 
 class CachedFilters:
-    """The filters that some tensors led to, and what those tensors were like. A copy of it keeps nothing."""
+    """Filters, with references to the tensors they were computed from and their versions. A copy starts empty."""
 
     def __init__(self):
         self.sources, self.versions, self.filters = (), (), None
@@ -181,7 +182,7 @@ class CachedFilters:
         self.sources, self.versions, self.filters = sources, _versions(sources), filters
 
     def are_valid_for(self, sources: tuple[torch.Tensor, ...]) -> bool:
-        """Whether these are the very tensors, and nothing was written to them since."""
+        """Whether the filters were computed from these tensors, and none was modified since."""
         same = len(sources) == len(self.sources) and all(a is b for a, b in zip(sources, self.sources, strict=True))
         return same and _versions(sources) == self.versions
 
@@ -190,19 +191,19 @@ class CachedFilters:
 
 
 def _versions(tensors: tuple[torch.Tensor, ...]) -> tuple[int, ...]:
-    """How often each was written to in place."""
+    """The version counter of each tensor, which PyTorch increases with every modification in place."""
     return tuple(tensor._version for tensor in tensors)
 
 
 class MaskedConvolution(NormalisedConvolution):
-    """An autoregressive convolution: no output looks at what comes later in raster order.
+    """An autoregressive convolution: an output depends only on inputs that are not later in raster order.
 
-    Latent channels come one after the other at each place. Where there are more inputs or outputs than latent
-    channels, they belong to them in equal blocks.
+    At each pixel the latent channels are ordered. If there are more inputs or outputs than latent channels, equal
+    blocks of them belong to each latent channel.
 
     Args:
-        mirrored: rows and columns run backwards; the order of the channels stays.
-        zero_diagonal: an output does not see its own latent channel at its own place either.
+        mirrored: whether the order of rows and columns is reversed; the order of the channels is not.
+        zero_diagonal: whether an output is also independent of its own latent channel at its own pixel.
     """
 
     def __init__(self, inputs, outputs, kernel, *, mirrored: bool = False, zero_diagonal: bool = False, **settings):
@@ -215,8 +216,11 @@ class MaskedConvolution(NormalisedConvolution):
 
 
 def raster_mask(inputs: int, outputs: int, kernel: int, groups: int, zero_diagonal: bool) -> torch.Tensor:
-    """1 where a filter may look, (outputs, inputs / groups, kernel, kernel): above, to the left, and, at the place
-    itself, at the channels that come no later (with ``zero_diagonal``: earlier). Depthwise filters see their own."""
+    """The mask of a filter, (outputs, inputs / groups, kernel, kernel).
+
+    It is 1 for pixels above, for pixels to the left, and, at the same pixel, for channels that are not later (with
+    ``zero_diagonal``: earlier). Depthwise filters see their own channel.
+    """
     centre = kernel // 2
     mask = torch.zeros(outputs, inputs // groups, kernel, kernel)
     mask[:, :, :centre] = 1
@@ -239,8 +243,8 @@ def _norms(v: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def initialise_layers(module: nn.Module, rng: torch.Generator) -> None:
-    """All layers within a module: weights and biases uniform in ±1/√fan_in, gains of filters to match, batch norm to
-    the identity with fresh statistics."""
+    """Initialise all layers of a module: weights and biases uniformly in ±1/√fan_in, gains such that filters are nearly
+    the weights, batch norm as the identity with reset statistics."""
     for layer in module.modules():
         if isinstance(layer, Dense | Convolution):
             bound = 1 / math.sqrt(layer.weight[0].numel())

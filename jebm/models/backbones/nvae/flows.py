@@ -1,6 +1,6 @@
-"""Flows of the posterior: z ↦ z − shift(z) with an autoregressive shift, first in raster order, then mirrored.
+"""Flows of the posterior: z′ = z − shift(z) with an autoregressive shift, first in raster order, then in reverse.
 
-The Jacobian is triangular with ones on its diagonal, so that densities carry over: log q(z′) = log q(z).
+The Jacobian is triangular with ones on its diagonal, so log q(z′) = log q(z).
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch.nn.functional import elu
 from jebm.models.backbones.nvae.convolutions import MaskedConvolution
 
 HIDDEN = 6
-"""Hidden channels of the shift for each latent channel."""
+"""Hidden channels of the shift per latent channel."""
 
 
 class Shift(nn.Module):
@@ -24,12 +24,12 @@ class Shift(nn.Module):
         self.last = MaskedConvolution(hidden, latents, 1, mirrored=mirrored)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        # The activation twice: that is how published weights were trained.
+        # The activation is applied twice, as in the training of the published weights.
         return z - self.last(elu(elu(self.spread(elu(self.first(z))))))
 
 
 class Flow(nn.Module):
-    """Both directions, one after the other."""
+    """A shift in raster order, followed by one in reverse order."""
 
     def __init__(self, latents: int):
         super().__init__()
@@ -40,6 +40,6 @@ class Flow(nn.Module):
 
     @torch.no_grad()
     def shrink(self) -> None:
-        """A tenth of the shift: training starts near the identity."""
+        """Divide the shifts by ten, so that training starts near the identity."""
         for shift in (self.forwards, self.backwards):
             shift.last.log_gain -= torch.log(torch.tensor(10.0))

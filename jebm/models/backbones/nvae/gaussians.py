@@ -1,4 +1,4 @@
-"""The Gaussians of priors, posteriors and the Gaussian head: raw numbers clamped softly, elementwise."""
+"""The Gaussians of priors, posteriors and the Gaussian head, with softly clamped parameters."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ FLOOR = 0.01
 
 
 def soft_clamp(raw: torch.Tensor) -> torch.Tensor:
-    """5 · tanh(raw / 5): in (−5, 5), and the identity near 0."""
+    """5 · tanh(raw / 5): values are in (−5, 5), and near 0 the function is the identity."""
     return LIMIT * torch.tanh(raw / LIMIT)
 
 
@@ -23,9 +23,9 @@ class Normal(NamedTuple):
 
     @classmethod
     def from_raw(cls, mean: torch.Tensor, log_sigma: torch.Tensor) -> "Normal":
-        """Mean c(a) and σ = exp(c(b)) + 0.01 with the soft clamp c; at 0 that is σ = 1.01.
+        """N(c(mean), σ²) with σ = exp(c(log_sigma)) + 0.01 and the soft clamp c; log_sigma = 0 gives σ = 1.01.
 
-        Raw numbers of low precision are taken up to float32 first: exponentials of theirs overflow.
+        Parameters of lower precision are converted to float32 first, because their exponentials would overflow.
         """
         mean, log_sigma = _precise(mean), _precise(log_sigma)
         return cls(soft_clamp(mean), torch.exp(soft_clamp(log_sigma)) + FLOOR)
@@ -39,7 +39,7 @@ class Normal(NamedTuple):
         return self.mean + self.sigma * eps
 
     def whiten(self, value: torch.Tensor) -> torch.Tensor:
-        """The eps of a value."""
+        """(value − mean) / sigma."""
         return (value - self.mean) / self.sigma
 
     def kl(self, other: "Normal") -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""One latent group: how inference comes up to it, how the generator comes down to it, and its prior and posterior."""
+"""One latent layer (a group, in NVAE's terms): its encoder and decoder cells, prior and posterior."""
 
 import torch
 from torch import nn
@@ -12,15 +12,16 @@ from jebm.models.backbones.nvae.gaussians import Normal
 
 
 class Group(nn.Module):
-    """The modules of one latent group.
+    """The modules of one latent layer.
 
     Args:
-        encoder_channels, decoder_channels: of the features that come up and of the path that comes down, here.
-        latent_channels: of its latent.
-        encoder, decoder: cells that lead to it from the group below and from the one above.
-        top: the group that the generator starts with has no prior to learn, and nothing above to infer from.
-        alone: the only group of a hierarchy; its latent alone makes the path.
-        flows: how many its posterior has.
+        encoder_channels, decoder_channels: channels of the encoder's features and of the decoder's path at this layer.
+        latent_channels: channels of the latent.
+        encoder, decoder: encoder cells between the layer below and this one, decoder cells between the layer above and
+            this one.
+        top: whether it is the top layer, whose prior is fixed and whose posterior has no path above.
+        alone: whether it is the only layer of the hierarchy; its path then is a function of its latent alone.
+        flows: number of flows of the posterior.
         residual: whether the posterior's raw parameters are added to the prior's.
     """
 
@@ -56,11 +57,11 @@ class Group(nn.Module):
         return self.prior(elu(path)).chunk(2, dim=1)
 
     def conditional(self, path: torch.Tensor) -> Normal:
-        """p(z_i | z_{>i}), read off the path."""
+        """p(z_i | z_{>i}), as a function of the path."""
         return Normal.from_raw(*self.raw_prior(path))
 
     def infer(self, features: torch.Tensor, path: torch.Tensor) -> tuple[Normal, Normal]:
-        """q(z_i | z_{>i}, x) before its flows, and p(z_i | z_{>i})."""
+        """q(z_i | z_{>i}, x) without its flows, and p(z_i | z_{>i})."""
         raw_prior = self.raw_prior(path)
         raw = self.posterior(features if self.merge is None else features + self.merge(path)).chunk(2, dim=1)
         if self.residual:
@@ -68,18 +69,18 @@ class Group(nn.Module):
         return Normal.from_raw(*raw), Normal.from_raw(*raw_prior)
 
     def flow(self, z: torch.Tensor) -> torch.Tensor:
-        """A draw of the Gaussian → a draw of the posterior."""
+        """Transform a draw from the Gaussian to a draw from the posterior."""
         for flow in self.flows:
             z = flow(z)
         return z
 
     def advance(self, path: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        """The path after it has taken z_i in."""
+        """The path after z_i was added."""
         z = z.to(path.dtype)
         return self.take(z if self.alone else torch.cat([path, z], dim=1))
 
     def inference_modules(self) -> list[nn.Module]:
-        """Those that q(z | x) alone uses."""
+        """The modules that only q(z | x) uses."""
         return [self.encoder, self.posterior, self.flows, *([] if self.merge is None else [self.merge])]
 
 
@@ -96,12 +97,12 @@ def build_groups(
     flows: int,
     residual: bool,
 ) -> nn.ModuleList:
-    """All groups, bottom first.
+    """All latent layers, bottom first.
 
     Args:
-        counts: groups at each scale, finest first.
-        blocks: halvings between the image and the finest scale.
-        encoder_channels, decoder_channels: at the size of the image; doubled by every halving.
+        counts: number of layers at each scale, finest scale first.
+        blocks: number of halvings between the image and the finest scale.
+        encoder_channels, decoder_channels: channels at the size of the image; every halving doubles them.
     """
     scales = [scale for scale, count in enumerate(counts) for _ in range(count)]
     alone = len(scales) == 1

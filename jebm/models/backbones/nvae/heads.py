@@ -1,11 +1,11 @@
 """p(x | z) from the output maps of the decoder: pixels x in [−1, 1], (batch, colours, height, width).
 
-They are bound to published weights: the parameters' layout, their clamps, and where a mixture's density is taken for
-its mass are part of what those weights were trained with. ``jebm.models.likelihoods`` has heads of the same families
-that owe nothing to anyone, and are exact where these approximate.
+These heads must match published weights in the layout of the parameters, the clamps, and the approximation of the
+probability mass of a bin. ``jebm.models.likelihoods`` contains likelihoods of the same families without these
+constraints, and without the approximations.
 
-A temperature other than 1 does what published code does with it, which is not the same for every head: see
-:meth:`Pixels.sample`.
+The meaning of a temperature other than 1 is that of the published code and depends on the head, see
+:meth:`HeadDistribution.sample`.
 """
 
 import math
@@ -22,9 +22,9 @@ from jebm.models.likelihoods.base import PixelDistribution
 
 LOG_SCALE_MIN = -7.0
 EDGES = (-0.999, 0.99)
-"""Below the first and above the second pixel value, a mixture's component takes all of its tail."""
+"""Pixel values below the first and above the second get the mass of the whole tail of a logistic."""
 TINY = 1e-5
-"""A bin whose probability is below this gets the density at its centre times its width."""
+"""Below this probability, the mass of a bin is approximated by the density at its centre times its width."""
 UNIFORM_EDGE = 1e-5
 
 
@@ -32,8 +32,8 @@ class HeadDistribution(PixelDistribution):
     """A distribution over images.
 
     Args:
-        maps: the decoder's output, (batch, channels of the head, height, width), taken up to float32 at least.
-        colours: channels of the image.
+        maps: the decoder's output, (batch, channels of the head, height, width), converted at least to float32.
+        colours: number of channels of the image.
     """
 
     def __init__(self, maps: torch.Tensor, colours: int):
@@ -42,23 +42,23 @@ class HeadDistribution(PixelDistribution):
 
     @abstractmethod
     def element_log_prob(self, x: torch.Tensor) -> torch.Tensor:
-        """log p of each number, (batch, colours, height, width), or, where colours go together, of each pixel,
-        (batch, height, width)."""
+        """log p, nats, of each channel of each pixel, (batch, colours, height, width); of each pixel, (batch, height,
+        width), if the channels are dependent."""
 
     def log_prob(self, x: torch.Tensor) -> torch.Tensor:
         return self.element_log_prob(x).flatten(1).sum(1)
 
     @abstractmethod
     def sample(self, rng: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
-        """An image for each, clamped to [−1, 1]; never rounded to the levels of the data.
+        """One image per distribution, clamped to [−1, 1] but not rounded to the levels of the data.
 
-        The mixture divides its components' scales by the temperature (below 1 there is *more* noise) and the logits
-        of the choice too; the Gaussian head ignores it; the Bernoulli head divides its logits.
+        The mixture divides both the scales of its components and the logits of the choice by the temperature, so a
+        temperature below 1 gives *more* noise. The Bernoulli head divides its logits. The Gaussian head ignores it.
         """
 
 
 class BernoulliPixels(HeadDistribution):
-    """Pixels that are −1 or 1; the maps are logits of 1. In between, the cross-entropy with (x + 1) / 2."""
+    """Pixels that are −1 or 1; the maps are the logits of 1. Other values give the cross-entropy with (x + 1) / 2."""
 
     @staticmethod
     def channels(colours: int) -> int:
@@ -76,11 +76,11 @@ class BernoulliPixels(HeadDistribution):
 
 
 class GaussianPixels(HeadDistribution):
-    """N(mean, sigma²) for every number: a *density* of pixels on [−1, 1], not of levels; the mean may exceed ±1.
+    """N(mean, sigma²) for every channel of every pixel: a *density*, not a mass on levels. The mean may exceed ±1.
 
     Args:
-        log_sigma_min: the clamped log σ is not let below it in ``log_prob`` (only there). −5 changes nothing; −2 is
-            the likelihood of VAEBM, which is not the one that its backbone was trained with.
+        log_sigma_min: lower bound of log σ in ``log_prob`` only. −5 has no effect; −2 is the likelihood that VAEBM
+            reports, which differs from the one its backbone was trained with.
     """
 
     def __init__(self, maps: torch.Tensor, colours: int, log_sigma_min: float = -5.0):
@@ -107,12 +107,12 @@ class GaussianPixels(HeadDistribution):
 
 
 class MixturePixels(HeadDistribution):
-    """A mixture of logistics, integrated over the bins of the levels; one choice of component a pixel.
+    """A mixture of logistics, integrated over the bins of the levels, with one component per pixel.
 
-    A component's mean of green depends linearly on red, that of blue on red and green (Salimans et al., 2017).
+    The mean of green depends linearly on red, and the mean of blue on red and green (Salimans et al., 2017).
 
     Args:
-        levels: of the data; bins are 2 / (levels − 1) wide.
+        levels: number of levels of the data; bins have width 2 / (levels − 1).
     """
 
     def __init__(self, maps: torch.Tensor, colours: int, levels: int):
@@ -130,11 +130,11 @@ class MixturePixels(HeadDistribution):
 
     @classmethod
     def components(cls, channels: int, colours: int) -> int:
-        """How many there are in maps of so many channels."""
+        """The number of components for a number of channels of the maps."""
         return channels // cls.channels(colours, 1)
 
     def _conditional_means(self, x: torch.Tensor) -> torch.Tensor:
-        """Means of all components given the colours of x that come before, (batch, colours, components, …)."""
+        """Means of all components given the earlier colours of x, (batch, colours, components, height, width)."""
         if self.coefficients is None:
             return self.means
         (red, green, blue), (c_red, c_green, c_blue) = self.means.unbind(1), self.coefficients.unbind(1)
@@ -158,7 +158,7 @@ class MixturePixels(HeadDistribution):
     def mean(self) -> torch.Tensor:
         weights = torch.softmax(self.logits, 1)[:, None]
         coefficients = None if self.coefficients is None else (weights * self.coefficients).sum(2)
-        return self._chain((weights * self.means).sum(2), coefficients)
+        return self._couple_colours((weights * self.means).sum(2), coefficients)
 
     def sample(self, rng: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
         shape = (len(self.maps), *self.image_shape)
@@ -167,19 +167,19 @@ class MixturePixels(HeadDistribution):
         return self.draw_from(edge + width * uniform(self.logits.shape), edge + width * uniform(shape), temperature)
 
     def draw_from(self, choice: torch.Tensor, place: torch.Tensor, temperature: float) -> torch.Tensor:
-        """The image that uniform numbers lead to: ``choice`` (batch, components, height, width) picks components,
-        ``place`` (batch, colours, height, width) the place within one."""
+        """The image for given uniform numbers: ``choice`` (batch, components, height, width) selects the components,
+        ``place`` (batch, colours, height, width) the quantiles within them."""
         gumbel = -torch.log(-torch.log(choice))
         index = (self.logits / temperature + gumbel).argmax(1)[:, None, None]
         index = index.expand(-1, self.image_shape[0], -1, -1, -1)
         chosen = [part.gather(2, index).squeeze(2) for part in (self.means, self.log_scales)]
         coefficients = None if self.coefficients is None else self.coefficients.gather(2, index).squeeze(2)
         noise = torch.log(place) - torch.log1p(-place)
-        return self._chain(chosen[0] + torch.exp(chosen[1]) / temperature * noise, coefficients)
+        return self._couple_colours(chosen[0] + torch.exp(chosen[1]) / temperature * noise, coefficients)
 
     @staticmethod
-    def _chain(values: torch.Tensor, coefficients: torch.Tensor | None) -> torch.Tensor:
-        """Colours one after the other, each clamped before the next one depends on it."""
+    def _couple_colours(values: torch.Tensor, coefficients: torch.Tensor | None) -> torch.Tensor:
+        """Add the dependence between colours; each colour is clamped before the next one depends on it."""
         if coefficients is None:
             return values.clamp(-1, 1)
         c_red, c_green, c_blue = coefficients.unbind(1)
@@ -191,10 +191,10 @@ class MixturePixels(HeadDistribution):
 def make_head(
     name: str, colours: int, components: int, levels: int, log_sigma_min: float
 ) -> tuple[int, Callable[[torch.Tensor], HeadDistribution]]:
-    """Channels that a head takes, and what makes the distribution from maps with so many.
+    """The number of channels of a head, and the function from maps to a distribution.
 
     Raises:
-        JebmError: a mixture of other than 1 or 3 colours.
+        SettingError: a mixture for images with neither 1 nor 3 colours.
     """
     if name == "bernoulli":
         return BernoulliPixels.channels(colours), partial(BernoulliPixels, colours=colours)

@@ -1,4 +1,4 @@
-"""The deep residual hierarchy: two towers of cells, and a group of latents wherever they meet."""
+"""The deep residual hierarchy: an encoder and a decoder tower of cells, and the latent layers between them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jebm.config.types import (
     PixelHead,
 )
 from jebm.errors import SettingError
-from jebm.models.backbones.base import Hierarchy, Latents, Posterior, TopDown
+from jebm.models.backbones.base import EMPTY, Hierarchy, Latents, Posterior, TopDown
 from jebm.models.backbones.nvae.architectures import ARCHITECTURES
 from jebm.models.backbones.nvae.cells import Cell, Resize
 from jebm.models.backbones.nvae.checkpointing import apply_cells
@@ -34,13 +34,13 @@ from jebm.models.likelihoods.base import PixelDistribution
 
 
 class GroupDraw(NamedTuple):
-    """A draw of q(z_i | z_{>i}, x) with the Gaussians that it came from, all (batch, latent_channels, size, size)."""
+    """A draw from q(z_i | z_{>i}, x) and the Gaussians involved; all tensors (batch, latent_channels, size, size)."""
 
     posterior: Normal
-    """Before the flows."""
+    """The Gaussian of the posterior, before the flows."""
     prior: Normal
     before: torch.Tensor
-    """The draw before the flows."""
+    """The draw from that Gaussian, before the flows."""
     z: torch.Tensor
 
     @property
@@ -48,47 +48,47 @@ class GroupDraw(NamedTuple):
         return self.prior.whiten(self.z)
 
     def log_q(self) -> torch.Tensor:
-        """log q(z_i | z_{>i}, x) of each element; the flows have no volume."""
+        """log q(z_i | z_{>i}, x) of each element, nats; the flows preserve volume."""
         return self.posterior.log_prob(self.before)
 
     def kl(self, flows: bool) -> torch.Tensor:
-        """KL(q ‖ p) of each element, nats: exact, or with flows log q − log p of this draw."""
+        """KL(q ‖ p) of each element, nats: exact without flows, otherwise the estimate log q − log p of this draw."""
         return self.log_q() - self.prior.log_prob(self.z) if flows else self.posterior.kl(self.prior)
 
 
 class NvaeHierarchy(Hierarchy):
-    """p(z_i | z_{>i}) = N(μ(h), σ(h)²) with h the path above z_i; p(x | z) by a head; q on z, with optional flows.
+    """p(z_i | z_{>i}) = N(μ(h), σ(h)²) with h the path above z_i, p(x | z) by a head, and q on z with optional flows.
 
-    The top layer's σ is 1.01 as in published weights, so T is no identity there either. ``log_q`` is the density of ε.
-    ``kl`` of a layer is exact given the layers above it without flows; **with flows it is a Monte-Carlo estimate from
-    the one draw**, log q(ε_i | ε_{>i}, x) − log N(ε_i; 0, I), which may be negative for an image.
+    As in published weights, σ of the top layer is 1.01, so T is not the identity there. ``log_q`` is the density of ε.
+    Without flows, ``kl`` of a layer is exact given the layers above. **With flows it is a Monte Carlo estimate from one
+    draw**, log q(ε_i | ε_{>i}, x) − log N(ε_i; 0, I), which may be negative for single images.
 
-    In training mode batch norm uses the statistics of the batch, and images of a batch depend on each other; chains
-    and evaluations need :meth:`eval`.
+    In training mode batch norm uses the statistics of the batch, so the images of a batch depend on each other. Chains
+    and evaluations need evaluation mode (:meth:`eval`).
 
     Args:
         image_shape: (colours, size, size).
-        groups: latent layers at each scale, the finest scale first.
-        latent_channels: channels of each latent.
-        encoder_channels, decoder_channels: of the two towers at the size of the image; doubled by every halving.
-        blocks: halvings between the image and the finest scale.
-        preprocess_cells, postprocess_cells: cells in each of those blocks, in the encoder and in the decoder.
-        encoder_cells, decoder_cells: cells before each latent group, in the encoder and in the decoder.
+        groups: number of latent layers at each scale, finest scale first.
+        latent_channels: channels of each latent layer.
+        encoder_channels, decoder_channels: channels of the towers at the size of the image; every halving doubles them.
+        blocks: number of halvings between the image and the finest scale.
+        preprocess_cells, postprocess_cells: number of cells in each of these blocks, in the encoder and in the decoder.
+        encoder_cells, decoder_cells: number of cells before each latent layer, in the encoder and in the decoder.
         architecture: the operations inside the cells.
-        squeeze_excite: whether cells end in squeeze-and-excite.
-        residual_posterior: whether q's raw parameters are added to those of the prior.
-        flows: autoregressive flows of each latent's posterior.
-        head: p(x | z), as published weights need it.
-        mixture_components: logistics in the mixture of each pixel, for the head ``logistic-mixture``.
-        levels: of the data: 256 is 8 bits, 32 is 5. The same head integrates over its bins.
-        log_sigma_min: for the Gaussian head, see :class:`GaussianPixels`.
-        likelihood: p(x | z) in the place of ``head``, as the other backbones have it.
-        padding: black pixels added on each side of the image; they have no likelihood.
-        checkpointing: keep no activations inside cells but compute them again for gradients: the same gradients, up
-            to a third more time, a small part of the memory.
+        squeeze_excite: whether the cells end in squeeze-and-excite.
+        residual_posterior: whether the parameters of q are offsets to those of the prior.
+        flows: number of autoregressive flows of each layer's posterior.
+        head: p(x | z), with the details of published weights.
+        mixture_components: number of components of the head ``logistic-mixture``.
+        levels: number of levels of the data for the head ``logistic-mixture``: 256 for 8 bits, 32 for 5 bits.
+        log_sigma_min: lower bound of log σ in the likelihood of the head ``gaussian``; −5 has no effect.
+        likelihood: a likelihood in place of ``head``, as in the other backbones.
+        padding: black pixels that are added on each side of the image; the likelihood ignores them.
+        checkpointing: recompute the activations inside cells for gradients instead of storing them. The gradients are
+            the same, for a fraction of the memory and up to a third more time.
 
     Raises:
-        JebmError: the images can't be halved that often, or don't fit the head.
+        SettingError: the images can't be halved that often, or do not fit the head.
     """
 
     has_batch_norm = True
@@ -166,7 +166,7 @@ class NvaeHierarchy(Hierarchy):
 
     @torch.no_grad()
     def initialise(self, rng: torch.Generator) -> None:
-        """Uniform ±1/√fan_in everywhere, gains to match, flows near the identity, a start in (0, 1)."""
+        """Weights uniform in ±1/√fan_in, flows near the identity, and ``start`` uniform in (0, 1)."""
         self.start.uniform_(generator=rng)
         initialise_layers(self, rng)
         for group in self.groups:
@@ -174,7 +174,7 @@ class NvaeHierarchy(Hierarchy):
                 flow.shrink()
 
     def requires_grad_(self, requires_grad: bool = True) -> NvaeHierarchy:
-        """All parameters trainable, or frozen; frozen filters are computed once."""
+        """Make all parameters trainable or not; the filters of frozen layers are cached."""
         for layer in self.modules():
             if isinstance(layer, NormalisedConvolution):
                 layer.cache_filters(not requires_grad)
@@ -189,7 +189,7 @@ class NvaeHierarchy(Hierarchy):
         ]
 
     def _path(self, layer: int, above: TopDown, like: torch.Tensor) -> torch.Tensor:
-        """The path as layer ``layer`` (from 0) finds it; ``like`` gives the batch."""
+        """The path above layer ``layer`` (0 is the bottom layer); ``like`` gives the batch size."""
         if not above.context:
             return self.start.expand(len(like), *self.start.shape)
         return apply_cells(self.groups[layer].decoder, above.context[0], self.checkpointing)
@@ -203,8 +203,8 @@ class NvaeHierarchy(Hierarchy):
         return self._take(layer, above, path, self.groups[layer].conditional(path).transform(eps))
 
     def conditionals(self, z: Latents) -> tuple[TopDown, tuple[Normal, ...]]:
-        """The pass through given latents, and p(z_i | z_{>i}) of each layer, bottom first."""
-        top, priors = TopDown((), ()), []
+        """The top-down pass through given latents, and p(z_i | z_{>i}) of each layer, bottom first."""
+        top, priors = EMPTY, []
         for layer in reversed(range(self.layers)):
             path = self._path(layer, top, z[layer])
             priors.append(self.groups[layer].conditional(path))
@@ -225,7 +225,7 @@ class NvaeHierarchy(Hierarchy):
         return self.pixels(pad(maps, [-self.padding] * 4) if self.padding else maps)
 
     def features(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """What inference sees of images at each group, bottom first: (batch, encoder channels there, size, size)."""
+        """The encoder's features of images at each layer, bottom first: (batch, channels, size, size)."""
         x = pad(x, [self.padding] * 4, value=-1.0) if self.padding else x
         h, features = apply_cells(self.preprocess, self.stem(x), self.checkpointing), []
         for group in self.groups:
@@ -237,12 +237,12 @@ class NvaeHierarchy(Hierarchy):
     def draw_posterior(
         self, x: torch.Tensor, noise: Callable[[torch.Tensor], torch.Tensor]
     ) -> tuple[TopDown, tuple[GroupDraw, ...]]:
-        """The pass through a draw of q(z | x), and that draw, bottom first.
+        """The top-down pass of a draw from q(z | x), and the draw of each layer, bottom first.
 
         Args:
-            noise: standard normal numbers like a tensor; asked for the top layer first.
+            noise: returns standard normal numbers of the shape of a tensor; called for the top layer first.
         """
-        features, top, draws = self.features(x), TopDown((), ()), []
+        features, top, draws = self.features(x), EMPTY, []
         for layer in reversed(range(self.layers)):
             group: Group = self.groups[layer]
             path = self._path(layer, top, x)
@@ -259,18 +259,18 @@ class NvaeHierarchy(Hierarchy):
         return self.whitened(*self.draw_posterior(x, noise))
 
     def whitened(self, top: TopDown, draws: tuple[GroupDraw, ...]) -> Posterior:
-        """What :meth:`infer` says of a draw of q(z | x)."""
-        # The density of ε is that of z times σ of the prior.
+        """The draw from q(z | x) as a draw from q(ε | x), as :meth:`infer` returns it."""
+        # q(ε) = q(z) dz/dε, and dz/dε is σ of the prior.
         log_q = [(draw.log_q() + torch.log(draw.prior.sigma)).flatten(1).sum(1) for draw in draws]
         kl = [draw.kl(self.has_flows).flatten(1).sum(1) for draw in draws]
         return Posterior(tuple(draw.eps for draw in draws), top, torch.stack(log_q, 1), torch.stack(kl, 1))
 
 
 def _map_size(image_shape: tuple[int, ...], padding: int, blocks: int, scales: int) -> int:
-    """Height and width of the maps of the coarsest scale.
+    """Height and width of the maps at the coarsest scale.
 
     Raises:
-        JebmError: there is none.
+        SettingError: the image is not square, or can't be halved that often.
     """
     if len(image_shape) != 3 or image_shape[1] != image_shape[2]:
         raise SettingError(
