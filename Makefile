@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help:
 	@echo "make reproduce       the core study: data, training, samples, metrics, tables, figures, report"
-	@echo "make reproduce-all   the same and all further studies: depth, priors, chains, posterior, detection …"
+	@echo "make reproduce-all   the core study and all further studies: depth, priors, chains, posterior, detection …"
 	@echo "make install     only the environment, in .venv"
 	@echo "make test        the tests           make test-slow   kills, clones and experiments through the real tools"
 	@echo "make smoke STUDY=cifar10   an image study from synthetic archives to tables, in about a minute (docs/image-studies.md)"
@@ -19,7 +19,7 @@ help:
 
 install: $(VENV)/.installed
 
-# An image study in smoke size, with synthetic archives, in a copy of the project: make smoke STUDY=svhn
+# A small version of an image study, with synthetic archives, in a copy of the project: make smoke STUDY=svhn
 STUDY ?= cifar10
 smoke: $(VENV)/.installed
 	rm -rf smoke/$(STUDY)
@@ -27,7 +27,7 @@ smoke: $(VENV)/.installed
 	cd smoke/$(STUDY) && PYTHONPATH=$$PWD snakemake --cores 2 $(STUDY)
 	@cat smoke/$(STUDY)/results/$(STUDY)/tables/main.md; echo "Tables and figures: smoke/$(STUDY)/results/$(STUDY)"
 
-# The environment: exact versions from the lock file, made once, and again when the lock changes.
+# The environment has the exact versions of the lock file. It is made again when the lock file changes.
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "jebm needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 …"; exit 1; }
@@ -49,7 +49,7 @@ reproduce-all: $(VENV)/.installed
 	@$(MAKE) --no-print-directory report
 	@jebm compare-recorded
 
-# Snakemake builds its HTML report from what is finished; it is made again only when a result or its target changed.
+# Snakemake builds its HTML report from finished results. It is built again only if a result or the target changed.
 TARGET ?= all
 report: $(VENV)/.installed
 	@mkdir -p logs; if [ -e results/report.html ] && [ "$$(cat logs/report.target 2>/dev/null)" = "$(TARGET)" ] && \
@@ -61,7 +61,7 @@ report: $(VENV)/.installed
 test: $(VENV)/.installed
 	pytest -m "not slow"
 
-# Kills, full disks, clones with every DVC link type, edits and their jobs: minutes, not seconds.
+# Tests with kills, full disks, clones with every DVC link type, and edits during runs; they take minutes.
 test-slow: $(VENV)/.installed
 	pytest -m slow
 

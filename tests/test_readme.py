@@ -5,10 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from jebm.report.update_docs import embedded_tables, table_rows, update_tables
+from jebm.report.update_docs import BLOCK, table_rows, update_tables
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def embedded_tables(text):
+    """(path of the table, its rows in the document) for every marked block."""
+    return [(path, [line for line in body.splitlines() if line.startswith("|")]) for path, body in BLOCK.findall(text)]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

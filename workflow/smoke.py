@@ -1,8 +1,8 @@
-"""The image studies in smoke size: the real blocks of params.yaml with fewer and smaller of everything.
+"""Small versions of the image studies, to test the whole pipeline: the blocks of params.yaml with small sizes.
 
-``PYTHONPATH=tests/support python workflow/smoke.py FOLDER STUDY``, which is what ``make smoke`` calls, writes a copy of
-the project with synthetic archives. In it ``snakemake --cores 2 STUDY`` goes from raw archives to tables and figures
-within a minute. It shows how everything hangs together, and its numbers mean nothing.
+``PYTHONPATH=tests/support python workflow/smoke.py FOLDER STUDY``, which ``make smoke`` calls, writes a copy of the
+project with synthetic archives. There ``snakemake --cores 2 STUDY`` goes from raw archives to tables and figures within
+a minute. The resulting numbers have no meaning.
 """
 
 import hashlib
@@ -26,7 +26,8 @@ MAKERS = {
     "celebahq": lambda root: without_assets(archives.folder(root / "assets/celebahq256", 80, 64, 64)),
     "church": lambda root: without_assets(archives.lsun(root / "assets/lsun/church_outdoor_train_lmdb", 80, 40, 48)),
 }
-"""Source, or the network of the FID, → what writes its synthetic files and returns their entries under ``assets``."""
+"""Source, or the network of the FID → function that writes its synthetic files and returns their entries under
+``assets``."""
 NEEDS = {
     "cifar10": ("cifar10", "inception"),
     "svhn": ("svhn", "inception"),
@@ -40,7 +41,7 @@ NEEDS = {
     "celebahq256_scratch": ("celebahq", "inception"),
     "church64_scratch": ("church", "inception"),
 }
-"""Study → what it needs from outside, besides a checkpoint to import."""
+"""Study → the external files that it needs, besides a checkpoint to import."""
 
 NVAE: dict[str, dict[str, Any]] = {
     "cifar10_deep": {"groups": [4]},

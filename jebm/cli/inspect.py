@@ -48,7 +48,7 @@ def _pending_of(plans: list[StudyPlan]) -> list[Status]:
 
 @app.command("list")
 def list_stages(study: OptionalStudy = ""):
-    """Check the parameters, and list each variant's stages with the folders that they live in."""
+    """Check the parameters, and list the stages of each variant with their folders."""
     for plan in default_plans(study):
         print(f"{plan.name}: seeds {', '.join(map(str, plan.seeds))}")
         for name, variant in plan.variants.items():
@@ -79,9 +79,9 @@ def parameters():
 
 @app.command()
 def assets(study: OptionalStudy = ""):
-    """List the files from outside that a study needs: size, whether they are there and whole, and where they go.
+    """List the external files that a study needs: size, state and path.
 
-    Ends with an error where the file in place is another one.
+    Ends with an error if the file in place is another one.
     """
     from jebm.pipeline.assets import inventory, refuse_wrong
 
@@ -95,7 +95,7 @@ def assets(study: OptionalStudy = ""):
 
 @app.command()
 def plan(study: OptionalStudy = ""):
-    """What would run, and what it costs by the run times recorded so far."""
+    """Print the jobs that would run, and their cost estimated from recorded run times."""
     from jebm.report.cost import cost_table
 
     print(cost_table(_pending_of(default_plans(study))))
@@ -103,7 +103,7 @@ def plan(study: OptionalStudy = ""):
 
 @app.command()
 def why(target: Annotated[str, typer.Argument(help="A study, or a file that the workflow makes.")]):
-    """What changed since TARGET was made (parameters, code or data), and which jobs would run.
+    """Print what changed since TARGET was made (parameters, code or data), and which jobs would run.
 
     Causes come first. A job whose key has been made before ends at once: it takes the result that was kept.
     """
@@ -188,7 +188,7 @@ def show(
     study: OptionalStudy = "",
     table: Annotated[str, typer.Option(help="Which of its tables.")] = "main",
 ):
-    """Print a table of finished results, and where tables, figures and report are."""
+    """Print a table of finished results, and the paths of tables, figures and report."""
     from jebm.report.terminal import fit_to_terminal
 
     for plan in default_plans(study):
@@ -212,7 +212,7 @@ def show(
 
 @app.command()
 def preview(study: Annotated[str, typer.Argument(help="A study of params.yaml.")]):
-    """Print a study's tables as far as its runs are finished; cells of the others are empty. Writes nothing."""
+    """Print a study's tables from the runs that are finished; other cells are empty. Writes nothing."""
     from jebm.report.tables import preview as table_preview
     from jebm.report.terminal import fit_to_terminal
 

@@ -32,9 +32,9 @@ def import_checkpoint(
         Path | None, typer.Option(help="Where the weights go; beside the checkpoint as .safetensors when left out.")
     ] = None,
 ):
-    """Turn a published checkpoint into this project's format: weights and constructor arguments, no code.
+    """Convert a published checkpoint to this project's format, which holds weights and constructor arguments.
 
-    Nothing in the file is run, every key in it is accounted for, and the block for params.yaml is printed.
+    No code in the file is executed, and every key must be known. Prints the block for params.yaml.
     """
     import yaml
 
@@ -89,7 +89,7 @@ def diff(
 
 @app.command()
 def compare_recorded(study: OptionalStudy = ""):
-    """How fresh results compare with the recorded ones of the last commit, value by value."""
+    """Compare fresh results with those recorded in the last commit, value by value."""
     from jebm.report.diff import agreement, load_version
 
     for plan in default_plans(study):
@@ -172,12 +172,12 @@ def bench(
 
 @app.command()
 def prune(
-    days: Annotated[float, typer.Option(help="Keep results that were made or used within so many days.", min=0)] = 14,
+    days: Annotated[float, typer.Option(help="Keep results that were made or used within this many days.", min=0)] = 14,
     yes: Annotated[bool, typer.Option("--yes", help="Delete them; without it, only say what would go.")] = False,
 ):
-    """Delete results that nothing needs any more: what no study of the parameters names, and kept results of old keys.
+    """Delete results that no study of the parameters names, and kept results of old keys.
 
-    Recorded tables and figures in results/ stay. Says what would go and how large it is, and asks for --yes.
+    Tables and figures in results/ stay. Without --yes, only prints what would be deleted and its size.
     """
     from jebm.pipeline.prune import total_size, unneeded
 

@@ -24,8 +24,11 @@ RENAMED = {
     "le": "maximum",
 }
 NAMES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-LIKE = {**NAMES, "description": "Names of others beside this one, or of presets, which it is laid over in this order."}
-EXTENDS = {"type": "string", "description": "The study whose seeds, base and presets this one is laid over."}
+LIKE = {
+    **NAMES,
+    "description": "Variants or tables of this study, or presets, from which this block starts, merged in this order.",
+}
+EXTENDS = {"type": "string", "description": "The study from whose seeds, base and presets this study starts."}
 PRESETS = {
     "type": "object",
     "additionalProperties": {"anyOf": [{"$ref": "#/$defs/Variant"}, {"$ref": "#/$defs/Table"}]},

@@ -17,22 +17,22 @@ INTRODUCTION = """# Parameters
 
 *Written by `jebm parameters`, from the types that check the files. Do not edit it by hand.*
 
-Parameters stand in `params.yaml`, and in the folder `params/` beside it: `params/STUDY.yaml` is the block of one study,
-`params/assets.yaml` the block `assets`. `jebm --params mine.yaml …` and `snakemake --configfile mine.yaml …` take
-`mine.yaml`, and the folder `mine/` beside it if there is one, instead; nothing is added from `params.yaml`. Results are
-named by studies: give yours names of their own to keep both.
+Parameters are read from `params.yaml` and from the folder `params/` beside it: `params/STUDY.yaml` is the block of one
+study, `params/assets.yaml` is the block `assets`. `jebm --params mine.yaml …` and `snakemake --configfile mine.yaml …`
+read `mine.yaml`, and the folder `mine/` beside it if it exists; nothing is added from `params.yaml`. Results are stored
+under the names of studies, so choose other names for your studies to keep both.
 
-- A **study** is a base, the blocks from `compute` to `evaluations`, and variants, each a block of overrides on it.
-- **Overrides** are merged key by key. Lists and plain values are replaced, and so is a component (a block with a
-  `name`) that is given another `name`, since other components have other keys.
-- **`extends: STUDY`** starts a study from the seeds, the base and the presets of another one.
-- **`like: NAME`** or `like: [A, B]` starts a variant from other variants of its study or from presets, one laid over
-  the other in this order; its own keys come last. Tables are `like` other tables or presets in the same way.
-- **`presets`** are named blocks of overrides, for all studies in `params.yaml`, and for one study and those that extend
-  it in that study.
+- A **study** has a base (the blocks from `compute` to `evaluations`) and variants, each a block of overrides on it.
+- **Overrides** are merged key by key. Lists and plain values are replaced. A component (a block with a `name`) is
+  replaced as a whole if the override changes its `name`, since other components have other keys.
+- **`extends: STUDY`** lets a study start from the seeds, base and presets of another study.
+- **`like: NAME`** or `like: [A, B]` lets a variant start from other variants of its study or from presets, merged in
+  this order; its own keys come last. Tables may be `like` other tables or presets in the same way.
+- **`presets`** are named blocks of overrides. Those at the top level of `params.yaml` are available in all studies,
+  those of a study in that study and in the studies that extend it.
 
-A key whose default is "–" has none: it must be given in the base or in what the study extends, not again in variants.
-`params.schema.json` says the same to editors.
+A key with the default "–" has no default: it must be given in the base, or in the study that is extended, but not again
+in variants. `params.schema.json` contains the same information for editors.
 """
 TITLES = {Params: "Top level", Study: "A study", Base: "The base of a study, and overrides on it"}
 

@@ -12,11 +12,6 @@ from jebm.io.files import atomic_write
 BLOCK = re.compile(r"<!-- (results/\S+\.md) -->\n(.*?)<!-- end -->", re.DOTALL)
 
 
-def embedded_tables(text: str) -> list[tuple[str, list[str]]]:
-    """(path of the table, its rows in the document) for every marked block."""
-    return [(path, [line for line in body.splitlines() if line.startswith("|")]) for path, body in BLOCK.findall(text)]
-
-
 def table_rows(path: Path) -> list[str]:
     """The rows of a rendered table.
 

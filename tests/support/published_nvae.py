@@ -5,7 +5,7 @@ import argparse
 import torch
 
 from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
-from jebm.models.checkpoints.nvae_keys import read_settings, to_published
+from jebm.models.checkpoints.nvae_keys import key_map, read_settings
 from jebm.runtime.random import make_rng
 
 ARGS = {
@@ -15,6 +15,12 @@ ARGS = {
     "num_cell_per_cond_enc": 1, "num_postprocess_blocks": 1, "num_postprocess_cells": 2, "num_cell_per_cond_dec": 1,
     "num_mixture_dec": 2, "num_nf": 1, "arch_instance": "res_mbconv",
 }  # fmt: skip
+
+
+def to_published(hierarchy):
+    """The state dict of a hierarchy in the published layout."""
+    state = hierarchy.state_dict()
+    return {published: state[own] for published, own in key_map(hierarchy).items()}
 
 
 def model(**changes):

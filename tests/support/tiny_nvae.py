@@ -4,10 +4,11 @@ import argparse
 from pathlib import Path
 
 import torch
+from published_nvae import to_published
 from pydantic import BaseModel
 
 from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
-from jebm.models.checkpoints.nvae_keys import RENAMED, read_settings, to_published
+from jebm.models.checkpoints.nvae_keys import RENAMED, read_settings
 from jebm.runtime.random import make_rng
 
 

@@ -1,13 +1,12 @@
-# Files from outside. They are fetched where Snakemake itself runs: compute nodes may have no network.
+# External files. They are downloaded where Snakemake itself runs, because compute nodes may have no network.
 localrules:
     fetch_asset,
 
 
 rule fetch_asset:
-    """A file from outside, by its url, size and digest in params.yaml; the command itself tries again where that helps."""
+    """Download an external file and verify its size and digest; the command itself repeats failed attempts."""
     output:
-        # `update`: Snakemake deletes other outputs before it makes them anew, and this one may have been put in place
-        # by hand.
+        # Without `update` Snakemake would delete the file before the rule runs, but a user may have put it in place.
         update("assets/{file}"),
     log:
         "logs/fetch_asset/{file}.log",

@@ -1,7 +1,7 @@
 rule bench:
-    """What a study costs on this machine, on synthetic pixels; one at a time, since it is the clock that is read."""
+    """Measure what a study costs on this machine, on synthetic pixels. One at a time, since times are measured."""
     output:
-        # The tables in results/ are recorded ones of some machine: they must not keep this one from being measured.
+        # The tables in results/ may have been recorded on another machine, so they are no outputs of this rule.
         temp(touch("logs/bench/{study}.measured")),
     log:
         "logs/bench/{study}.log",

@@ -1,5 +1,5 @@
-# The look-ups that the rules share. Which result is fresh is decided by
-# content in jebm.pipeline; Snakemake learns of it through one stamp per job, see jebm/pipeline/stamps.py.
+# Functions that the rules share. jebm.pipeline decides by content which results are fresh, and tells Snakemake by one
+# stamp per job; see jebm/pipeline/stamps.py.
 import re
 import subprocess
 import sys
@@ -32,15 +32,15 @@ def job_of(wildcards):
 
 
 def report_job(rule, name=None):
-    """A look-up of the job of a rule that writes to results/."""
+    """An input function's argument: finds the job of a rule that writes to results/."""
     return lambda wildcards: FLOW.jobs[rule, f"{wildcards.study}/{name or wildcards.name}"]
 
 
 def reads(role, job=job_of):
     """An input function: the files that a job reads in a role. Their contents count, not their times: see the stamp.
 
-    Files that another job is about to make are not `ancient`. Snakemake asks no stamp of a job that stands behind one
-    that runs; it takes for granted that the one triggers the other, which ancient files would prevent.
+    Files that another job is about to make are not `ancient`. If a job depends on one that runs, Snakemake does not
+    check its stamp, but relies on the new files to trigger it, which `ancient` would prevent.
     """
 
     def files(wildcards):
@@ -51,7 +51,7 @@ def reads(role, job=job_of):
 
 
 def needed_assets(studies):
-    """An input function: the files from outside that studies need."""
+    """An input function: the external files that studies need."""
     return lambda wildcards: or_one_line(FLOW.assets, studies)
 
 
@@ -69,8 +69,8 @@ SERVERS = []
 
 
 def begin():
-    """Before the first job. On Linux, jobs on this machine are then forked from one process with the libraries loaded;
-    on macOS, Accelerate, which NumPy and torch compute with there, does not survive a fork."""
+    """Before the first job. On Linux, jobs on this machine are then forked from one process with the libraries loaded.
+    On macOS this is impossible, because Apple's Accelerate library does not work after a fork."""
     or_one_line(FLOW.begin)
     if FLOW.params.runtime.fork_server and sys.platform == "linux":
         with suppress(OSError):
@@ -78,13 +78,13 @@ def begin():
 
 
 def end():
-    """Not needed for jobs to end, only to leave nothing running behind the last line: the server sees this process end."""
+    """Stop the server at once; it would also end by itself soon after this process."""
     while SERVERS:
         SERVERS.pop().stop()
 
 
 def show_results():
-    """Print the main table of each core study and where everything is, when it is there."""
+    """Print the main table of each core study, if it exists, and the paths of its results."""
     for study in CORE_STUDIES:
         if (RESULTS / study / "tables" / "main.md").exists():
             subprocess.run(["jebm", "show", study], check=False)

@@ -1,5 +1,5 @@
 rule prepare_dataset:
-    """Raw data → one file of images and its manifest. All other stages inherit their command from here."""
+    """Convert raw data to one file of images and its manifest. All other stages inherit the command of this rule."""
     input:
         outside=reads("outside"),
         stamp=f"{STAMPS}/prepare_dataset/{{name}}-{{id}}",

@@ -1,5 +1,5 @@
 use rule prepare_dataset as reference_statistics with:
-    # Mean and covariance of the features of the images that samples are compared with, once for all of them.
+    # Mean and covariance of the features of the reference images, computed once for all samples.
     input:
         outside=reads("outside"),
         dataset=reads("dataset"),
@@ -15,7 +15,7 @@ use rule prepare_dataset as reference_statistics with:
 
 
 use rule prepare_dataset as evaluate_floor with:
-    # The distances of real images to real images.
+    # Distances between real images and real images.
     input:
         outside=reads("outside"),
         dataset=reads("dataset"),
@@ -32,7 +32,7 @@ use rule prepare_dataset as evaluate_floor with:
 
 
 use rule train_backbone as evaluate_samples with:
-    # Fréchet and kernel distance of one set of samples to held-out images.
+    # Distances between one set of samples and held-out images.
     input:
         outside=reads("outside"),
         dataset=reads("dataset"),
@@ -51,7 +51,7 @@ use rule train_backbone as evaluate_samples with:
 
 
 use rule train_backbone as evaluate_density with:
-    # One prior as a density: bounds on log p(x), the partition function, and outlier detection.
+    # One prior as a density: bounds on log p(x), the partition function and outlier detection.
     input:
         dataset=reads("dataset"),
         backbone=reads("backbone"),
@@ -69,7 +69,7 @@ use rule train_backbone as evaluate_density with:
 
 
 use rule train_backbone as run_evaluation with:
-    # One of the further evaluations that a variant asks for.
+    # One of the further evaluations of a variant.
     input:
         outside=reads("outside"),
         dataset=reads("dataset"),

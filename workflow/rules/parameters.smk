@@ -8,7 +8,7 @@ from jebm.pipeline.workflow import Workflow
 
 
 def or_one_line(call, *arguments):
-    """What a call returns. A user's mistake ends Snakemake there with one line."""
+    """Return the result of a call. If it reports a mistake of the user, print one line and end Snakemake."""
     try:
         return call(*arguments)
     except JebmError as error:
@@ -17,10 +17,10 @@ def or_one_line(call, *arguments):
 
 
 def planned():
-    """The workflow of the file that `--configfile` names, or of JEBM_PARAMS or params.yaml.
+    """The workflow of the parameter file that `--configfile` or JEBM_PARAMS names, or of params.yaml.
 
-    Jobs learn of the file by JEBM_PARAMS. Snakemake's `config` is not used: jobs read the file themselves, as they do
-    when they are started by hand.
+    Jobs receive the name of the file in JEBM_PARAMS and read it themselves, as when they are started by hand.
+    Snakemake's `config` is not used.
     """
     files = workflow.overwrite_configfiles
     if len(files) > 1:

@@ -1,5 +1,5 @@
 rule collect_metrics:
-    """All values of all runs of a study in one table. The other rules of a report inherit their command from here."""
+    """Collect the values of all runs of a study in one table. The other rules here inherit the command of this rule."""
     input:
         floor=reads("floor", report_job("collect_metrics", "metrics")),
         metrics=reads("metrics", report_job("collect_metrics", "metrics")),
@@ -22,7 +22,7 @@ rule collect_metrics:
 
 
 use rule collect_metrics as collect_plots with:
-    # The small tables behind `dvc plots`.
+    # Collect the small tables for `dvc plots`.
     input:
         metrics=reads("metrics", report_job("collect_plots", "plots")),
         histories=reads("histories", report_job("collect_plots", "plots")),
@@ -38,7 +38,7 @@ use rule collect_metrics as collect_plots with:
 
 
 use rule collect_metrics as render_table with:
-    # One table as Markdown, CSV and LaTeX.
+    # Render one table as Markdown, CSV and LaTeX.
     input:
         metrics=reads("metrics", report_job("render_table")),
         stamp=f"{STAMPS}/render_table/{{study}}/{{name}}",
@@ -55,7 +55,7 @@ use rule collect_metrics as render_table with:
 
 
 use rule collect_metrics as render_figure with:
-    # One figure as PNG and PDF.
+    # Render one figure as PNG and PDF.
     input:
         metrics=reads("metrics", report_job("render_figure")),
         runs=reads("runs", report_job("render_figure")),

@@ -1,5 +1,5 @@
 use rule train_backbone as draw_samples with:
-    # Images from one prior by one sampler.
+    # Draw images from one prior by one sampler.
     input:
         dataset=reads("dataset"),
         backbone=reads("backbone"),
@@ -16,7 +16,7 @@ use rule train_backbone as draw_samples with:
 
 
 use rule train_backbone as resample_layers with:
-    # Some samples with one layer redrawn and the others as they were.
+    # Redraw one layer of some samples while the others are fixed.
     input:
         dataset=reads("dataset"),
         backbone=reads("backbone"),

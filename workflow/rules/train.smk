@@ -1,6 +1,6 @@
-# What takes long starts first, so that no core waits for it at the end.
+# Long jobs start first, so that the other cores do not have to wait for them at the end.
 use rule prepare_dataset as train_features with:
-    # The classifier that the Fréchet and kernel distances look through.
+    # The feature space of the Fréchet and kernel distances.
     input:
         outside=reads("outside"),
         dataset=reads("dataset"),
@@ -18,7 +18,7 @@ use rule prepare_dataset as train_features with:
 
 
 use rule prepare_dataset as train_backbone with:
-    # Stage 1: the hierarchy and its inference network by the ELBO.
+    # Stage 1: train the hierarchy and its inference network by the ELBO.
     input:
         dataset=reads("dataset"),
         stamp=f"{STAMPS}/train_backbone/{{name}}-{{id}}/seed{{seed}}",
@@ -35,7 +35,7 @@ use rule prepare_dataset as train_backbone with:
 
 
 use rule prepare_dataset as import_backbone with:
-    # Instead of stage 1: the weights of a backbone that was trained elsewhere.
+    # Instead of stage 1: import the weights of a backbone that was trained elsewhere.
     input:
         outside=reads("outside"),
         dataset=reads("dataset"),
@@ -52,7 +52,7 @@ use rule prepare_dataset as import_backbone with:
 
 
 use rule train_backbone as train_prior with:
-    # Stage 2: what the prior has to learn, on the frozen backbone.
+    # Stage 2: train the prior on the frozen backbone.
     input:
         dataset=reads("dataset"),
         backbone=reads("backbone"),
@@ -70,7 +70,7 @@ use rule train_backbone as train_prior with:
 
 
 use rule train_backbone as train_joint with:
-    # Hierarchy, inference network and energies at once.
+    # Train hierarchy, inference network and energies jointly.
     input:
         dataset=reads("dataset"),
         pretrained=reads("pretrained"),

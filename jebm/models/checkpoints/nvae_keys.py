@@ -28,7 +28,6 @@ Published files contain the ``weight`` of plain convolutions twice, the second t
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
 from jebm.errors import JebmError
@@ -63,12 +62,6 @@ def published_shapes(hierarchy: NvaeHierarchy) -> dict[str, tuple[int, ...]]:
     """Published key → shape, in the published order; the hierarchy may live on the meta device."""
     state = hierarchy.state_dict()
     return {published: tuple(state[own].shape) for published, own in key_map(hierarchy).items()}
-
-
-def to_published(hierarchy: NvaeHierarchy) -> dict[str, torch.Tensor]:
-    """The state dict in the published layout."""
-    state = hierarchy.state_dict()
-    return {published: state[own] for published, own in key_map(hierarchy).items()}
 
 
 def _modules(hierarchy: NvaeHierarchy) -> Pairs:

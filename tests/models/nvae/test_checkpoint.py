@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from published_nvae import content, model, saved
+from published_nvae import content, model, saved, to_published
 
 from jebm.errors import JebmError
 from jebm.io.tensors import write_tensors
 from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
 from jebm.models.checkpoints.base import read_imported, write_imported
 from jebm.models.checkpoints.nvae import read_checkpoint, report
-from jebm.models.checkpoints.nvae_keys import ALIAS, to_published
+from jebm.models.checkpoints.nvae_keys import ALIAS
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "the older format"])
