@@ -1,4 +1,4 @@
-"""Pairs of columns of a table: held-out rows beside samples of each prior."""
+"""Pairs of columns of tabular data: held-out rows beside samples of each prior."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,8 +11,9 @@ from jebm.report.figures.style import COLOURS
 
 
 def draw(plan: StudyPlan, variants: list[str]):
-    """Pairs of columns, as quantiles of the training split: held-out rows on the left, as many samples of each prior
-    beside them. The pairs are the most, the middling and the least correlated ones of the held-out rows."""
+    """Pairs of columns, as quantiles of the training split: held-out rows on the left, equally many samples of each
+    prior on the right. The pairs are those with the largest, the median and the smallest correlation in the held-out
+    rows."""
     seed, variant = plan.seeds[0], plan.variants[variants[0]]
     data, split = load_dataset(variant.dataset.folder), variant.params.evaluate_samples.reference
     real = _flat(data.images(split), data)
@@ -39,7 +40,7 @@ def _flat(images, data: Dataset) -> np.ndarray:
 
 
 def _pairs(rows: np.ndarray) -> list[tuple[int, int]]:
-    """The pairs of columns with the largest, the median and the smallest correlation, by magnitude."""
+    """The pairs of columns with the largest, the median and the smallest absolute correlation."""
     first, second = np.triu_indices(rows.shape[1], 1)
     order = np.argsort(-np.abs(np.corrcoef(rows, rowvar=False)[first, second]), kind="stable")
     return [(int(first[i]), int(second[i])) for i in (order[0], order[len(order) // 2], order[-1])]

@@ -1,4 +1,4 @@
-"""What depth is worth: FD of each kind of prior against the number of layers, and how busy each layer is."""
+"""The effect of depth: FD of each kind of prior against the number of layers, and the KL of each layer."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -11,9 +11,9 @@ from jebm.report.frame import values
 
 
 def draw(plan: StudyPlan, variants: list[str], frame: pd.DataFrame):
-    """Left: FD against the number of latent layers for each kind of prior, at equal latent dimensions; dots are seeds,
-    lines their mean ± standard deviation. Right: the KL of each layer on held-out images; a layer below the dotted line
-    (0.5 nats) would count as idle."""
+    """Left: FD against the number of latent layers for each kind of prior, with the same number of latent dimensions;
+    dots are seeds, lines their mean ± standard deviation. Right: the KL of each layer on held-out images; a layer below
+    the dotted line (0.5 nats) counts as unused."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     depths = {name: layer_count(plan.variants[name].params.backbone) for name in variants}
     kinds: dict[str, list[str]] = {}

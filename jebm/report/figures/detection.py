@@ -1,4 +1,4 @@
-"""Where the energy helps to detect outliers, and where not: scores with intervals, and what f adds to them."""
+"""Outlier detection: scores with intervals, and the contribution of the energy."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -13,9 +13,9 @@ GAINS = {"auroc_gain": "AUROC", "auprc_gain": "AUPRC"}
 
 
 def draw(plan: StudyPlan, variants: list[str], frame: pd.DataFrame):
-    """Outlier detection, a row per outlier set. Left: AUROC of the bound without and with the energy and of detectors
-    that need no generator. Right: what f adds to the bound, on the same images. Dots are seeds, bars are 95 % bootstrap
-    intervals over test images, averaged over seeds; right of 0 the energy helps."""
+    """Outlier detection, one row per outlier set. Left: AUROC of the bound without and with the energy, and of
+    detectors without a generative model. Right: the change of the AUROC by the energy, on the same images; it helps
+    right of 0. Dots are seeds, bars are 95 % bootstrap intervals over test images, averaged over seeds."""
     gains = frame[frame.metric == "auroc_gain"]
     rows = [(name, which) for name in variants for which in dict.fromkeys(gains[gains.variant == name].set)]
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 1.2 + 0.42 * len(rows)), sharey=True, layout="constrained")

@@ -1,4 +1,4 @@
-"""What the energy sees: the tilt on posterior draws, on samples, and on the Gaussian prior they start from."""
+"""Histograms of the tilt on posterior draws, on samples, and on the Gaussian prior from which they start."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,8 +10,8 @@ from jebm.report.figures.style import COLOURS
 
 
 def draw(plan: StudyPlan, variants: list[str]):
-    """Histograms of f(z) on posterior draws for held-out images and on samples, one panel per seed. Learning has
-    reached its aim where the two agree."""
+    """Histograms of f(z) on posterior draws for held-out images and on samples, one panel per seed. At the optimum both
+    distributions agree."""
     variant = plan.variants[variants[0]]
     figure, axes = plt.subplots(
         1, len(plan.seeds), figsize=(2.7 * len(plan.seeds), 2.4), squeeze=False, sharey=True, layout="constrained"

@@ -16,9 +16,9 @@ SIZES = {"hidden": "hidden units", "depth": "hidden layers"}
 
 def draw(plan: StudyPlan, variants: list[str], frame: pd.DataFrame):
     """Fréchet distance to held-out images in a classifier's features against the width of the energies (left) and their
-    depth (right), the other as in the study's base; "none" is the Gaussian prior. All energies were trained with the
-    same settings. Thin lines are seeds, the thick ones their mean ± standard deviation: of the end points of short
-    chains, and of the learned density itself, sampled by importance resampling."""
+    depth (right); the other size is that of the study's base, and "none" is the Gaussian prior. All energies were
+    trained with the same settings. Thin lines are seeds, thick lines their mean ± standard deviation, for the final
+    states of short chains and for the learned density itself, which is sampled by importance resampling."""
     metric = frechet_metric(frame.metric)
     frame = values(frame, metric)
     figure, axes = plt.subplots(1, 2, figsize=(7.4, 3.0), sharey=True, layout="constrained")
@@ -33,9 +33,9 @@ def draw(plan: StudyPlan, variants: list[str], frame: pd.DataFrame):
 
 
 def _points(plan: StudyPlan, variants: list[str], size: str, fixed: str) -> list[tuple[str, int, str]]:
-    """(sampler, size, variant) of all that is as large as the base in ``fixed``; without an energy the size is −1.
+    """(sampler, size, variant) of all variants with the base's value of ``fixed``; the size is −1 without an energy.
 
-    A prior without one belongs to the curves of all samplers, since chains and resampling start from it.
+    A prior without an energy belongs to the curves of all samplers, since chains and resampling start from it.
     """
     points = []
     for name in variants:

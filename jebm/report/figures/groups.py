@@ -1,4 +1,4 @@
-"""What each latent group of a deep hierarchy carries, and what its energy tells apart."""
+"""The KL of each latent layer of a deep hierarchy, and the energy gap of its term."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -10,8 +10,8 @@ PANELS = {"kl": "KL, nats an image", "group_gap": "energy gap, nats"}
 
 
 def draw(plan: StudyPlan, variants: list[str], frame: pd.DataFrame):
-    """KL and energy gap of every latent group, top first: the mean over seeds of each variant as a line, seeds as
-    points. A gap near 0 says that the chains agree with the posterior in this group."""
+    """KL and energy gap of every latent layer, top first: lines are means over seeds of each variant, points are seeds.
+    A gap near 0 means that the chains agree with the posterior in this layer."""
     figure, axes = plt.subplots(1, len(PANELS), figsize=(9, 3.2), layout="constrained")
     for ax, (metric, label) in zip(axes, PANELS.items(), strict=True):
         found = {name: _by_layer(frame, name, metric) for name in variants}
@@ -30,7 +30,7 @@ def draw(plan: StudyPlan, variants: list[str], frame: pd.DataFrame):
 
 
 def _by_layer(frame: pd.DataFrame, variant: str, metric: str) -> pd.DataFrame:
-    """A row per layer, from 1, the top one first; a column per seed."""
+    """One row per layer, from 1 and with the top layer first; one column per seed."""
     rows = frame[(frame.variant == variant) & (frame.metric == metric) & (frame.layer != "")]
     rows = rows.assign(layer=rows.layer.str.removeprefix("z").astype(int))
     return rows.pivot(index="layer", columns="seed", values="value").sort_index(ascending=False)

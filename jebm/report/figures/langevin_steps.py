@@ -11,9 +11,9 @@ from jebm.report.frame import values
 
 def draw(plan: StudyPlan, variants: list[str], frame: pd.DataFrame):
     """Fréchet distance to held-out images against the number of Langevin steps at test time. Thin lines are seeds, the
-    thick one their mean ± standard deviation. The bands are the Gaussian prior, where the chains start, and the learned
-    density itself, sampled by importance resampling. Where the chains end below that band, the short chain is a better
-    sampler than the density that it is supposed to sample."""
+    thick line is their mean ± standard deviation. The bands are the Gaussian prior, where the chains start, and the
+    learned density itself, sampled by importance resampling. If the chains end below that band, the short chain is a
+    better sampler than the density that it is supposed to sample."""
     metric = frechet_metric(frame.metric)
     frame = values(frame, metric)
     figure, ax = plt.subplots(figsize=(5.2, 3.4))

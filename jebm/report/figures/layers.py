@@ -1,4 +1,4 @@
-"""What each layer carries: all layers frozen but one, which is redrawn."""
+"""The content of each layer: one layer is redrawn while all others are fixed."""
 
 import matplotlib.pyplot as plt
 import torch
@@ -13,8 +13,8 @@ COLUMNS = 4
 
 
 def draw(plan: StudyPlan, variants: list[str]):
-    """What each layer carries: the first image of each row is a sample; the others redraw one layer from the Gaussian
-    prior while the noise of all other layers stays. A layer whose redraws all look alike carries nothing."""
+    """The content of each layer: the first image of each row is a sample; in the others one layer is redrawn from the
+    Gaussian prior while the noise of all other layers is fixed. A layer without visible changes encodes nothing."""
     variant = plan.variants[variants[0]]
     levels = load_dataset(variant.dataset.folder).levels
     arrays, _ = read_tensors(variant.layers.run_folder(plan.seeds[0]) / ARRAYS)

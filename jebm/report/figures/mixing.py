@@ -1,4 +1,4 @@
-"""How chains mix in long runs: autocorrelation, R-hat, and effective samples a step."""
+"""Mixing of chains in long runs: autocorrelation, R-hat, and effective samples per step."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,10 +13,10 @@ from jebm.report.frame import values
 
 
 def draw(plan: StudyPlan, variants: list[str], frame: pd.DataFrame):
-    """Long runs of a few chains, second half: autocorrelation of the slowest of f and all latents, the worst
-    rank-normalised split R-hat as the run gets longer (dotted: 1.01), and effective samples in 1,000 steps of one
-    chain, with the range over seeds. Lines are means over seeds. Unadjusted chains mix towards another density than the
-    learned one."""
+    """The second half of long runs of a few chains: autocorrelation of the slowest of f and all latents, the largest
+    rank-normalised split R-hat against the length of the run (dotted: 1.01), and effective samples per 1,000 steps of
+    one chain, with the range over seeds. Lines are means over seeds. Unadjusted chains converge to another density than
+    the learned one."""
     variant = plan.variants[variants[0]]
     blocks = variant.params.evaluations
     stages = [stage for label, stage in variant.evaluations.items() if blocks[label].name == "chains"]

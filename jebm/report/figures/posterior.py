@@ -1,4 +1,4 @@
-"""How long a chain needs to reach the posterior, from a cold start and from the inference network."""
+"""Convergence of chains to the posterior, from a cold start and from the inference network."""
 
 import matplotlib.pyplot as plt
 
@@ -11,9 +11,9 @@ LINES = {"cold": ("chain from N(0, I)", COLOURS["gaussian"]), "warm": ("chain fr
 
 
 def draw(plan: StudyPlan, variants: list[str]):
-    """Mean log joint of posterior draws for held-out images, less that of the reference chains, against the number of
+    """Mean log joint of posterior draws for held-out images, minus that of the reference chains, against the number of
     Langevin steps: from N(0, I), and from the inference network, whose own draws are the dashed line. The band is the
-    range over the reference chains. A chain without a Metropolis test settles a little below the reference: that is its
+    range over the reference chains. A chain without a Metropolis test stays slightly below the reference, which is its
     bias."""
     figure, axes = plt.subplots(
         1, len(variants), figsize=(3.6 * len(variants), 2.9), sharey=True, squeeze=False, layout="constrained"

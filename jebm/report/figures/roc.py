@@ -11,7 +11,7 @@ from jebm.report.figures.style import CYCLE
 
 
 def draw(plan: StudyPlan, variants: list[str]):
-    """ROC curves of the outlier scores, one panel per set; the mean over seeds at equal false-positive rates, with the
+    """ROC curves of the outlier scores, one panel per set: the mean over seeds at equal false-positive rates, with the
     range over seeds as a band."""
     variant = plan.variants[variants[0]]
     reference = variant.params.evaluate_density.reference

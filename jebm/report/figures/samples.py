@@ -12,8 +12,8 @@ COLUMNS = ROWS = 10
 
 
 def draw(plan: StudyPlan, variants: list[str]):
-    """The first 100 samples of each prior at the first seed, not chosen, beside held-out images. All panels decode from
-    the same backbone: only the prior differs."""
+    """The first 100 samples of each prior at the first seed, not selected, beside held-out images. All panels use the
+    same backbone; only the prior differs."""
     seed, count = plan.seeds[0], COLUMNS * ROWS
     data = load_dataset(plan.variants[variants[0]].dataset.folder)
     figure, axes = plt.subplots(1, len(variants) + 1, figsize=(3.4 * (len(variants) + 1), 3.7), layout="constrained")

@@ -1,4 +1,4 @@
-"""How many steps of a chain are worth paying for: FD against the steps of short runs."""
+"""The number of chain steps: FD against the steps of short runs."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -14,10 +14,10 @@ PANELS = ("step sizes", "kernels", "space and start")
 
 def draw(plan: StudyPlan, variants: list[str], frame: pd.DataFrame):
     """Fréchet distance along short runs of 1,000 chains; each step costs one gradient, with or without the Metropolis
-    test. Lines are means over seeds, bands their standard deviation. The first setup of the study stands in all panels;
-    the others vary its step size, its kernel, its space and start (that panel is logarithmic). The yellow band is the
-    learned density itself, importance-resampled, and the end of any correct chain: what lies below it is the work of a
-    chain that was stopped early. A chain that diverges ends where its first state has left."""
+    test. Lines are means over seeds, bands their standard deviation. The first setup of the study is shown in all
+    panels; the others vary its step size, its kernel, its space and its start (that panel is logarithmic). The yellow
+    band is the learned density itself, importance-resampled, to which every correct chain converges: lower values are
+    an effect of stopping a chain early. A curve ends where the first chain has diverged."""
     name = variants[0]
     frame = frame[frame.variant.isin([name, FLOOR])]
     blocks = plan.variants[name].params.evaluations.values()
@@ -57,7 +57,7 @@ def panels(chains: dict) -> list[list[str]]:
 
 
 def _chain(ax: Axes, frame: pd.DataFrame, label: str, colour: str, line: str) -> None:
-    """A chain that diverged ends where not all seeds have all of its chains any more."""
+    """The curve of a chain ends where not all seeds have all of their chains any more."""
     own = frame[(frame.metric == "fd_steps") & (frame.set == label)]
     own = own.assign(k=own.step.astype(int))
     whole = own.groupby("k").seed.transform("size") == frame.seed.nunique()

@@ -1,4 +1,4 @@
-"""What all figures share: one look, colours by meaning, and files that do not depend on the clock."""
+"""The common style of all figures: colours by meaning, elements over seeds, and files that do not contain dates."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from jebm.metrics.catalogue import FLOOR
 from jebm.report.frame import values
 
 GAP = 0.3
-"""Grey level between the images of a grid: visible beside black and beside white."""
+"""Grey level between the images of a grid, which is visible beside black and beside white."""
 COLOURS = {"data": "#555555", "gaussian": "#d1495b", "ebm": "#00798c", "density": "#edae49", "mixture": "#8d6a9f"}
 CYCLE = ["#00798c", "#d1495b", "#edae49", "#30638e", "#8d6a9f", "#5b8e3e"]
 
@@ -37,7 +37,7 @@ plt.rcParams.update(
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write ``path``.png and ``path``.pdf without dates, so that the same numbers make the same files."""
+    """Write ``path``.png and ``path``.pdf without dates, so that equal numbers give equal files."""
     for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
         with atomic_write(path.with_suffix(f".{kind}"), "wb") as file:
             figure.savefig(file, format=kind, metadata=metadata, bbox_inches="tight")
@@ -45,39 +45,41 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def over_seeds(frame: pd.DataFrame, x: str) -> pd.DataFrame:
-    """Mean and standard deviation over seeds of ``value`` by ``x``, a column of the frame; 0 for a single seed."""
+    """Mean and standard deviation over seeds of ``value`` by the column ``x``; the standard deviation is 0 for a single
+    seed."""
     values = frame.groupby(x).value
     return pd.DataFrame({"mean": values.mean(), "sd": values.std(ddof=1).fillna(0)})
 
 
 def seed_bars(ax: Axes, frame: pd.DataFrame, x: str, colour: str, label: str, capsize: float = 3) -> None:
-    """Mean ± standard deviation over seeds against ``x``, as points with bars, joined by a line."""
+    """Plot the mean ± standard deviation over seeds against ``x``, as points with error bars, joined by a line."""
     stats = over_seeds(frame, x)
     ax.errorbar(stats.index, stats["mean"], stats.sd, color=colour, marker="o", capsize=capsize, label=label)
 
 
 def seed_lines(ax: Axes, frame: pd.DataFrame, x: str, colour: str) -> None:
-    """A thin line per seed against ``x``."""
+    """Plot a thin line per seed against ``x``."""
     for _, own in frame.groupby("seed"):
         ax.plot(own.sort_values(x)[x], own.sort_values(x).value, color=colour, alpha=0.3, linewidth=0.8)
 
 
 def seed_band(ax: Axes, values: pd.Series, colour: str, label: str, alpha: float = 0.15, **line: float) -> None:
-    """A horizontal line at the mean over seeds, in a band of one standard deviation."""
+    """Plot a horizontal line at the mean over seeds, in a band of one standard deviation."""
     mean, sd = values.mean(), values.std(ddof=1) if len(values) > 1 else 0.0
     ax.axhline(mean, color=colour, label=label, **line)
     ax.axhspan(mean - sd, mean + sd, color=colour, alpha=alpha, linewidth=0)
 
 
 def floor_line(ax: Axes, frame: pd.DataFrame, metric: str, **line: float) -> None:
-    """What real data reach against real data, where it was measured."""
+    """Plot the distance between real images and real images, if it was measured."""
     floor = values(frame[frame.variant == FLOOR], metric).value
     if len(floor):
         ax.axhline(floor.iloc[0], color=COLOURS["data"], linestyle=":", label="real images (floor)", **line)
 
 
 def image_grid(axes: Axes, images: torch.Tensor, columns: int, levels: int, title: str = "") -> None:
-    """Integer images (count, channels, height, width) as a grid with a thin gap, one grey or colour scale for all."""
+    """Show integer images (count, channels, height, width) as a grid with thin gaps, all on one grey or colour
+    scale."""
     count, channels, height, width = images.shape
     if not count:
         axes.text(0.5, 0.5, "all chains diverged", ha="center", va="center", transform=axes.transAxes)

@@ -1,4 +1,4 @@
-"""Which terms of the energy do the work: FD of the density without each of them, and with each alone."""
+"""The contribution of each term of the energy: FD of the density without it, and with it alone."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -14,8 +14,8 @@ BARS = {
 
 
 def draw(plan: StudyPlan, variants: list[str], frame: pd.DataFrame):
-    """FD of the learned density, importance-resampled from one pool, when one term of f is left out after training, and
-    when it is the only one kept. Bars are means over seeds, dots are seeds; the dashed line keeps all terms."""
+    """FD of the learned density, importance-resampled from one pool, with one term of f removed after training, and
+    with that term alone. Bars are means over seeds, dots are seeds; the dashed line is the density with all terms."""
     figure, axes = plt.subplots(
         1, len(variants), figsize=(3.6 * len(variants), 3.2), sharey=True, squeeze=False, layout="constrained"
     )

@@ -14,10 +14,9 @@ NAMED = 8
 
 
 def draw(plan: StudyPlan, variants: list[str]):
-    """Training curves of both stages or of joint training, a row per variant, one line per seed: the evidence lower
-    bound of the Gaussian hierarchy and the KL divergence of each layer, then the energy gap between posterior and
-    chain, and the acceptance of the chain's proposals. Where all backbones come from elsewhere, the latter two
-    alone."""
+    """Training curves of both stages or of joint training, one row per variant, one line per seed: the evidence lower
+    bound of the Gaussian hierarchy, the KL divergence of each layer, the energy gap between posterior and chain, and
+    the acceptance rate of the chain's proposals. If all backbones were imported, only the latter two are shown."""
     columns = 2 if all(plan.variants[name].backbone.kind == "import_backbone" for name in variants) else 4
     figure, rows = plt.subplots(
         len(variants), columns, figsize=(3 * columns, 2.6 * len(variants)), squeeze=False, layout="constrained"
@@ -50,7 +49,7 @@ def _row(plan: StudyPlan, name: str, axes, label: str) -> None:
 
 
 def _colour(layer: int, layers: int) -> object:
-    """A colour a layer; of many the shades of one scale, bottom to top, of which the legend names the ends."""
+    """The colour of a layer; many layers get shades of one scale, bottom to top, of which the legend names the ends."""
     return CYCLE[layer % len(CYCLE)] if layers <= NAMED else plt.get_cmap("viridis")(layer / (layers - 1))
 
 

@@ -1,4 +1,4 @@
-"""What chains do to the noise of each layer when there is nothing to learn: the exact density and the biased one."""
+"""The effect of chains on the noise of each layer for f = 0, under the exact density and the biased one."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,8 +15,8 @@ EXPECTED = {"color": "black", "linewidth": 0.6, "linestyle": ":", "label": "expe
 
 def draw(plan: StudyPlan, variants: list[str]):
     """The noise of each layer after chains with f = 0, top layer first, under the exact and the biased density: its
-    mean and its variance, as points per seed, and a histogram of the dimension that the biased density moves most, at
-    the first seed. Dotted: what white noise would show."""
+    mean and variance, as points per seed, and a histogram of the dimension that the biased density shifts most, at the
+    first seed. Dotted: white noise."""
     variant = plan.variants[variants[0]]
     label = next(key for key, block in variant.params.evaluations.items() if block.name == "whiteness")
     block, stage = variant.params.evaluations[label], variant.evaluations[label]
