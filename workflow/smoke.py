@@ -115,7 +115,7 @@ def labelled(blocks: dict) -> dict:
 
 
 def _shrink_deep(name: str, block: dict, params: dict) -> None:
-    """Fewer latent groups, and the energies of the same share of them."""
+    """Reduce the latent groups, and the layers with an energy in proportion."""
     sizes, before = NVAE[name], params[name]["backbone"]["groups"]
     if "backbone" in block:
         block["backbone"] |= TINY | sizes

@@ -93,7 +93,7 @@ def _of_variant(
     if not stages or (kind == "train_prior" and not found.learned):
         raise JebmError(f"variant '{variant}' has no {kind}; `jebm list {plan.name}` shows what it has")
     if len(stages) > 1:
-        raise JebmError(f"'{variant}' has several of them, name one: {', '.join(stage.name for stage in stages)}")
+        raise JebmError(f"'{variant}' has several {kind} stages, name one: {', '.join(stage.name for stage in stages)}")
     if KINDS[kind].per_seed and seed not in plan.seeds:
         raise JebmError(f"name one of the seeds of '{plan.name}' by --seed: {', '.join(map(str, plan.seeds))}")
     return plan, found, stages[0], seed if KINDS[kind].per_seed else None

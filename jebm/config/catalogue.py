@@ -1,7 +1,7 @@
-"""Names of components, figures and tables as params.yaml knows them, and what is behind each.
+"""The names of components, figures and tables in params.yaml, and the classes and functions that they refer to.
 
-A new component of any kind, or a new figure, is one file and one line here. Everything else that checks and plan must
-know of a component stands in its class. Data only: reading it imports none of what it names.
+A new component is one file and one line here; its class declares everything else. This module holds only data:
+importing it imports none of the components.
 """
 
 COMPONENTS: dict[str, dict[str, str]] = {
@@ -96,4 +96,5 @@ FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "whiteness": ("jebm.report.figures.whiteness:draw", ("evaluation:whiteness",)),
     "mixing": ("jebm.report.figures.mixing:draw", ("metrics", "evaluation:chains")),
 }
-"""How a figure is drawn, and the stages that it reads (``metrics``: the study's collected metrics)."""
+"""Figure → the function that draws it, and the stages that it reads (``metrics``: the collected metrics of the
+study)."""

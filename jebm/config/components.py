@@ -116,7 +116,7 @@ def blocks_in(value: Any) -> Iterator[tuple[str, Section]]:
 
 
 def _annotation(text: str) -> Any:
-    """A type by its name in ``jebm.config.types``; blocks stand for the schema of their kind or class."""
+    """A type by its name in ``jebm.config.types``; markers of blocks become the schema of their kind or class."""
     annotation = eval(text, dict(vars(types)))  # these are annotations in our own source code, never user input
     if isinstance(annotation, types.Blocks):
         return _labelled(annotation.target)

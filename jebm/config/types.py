@@ -93,7 +93,7 @@ code, for comparison; it is not the density of the joint prior."""
 
 
 def _kl_balance(value):
-    """1 is no boolean here, and whatever is no choice is refused under one message."""
+    """Accept true, false or 'scale', with one message for all other values; 1 is not accepted as a boolean."""
     if value is True or value is False or value == "scale":
         return value
     raise ValueError("must be true, false or 'scale'")
@@ -123,7 +123,7 @@ CountPerScale = Annotated[list[Count], Field(min_length=1), PER_SCALE]
 
 
 def _layer_choice(value):
-    """One message for both of its forms."""
+    """One message for all forms of the value."""
     if value == "all" or (isinstance(value, list) and value and all(type(i) is int and i >= 1 for i in value)):
         return value
     if isinstance(value, dict) and list(value) == ["top_scales"] and type(k := value["top_scales"]) is int and k >= 1:
@@ -169,7 +169,7 @@ Resolutions = Annotated[list[int], PlainValidator(_resolutions, json_schema_inpu
 
 
 def _per_layer(least: int):
-    """One whole number for all layers, or a list of one a layer, under one message."""
+    """A whole number for all layers, or a list with one per layer, with one message for both forms."""
 
     def check(value):
         numbers = value if isinstance(value, list) else [value]

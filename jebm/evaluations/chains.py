@@ -146,7 +146,7 @@ class Chains(Evaluation):
         return arrays
 
     def _short(self, subject, record, label: str, setup: ChainSetup, space: Space, fd: str) -> float:
-        """Adds acceptance, divergence and FD; returns how many steps of one chain a second allows."""
+        """Add acceptance, divergence and FD of short runs. Returns the number of steps of one chain per second."""
         # All setups use the same random numbers, so that their differences are less noisy than their values.
         ran = run(setup, space, self.count, self.steps, subject.rng("short"))
         self._check(ran, setup, label, subject.title)

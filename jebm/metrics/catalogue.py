@@ -63,7 +63,8 @@ METRICS |= {
     for target in COMPONENTS["evaluation"].values()
     for name, entry in traits(target).get("metrics", {}).items()
 }
-"""Those that evaluations declare in their own files, and above those that something else or several of them measure."""
+"""Name → metric. Evaluations declare their metrics in their own modules; the metrics of other stages, and those that
+several evaluations measure, are listed above."""
 
 DISTANCES = ("fd", "kd")
 """Distances of samples in feature spaces that are not streamed."""

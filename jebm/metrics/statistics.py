@@ -127,7 +127,7 @@ def frechet_of(first: Statistics, second: Statistics, allow_singular: bool = Fal
         if one.singular and not allow_singular:
             raise JebmError(
                 f"Fréchet distance: {one.count} images are too few for a covariance of {one.varying} features; "
-                "evaluate_samples.allow_singular: true measures them all the same"
+                "evaluate_samples.allow_singular: true computes it nevertheless"
             )
     difference = first.mean - second.mean
     traces = np.trace(first.covariance) + np.trace(second.covariance)

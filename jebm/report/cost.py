@@ -28,7 +28,7 @@ def cost_table(pending: Iterable[Status]) -> str:
         counts[status.job.rule] = counts.get(status.job.rule, 0) + 1
     if not counts:
         return "Nothing to do: everything is fresh."
-    lines, total, unknown = [f"{'rule':<20}{'jobs':>6}{'s a job':>10}{'hours':>10}"], 0.0, 0
+    lines, total, unknown = [f"{'rule':<20}{'jobs':>6}{'s per job':>10}{'hours':>10}"], 0.0, 0
     for rule, count in counts.items():
         if rule in times:
             each = median(times[rule])

@@ -101,7 +101,7 @@ def test_one_of_several_evaluations_is_found_by_its_name(run):
         (["train_joint", "toy", "--variant", "joint", "--seed", "1"], ["'joint' has no train_joint"]),
         (
             ["run_evaluation", "toy", "--variant", "measured", "--seed", "1"],
-            ["'measured' has several of them, name one", EVALUATIONS["a"].name, EVALUATIONS["b"].name],
+            ["'measured' has several run_evaluation stages, name one", EVALUATIONS["a"].name, EVALUATIONS["b"].name],
         ),
         (["train_prior", JOINT.prior.job_name(7)], ["no study has the job"]),
         (["train_prior", JOINT.prior.name], ["no study has the job"]),
