@@ -10,6 +10,7 @@ from jebm.config.catalogue import FIGURES
 from jebm.config.source import description
 from jebm.forkserver.server import ForkServer
 from jebm.pipeline.stages import RESULTS, STAMPS
+from jebm.runtime.timers import cancel_long_timers
 
 FLOW = or_one_line(planned)
 DEFAULT_STUDIES, CORE_STUDIES = FLOW.params.default_studies, FLOW.params.core_studies
@@ -72,6 +73,7 @@ def begin():
     """Before the first job. On Linux, jobs on this machine are then forked from one process with the libraries loaded.
     On macOS this is impossible, because Apple's Accelerate library does not work after a fork."""
     or_one_line(FLOW.begin)
+    cancel_long_timers()
     if FLOW.params.runtime.fork_server and sys.platform == "linux":
         with suppress(OSError):
             SERVERS.append(ForkServer(Path("logs/server.log")))
