@@ -25,6 +25,8 @@ class StreamedSplit:
 
 
 class WrittenSplit(NamedTuple):
+    """Shape and labels of a split that was written."""
+
     shape: tuple[int, ...]
     labels: np.ndarray | None
 

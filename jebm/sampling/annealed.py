@@ -19,6 +19,8 @@ from jebm.sampling.target import State, Target
 
 
 class Annealing(NamedTuple):
+    """The result of annealing a population of chains in one direction."""
+
     log_weights: torch.Tensor
     """(chains,), nats: E[exp] is Z for a forward run and 1/Z for a reverse one."""
     acceptance: float
@@ -68,7 +70,7 @@ def _anneal(prior, start, betas, kernel, rng, progress) -> Annealing:
     """log w = Σ_t (β_t − β_{t−1}) tilt(x_{t−1}) along ``betas``; x_t by a transition that leaves π_{β_t} invariant."""
     if not kernel.adjusted:
         raise ValueError("annealing needs an adjusted kernel: its transitions must leave each density invariant")
-    # The state holds the tilt and its gradient at β = 1; those at other temperatures are multiples.
+    # The state holds the tilt and its gradient at β = 1; at β they are multiplied by β.
     target = Target(prior.tilt)
     state = State(start, *target.tilt_and_gradient(start))
     log_w, accepted = torch.zeros(len(start), dtype=torch.float64, device=start.device), 0.0

@@ -37,6 +37,8 @@ class AffineMap(NamedTuple):
 
 
 class LongChainDraws(NamedTuple):
+    """The final draws of long chains."""
+
     eps: torch.Tensor
     """(steps, targets, chains, dimensions)."""
     log_prob: torch.Tensor

@@ -10,6 +10,8 @@ from jebm.models.priors.base import Prior
 
 
 class LogPartition(NamedTuple):
+    """An estimate of log Z."""
+
     value: float
     """log Z = log E_{N(0, I)}[exp tilt], nats."""
     standard_error: float

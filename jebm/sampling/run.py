@@ -10,6 +10,8 @@ from jebm.sampling.target import State, Target
 
 
 class ChainResult(NamedTuple):
+    """The end of a run of chains, on the device."""
+
     x: torch.Tensor
     """(chains, dimensions): the end points of the chains."""
     acceptance: torch.Tensor

@@ -22,6 +22,8 @@ from jebm.sampling.spaces import SPACES
 
 
 class Draws(NamedTuple):
+    """Draws from a prior."""
+
     eps: torch.Tensor
     """(count, dimensions), flat whitened latents."""
     diagnostics: dict[str, float]
@@ -49,6 +51,8 @@ class Chunks:
 
 
 class Sampler(ABC):
+    """Draws from a prior. The draws depend only on the prior, the count and the state of the RNG."""
+
     needs = "evaluable"
     """The attribute of :class:`jebm.models.priors.base.Prior` that a prior must have to be drawn from."""
 

@@ -1,4 +1,4 @@
-"""Integers on their way into training: the same floats as ever, a batch at a time, mirrored on request."""
+"""Integers converted to floats per batch: values, random flips, and where the integers are stored."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def test_batches_are_those_of_the_whole_split_to_the_bit():
     assert torch.equal(torch.cat(list(batches(pixels, 10))), whole)
 
 
-def test_flips_mirror_half_of_the_images_and_the_same_ones_for_the_same_stream():
+def test_flips_mirror_half_of_the_images_and_repeat_with_the_rng():
     images = torch.arange(6, dtype=torch.uint8).expand(4000, 1, 2, 6)
     pixels = Pixels(images, 256, flips=make_rng("flips"))
     x = pixels[torch.arange(4000)]
@@ -31,7 +31,7 @@ def test_flips_mirror_half_of_the_images_and_the_same_ones_for_the_same_stream()
     assert abs(mirrored.float().mean() - 0.5) < 0.04  # five standard errors
     again = Pixels(images, 256, flips=make_rng("flips"))
     assert torch.equal(again[torch.arange(4000)], x)
-    assert not torch.equal(again[torch.arange(4000)], x)  # anew every time
+    assert not torch.equal(again[torch.arange(4000)], x)  # each access draws new flips
 
 
 def test_flips_take_any_shape():

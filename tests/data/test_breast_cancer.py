@@ -1,4 +1,4 @@
-"""The table that is not images: splits, the quantile grid, and that nothing leaks from held-out rows."""
+"""The table dataset: splits, the quantile grid, and no information from held-out rows."""
 
 import numpy as np
 import pytest
@@ -68,8 +68,8 @@ def test_preparation_depends_on_the_split_seed_only(table):
     assert not torch.equal(other["train"], table["train"])
 
 
-def test_held_out_rows_do_not_enter_the_transform(table, monkeypatch):
-    """With every held-out row changed the training split stays to the bit."""
+def test_held_out_rows_do_not_affect_the_transform(table, monkeypatch):
+    """If every held-out row changes, the training split is bit-identical."""
     source = load_breast_cancer()
     order = torch.randperm(569, generator=make_rng("breast-cancer", "split", 0)).numpy()
     source.data[order[:300]] = source.data[order[:300]] * 100 - 7
@@ -119,7 +119,7 @@ def test_grid_levels_come_back_exactly_where_values_are_distinct():
 # Shuffled columns ----------------------------------------------------------------------------------------------------
 
 
-def test_shuffling_keeps_marginals_and_destroys_dependence(table):
+def test_shuffling_preserves_marginals_and_removes_dependence(table):
     test, shuffled = table["test"], table["ood/shuffled-columns"]
     assert torch.equal(test.sort(0).values, shuffled.sort(0).values)
     off = ~torch.eye(30, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Prepared datasets on disk, and the way between levels and pixels."""
+"""Prepared datasets on disk, and the conversion between levels and pixels."""
 
 import json
 
@@ -66,14 +66,14 @@ def test_changed_images_are_refused(folder):
 
 
 @pytest.mark.parametrize("name", ["images.safetensors", "manifest.json"])
-def test_missing_file_says_what_makes_it(folder, name):
+def test_missing_file_names_the_command_that_makes_it(folder, name):
     (folder / name).unlink()
     with pytest.raises(JebmError, match=rf"{name}: no such file; `snakemake .*{name}` makes it"):
         load_dataset(folder)
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"sha256": {}}', '{"sha256": null}'])
-def test_manifest_that_says_nothing_is_refused(folder, content):
+def test_incomplete_manifest_is_refused(folder, content):
     (folder / "manifest.json").write_text(content)
     with pytest.raises(JebmError, match=r"manifest\.json"):
         load_dataset(folder)

@@ -1,4 +1,4 @@
-"""The digits: splits, sets that are not digits, and what can't be asked for."""
+"""The digits: splits, out-of-distribution sets, and refused parameters."""
 
 import pytest
 import torch
@@ -80,7 +80,7 @@ def test_schema_offers_exactly_the_sets_that_exist():
 def test_overlay_is_the_maximum_of_two_test_digits_of_different_classes(digits):
     test, labels = digits["test"].flatten(1), digits["test_labels"]
     for image in digits["ood/overlay"].flatten(1)[:60]:
-        below = (test <= image).all(1).nonzero()[:, 0]  # the two it was made of are among these
+        below = (test <= image).all(1).nonzero()[:, 0]  # the two digits it was made of are among these
         pairs = torch.maximum(test[below].unsqueeze(0), test[below].unsqueeze(1))
         made = (pairs == image).all(-1) & (labels[below].unsqueeze(0) != labels[below].unsqueeze(1))
         assert made.any()

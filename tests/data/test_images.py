@@ -1,4 +1,4 @@
-"""The dataset `images`: what becomes of pictures of all kinds, which image goes to which split, and what is refused."""
+"""The dataset `images`: conversion of all kinds of files, splits, streaming, and refused input."""
 
 import io
 import json
@@ -49,13 +49,13 @@ def conversion(**changes):
 
 
 def reopened(image, format="PNG"):
-    """An image as a file gives it: with its raw mode, not yet decoded."""
+    """An image opened from a file, with its raw mode and not yet decoded."""
     buffer = io.BytesIO()
     image.save(buffer, format)
     return Image.open(io.BytesIO(buffer.getvalue()))
 
 
-# One picture
+# Conversion of one image
 
 
 def test_centre_square_is_cut_out_and_box_averages_it():
@@ -115,7 +115,7 @@ def test_sixteen_bit_grey_is_scaled_and_rounded(format):
 
 
 def test_sixteen_bit_colours_are_refused():
-    """Pillow would read them and drop half of each value; it can't write such a file, so here are the bytes of one."""
+    """Pillow reads such files and drops half of each value. It can't write them, so the bytes are given here."""
 
     def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -148,7 +148,7 @@ def test_orientation_of_a_camera_is_followed():
     assert np.array_equal(turned, RAMP[:40, :40].transpose(2, 0, 1)[:, ::-1, ::-1])
 
 
-def test_small_pictures_are_refused_or_enlarged():
+def test_small_images_are_refused_or_enlarged():
     image = Image.fromarray(RAMP)
     with pytest.raises(JebmError, match=r"x: a square of 40 pixels is smaller than dataset.size: 64"):
         conversion(size=64)(image, "x")
@@ -177,7 +177,7 @@ def prepared(images, entries=None, to="data/set"):
 
 
 def keys(images):
-    """Each image as something that can be in a set."""
+    """Each image as bytes, which can be elements of a set."""
     return [bytes(image.numpy().tobytes()) for image in images]
 
 
@@ -276,9 +276,9 @@ def test_unreadable_images_are_named_and_skipped_up_to_the_share(tmp_path):
     assert "0004.png" in str(error.value)
     assert "0007.png" in str(error.value)
     again = prepared(folder("pictures", **settings), to="data/again")
-    assert again.manifest == data.manifest  # whose words name no object in memory
+    assert again.manifest == data.manifest  # reasons contain no memory addresses
     assert "unknown image format" in data.manifest["skipped"].values()
-    assert not Path("data/strict").exists()  # nothing half-written
+    assert not Path("data/strict").exists()  # no partial files
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_more_test_images_than_there_are(tmp_path):
         prepared(images, entries)
 
 
-def test_picture_that_is_too_small_leaves_nothing_behind(tmp_path):
+def test_image_that_is_too_small_leaves_no_files(tmp_path):
     path = archives.folder(tmp_path / "pictures", 20)
     (path / "1" / "0019.png").write_bytes(archives.encoded(RAMP[:10, :10], "PNG"))
     with pytest.raises(JebmError, match=r"0019.png: a square of 10 pixels is smaller"):
@@ -330,7 +330,7 @@ def test_streamed_file_is_a_safetensors_file_like_any_other(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_set(tmp_path):
-    """A set of 300 MB is written and read by a process that may never have more than a part of it."""
+    """A set of 300 MB is written and read by a process whose memory is limited to a part of it."""
     program = """
 import resource, sys
 import numpy as np

@@ -1,4 +1,4 @@
-"""Each source reads tiny files in the published on-disk format; torchvision's readers are the oracle where they can."""
+"""Each source reads small files in the published format; where possible torchvision's readers are the reference."""
 
 import gzip
 import shutil
@@ -47,7 +47,7 @@ def test_cifar10_gives_the_images_that_were_written(tmp_path):
     assert splits["train"].labels.tolist() == labels[:50].tolist()
 
 
-def test_svhn_streams_what_torchvision_reads_at_once(tmp_path, monkeypatch):
+def test_svhn_reads_in_parts_what_torchvision_reads_at_once(tmp_path, monkeypatch):
     splits = opened(Svhn(extra="svhn-extra"), archives.svhn(tmp_path, 12, 5, 7), tmp_path)
     monkeypatch.setattr(SVHN, "_check_integrity", lambda self: True)
     parts = {name: SVHN("assets/svhn", name) for name in ("train", "test", "extra")}
@@ -86,7 +86,7 @@ def test_celeba_follows_the_published_partition(tmp_path):
     assert np.abs(np.asarray(splits["validation"].read(0)).astype(int) - written).mean() < 5  # JPEG
 
 
-def test_folder_and_zip_hold_the_same_pictures(tmp_path):
+def test_folder_and_zip_have_the_same_images(tmp_path):
     here = Folder(path=str(archives.folder(tmp_path / "pictures"))).open(files({}), tmp_path)["train"]
     packed = Folder(path=str(archives.zipped(tmp_path / "pictures.zip"))).open(files({}), tmp_path)["train"]
     assert here.count == packed.count == 20
@@ -95,7 +95,7 @@ def test_folder_and_zip_hold_the_same_pictures(tmp_path):
     assert packed.name(0).endswith("pictures.zip: 0/0000.png")
 
 
-def test_folder_without_pictures_is_refused(tmp_path):
+def test_folder_without_images_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(JebmError, match=r"empty: holds no image; known suffixes: \.jpg"):
         Folder(path="empty").open(files({}), tmp_path)
@@ -118,7 +118,7 @@ def test_lsun_is_read_without_leaving_a_trace(tmp_path):
 
 
 def spoilt(root, entries, name, spoil):
-    """The entries after the content of one file was changed and its new size and digest were entered."""
+    """The entries of the assets, after one file was changed and its new size and digest were entered."""
     path = root / "assets" / entries[name]["file"]
     return {**entries, name: archives.asset(root, entries[name]["file"], spoil(path.read_bytes()))}
 

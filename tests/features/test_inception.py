@@ -1,4 +1,4 @@
-"""The Inception space against clean-fid's own path from a folder of images to a distance."""
+"""The Inception features against clean-fid's computation from a folder of images to a distance."""
 
 import warnings
 
@@ -29,13 +29,13 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ported_weights(tmp_path_factory):
-    """The state dict of clean-fid's PyTorch network, its weights as they are drawn."""
+    """The state dict of clean-fid's PyTorch network with random weights."""
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         patch.setattr(cleanfid.inception_pytorch, "load_state_dict_from_url", lambda *a, **k: {})
         patch.setattr(torch.nn.Module, "load_state_dict", lambda self, state: None)
         network = cleanfid.inception_pytorch.fid_inception_v3()
-    for module in network.modules():  # else what the images add dies away over its 94 layers
+    for module in network.modules():  # otherwise differences between images vanish over its 94 layers
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight, generator=make_rng("ported"))
     kept = network.state_dict()
@@ -45,7 +45,7 @@ def ported_weights(tmp_path_factory):
 
 
 def images(count, channels=3, purpose="", size=(12, 10), levels=256):
-    """Smooth ones, so that resizers differ less than images do."""
+    """Smooth images, so that resizers differ less than images do."""
     rng = make_rng("inception", purpose, count)
     coarse = torch.rand(count, channels, 4, 4, generator=rng)
     fine = torch.nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 1)
@@ -69,7 +69,7 @@ def statistics(found, pictures, batch_size=16, dimensions=None):
 
 
 def by_clean_fid(first, second, protocol, network):
-    """Its value for two folders; the network is cut to its first features, since its root of 2,048 takes a minute."""
+    """clean-fid's distance of two folders, on the first features only: the matrix root of 2,048 takes a minute."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return fid.compute_fid(

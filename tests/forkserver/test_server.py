@@ -1,4 +1,4 @@
-"""The fork server: a job in a fork is to its caller what it would be as a process, and nothing outlives its owner."""
+"""The fork server: to its caller a job in a fork behaves like a process, and no process outlives the workflow."""
 
 import ast
 import os
@@ -25,9 +25,9 @@ from jebm.pipeline.study import make_plan
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the workflow starts no fork server elsewhere")
 STEP = "run"
-"""A command that may be handed over, in the place of which the one below takes its arguments."""
+"""The name of a command that the server may run; the toy command below takes its arguments."""
 COMMANDS = '''
-"""Stands for the command line of jebm."""
+"""The toy command line."""
 import os, pathlib, signal, sys, time
 from jebm.forkserver import refusal
 
@@ -59,7 +59,7 @@ def main():
 
 
 def command(*arguments: str, step: str = STEP, first: str = "") -> str:
-    """Python code that does something first and then is ``jebm STEP ARGUMENTS``."""
+    """Python code that runs some statements and then ``jebm STEP ARGUMENTS``."""
     return f"import sys; {first}\nsys.argv = {['jebm', step, *arguments]}\nimport jebm.__main__ as m; m.main()"
 
 
@@ -80,7 +80,7 @@ def gone(pid: int) -> bool:
 
 
 class Place:
-    """A folder with a package whose commands are small, and a server."""
+    """A folder with a package of small commands, and a server."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -147,7 +147,7 @@ def server(place):
 
 
 @pytest.mark.parametrize("status", [0, 3, 75])
-def test_status_and_streams_are_those_of_the_job(place, server, status):
+def test_status_and_standard_streams_are_those_of_the_job(place, server, status):
     assert place.run("exit", str(status)) == (status, "forked\n", "complaint\n")
 
 
@@ -194,7 +194,7 @@ def test_a_signal_that_arrives_just_before_a_blocking_call_reaches_the_job(place
 
 
 def test_a_signal_for_which_there_is_no_fork_any_more_ends_the_client(place, server):
-    """It must not run the command itself as if nobody had asked it to stop."""
+    """The client must not run the command itself after a signal to stop."""
     server.process.send_signal(signal.SIGSTOP)
     client = place.start("wait")
     time.sleep(1)  # for the client to send its request; if it has not yet, the signal ends it all the same
@@ -282,20 +282,20 @@ def test_a_job_of_a_batch_scheduler_is_not_run_by_the_server_of_another_process(
 
 
 def test_a_process_of_another_control_group_is_refused(place, server):
-    """Schedulers of whose variables nothing is known here put their jobs into control groups."""
+    """Schedulers whose variables are unknown here put their jobs into control groups."""
     (place.folder / "cgroup").write_text("0::/job_7\n")
     first = "import jebm.forkserver.client as client; client.CONTROL_GROUP = 'cgroup'"
     assert place.run("-c", command("exit", "0", first=first))[1] == "alone\n"
 
 
 def test_only_a_step_of_the_pipeline_is_handed_over(place, server):
-    """A person's command and one of several ranks run in the process that was started."""
+    """Other commands, and ranks of torchrun, run in the process that was started."""
     assert place.run("-c", command("exit", "0", step="show"))[1] == "alone\n"
     assert place.run("exit", "0", RANK="0")[1] == "alone\n"
 
 
 class RefusedError(Exception):
-    """Raised where a fork would end."""
+    """Raised in place of the end of a fork."""
 
 
 @pytest.mark.parametrize("compute", [{"threads": 2}, {"device": "cuda"}, {"devices": 2}], ids=str)
@@ -322,7 +322,7 @@ def test_what_the_server_imports_starts_no_thread(place):
 
 
 def test_the_server_imports_what_the_steps_of_the_pipeline_import():
-    """Except for modules that few jobs need."""
+    """Modules that few jobs need are excepted."""
     code = "import importlib, sys; [importlib.import_module(n) for n in sys.argv[1:]]; print(*sys.modules)"
     there = subprocess.run([sys.executable, "-c", code, *HEAVY], capture_output=True, text=True, check=True).stdout
     others = {"bench", "cli", "forkserver", "pipeline", "runtime"}

@@ -1,4 +1,4 @@
-"""Digests of files and folders: of names and contents, remembered as long as nobody writes."""
+"""Digests of files and folders depend on names and contents, and are cached until a file is written to."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def fresh():
-    """The digest of the folder by the cache on disk, and what else it had to read."""
+    """The digest of the folder by the cache on disk, and the number of bytes that were hashed."""
     cache = DigestCache()
     found = cache("pictures")
     cache.save()
@@ -63,7 +63,7 @@ def test_only_what_was_written_to_is_read_again(folder, monkeypatch):
     assert read == ["pictures/a.png"]
 
 
-def test_kinds_of_digest_are_kept_apart(folder):
+def test_kinds_of_digest_have_separate_entries(folder):
     cache = DigestCache()
     assert cache("pictures/a.png") == hashlib.sha256(b"a").hexdigest()
     assert cache("pictures/a.png", "md5") == hashlib.md5(b"a").hexdigest()

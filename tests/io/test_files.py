@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes, and reading of JSON and CSV."""
 
 import os
 import stat
@@ -10,7 +10,7 @@ from jebm.io.digests import sha256
 from jebm.io.files import atomic_write, read_json, write_csv, write_json
 
 
-def test_published_file_appears_at_the_end(tmp_path):
+def test_atomic_write_shows_the_file_at_the_end_only(tmp_path):
     path = tmp_path / "deep" / "file.txt"
     with atomic_write(path) as file:
         file.write("new")
@@ -20,7 +20,7 @@ def test_published_file_appears_at_the_end(tmp_path):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_writer_that_fails_leaves_the_old_file_and_no_litter(tmp_path, error):
+def test_failed_write_leaves_the_old_file_and_no_temporary_file(tmp_path, error):
     path = tmp_path / "file.txt"
     path.write_text("old")
 
@@ -35,7 +35,7 @@ def test_writer_that_fails_leaves_the_old_file_and_no_litter(tmp_path, error):
     assert os.listdir(tmp_path) == ["file.txt"]
 
 
-def test_published_file_has_the_permissions_of_any_other(tmp_path):
+def test_atomic_write_gives_the_usual_permissions(tmp_path):
     mask = os.umask(0o027)
     try:
         with atomic_write(tmp_path / "file.txt") as file:

@@ -1,4 +1,4 @@
-"""Tensors on disk: whole or an error of one line, and read without executing anything."""
+"""Tensors on disk: damaged files are errors of one line, and reading executes no code."""
 
 import os
 import pickle
@@ -86,7 +86,7 @@ def test_file_that_is_not_whole_or_not_ours_is_an_error_of_one_line(tmp_path, sp
     assert not Trap.executed
 
 
-def test_missing_tensors_say_what_makes_them(tmp_path):
+def test_missing_file_of_tensors_names_the_command_that_makes_it(tmp_path):
     with pytest.raises(JebmError, match=r"no such file; `snakemake .*weights` makes it"):
         read_tensors(tmp_path / "weights")
 
@@ -120,7 +120,7 @@ def test_tensors_that_came_row_by_row_are_the_same_bytes_as_at_once(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["streamed", "whole"]
 
 
-def test_stream_that_fails_leaves_what_was_there(tmp_path):
+def test_failed_write_by_rows_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
     write_tensors(path, {"x": torch.ones(1)})
     before = path.read_bytes()

@@ -1,4 +1,4 @@
-"""The convolutional generator: published shapes and initialisation, one density, and an inference network that fits."""
+"""The convolutional hierarchy: published shapes and initialisation, one density, and an inference network that fits."""
 
 import math
 
@@ -43,8 +43,8 @@ def test_published_sizes_are_the_defaults():
     assert hierarchy.likelihood.sigma == 0.3
 
 
-def test_initialisation_is_pytorch_s_default_from_the_stream():
-    """The range of every weight against that of the constructor's own draw, in a generator of some size."""
+def test_initialisation_is_pytorch_s_default_drawn_from_the_rng():
+    """The range of every weight against that of the constructor's own draw, in a hierarchy of some size."""
     hierarchy, again = (tiny((3, 8, 8), channels=[24, 16], hidden=40) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(hierarchy.parameters(), again.parameters(), strict=True))
     compared = 0

@@ -92,7 +92,7 @@ def test_infer_reports_the_density_and_divergence_of_its_own_draw():
         context = torch.cat([context, posterior.eps[layer]], 1)
 
 
-def test_infer_is_reparameterised_and_repeats_with_its_stream():
+def test_infer_is_reparameterised_and_repeats_with_its_rng():
     hierarchy = ChainHierarchy((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1)
     hierarchy.initialise(make_rng("infer"))
     x = torch.rand(2, 1, 2, 2, generator=make_rng("x")) * 2 - 1
@@ -102,7 +102,7 @@ def test_infer_is_reparameterised_and_repeats_with_its_stream():
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in hierarchy.inference_nets.parameters())
 
 
-def test_initialisation_depends_on_its_stream_only():
+def test_initialisation_depends_on_its_rng_only():
     def weights(*parts):
         hierarchy = ChainHierarchy((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1)
         hierarchy.initialise(make_rng(*parts))

@@ -53,7 +53,7 @@ def test_descending_from_a_part_of_a_pass_goes_on_with_it(hierarchy):
         assert len(part.z) == len(part.context) == hierarchy.layers - layer
 
 
-def test_a_hierarchy_that_does_not_descend_says_so():
+def test_a_hierarchy_without_descend_is_an_error_that_names_it():
     with pytest.raises(NotImplementedError, match="can't descend"):
         Hierarchy.descend(object(), EMPTY, torch.zeros(1, 1))
 

@@ -74,7 +74,7 @@ def test_context_of_a_layer_depends_on_it_and_the_layers_above_only():
 
 
 def test_every_layer_reaches_the_image_also_past_the_layers_below():
-    """What a plain chain does not do: with the latents below held, the image still moves."""
+    """Unlike in a plain chain, the image changes with an upper latent while the latents below are fixed."""
     hierarchy = residual()
     z = [torch.randn(1, 2, generator=make_rng("z", i), dtype=torch.float64) for i in range(3)]
     means = [hierarchy.decode(hierarchy.condition(tuple(z))[0]).mean]
@@ -84,7 +84,7 @@ def test_every_layer_reaches_the_image_also_past_the_layers_below():
     assert all((mean - means[0]).abs().max() > 1e-3 for mean in means[1:])
 
 
-def test_inference_path_is_the_generator_s_own():
+def test_inference_and_decoder_share_one_path():
     hierarchy = residual().eval()
     x = torch.rand(4, 1, 4, 4, generator=make_rng("x"), dtype=torch.float64) * 2 - 1
     posterior = hierarchy.float().infer(x.float(), make_rng("q"))
@@ -127,10 +127,10 @@ def test_dropout_and_noise_act_in_training_only():
         assert torch.equal(hierarchy.eval().infer(x, make_rng("q")).kl, expected)
         trained = hierarchy.train().infer(x, make_rng("q")).kl
         assert not torch.equal(trained, expected)
-        assert torch.equal(trained, hierarchy.infer(x, make_rng("q")).kl)  # all of it from the stream
+        assert torch.equal(trained, hierarchy.infer(x, make_rng("q")).kl)  # all random numbers come from the rng
 
 
-def test_dropped_features_keep_their_mean():
+def test_dropout_preserves_the_mean_of_features():
     hierarchy = residual(dropout=0.3)
     kept = hierarchy._drop(torch.ones(200_000), make_rng("drop"))
     assert abs(kept.mean() - 1) < 5 * (0.3 / 0.7 / 200_000) ** 0.5
@@ -188,7 +188,7 @@ def test_images_of_the_studies(size, likelihood):
     assert hierarchy.levels == (256 if likelihood == LOGISTIC else None)
 
 
-def test_gaussian_likelihood_block_says_what_sigma_said():
+def test_gaussian_likelihood_block_equals_sigma():
     """The same weights and σ give the same density, by either way of asking for it."""
     block = {"name": "residual", "groups": [2], "latent_channels": 2, "channels": [6], "inference_hidden": 4}
     plain = build("backbone", spec("backbone", **block, sigma=0.2), (1, 4, 4))

@@ -1,4 +1,4 @@
-"""Training on several ranks: equal weights, own noise, the batches of one process, and nobody goes on alone."""
+"""Training on several ranks: equal weights, different noise, the batches of one process, and no rank runs on alone."""
 
 from datetime import timedelta
 
@@ -15,7 +15,7 @@ from jebm.runtime.random import make_rng
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
-    """What one process does; the folder is that of both ranks."""
+    """Run a function of tests/support/two_ranks.py in one process of two; both use the same folder."""
     folder = tmp_path_factory.mktemp("ranks")
     stopped = Job(folder / "single", norm=False, disturb=two_ranks.on(0, 4, two_ranks.terminate)).run()
     return {
@@ -28,7 +28,7 @@ def single(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def both(single):
-    """What each of two ranks saw."""
+    """The results of both ranks."""
     return two_ranks.start(single["folder"])
 
 
@@ -55,7 +55,7 @@ def test_operations(both):
     assert [*first["part"], *second["part"]] == list(range(7))
 
 
-def test_a_split_stream_is_common_and_own(both):
+def test_a_forked_rng_is_common_and_the_original_differs(both):
     first, second = (rank["operations"] for rank in both)
     assert torch.equal(first["order"], second["order"])
     common = torch.randn(4, generator=make_rng("common"))
@@ -122,7 +122,7 @@ def test_shares_of_the_ranks_make_the_batches_of_one_process(both, single):
 
 
 def test_without_noise_the_ranks_take_the_steps_of_one_process(both, single):
-    """A mean loss on the whole batch has the mean of the shares' gradients; sums differ by rounding alone."""
+    """The gradient of a mean loss is the mean of the gradients on the shards; only rounding differs."""
     history = both[0]["plain"]["history"][:3]
     for ours, theirs in zip(history, single["plain"]["history"], strict=False):
         assert ours == pytest.approx(theirs, rel=1e-5)

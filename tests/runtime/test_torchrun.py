@@ -1,4 +1,4 @@
-"""Jobs of several processes under torchrun: one message, the job's own exit status, and nobody outlives torchrun."""
+"""Jobs of several processes under torchrun: one message, the job's exit status, and no rank outlives torchrun."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from jebm.errors import DivergedError, InterruptedRunError, LostRankError
 from jebm.runtime import torchrun
 
 RANK = '''
-"""Stands for a rank: runs the statements of its number, with `report` for errors and `wait` for signals."""
+"""A script in place of a rank: runs the statements for its rank, with `report` for errors and `wait` for signals."""
 import os, pathlib, signal, sys, time
 from jebm.runtime.torchrun import exit_with_parent, report_error, world_size
 
@@ -55,7 +55,7 @@ class Started:
         )
 
     def ranks(self) -> list[psutil.Process]:
-        """The ranks, once they wait."""
+        """The process ids of the ranks, once they wait."""
         files = [self.folder / f"pid{rank}" for rank in range(2)]
         end = time.monotonic() + 60
         while not all(file.exists() and file.read_text() for file in files):

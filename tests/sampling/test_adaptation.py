@@ -1,4 +1,4 @@
-"""Step sizes that follow the acceptance: where they settle, that they stop, and what they leave behind."""
+"""Adapted step sizes: convergence, the end of the adaptation, and the saved state."""
 
 import math
 
@@ -80,7 +80,7 @@ def test_state_carries_the_size_and_the_count():
     assert two.kernel.contraction == one.kernel.contraction
 
 
-def test_sampler_uses_the_size_that_training_left_and_says_so():
+def test_sampler_uses_and_reports_the_step_size_of_training():
     prior = TiltPrior(tilt)
     block = {"name": "chain", "kernel": MALA, "steps": 5, "chains": 50}
     draw = (prior, DIMS, 50, make_rng("draw"), lambda what, done, total: None)

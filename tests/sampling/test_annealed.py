@@ -1,4 +1,4 @@
-"""Annealed importance sampling against closed forms and quadrature, from both sides."""
+"""Annealed importance sampling against closed forms and quadrature: lower and upper bounds."""
 
 import math
 from itertools import pairwise
@@ -43,7 +43,7 @@ def normal(count, name):
 
 
 def exact_draws(density, count, name):
-    """Draws of the density without torch's global stream."""
+    """Exact draws from the density, with an explicit random number generator."""
     noise = torch.randn(count, DIMENSIONS, generator=make_rng(name), dtype=torch.float64)
     return (density.mean + noise @ density.scale_tril.T).float()
 
@@ -113,7 +113,7 @@ def test_agrees_with_quadrature_on_a_real_energy():
 
 
 def test_a_start_that_misses_a_part_of_the_density_makes_the_upper_bound_too_low():
-    """What the docstring warns of: draws of N(0, I) in place of the density's own fall below log Z by far."""
+    """The docstring warns of this: a start from N(0, I) instead of the density gives values far below log Z."""
     prior, _, log_z = gaussian_tilt()
     start = normal(2000, "wrong start")
     found = upper_bound(anneal_reverse(prior, start, inverse_temperatures(1), KERNEL, make_rng("wrong")))

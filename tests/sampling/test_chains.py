@@ -1,4 +1,4 @@
-"""Running chains: what is counted, what is refused, and what leaves no trace."""
+"""Running chains: diagnostics, chains that are not finite, chunks and batches, repeatability."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from jebm.sampling.target import Target
 
 
 def quiet(what, done, total):
-    """A progress that prints nothing."""
+    """A progress callback that prints nothing."""
 
 
 def start(count=400, dimensions=2):
@@ -73,7 +73,7 @@ def test_sampler_refuses_chains_that_are_not_finite(name):
 
 
 def test_explosion_of_an_unstable_step_is_reported():
-    """A step far beyond stability on a stiff quadratic overflows; that must not come out as a sample."""
+    """A step far beyond stability on a stiff quadratic overflows; such states must not be returned as samples."""
     sampler = chain({"name": "langevin", "step_size": 0.9}, steps=60)
     with pytest.raises(DivergedError, match="300 of 300"):
         sampler.draw(TiltPrior(lambda x: -50 * x.square().sum(1)), 2, 300, make_rng("unstable"), quiet)
@@ -93,7 +93,7 @@ def test_sampler_draws_the_asked_number_and_reports_how():
 
 
 def test_reported_acceptance_is_a_mean_over_all_chains_not_over_groups():
-    def uneven(x):  # chains of the second, smaller group see another energy
+    def uneven(x):  # chains of the second, smaller chunk have another energy
         return (x[:, 0] * (0.0 if len(x) == 300 else 1.2)).square() * -1
 
     sampler, rng = chain(PCNL, steps=4, chains=300), make_rng("groups")
@@ -106,7 +106,7 @@ def test_reported_acceptance_is_a_mean_over_all_chains_not_over_groups():
     assert draws.diagnostics["acceptance"] == pytest.approx((300 * accepted[0] + 50 * accepted[1]) / 350, abs=1e-6)
 
 
-def test_draws_repeat_with_the_stream_and_touch_no_global_one():
+def test_draws_repeat_with_the_rng_and_do_not_change_the_global_one():
     _, prior, _ = quadratic_prior()
     torch.manual_seed(7)
     first = chain(MALA).draw(prior, 5, 200, make_rng("repeat"), quiet).eps

@@ -1,4 +1,4 @@
-"""Gradients in closed form: autograd's to rounding, finite differences, and the same chain from the same noise."""
+"""Gradients in closed form against autograd and finite differences, and chains with both from the same noise."""
 
 import pytest
 import torch
@@ -113,7 +113,7 @@ def test_the_same_noise_leads_to_the_same_place(space, kernel):
     assert torch.allclose(closed[0].x, reference[0].x, rtol=1e-9, atol=1e-9)
     assert torch.equal(closed[0].finite, reference[0].finite)
     assert closed[0].acceptance == reference[0].acceptance
-    assert torch.equal(closed[1], reference[1])  # as much noise was used
+    assert torch.equal(closed[1], reference[1])  # both used the same number of random numbers
 
 
 def test_a_chain_does_not_touch_its_start_or_the_weights_gradients():
@@ -145,7 +145,7 @@ def test_a_lean_chain_says_where_it_is_not_finite():
     assert result.finite.tolist() == [True, True, False, True, True, True]
 
 
-def test_what_is_not_recognised_is_left_to_autograd():
+def test_without_a_closed_form_autograd_computes_gradients():
     _, quadratic, _ = quadratic_prior()
     residual = ResidualHierarchy((1, 4, 4), groups=[2], latent_channels=3, channels=[8])
     for prior in (quadratic, on(residual, name="layerwise", hidden=4)):
@@ -193,12 +193,12 @@ def test_stacks_equal_their_modules(net):
 @pytest.mark.parametrize(
     "net",
     [
-        nn.Sequential(nn.ReLU(), nn.Linear(4, 1)),  # would write over its argument
-        nn.Sequential(nn.Linear(4, 1), nn.LeakyReLU(0.0)),  # its result does not tell its gradient
+        nn.Sequential(nn.ReLU(), nn.Linear(4, 1)),  # would overwrite its argument
+        nn.Sequential(nn.Linear(4, 1), nn.LeakyReLU(0.0)),  # its gradient is no function of its result
         nn.Sequential(nn.Linear(4, 1), nn.Dropout(0.1)),
         nn.Sequential(nn.ConvTranspose2d(4, 4, 3, groups=2)),
         nn.Sequential(nn.ConvTranspose2d(4, 4, 3, dilation=2)),
     ],
 )
-def test_other_modules_are_not_recognised(net):
+def test_other_modules_have_no_closed_form(net):
     assert compile_stack([net]) is None

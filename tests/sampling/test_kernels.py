@@ -22,7 +22,7 @@ ADJUSTED = [
 
 
 class ScaleHierarchy(Hierarchy):
-    """z_2 = ε_2, z_1 | z_2 ~ N(0, e^{2 z_2}): the toy on which the wrong base density shows."""
+    """z_2 = ε_2, z_1 | z_2 ~ N(0, e^{2 z_2}): an example in which the biased base density matters."""
 
     latent_shapes = ((1,), (1,))
     image_shape = (1, 1, 1)
@@ -42,7 +42,7 @@ class ScaleHierarchy(Hierarchy):
         raise NotImplementedError
 
     def initialise(self, rng):
-        """Nothing to set."""
+        """No parameters."""
 
 
 def start(count, dimensions, *name):
@@ -134,7 +134,7 @@ def test_no_energy_leaves_the_gaussian_prior_alone(kernel):
 def test_crank_nicolson_without_energy_accepts_everything():
     kernel, zero = CrankNicolsonLangevin(step_size=0.9, adjusted=True), Target(lambda x: torch.zeros(len(x)))
     result = run_chain(kernel, zero, start(500, 6), 20, make_rng("accepts"))
-    assert result.acceptance > 0.9999  # rounding may cost a proposal or two
+    assert result.acceptance > 0.9999  # rounding may reject one or two proposals
 
 
 @pytest.mark.parametrize("kernel", ADJUSTED)

@@ -1,4 +1,4 @@
-"""Preconditioned reference chains on posteriors that are known exactly, and what R-hat says of chains."""
+"""Preconditioned long chains on posteriors that are known exactly, and R-hat of chains."""
 
 import math
 
@@ -63,6 +63,6 @@ def test_moment_map_gives_the_moments_back():
     torch.testing.assert_close(affine.inverse(affine.forward(u)), u, rtol=1e-4, atol=1e-4)
 
 
-def test_pooled_keeps_images_apart():
+def test_pooled_chains_of_different_images_stay_separate():
     eps = torch.arange(2 * 3 * 2).reshape(2, 3, 2, 1)
     assert pool_chains(eps)[1].flatten().tolist() == [2, 3, 8, 9]

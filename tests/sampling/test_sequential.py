@@ -1,4 +1,4 @@
-"""Sampling from the top, a layer at a time, against the exact moments of a product of Gaussian conditionals."""
+"""Sampling layer by layer from the top, against the exact moments of a product of Gaussian conditionals."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ COEFFICIENTS = [[0.9, 0.7, 0.5, 0.0], [-0.2, -0.4, 0.6, 1.0], [0.6, 0.8, 0.0, -2
 
 
 def quiet(*_):
-    """No progress."""
+    """A progress callback that prints nothing."""
 
 
 def sampler(steps=40, step_size=0.8, **kernel):

@@ -1,4 +1,4 @@
-"""The two spaces hold the same density, each with its own Jacobian, and the same f."""
+"""T maps the density of one space to that of the other, and f is the same in both."""
 
 import pytest
 import torch
@@ -55,7 +55,7 @@ def test_f_and_the_images_are_the_same_in_both_spaces():
         torch.testing.assert_close(ours, theirs)
 
 
-def test_generator_start_is_one_population_seen_from_two_spaces():
+def test_generator_start_gives_corresponding_states_in_both_spaces():
     whitened, latent = pair()
     eps = whitened.start("generator", 30, make_rng("start"))
     z = latent.start("generator", 30, make_rng("start"))
@@ -91,7 +91,7 @@ def test_gradient_of_the_posterior_in_z_by_finite_differences():
         torch.testing.assert_close(gradient[:, column], slope, rtol=0.02, atol=0.02)
 
 
-def test_entering_and_whitening_undo_each_other():
+def test_from_noise_and_to_noise_are_inverse():
     for space, (eps, z) in zip(pair(), [(points()[0],) * 2, points()], strict=True):
         torch.testing.assert_close(space.from_noise(eps), z)
         torch.testing.assert_close(space.to_noise(z), eps, rtol=0, atol=1e-5)
@@ -138,7 +138,7 @@ def test_adjusted_chain_in_z_keeps_the_density_of_whitened_space():
     assert ((found.mean(0) - exact).abs() / (found.std(0) / len(found) ** 0.5)).max() < SIGMAS
 
 
-def test_prior_known_in_whitened_space_alone_is_refused_in_z():
+def test_prior_without_an_energy_of_z_is_refused_in_z():
     hierarchy, _ = mild_prior()
     with pytest.raises(JebmError, match="TiltPrior has none"):
         Latent(hierarchy, TiltPrior(lambda x: x[:, 0]))
@@ -184,7 +184,7 @@ def test_variance_that_the_step_size_predicts():
 
 
 def constant_conditional(floor):
-    """The convolutional generator with p(z_1 | z_2) = N(0, floor²): σ is at its floor and the mean at 0."""
+    """The convolutional hierarchy with p(z_1 | z_2) = N(0, floor²): σ is at its floor and the mean at 0."""
     block = {"latent_dims": [6, 2], "channels": [2, 2], "hidden": 3, "depth": 1, "inference_features": 2}
     hierarchy = build("backbone", spec("backbone", name="convolutional", **block, sigma_floor=floor), (1, 4, 4))
     hierarchy.initialise(make_rng("constant"))

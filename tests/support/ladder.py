@@ -11,7 +11,7 @@ WEIGHTS, OFFSETS, SCALES = (0.8, -0.6), (0.3, -0.2), (0.7, 1.2)
 
 
 class Ladder(Hierarchy):
-    """Its q(ε | x) ignores x: ``draw(count, generator)`` gives flat ε, (count, layers)."""
+    """Its q(ε | x) ignores x: ``draw(count, rng)`` gives flat ε, (count, layers)."""
 
     def __init__(self, layers: int, draw=None):
         super().__init__()

@@ -42,6 +42,8 @@ class SourceSplit:
 
 
 class Source(ABC):
+    """A source of images. Its parameters are the keyword arguments of the constructor."""
+
     channels = 3
     """Channels of the images as published."""
 

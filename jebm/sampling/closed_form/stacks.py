@@ -19,7 +19,7 @@ aten = torch.ops.aten
 
 
 class Layer(ABC):
-    """One map of a stack. It shares the storage of its module's weights, so it sees the optimiser's updates."""
+    """One map of a stack. It shares the storage of its module's weights, so updates of the optimiser take effect."""
 
     overwrites = False
     """Whether :meth:`forward` overwrites its argument."""
@@ -99,6 +99,8 @@ class Pointwise(Layer):
 
 
 class SiLU(Layer):
+    """The SiLU activation, whose gradient is a function of its input."""
+
     def forward(self, x):
         return silu(x), x
 

@@ -1,4 +1,4 @@
-"""What cells compute in a cheaper way than they are defined: the same, up to rounding."""
+"""Optimised computations of cells equal their definitions up to rounding."""
 
 import torch
 from torch.nn.functional import batch_norm, silu

@@ -1,4 +1,4 @@
-"""Published checkpoints: read whole and without running anything, or refused in one sentence."""
+"""Published checkpoints are read completely and without executing code, or refused in one sentence."""
 
 import argparse
 import json
@@ -118,7 +118,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(tmp_path, name):
 
 
 class Hostile:
-    """Runs a command when it is unpickled by anything that runs what it reads."""
+    """Runs a command when an unrestricted unpickler reads it."""
 
     def __init__(self, trap):
         self.trap = trap

@@ -87,7 +87,7 @@ def kept(kind=NormalisedConvolution):
     ],
     ids=["weight", "gain", "loaded", "assigned", "replaced", "initialised"],
 )
-def test_kept_filters_follow_every_change_of_the_weights(kind, change):
+def test_cached_filters_follow_every_change_of_the_weights(kind, change):
     layer = kept(kind)
     before = layer.effective_weight().clone()
     change(layer)
@@ -95,22 +95,22 @@ def test_kept_filters_follow_every_change_of_the_weights(kind, change):
     torch.testing.assert_close(layer.effective_weight(), by_hand(layer))
 
 
-def test_kept_filters_are_converted_with_the_weights():
+def test_cached_filters_are_converted_with_the_weights():
     layer = kept().float()
     assert layer.effective_weight().dtype == torch.float32
     torch.testing.assert_close(layer.effective_weight(), by_hand(layer))
 
 
-def test_copy_keeps_filters_of_its_own():
+def test_copy_has_its_own_cache():
     layer = kept()
     other = copy.deepcopy(layer)
     for _ in range(layer.weight._version - other.weight._version):
-        other.weight.add_(0.1)  # as often written to as the original
+        other.weight.add_(0.1)  # the same version counter as that of the original
     torch.testing.assert_close(other.effective_weight(), by_hand(other))
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_training_ends_the_keeping_whatever_the_optimiser(fused):
+def test_training_ends_the_caching_with_any_optimiser(fused):
     layer = kept()
     before = layer.effective_weight().clone()
     for parameter in layer.parameters():
@@ -128,14 +128,14 @@ def test_training_ends_the_keeping_whatever_the_optimiser(fused):
     torch.testing.assert_close(layer.effective_weight(), by_hand(layer))
 
 
-def test_trainable_filters_are_never_kept():
+def test_trainable_filters_are_never_cached():
     layer = convolution()
     with torch.no_grad():
         assert layer.effective_weight() is not layer.effective_weight()
     assert layer.effective_weight().requires_grad
 
 
-def test_freezing_a_hierarchy_keeps_its_filters_and_changes_nothing():
+def test_freezing_a_hierarchy_caches_its_filters_and_changes_no_value():
     settings = {"groups": [2], "latent_channels": 3, "encoder_channels": 4, "decoder_channels": 4, "flows": 1}
     hierarchy = NvaeHierarchy((1, 8, 8), **settings, blocks=3, preprocess_cells=1, postprocess_cells=1)
     hierarchy.initialise(make_rng("nvae", "weights"))

@@ -1,4 +1,4 @@
-"""p(x | z): what sums to 1 does, draws have the stated moments, and low precision does not overflow."""
+"""p(x | z): masses sum to 1, draws have the stated moments, and low precision does not overflow."""
 
 import pytest
 import torch

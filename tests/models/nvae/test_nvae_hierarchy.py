@@ -1,4 +1,4 @@
-"""The deep hierarchy as any other: one density, one path, chains, energies, checkpointing."""
+"""The deep hierarchy: densities, path, chains, energies, checkpointing."""
 
 import pytest
 import torch
@@ -234,8 +234,8 @@ def test_checkpointing_gives_the_same_gradients_and_counts_statistics_once(train
     assert all(torch.equal(buffers[name], buffers_again[name]) for name in buffers)
 
 
-def test_checkpointing_keeps_less_for_the_gradient():
-    """Bytes that autograd keeps between the passes, in a frozen hierarchy as in a chain."""
+def test_checkpointing_stores_less_for_the_gradient():
+    """Bytes that autograd stores for the backward pass, in a frozen hierarchy as in a chain."""
     kept = []
     for checkpointing in (False, True):
         hierarchy = nvae(checkpointing=checkpointing, groups=(2, 2), decoder_cells=2).requires_grad_(False)
@@ -263,7 +263,7 @@ def test_every_architecture_runs_and_all_parameters_learn(architecture):
     assert all(torch.equal(before[name], parameter) for name, parameter in hierarchy.named_parameters())
 
 
-def test_initialisation_depends_on_its_stream_only():
+def test_initialisation_depends_on_its_rng_only():
     def weights(seed):
         torch.manual_seed(seed)
         return nvae(flows=1).state_dict()
@@ -276,7 +276,7 @@ def test_initialisation_depends_on_its_stream_only():
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_generator_and_inference_share_no_parameter():
+def test_generative_and_inference_parameters_are_disjoint():
     hierarchy = nvae(flows=1)
     count = len(hierarchy.inference_parameters()) + len(hierarchy.generative_parameters())
     assert count == len(list(hierarchy.parameters()))
@@ -297,7 +297,7 @@ def test_padding_is_seen_by_the_network_and_has_no_likelihood():
     torch.testing.assert_close(padded.decode(posterior.top).log_prob(x), log_prob)
 
 
-def test_recalibration_moves_the_generator_s_statistics_only_and_repeats():
+def test_recalibration_changes_only_statistics_of_the_decoder_and_repeats():
     results = []
     for _ in range(2):
         hierarchy = nvae()

@@ -22,7 +22,7 @@ class Dense(nn.Linear):
     """A linear layer without default initialisation."""
 
     def reset_parameters(self) -> None:
-        """Nothing: see the module."""
+        """Does nothing; see the docstring of the module."""
 
 
 class Convolution(nn.Conv2d):
@@ -45,7 +45,7 @@ class Convolution(nn.Conv2d):
         )
 
     def reset_parameters(self) -> None:
-        """Nothing: see the module."""
+        """Does nothing; see the docstring of the module."""
 
     def effective_weight(self) -> torch.Tensor:
         """The filters of the convolution, (outputs, inputs / groups, kernel, kernel)."""
