@@ -142,7 +142,7 @@ ADDITIONS = {
         from __future__ import annotations
 
         from jebm.config.types import EnergyBlock, Positive
-        from jebm.models.priors.joint import JointPrior
+        from jebm.models.priors.ebm import JointPrior
 
 
         class TemperedPrior(JointPrior):

@@ -17,7 +17,7 @@ from jebm.config.types import LatentSpace
 from jebm.models.backbones.base import Hierarchy, TopDown, standard_normal_log_prob
 from jebm.models.backbones.convolutional import ConvolutionalHierarchy
 from jebm.models.energies.layerwise import LayerwiseEnergy
-from jebm.models.priors.joint import JointPrior
+from jebm.models.priors.ebm import JointPrior
 
 LogDensity = Callable[[torch.Tensor], torch.Tensor]
 

@@ -18,8 +18,9 @@ from jebm.config.types import LatentSpace
 from jebm.models.backbones.base import Hierarchy
 from jebm.models.nets import frozen
 from jebm.models.precision import apply_layout_and_precision
-from jebm.models.priors.base import GaussianPrior, Prior, build_prior
-from jebm.models.priors.joint import JointPrior
+from jebm.models.priors.base import Prior, build_prior
+from jebm.models.priors.ebm import JointPrior
+from jebm.models.priors.gaussian import GaussianPrior
 from jebm.runtime.random import make_rng
 from jebm.sampling.closed_form.gradients import prior_gradient
 from jebm.sampling.run import run_chain

@@ -13,7 +13,7 @@ COMPONENTS: dict[str, dict[str, str]] = {
     "source": {
         "celeba": "jebm.data.sources.celeba:CelebA",
         "cifar10": "jebm.data.sources.cifar10:Cifar10",
-        "fashion-mnist": "jebm.data.sources.mnist:FashionMnist",
+        "fashion-mnist": "jebm.data.sources.fashion_mnist:FashionMnist",
         "folder": "jebm.data.sources.folder:Folder",
         "lsun": "jebm.data.sources.lsun:Lsun",
         "mnist": "jebm.data.sources.mnist:Mnist",
@@ -34,12 +34,12 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "concatenated": "jebm.models.energies.concatenated:ConcatenatedEnergy",
         "context": "jebm.models.energies.context:ContextEnergy",
         "cumulative": "jebm.models.energies.cumulative:CumulativeEnergy",
-        "conv": "jebm.models.energies.convolutional:MapEnergy",
+        "conv": "jebm.models.energies.conv:MapEnergy",
     },
     "prior": {
-        "gaussian": "jebm.models.priors.base:GaussianPrior",
+        "gaussian": "jebm.models.priors.gaussian:GaussianPrior",
         "mixture": "jebm.models.priors.mixture:MixturePrior",
-        "ebm": "jebm.models.priors.joint:JointPrior",
+        "ebm": "jebm.models.priors.ebm:JointPrior",
         "ncp": "jebm.models.priors.ncp:NoiseContrastivePrior",
         "sequential": "jebm.models.priors.sequential:SequentialPrior",
     },
@@ -64,10 +64,10 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "whiteness": "jebm.evaluations.whiteness:Whiteness",
     },
     "sampler": {
-        "ancestral": "jebm.sampling.samplers:Ancestral",
-        "chain": "jebm.sampling.samplers:Chain",
-        "resampling": "jebm.sampling.samplers:Resampling",
-        "sequential": "jebm.sampling.sequential:Sequential",
+        "ancestral": "jebm.sampling.samplers.ancestral:Ancestral",
+        "chain": "jebm.sampling.samplers.chain:Chain",
+        "resampling": "jebm.sampling.samplers.resampling:Resampling",
+        "sequential": "jebm.sampling.samplers.sequential:Sequential",
     },
 }
 

@@ -19,7 +19,7 @@ from jebm.metrics.likelihood import log_weights
 from jebm.metrics.records import MetricRecord
 from jebm.models.backbones.base import Hierarchy
 from jebm.models.priors.base import Prior
-from jebm.models.priors.joint import JointPrior
+from jebm.models.priors.ebm import JointPrior
 
 Scores = dict[str, np.ndarray]
 """Score → values, (images,), high for outliers."""

@@ -13,9 +13,9 @@ from jebm.metrics.records import MetricRecord
 from jebm.models.backbones.base import TopDown
 from jebm.models.energies.base import Energy
 from jebm.models.nets import frozen
-from jebm.models.priors.joint import JointPrior
+from jebm.models.priors.ebm import JointPrior
 from jebm.sampling.run import run_chain
-from jebm.sampling.samplers import refuse_non_finite
+from jebm.sampling.samplers.base import refuse_non_finite
 from jebm.sampling.spaces import SPACES
 
 

@@ -14,7 +14,7 @@ from jebm.evaluations.base import Evaluation, Subject
 from jebm.metrics.records import MetricRecord
 from jebm.models.energies.zero import ZeroPrior
 from jebm.sampling.run import run_chain
-from jebm.sampling.samplers import refuse_non_finite
+from jebm.sampling.samplers.base import refuse_non_finite
 from jebm.sampling.spaces import SPACES
 
 DENSITIES = {"exact": "whitened", "biased": "whitened-biased"}

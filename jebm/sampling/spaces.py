@@ -17,7 +17,7 @@ from jebm.config.types import ChainStart, Gradients
 from jebm.errors import SettingError
 from jebm.models.backbones.base import Hierarchy, Latents, TopDown, flatten, standard_normal_log_prob
 from jebm.models.priors.base import Prior
-from jebm.models.priors.joint import JointPrior
+from jebm.models.priors.ebm import JointPrior
 from jebm.sampling.closed_form.gradients import posterior_gradient, prior_gradient, prior_target
 from jebm.sampling.posterior import posterior_target
 from jebm.sampling.target import Target

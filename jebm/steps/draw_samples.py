@@ -12,7 +12,7 @@ from jebm.runtime.distributed import ranks
 from jebm.runtime.memory import explain_out_of_memory
 from jebm.runtime.progress import Progress
 from jebm.sampling.partition import tilts
-from jebm.sampling.samplers import in_batches
+from jebm.sampling.samplers.base import in_batches
 from jebm.steps.models import load_backbone, load_prior
 from jebm.steps.recalibration import recalibrate_if_asked
 from jebm.steps.run import StageRun, prepare_compute

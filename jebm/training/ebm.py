@@ -10,7 +10,7 @@ from jebm.data.batches import Pixels
 from jebm.models.backbones.base import Hierarchy, flatten
 from jebm.models.nets import frozen
 from jebm.models.priors.base import EnergyPrior
-from jebm.models.priors.joint import JointPrior
+from jebm.models.priors.ebm import JointPrior
 from jebm.runtime.distributed import ranks
 from jebm.runtime.progress import log
 from jebm.sampling.adaptation import AdaptiveKernel

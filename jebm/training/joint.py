@@ -27,7 +27,7 @@ from jebm.config.training import TrainJoint
 from jebm.data.batches import Pixels
 from jebm.models.backbones.base import Posterior, TopDown, flatten
 from jebm.models.nets import frozen, frozen_parameters
-from jebm.models.priors.joint import JointPrior
+from jebm.models.priors.ebm import JointPrior
 from jebm.sampling.run import ChainResult, run_chain
 from jebm.sampling.spaces import SPACES, Space
 from jebm.training.ebm import energy_penalty

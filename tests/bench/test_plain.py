@@ -10,7 +10,7 @@ from jebm.bench.measure import timed
 from jebm.config.components import build
 from jebm.config.training import TrainJoint
 from jebm.models.nets import frozen
-from jebm.models.priors.joint import JointPrior
+from jebm.models.priors.ebm import JointPrior
 from jebm.runtime.random import make_rng
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES

@@ -93,3 +93,11 @@ def test_reading_parameters_and_help_do_not_import_torch():
         "import sys, jebm.cli.main, jebm.pipeline.workflow; jebm.cli.job.read_params; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_file_of_a_component_is_called_like_its_registered_name():
+    """A package may stand in the place of a file, with the class in one of its modules."""
+    for components in COMPONENTS.values():
+        for name, target in components.items():
+            parts = target.partition(":")[0].split(".")
+            assert name.replace("-", "_") in parts[-2:], f"{name}: {target}"

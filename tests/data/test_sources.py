@@ -12,9 +12,10 @@ from torchvision.datasets import SVHN
 from jebm.config.assets import Asset
 from jebm.data.sources.celeba import CelebA
 from jebm.data.sources.cifar10 import Cifar10
+from jebm.data.sources.fashion_mnist import FashionMnist
 from jebm.data.sources.folder import Folder
 from jebm.data.sources.lsun import Lsun
-from jebm.data.sources.mnist import FashionMnist, Mnist
+from jebm.data.sources.mnist import Mnist
 from jebm.data.sources.svhn import Svhn
 from jebm.errors import JebmError
 from jebm.pipeline.assets import VerifiedAssets

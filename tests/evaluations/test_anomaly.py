@@ -15,7 +15,7 @@ from jebm.metrics import likelihood
 from jebm.metrics.records import MetricRecord
 from jebm.models.backbones.base import flatten, standard_normal_log_prob
 from jebm.models.backbones.chain import ChainHierarchy
-from jebm.models.priors.base import GaussianPrior
+from jebm.models.priors.gaussian import GaussianPrior
 from jebm.runtime.random import make_rng
 
 KEYS = ("log-joint", "elbo", "elbo+f", "iw", "iw+f", "f")

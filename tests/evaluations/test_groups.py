@@ -9,7 +9,7 @@ from jebm.config.components import build
 from jebm.evaluations.base import Subject
 from jebm.metrics.records import MetricRecord
 from jebm.models.backbones.base import flatten
-from jebm.models.priors.base import GaussianPrior
+from jebm.models.priors.gaussian import GaussianPrior
 from jebm.runtime.random import make_rng
 
 KERNEL = {"name": "pcnl", "step_size": 0.7, "adjusted": True}

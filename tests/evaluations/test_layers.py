@@ -10,7 +10,7 @@ from jebm.evaluations.base import Subject
 from jebm.evaluations.layers import Layers
 from jebm.features.identity import Identity
 from jebm.metrics.records import MetricRecord
-from jebm.models.priors.base import GaussianPrior
+from jebm.models.priors.gaussian import GaussianPrior
 from jebm.runtime.random import make_rng
 
 

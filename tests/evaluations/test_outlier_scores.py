@@ -12,7 +12,7 @@ from jebm.evaluations.detection import Detection
 from jebm.features.identity import Identity
 from jebm.metrics.records import MetricRecord
 from jebm.models.backbones.base import flatten
-from jebm.models.priors.base import GaussianPrior
+from jebm.models.priors.gaussian import GaussianPrior
 from jebm.runtime.random import make_rng
 
 SCORES = {"elbo", "elbo+f", "f", "llr>1", "kl_1", "kl_2", "reconstruction", "mahalanobis", "isolation-forest"}

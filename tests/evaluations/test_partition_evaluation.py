@@ -9,7 +9,7 @@ from oracles import SIGMAS, grid, spec
 from jebm.config.components import build
 from jebm.evaluations.partition import bits_per_dimension
 from jebm.metrics.records import MetricRecord
-from jebm.models.priors.base import GaussianPrior
+from jebm.models.priors.gaussian import GaussianPrior
 
 
 def measure(subject):

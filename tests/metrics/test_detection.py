@@ -13,7 +13,7 @@ from torch.distributions import Normal
 from jebm.errors import JebmError
 from jebm.metrics.detection import detection_metrics, interval, outlier_scores, resampled
 from jebm.metrics.likelihood import LogWeights, log_weights
-from jebm.models.priors.base import GaussianPrior
+from jebm.models.priors.gaussian import GaussianPrior
 from jebm.runtime.random import derive_seed, make_rng
 
 

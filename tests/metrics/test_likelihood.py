@@ -7,7 +7,7 @@ import torch
 from oracles import SIGMAS, LinearHierarchy, joint_prior, quadratic_prior
 
 from jebm.metrics.likelihood import importance_weighted, log_weights
-from jebm.models.priors.base import GaussianPrior
+from jebm.models.priors.gaussian import GaussianPrior
 from jebm.runtime.random import make_rng
 from jebm.sampling.partition import estimate_log_partition
 

@@ -13,7 +13,7 @@ from jebm.data.dataset import to_pixels
 from jebm.errors import JebmError
 from jebm.models.backbones.base import Hierarchy, flatten, standard_normal_log_prob
 from jebm.models.backbones.convolutional import ConvolutionalHierarchy
-from jebm.models.priors.joint import JointPrior
+from jebm.models.priors.ebm import JointPrior
 from jebm.runtime.random import make_rng
 from jebm.sampling.spaces import SPACES
 

@@ -9,7 +9,7 @@ from jebm.config.components import build
 from jebm.errors import JebmError
 from jebm.models.backbones.residual import ResidualHierarchy
 from jebm.models.energies.base import chosen_layers
-from jebm.models.energies.convolutional import map_net
+from jebm.models.energies.conv import map_net
 from jebm.models.nets import initialise
 from jebm.runtime.random import make_rng
 

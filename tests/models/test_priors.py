@@ -10,8 +10,9 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 from jebm.models.backbones.base import TopDown, flatten, standard_normal_log_prob
 from jebm.models.energies.layerwise import LayerwiseEnergy
 from jebm.models.nets import frozen
-from jebm.models.priors.base import GaussianPrior, build_prior
-from jebm.models.priors.joint import JointPrior
+from jebm.models.priors.base import build_prior
+from jebm.models.priors.ebm import JointPrior
+from jebm.models.priors.gaussian import GaussianPrior
 from jebm.models.priors.mixture import MixturePrior
 from jebm.runtime.random import make_rng
 

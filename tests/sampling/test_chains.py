@@ -7,12 +7,12 @@ from oracles import TiltPrior, mild_prior, quadratic_prior, spec
 from jebm.config.components import build
 from jebm.errors import DivergedError, JebmError
 from jebm.models.backbones.base import Hierarchy
-from jebm.models.priors.base import GaussianPrior
+from jebm.models.priors.gaussian import GaussianPrior
 from jebm.runtime.random import make_rng
 from jebm.sampling.langevin import Langevin
 from jebm.sampling.pcnl import CrankNicolsonLangevin
 from jebm.sampling.run import run_chain
-from jebm.sampling.samplers import in_batches
+from jebm.sampling.samplers.base import in_batches
 from jebm.sampling.target import Target
 
 

@@ -9,7 +9,7 @@ from jebm.config.components import build
 from jebm.models.backbones.convolutional import FromVector
 from jebm.models.backbones.residual import ResidualHierarchy
 from jebm.models.nets import frozen
-from jebm.models.priors.joint import JointPrior
+from jebm.models.priors.ebm import JointPrior
 from jebm.runtime.random import make_rng
 from jebm.sampling.closed_form.gradients import posterior_gradient, prior_gradient
 from jebm.sampling.closed_form.stacks import compile_stack

@@ -8,7 +8,7 @@ from oracles import SIGMAS, grid, mild_prior, quadratic_prior, worst_moment_erro
 from torch.distributions import Independent, Normal
 
 from jebm.models.backbones.base import Hierarchy, TopDown, standard_normal_log_prob
-from jebm.models.priors.base import GaussianPrior
+from jebm.models.priors.gaussian import GaussianPrior
 from jebm.runtime.random import make_rng
 from jebm.sampling.langevin import Langevin
 from jebm.sampling.pcnl import CrankNicolsonLangevin

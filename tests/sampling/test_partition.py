@@ -8,7 +8,7 @@ from oracles import SIGMAS, TiltPrior, grid, mild_prior, quadratic_prior, spec, 
 
 from jebm.config.components import build
 from jebm.models.backbones.base import TopDown, standard_normal_log_prob
-from jebm.models.priors.base import GaussianPrior
+from jebm.models.priors.gaussian import GaussianPrior
 from jebm.runtime.random import make_rng
 from jebm.sampling.partition import effective_fraction, estimate_log_partition, resample, tilts
 

@@ -9,7 +9,7 @@ from jebm.config.components import build
 from jebm.errors import JebmError
 from jebm.models.backbones.base import flatten
 from jebm.models.energies.zero import ZeroPrior
-from jebm.models.priors.joint import JointPrior
+from jebm.models.priors.ebm import JointPrior
 from jebm.runtime.random import make_rng
 from jebm.sampling.langevin import Langevin
 from jebm.sampling.partition import resample

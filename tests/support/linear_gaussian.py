@@ -18,7 +18,7 @@ from jebm.models.backbones.base import (
     split,
 )
 from jebm.models.energies.base import Energy
-from jebm.models.priors.joint import JointPrior
+from jebm.models.priors.ebm import JointPrior
 from jebm.runtime.random import make_rng
 
 SHAPES = (2, 1)

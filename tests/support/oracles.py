@@ -16,7 +16,7 @@ from jebm.config.components import schema
 from jebm.models.backbones.base import Hierarchy, Posterior, TopDown, flatten, normal_log_prob, split
 from jebm.models.backbones.chain import ChainHierarchy
 from jebm.models.priors.base import Prior
-from jebm.models.priors.joint import JointPrior
+from jebm.models.priors.ebm import JointPrior
 from jebm.runtime.random import make_rng
 
 SIGMAS = 5

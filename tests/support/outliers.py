@@ -6,7 +6,7 @@ from oracles import spec
 from jebm.data.dataset import Dataset
 from jebm.io.filenames import IMAGES
 from jebm.models.backbones.chain import ChainHierarchy
-from jebm.models.priors.joint import JointPrior
+from jebm.models.priors.ebm import JointPrior
 from jebm.runtime.random import make_rng
 
 LEVELS, SHAPE = 17, (1, 2, 3)

@@ -19,7 +19,7 @@ from jebm.models.priors.sequential import SequentialPrior
 from jebm.runtime.random import make_rng
 from jebm.sampling.langevin import Langevin
 from jebm.sampling.run import run_chain
-from jebm.sampling.samplers import Chain
+from jebm.sampling.samplers.chain import Chain
 from jebm.sampling.spaces import SPACES
 from jebm.training import ebm, sequential
 from jebm.training.run import TrainingRun

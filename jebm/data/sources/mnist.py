@@ -44,25 +44,6 @@ class Mnist(Source):
         return splits
 
 
-class FashionMnist(Mnist):
-    """
-    Args:
-        train_images, train_labels, test_images, test_labels: gzipped IDX files.
-    """
-
-    def __init__(
-        self,
-        *,
-        train_images: AssetName = "fashion-mnist-train-images",
-        train_labels: AssetName = "fashion-mnist-train-labels",
-        test_images: AssetName = "fashion-mnist-test-images",
-        test_labels: AssetName = "fashion-mnist-test-labels",
-    ):
-        super().__init__(
-            train_images=train_images, train_labels=train_labels, test_images=test_images, test_labels=test_labels
-        )
-
-
 def _read(reader, path: Path, scratch: Path):
     """Extract a file and read it by a reader of torchvision, which takes only extracted files."""
     with explain_damage(path, "a gzipped IDX file"):

@@ -6,7 +6,7 @@ from torch import nn
 from jebm.models.backbones.base import Hierarchy, TopDown
 from jebm.models.energies.base import Energy
 from jebm.models.priors.base import Prior
-from jebm.models.priors.joint import JointPrior
+from jebm.models.priors.ebm import JointPrior
 
 
 class ZeroEnergy(Energy):

@@ -71,22 +71,6 @@ class Prior(nn.Module, ABC):
         raise NotImplementedError
 
 
-class GaussianPrior(Prior):
-    """The Gaussian prior of the backbone; its tilt is zero."""
-
-    normalised = True
-
-    def __init__(self, hierarchy: Hierarchy):
-        super().__init__(hierarchy)
-        self.dimensions = hierarchy.dimensions
-
-    def tilt(self, eps: torch.Tensor) -> torch.Tensor:
-        return eps.new_zeros(len(eps))
-
-    def sample(self, count: int, rng: torch.Generator) -> torch.Tensor:
-        return torch.randn(count, self.dimensions, generator=rng, device=rng.device)
-
-
 class EnergyPrior(Prior):
     """Base class of priors with an energy on the top-down pass of a frozen backbone."""
 

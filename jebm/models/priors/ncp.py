@@ -1,6 +1,6 @@
 """Noise-contrastive prior: its tilt is the logit of a classifier between the aggregate posterior and N(0, I)."""
 
-from jebm.models.priors.joint import JointPrior
+from jebm.models.priors.ebm import JointPrior
 
 
 class NoiseContrastivePrior(JointPrior):

@@ -20,7 +20,7 @@ from jebm.models.backbones.base import LOG_2PI, Hierarchy, standard_normal_log_p
 from jebm.models.backbones.markov import MarkovHierarchy
 from jebm.models.energies.base import Energy
 from jebm.models.priors.base import Prior
-from jebm.models.priors.joint import JointPrior
+from jebm.models.priors.ebm import JointPrior
 from jebm.sampling.closed_form.stacks import Stack, compile_stack
 from jebm.sampling.target import Target
 

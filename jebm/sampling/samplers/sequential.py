@@ -13,7 +13,7 @@ from jebm.models.nets import frozen
 from jebm.models.priors.sequential import SequentialPrior
 from jebm.sampling.kernel import Kernel
 from jebm.sampling.run import run_chain
-from jebm.sampling.samplers import Sampler, refuse_non_finite
+from jebm.sampling.samplers.base import Sampler, refuse_non_finite
 from jebm.sampling.target import Target
 
 
