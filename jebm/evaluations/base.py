@@ -84,8 +84,8 @@ class Subject:
 
 class Evaluation(ABC):
     metrics: dict[str, tuple] = {}
-    """Metric → the arguments of :class:`jebm.metrics.catalogue.Metric`, as literals. Metrics that several evaluations or
-    other stages measure are declared in the catalogue."""
+    """Metric → the arguments of :class:`jebm.metrics.catalogue.Metric`, as literals. Metrics that several evaluations
+    or other stages measure are declared in the catalogue."""
 
     @abstractmethod
     def evaluate(self, subject: Subject, record: MetricRecord) -> dict[str, torch.Tensor]:
