@@ -14,14 +14,14 @@ def space(workspace):
 
 
 def test_jebm_and_snakemake_take_the_file_that_they_are_given(space):
-    assert space.run("jebm", "--params", "mine.yaml", "variants").stdout.startswith("mine: seeds 0, 1")
+    assert space.run("jebm", "--params", "mine.yaml", "list").stdout.startswith("mine: seeds 0, 1")
     planned = space.run("snakemake", "-n", "--configfile", "mine.yaml").stdout
     assert "results/mine/tables/main.md" in planned
     assert "results/digits" not in planned
 
 
 def test_jobs_read_the_file_that_snakemake_was_given(space):
-    listed = space.run("jebm", "--params", "mine.yaml", "variants").stdout
+    listed = space.run("jebm", "--params", "mine.yaml", "list").stdout
     target = re.search(r"data/\S+", listed)[0] + "/manifest.json"
     space.run("snakemake", target, "--cores", "1", "--configfile", "mine.yaml")
     assert (space.folder / target).exists()
@@ -47,6 +47,6 @@ def test_what_cannot_be_is_refused_in_one_line(space, arguments, message):
 
 
 def test_missing_file_is_named(space):
-    done = space.run("jebm", "--params", "none.yaml", "variants", check=False)
+    done = space.run("jebm", "--params", "none.yaml", "list", check=False)
     assert done.returncode == 2
     assert "none.yaml: no such file; run from the repository's top folder, or name another" in done.stderr
