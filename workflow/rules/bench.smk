@@ -7,7 +7,7 @@ rule bench:
         "logs/bench/{study}.log",
     conda:
         "../envs/jebm.yaml"
-    threads: workflow.cores or 1
+    threads: lambda wildcards: workflow.cores
     shell:
         "jebm bench {wildcards.study} > {log} 2>&1"
 
