@@ -49,7 +49,7 @@ variants:
   gaussian: {prior: {name: gaussian}, draw_samples: {sampler: {name: ancestral}}}
   joint: {}
 tables:
-  main: {kind: metrics, variants: [gaussian, joint], columns: [fd, kd, elbo]}
+  main: {variants: [gaussian, joint], metrics: [fd, kd, elbo]}
 figures:
   samples: [gaussian, joint]
   langevin-steps: [gaussian, joint]
@@ -67,7 +67,7 @@ def finished(new_tiny, tmp_path_factory):
     for block in ("train_backbone", "train_prior", "draw_samples", "evaluate_density"):
         tabular[block] |= {key: value for key, value in digits[block].items() if key in ("steps", "count")}
     tabular["evaluate_density"] |= {"importance_samples": 5, "detection_samples": 0, "partition_samples": 500}
-    tabular["seeds"] = [1]
+    tabular |= {"seeds": [1], "headline": {}}
     tabular["variants"] = {name: tabular["variants"][name] for name in ("gaussian", "joint")}
     tabular["tables"] = {"main": tabular["tables"]["main"] | {"variants": ["gaussian", "joint"]}}
     tabular["figures"] = {"langevin-steps": ["gaussian", "joint"]}
@@ -236,7 +236,7 @@ PARAMETERS: dict[str, list[tuple[str, object]]] = {
         ("variants.joint-k20.evaluations", {"layers": {"name": "layers"}}),
         ("seeds", [1, 2]),
         ("tables.main.caption", "Another."),
-        ("tables.main.columns", ["fd"]),
+        ("tables.main.metrics", ["fd"]),
         ("figures.samples", ["gaussian"]),
     ],
     "tabular": [
