@@ -49,7 +49,11 @@ def table(space, name):
 def parsed(text):
     lines = [line for line in text.splitlines() if line[:1] == "|"]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return rows[0], {row[0]: row[1:] for row in rows[2:]}
+    cells: dict[str, list[str]] = {}
+    for row in rows[2:]:  # a table that is wider than the terminal goes on below, with its header and all rows
+        if row[0] != rows[0][0] and not row[0].startswith(":-"):
+            cells.setdefault(row[0], []).extend(row[1:])
+    return rows[0], cells
 
 
 def test_study_goes_from_archives_to_results_in_time(finished):
@@ -82,7 +86,7 @@ def test_before_any_run_a_preview_has_published_values_and_empty_cells(finished)
         for label, cells in parsed(text)[1].items():
             published = label.endswith("]")
             assert any(cell != "–" for cell in cells) == published, (label, cells)
-        assert text.count(" — published [") == len(spec.literature)
+        assert sum(label.endswith("]") for label in parsed(text)[1]) == len(spec.literature)
 
 
 def test_tables_come_in_three_formats_that_agree(finished):
