@@ -6,6 +6,7 @@ themselves, from the working copy, as new processes would.
 """
 
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -54,9 +55,15 @@ def answers(commands: list[list[str]]) -> list:
     return [forked(run, command) for command in commands]
 
 
-if __name__ == "__main__":
-    import filelock  # noqa: F401 - these are what takes time
-    import yaml  # noqa: F401
+def loaded(command: list[str]) -> list[str]:
+    """The modules besides the package's own that a command has imported when it ends."""
+    run(command)
+    return [name for name in sys.modules if name.partition(".")[0] != "jebm"]
 
+
+if __name__ == "__main__":
+    for module in forked(loaded, ["snakemake", "-n", "--cores", "1"]):  # importing them is what takes time
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
     for line in sys.stdin:
         print(json.dumps(forked(answers, json.loads(line))), flush=True)

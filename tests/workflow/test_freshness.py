@@ -295,7 +295,6 @@ def test_an_edit_of_the_parameters(finished, ask, study, key, value):
             return graph.behind({job.provenance for job in graph.jobs if before.get(job.provenance) != job.parameters})
 
         check(finished, ask, study, wrong)
-    assert ask.dry_run("all") == set()
 
 
 NOTHING: set[str] = set()
@@ -356,7 +355,6 @@ def test_an_edit_of_the_code(finished, ask, study, path, old, new, touched):
             return graph.behind({job.provenance for job in graph.jobs if _touched(job, touched)})
 
         check(finished, ask, study, wrong)
-    assert ask.dry_run("all") == set()
 
 
 @pytest.mark.parametrize(
@@ -429,7 +427,6 @@ def test_a_file_that_is_not_what_was_made(finished, ask, pattern, change):
         check(finished, ask, study, lambda graph: {job.provenance for job in graph.jobs if name in job.outputs})
     finally:
         aside.replace(path)
-    assert ask.dry_run("all") == set()
 
 
 @pytest.mark.parametrize("when", ["long ago", "to come", "in no order"])
