@@ -109,7 +109,8 @@ def _chosen(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> pd.DataFrame:
         own = [field for field in axis if field in DIMENSIONS]
         frame = frame[(frame[own] != "").any(axis=1)] if own else frame
     if spec.scores:
-        frame = frame[[score in spec.scores.get(v, ()) for v, score in zip(frame.variant, frame.score, strict=True)]]
+        shown = [score in spec.scores.get(v, ()) for v, score in zip(frame.variant, frame.score, strict=True)]
+        frame = frame[pd.Series(shown, frame.index, dtype=bool)]
     for metric in set(measured.metric) - set(frame.metric):
         dimensions = [field for field in DIMENSIONS if (measured[measured.metric == metric][field] != "").any()]
         raise JebmError(f"{metric}: no value fits rows, columns and where of the table; it comes by {dimensions}")

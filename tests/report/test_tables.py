@@ -13,7 +13,7 @@ from jebm.metrics.catalogue import METRICS
 from jebm.pipeline.study import make_plan
 from jebm.report.frame import load_metrics
 from jebm.report.table_format import Cell, RenderedTable, csv_rows, latex, markdown
-from jebm.report.tables import build_table, render
+from jebm.report.tables import build_table, preview, render
 from jebm.report.terminal import fit_to_terminal
 
 PLAN = make_plan(parse_params(params()))["toy"]
@@ -460,3 +460,16 @@ def test_metrics_and_timings_come_back_with_empty_columns(results):
 
 def test_every_metric_is_described():
     assert all(metric.better in (-1, 0, 1) for metric in METRICS.values())
+
+
+def test_a_table_of_scores_per_variant_of_which_nothing_is_measured_yet_has_empty_cells(monkeypatch, tmp_path):
+    """An empty list of booleans is a list of columns for pandas."""
+    monkeypatch.chdir(tmp_path)
+    spec = {
+        "metrics": ["auroc"],
+        "variants": ["gaussian"],
+        "columns": ["set", "score"],
+        "scores": {"gaussian": ["elbo"]},
+    }
+    plan = make_plan(parse_params(params({"toy/tables/main": spec})))["toy"]
+    assert "A preview: 0 of" in preview(plan, "main")
