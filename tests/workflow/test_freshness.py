@@ -300,7 +300,7 @@ def test_an_edit_of_the_parameters(finished, ask, study, key, value):
 NOTHING: set[str] = set()
 CODE = [
     ("a comment", "jebm/sampling/pcnl.py", "import math\n", "import math  # for the root\n\n# A comment.\n", NOTHING),
-    ("a docstring", "jebm/sampling/pcnl.py", "the natural chain for a tilt", "a chain for a tilt", NOTHING),
+    ("a docstring", "jebm/sampling/pcnl.py", "it leaves N(0, I) invariant", "N(0, I) is left invariant", NOTHING),
     ("a help text", "jebm/cli/inspect.py", "Check the parameters", "Look at the parameters", NOTHING),
     ("how freshness is decided", "jebm/pipeline/results.py", "time.monotonic()", "time.time()", NOTHING),
     (
