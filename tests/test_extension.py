@@ -20,7 +20,7 @@ ADDITIONS = {
         import torch
 
         from jebm.config.types import Count
-        from jebm.runtime.random import generator
+        from jebm.runtime.random import make_rng
 
 
         class Stripes:
@@ -28,10 +28,10 @@ ADDITIONS = {
                 self.counts = {"train": train_count, "validation": test_count, "test": test_count}
 
             def prepare(self, files=None, scratch=None):
-                stream = generator("stripes")
+                rng = make_rng("stripes")
                 splits = {}
                 for split, count in self.counts.items():
-                    phase = torch.rand(count, 1, 1, 1, generator=stream) * 6.3
+                    phase = torch.rand(count, 1, 1, 1, generator=rng) * 6.3
                     splits[split] = ((torch.arange(4.0) + phase).sin() * 7 + 8).round().expand(count, 1, 4, 4)
                 return {split: images.to(torch.uint8).contiguous() for split, images in splits.items()}, 16, {}
         """,
@@ -83,8 +83,8 @@ ADDITIONS = {
             def log_prob(self, x):
                 return self.pixels.log_prob(x).flatten(1).sum(1)
 
-            def sample(self, generator):
-                uniform = torch.rand(self.mean.shape, generator=generator)
+            def sample(self, rng):
+                uniform = torch.rand(self.mean.shape, generator=rng)
                 return self.pixels.icdf(uniform)
 
 
@@ -193,7 +193,7 @@ ADDITIONS = {
             def evaluate(self, subject, record):
                 import torch
 
-                eps = torch.randn(self.draws, subject.hierarchy.dimensions, generator=subject.stream("extent"))
+                eps = torch.randn(self.draws, subject.hierarchy.dimensions, generator=subject.rng("extent"))
                 weights = torch.softmax(subject.prior.tilt(eps), 0)
                 lengths = eps.norm(dim=1)
                 protocol = record.protocol("extent", {"draws": self.draws})
