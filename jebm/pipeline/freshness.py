@@ -7,6 +7,7 @@ deleted or damaged file affects the job that makes it, not those that read it.
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,11 @@ def statuses(jobs: Iterable[Job], digests: DigestCache) -> list[Status]:
     """The status of each job; jobs must come after those whose outputs they read."""
     made: dict[str, str | None] = {}
     """Output of a job → its content, None where it has yet to be computed."""
-    result = []
+    result, code_of = [], cache(code_fingerprint)  # hundreds of jobs have a few sets of modules
     for job in jobs:
         stale = [path for path in job.input_files if made.get(path, "") is None]
         status = Status(job, stale_inputs=stale)
-        code, record = code_fingerprint(job.entries), None
+        code, record = code_of(job.entries), None
         contents = {path: made.get(path) or digests(path) for path in job.input_files if path not in stale}
         if not stale:
             status.key = key_of(job, code, contents.__getitem__)

@@ -34,7 +34,11 @@ class Workflow:
     def __init__(self) -> None:
         self.params = read_params()
         self.plans = make_plan(self.params)
-        self.jobs = all_jobs(self.plans.values())
+        self._of_study = {name: all_jobs([plan]) for name, plan in self.plans.items()}
+        self.jobs: dict[tuple[str, str], Job] = {}
+        for own in self._of_study.values():
+            for key, job in own.items():
+                self.jobs.setdefault(key, job)  # studies may share a job
         self._by_id = {
             (job.parameters["id"], job.parameters["seed"]): job for job in self.jobs.values() if "id" in job.parameters
         }
@@ -81,11 +85,11 @@ class Workflow:
     def targets(self, study: str) -> list[str]:
         """All files of a study. They include intermediate files, because Snakemake does not make a missing one
         otherwise."""
-        return sorted(path for job in all_jobs([self.plans[study]]).values() for path in job.outputs)
+        return sorted(path for job in self._of_study[study].values() for path in job.outputs)
 
     def rendered(self, studies: Iterable[str], what: str) -> list[str]:
         """The files of all tables or figures of some studies."""
-        jobs = all_jobs(self.plans[study] for study in studies).values()
+        jobs = [job for study in studies for job in self._of_study[study].values()]
         return [path for job in jobs if job.rule == f"render_{what}" for path in job.outputs]
 
     def assets(self, studies: Iterable[str]) -> list[str]:
