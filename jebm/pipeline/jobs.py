@@ -71,10 +71,9 @@ def study_jobs(plan: StudyPlan) -> Iterator[Job]:
                     kind == "resample_layers" and stage not in redrawn
                 ):
                     continue
-                for seed in plan.seeds if stage.per_seed else [None]:
-                    if (stage.id, seed) not in seen:
-                        seen.add((stage.id, seed))
-                        yield stage_job(plan, variant, stage, seed)
+                if stage.id not in seen:
+                    seen.add(stage.id)
+                    yield from stage_jobs(plan, variant, stage, plan.seeds if stage.per_seed else [None])
     yield from report_jobs(plan)
 
 
@@ -105,6 +104,11 @@ def devices_of(kind: str, variant: Variant) -> int:
 
 def stage_job(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None) -> Job:
     """The job that makes one stage of a variant at a seed."""
+    return next(stage_jobs(plan, variant, stage, [seed]))
+
+
+def stage_jobs(plan: StudyPlan, variant: Variant, stage: Stage, seeds: Iterable[int | None]) -> Iterator[Job]:
+    """The jobs that make one stage of a variant, one per seed. They differ in their files and in the seed alone."""
     kind, params = KINDS[stage.kind], variant.params
     used = {key: block for name in kind.blocks for key, block in variant.block(name, stage).items()}
     devices = devices_of(stage.kind, variant)
@@ -116,24 +120,27 @@ def stage_job(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None)
         targets.append(params.prior.traits.fit)
     if stage.kind == "import_backbone":
         targets.append(IMPORTERS[params.import_backbone.format])
-    inputs = {"outside": outside(plan, used.values())}
-    for role in kind.reads:
-        source = getattr(variant, role)
-        if source is not None and (role != "prior" or (variant.learned and not variant.joint)):
-            inputs[role] = tuple(source.content_files(seed))
-    return Job(
-        stage.kind,
-        plan.name,
-        stage.job_name(seed),
-        tuple(stage.files(seed)),
-        {role: files for role, files in inputs.items() if files},
-        {key: block.model_dump(mode="json") for key, block in used.items()} | {"id": stage.id, "seed": seed},
-        entry_modules([*targets, *(t for block in used.values() for t in component_targets(block))]),
-        str(stage.state_folder(seed)),
-        devices=devices,
-        threads=params.compute.threads if "compute" in used else 1,
-        device=params.compute.device if "compute" in used else "cpu",
-    )
+    read = {role: getattr(variant, role) for role in kind.reads}
+    if not variant.learned or variant.joint:  # the prior has no weights, or the files of the backbone hold them
+        read.pop("prior", None)
+    external = outside(plan, used.values())
+    parameters = {key: block.model_dump(mode="json") for key, block in used.items()} | {"id": stage.id}
+    entries = entry_modules([*targets, *(t for block in used.values() for t in component_targets(block))])
+    for seed in seeds:
+        files = {role: tuple(source.content_files(seed)) for role, source in read.items() if source is not None}
+        yield Job(
+            stage.kind,
+            plan.name,
+            stage.job_name(seed),
+            tuple(stage.files(seed)),
+            ({"outside": external} if external else {}) | files,
+            parameters | {"seed": seed},
+            entries,
+            str(stage.state_folder(seed)),
+            devices=devices,
+            threads=params.compute.threads if "compute" in used else 1,
+            device=params.compute.device if "compute" in used else "cpu",
+        )
 
 
 def outside(plan: StudyPlan, sections: Iterable[BaseModel]) -> tuple[str, ...]:
