@@ -51,7 +51,7 @@ def parsed(text):
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     cells: dict[str, list[str]] = {}
     for row in rows[2:]:  # a table that is wider than the terminal goes on below, with its header and all rows
-        if row[0] != rows[0][0] and not row[0].startswith(":-"):
+        if row[0] != rows[0][0] and not set(row[0]) <= set(":-"):
             cells.setdefault(row[0], []).extend(row[1:])
     return rows[0], cells
 
