@@ -7,6 +7,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from jebm.config.assets import ASSETS
+from jebm.config.messages import unknown
 from jebm.config.read import read_params
 from jebm.errors import JebmError
 from jebm.io.digests import DigestCache
@@ -65,6 +66,16 @@ class Workflow:
         if (id, seed) not in self._by_id:
             raise JebmError(f"no study of the parameters has a stage {id} with seed {seed}; `jebm list` shows them all")
         return self._by_id[id, seed]
+
+    def report_job(self, rule: str, name: str) -> Job:
+        """The job of a rule that writes to results/, by its name such as ``digits/main``.
+
+        Raises:
+            ParamsError: there is no such job.
+        """
+        if (rule, name) not in self.jobs:
+            raise unknown(f"{rule} has no job '{name}'", name, [known for of, known in self.jobs if of == rule])
+        return self.jobs[rule, name]
 
     def inputs(self, job: Job, role: str) -> list[str]:
         """The input files of a job in a role, as Snakemake is to see them.

@@ -42,3 +42,10 @@ def test_mistake_in_another_file_of_parameters_names_that_file(workspace):
         assert done.returncode != 0
         assert "params/depth.yaml: backbone.block: unknown key; did you mean 'blocks'?" in done.stderr
         assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_mistyped_table_as_target_is_one_line_with_the_nearest_name(workspace):
+    done = workspace.run("snakemake", "-n", "results/digits/tables/mian.md", check=False)
+    assert done.returncode == 2
+    assert "render_table has no job 'digits/mian'; did you mean 'digits/main'?" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

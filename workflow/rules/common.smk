@@ -29,12 +29,13 @@ wildcard_constraints:
 
 def job_of(wildcards):
     """The job of a stage, by the identity and the seed in its path."""
-    return FLOW.stage_job(wildcards.id, int(wildcards.seed) if hasattr(wildcards, "seed") else None)
+    seed = int(wildcards.seed) if hasattr(wildcards, "seed") else None
+    return or_one_line(FLOW.stage_job, wildcards.id, seed)
 
 
 def report_job(rule, name=None):
     """An input function's argument: finds the job of a rule that writes to results/."""
-    return lambda wildcards: FLOW.jobs[rule, f"{wildcards.study}/{name or wildcards.name}"]
+    return lambda wildcards: or_one_line(FLOW.report_job, rule, f"{wildcards.study}/{name or wildcards.name}")
 
 
 def reads(role, job=job_of):
