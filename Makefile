@@ -5,19 +5,27 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install reproduce reproduce-all report smoke test test-slow lint lock clean
+.PHONY: help install reproduce reproduce-all report smoke test test-slow test-slurm gpu-check lint lock clean
 
 help:
 	@echo "make reproduce       the core study: data, training, samples, metrics, tables, figures, report"
 	@echo "make reproduce-all   the core study and all further studies: depth, priors, chains, posterior, detection …"
-	@echo "make install     only the environment, in .venv"
+	@echo "make install     only the environment, in .venv; with CPU=1 without the CUDA libraries"
 	@echo "make test        the tests           make test-slow   kills, clones and experiments through the real tools"
+	@echo "make test-slurm  the pipeline on a real Slurm, where one is installed (docs/cluster.md)"
+	@echo "make gpu-check   on a GPU: tests that need one, rates, agreement with the CPU, costs and memory"
 	@echo "make smoke STUDY=cifar10   an image study from synthetic archives to tables, in about a minute (docs/image-studies.md)"
 	@echo "make lint        ruff, snakefmt, snakemake --lint"
 	@echo "make lock        resolve requirements.lock anew from pyproject.toml"
 	@echo "make clean       delete results of runs, not data, not the environment"
 
 install: $(VENV)/.installed
+
+# `make install CPU=1` leaves out the CUDA libraries, where PyTorch has wheels without them (Linux). Only the first
+# installation looks at CPU: delete .venv to change it.
+CPU ?=
+CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+CUDA := ^(nvidia|cuda|triton)
 
 # A small version of an image study, with synthetic archives, in a copy of the project: make smoke STUDY=svhn
 STUDY ?= cifar10
@@ -31,9 +39,10 @@ smoke: $(VENV)/.installed
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "jebm needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 …"; exit 1; }
-	@echo "Installing into $(VENV) (about 5 GB, 3 to 10 minutes) …"
+	@echo "Installing into $(VENV) ($(if $(CPU),about 2 GB,about 5 GB), 3 to 10 minutes) …"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(if $(CPU),grep -vE '$(CUDA)' requirements.lock > $(VENV)/cpu.txt)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(if $(CPU),--extra-index-url $(CPU_INDEX) --requirement $(VENV)/cpu.txt,--requirement requirements.lock)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -63,7 +72,16 @@ test: $(VENV)/.installed
 
 # Tests with kills, full disks, clones with every DVC link type, and edits during runs; they take minutes.
 test-slow: $(VENV)/.installed
-	pytest -m slow
+	pytest -m "slow and not slurm"
+
+# On a Slurm of one node that the tests start in a scratch folder; they say what to install where there is none.
+test-slurm: $(VENV)/.installed
+	pytest -n 0 -m slurm
+
+# On a machine with a GPU, in about 15 minutes; writes results/gpu/DEVICE.md.
+gpu-check: $(VENV)/.installed
+	JEBM_CHECK_DEVICE=cuda pytest -n 0 tests/data/test_batches.py tests/workflow/test_gpu_resume.py
+	jebm gpu-check
 
 lint: $(VENV)/.installed
 	ruff check . && ruff format --check .
@@ -72,7 +90,7 @@ lint: $(VENV)/.installed
 
 lock:
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --no-header --no-annotate \
+	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --extra slurm --no-header --no-annotate \
 	  --no-emit-index-url --output-file requirements.lock pyproject.toml
 
 clean:

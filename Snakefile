@@ -21,39 +21,19 @@ include: "workflow/rules/sample.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/bench.smk"
+include: "workflow/rules/targets.smk"
+include: "workflow/rules/run.smk"
 
 
-report: "workflow/report/study.rst"
+report: report_page()
 
 
 rule all:
     default_target: True
     input:
-        [path for study in DEFAULT_STUDIES for path in FLOW.targets(study)],
+        all_files(DEFAULT_STUDIES),
 
 
 rule core:
     input:
-        [path for study in CORE_STUDIES for path in FLOW.targets(study)],
-
-
-for study_name in FLOW.plans:
-
-    rule:
-        name:
-            study_name
-        input:
-            FLOW.targets(study_name),
-
-
-onstart:
-    begin()
-
-
-onsuccess:
-    end()
-    show_results()
-
-
-onerror:
-    end()
+        all_files(CORE_STUDIES),

@@ -109,7 +109,8 @@ ADDITIONS = {
 
         class ThinHierarchy(ResidualHierarchy):
             def __init__(self, image_shape, *, depths: LayersPerScale, likelihood: LikelihoodBlock):
-                super().__init__(image_shape, groups=depths, latent_channels=2, channels=[8], likelihood=likelihood)
+                own = {"latent_channels": 2, "channels": [8], "likelihood": likelihood}
+                super().__init__(image_shape, layers_per_scale=depths, **own)
         """,
     ),
     "energy": (
@@ -234,11 +235,11 @@ STUDY = {
         "steps": 3,
         "batch_size": 8,
         "learning_rate": 1e-3,
-        "chain": {"kernel": {"name": "mala", "step_size": 0.3}, "steps": 2},
+        "estimator": {"name": "short-run", "kernel": {"name": "mala", "step_size": 0.3}, "steps": 2},
     },
     "draw_samples": {
         "count": 60,
-        "sampler": {"name": "chain", "kernel": {"name": "mala", "step_size": 0.3}, "steps": 2},
+        "sampler": {"name": "mcmc", "kernel": {"name": "mala", "step_size": 0.3}, "steps": 2},
     },
     "evaluate_samples": {"kernel_distance_subsets": 2},
     "evaluate_density": {"importance_samples": 2, "detection_samples": 0, "partition_samples": 50},
@@ -279,7 +280,10 @@ def test_parameters_know_what_was_added_and_check_it(extended):
     assert "prior.energy.only: is [3]; allowed are 'all'" in complaint(extended, study)
     study = deepcopy(STUDY)
     study["draw_samples"]["sampler"] = {"name": "ancestral"}
-    assert "can't draw from the prior 'tempered', only from gaussian and mixture" in complaint(extended, study)
+    assert (
+        "can't draw from the prior 'tempered', only from gaussian, mixture, flow and aggregate-posterior"
+        in complaint(extended, study)
+    )
     study = deepcopy(STUDY)
     study["tables"]["main"]["metrics"] = ["extend"]
     assert "did you mean 'extent'?" in complaint(extended, study)

@@ -32,6 +32,7 @@ NEEDS = {
     "cifar10": ("cifar10", "inception"),
     "svhn": ("svhn", "inception"),
     "celeba64": ("celeba", "inception"),
+    "mnist": ("mnist",),
     "mnist_anomaly": ("mnist",),
     "ood": ("cifar10", "svhn", "celeba", "inception"),
     "cifar10_deep": ("cifar10", "inception"),
@@ -44,19 +45,19 @@ NEEDS = {
 """Study → the external files that it needs, besides a checkpoint to import."""
 
 NVAE: dict[str, dict[str, Any]] = {
-    "cifar10_deep": {"groups": [4]},
-    "celebahq256": {"groups": [1, 1, 1, 1, 1]},
-    "church64": {"groups": [2, 1, 1]},
+    "cifar10_deep": {"layers_per_scale": [4]},
+    "celebahq256": {"layers_per_scale": [1, 1, 1, 1, 1]},
+    "church64": {"layers_per_scale": [2, 1, 1]},
 }
-"""Study with a deep backbone (and its ``_scratch``) → latent groups at each scale in smoke size."""
+"""Study with a deep backbone (and its ``_scratch``) → latent layers at each scale in smoke size."""
 SIZES = {"celebahq256": 32, "church64": 32}
 """Study → size of its images in smoke size, where it is not the real one."""
 TINY = {"latent_channels": 2, "encoder_channels": 4, "decoder_channels": 4, "preprocess_cells": 1,
-        "postprocess_cells": 1, "encoder_cells": 1, "decoder_cells": 1, "mixture_components": 2}  # fmt: skip
+        "postprocess_cells": 1, "encoder_cells": 1, "decoder_cells": 1}  # fmt: skip
 """Every deep backbone, in smoke size."""
 
-SEEDS = {"mnist_anomaly": [1]} | {study: [1] for study in NEEDS if study.removesuffix("_scratch") in NVAE}
-"""Study → its seeds, where two would take too long: five digits are five data sets; deep studies have many variants."""
+SEEDS = {"mnist": [1], "mnist_anomaly": [1]} | {study: [1] for study in NEEDS if study.removesuffix("_scratch") in NVAE}
+"""Study → its seeds, where two would take too long: five digits are five data sets; others have many variants."""
 
 SMALL: dict[str, Any] = {
     "compute": {"device": "cpu"},
@@ -69,12 +70,14 @@ SMALL: dict[str, Any] = {
     "test_count": 20,
     "ood_count": 30,
     "count": 40,
-    "keep_latents": 30,
+    "saved_latents": 30,
     "importance_samples": 3,
     "partition_samples": 200,
     "draws": 2,
 }
 """Key → its value wherever it stands (not null and not 0) in a study of smoke size."""
+ANNEALING = {"temperatures": 5, "chains": 20, "start_steps": 5}
+"""Of log Z, unless a study has none."""
 LABEL = "SMOKE SIZE, synthetic data: these numbers mean nothing."
 """Before the caption of every table."""
 STEPS = 24
@@ -115,8 +118,8 @@ def labelled(blocks: dict) -> dict:
 
 
 def _shrink_deep(name: str, block: dict, params: dict) -> None:
-    """Reduce the latent groups, and the layers with an energy in proportion."""
-    sizes, before = NVAE[name], params[name]["backbone"]["groups"]
+    """Reduce the latent layers, and the layers with an energy in proportion."""
+    sizes, before = NVAE[name], params[name]["backbone"]["layers_per_scale"]
     if "backbone" in block:
         block["backbone"] |= TINY | sizes
     if name in SIZES and "dataset" in block:
@@ -124,23 +127,27 @@ def _shrink_deep(name: str, block: dict, params: dict) -> None:
     for variant in [*block.get("variants", {}).values(), *block["presets"].values()]:
         energy = variant.get("prior", {}).get("energy", {})
         if isinstance(energy.get("layers"), list):
-            share = sum(sizes["groups"]) / sum(before)
+            share = sum(sizes["layers_per_scale"]) / sum(before)
             energy["layers"] = sorted({math.ceil(layer * share) for layer in energy["layers"]})
 
 
 def _small(value: Any, key: str = "", within: str = "") -> Any:
     if key in SMALL and value:
         return SMALL[key]
-    if key == "adapt":
-        return {**value, "steps": STEPS // 2}
+    if key == "adaptation_steps":
+        return min(value, STEPS // 2)
+    if key == "evaluate_density" and "reference" in value and value.get("annealing", ...) is not None:
+        value = {**value, "annealing": ANNEALING}
     if isinstance(value, dict):
-        if "batch_size" in value and "steps" in value:
-            value = {**value, "log_every": 2}
+        if {"batch_size", "learning_rate", "steps"} <= set(value):
+            value = {**value, "log_interval": 2}
         return {k: _small(v, k, key if key in TRAINING else "") if k not in ("tables", "figures") else v
                 for k, v in value.items()}  # fmt: skip
+    if key == "steps" and isinstance(value, list):  # after which something is stored
+        return sorted({-(-steps // 10) for steps in value})
     if key == "steps":
         return (4 if within == "features" else STEPS) if within else -(-value // 10)
-    if key in ("snapshots", "snapshot_every"):
+    if key in ("snapshots", "snapshot_interval"):
         return 3
     if key == "hidden":
         return [-(-units // 10) for units in value] if isinstance(value, list) else -(-value // 10)

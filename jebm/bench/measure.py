@@ -1,7 +1,5 @@
 """Measures the time and the memory of calls on any device."""
 
-import re
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -11,8 +9,10 @@ from typing import NamedTuple
 
 import torch
 
+from jebm.runtime.peak_memory import resident_peak
+
 Call = Callable[[], object]
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+CLEAR = Path("/proc/self/clear_refs")
 
 
 class Timing(NamedTuple):
@@ -64,12 +64,3 @@ def _peak(call: Call, device: torch.device) -> float:
         CLEAR.write_text("5")  # Linux: reset the peak resident size
     timed(call, device)
     return resident_peak()
-
-
-def resident_peak() -> float:
-    """MiB: peak resident size of this process, since the last reset where that is possible."""
-    if STATUS.exists():
-        found = re.search(r"^VmHWM:\s*(\d+) kB", STATUS.read_text(), re.MULTILINE)
-        if found:
-            return int(found[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -264,7 +264,7 @@ def _notes(rows: list[dict]) -> Iterator[str]:
         yield f"{device}; {precision}; torch {version}."
     yield "ms: of one step of training, of one step of all chains, or of one sample, a median over calls."
     yield (
-        "plain: the same with two calls of autograd a step of the chain while all weights require gradients, and "
+        "plain: the same with two calls of autograd per step of the chain while all weights require gradients, and "
         "without an inference network, timed in turn; speed-up by the fastest call of each."
     )
     yield "peak: on a GPU what torch allocated; on the CPU the process, libraries and data included."

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jebm.bench.study import Request, choose_device, image_shape, measured_rows, write
+from jebm.bench.workloads import training_chain
 from jebm.config.schema import Base
 from jebm.errors import JebmError
 from jebm.runtime.progress import log
@@ -56,7 +57,7 @@ def _settings(params: Base):
 
 
 def _chain_steps(params: Base) -> int:
-    chain = _settings(params).chain
+    chain = training_chain(_settings(params))
     return chain.steps if chain else 0
 
 
@@ -75,6 +76,8 @@ def _with_chain(params: Base, factor: float) -> Base:
     for key in ("train_prior", "train_joint"):
         block = getattr(params, key)
         chains = {name: getattr(block, name, None) for name in ("chain", "posterior_chain")}
+        if key == "train_prior":
+            chains["estimator"] = training_chain(block)
         own = {name: _changed(c, steps=max(1, int(c.steps * factor))) for name, c in chains.items() if c}
         if own:
             scaled[key] = _changed(block, **own)
@@ -82,7 +85,7 @@ def _with_chain(params: Base, factor: float) -> Base:
 
 
 def _with_layers(params: Base) -> Iterator[tuple[int, Base]]:
-    """Fewer and more layers, with the topmost layer repeated; for a residual backbone, groups at every scale."""
+    """Fewer and more layers, with the topmost layer repeated; for backbones with several scales, at every scale."""
     backbone = params.backbone
     if hasattr(backbone, "latent_dims"):
         dims = backbone.latent_dims
@@ -91,8 +94,8 @@ def _with_layers(params: Base) -> Iterator[tuple[int, Base]]:
             yield len(latent_dims), _fitted(params, _changed(backbone, latent_dims=latent_dims), len(latent_dims))
     else:
         for factor in FACTORS:
-            groups = [max(1, int(count * factor)) for count in backbone.groups]
-            yield sum(groups), _fitted(params, _changed(backbone, groups=groups), sum(groups))
+            counts = [max(1, int(count * factor)) for count in backbone.layers_per_scale]
+            yield sum(counts), _fitted(params, _changed(backbone, layers_per_scale=counts), sum(counts))
 
 
 def _fitted(params: Base, backbone, layers: int) -> Base:

@@ -13,7 +13,7 @@ from torch import nn
 from jebm.bench import plain
 from jebm.config.components import build
 from jebm.config.schema import Base
-from jebm.config.training import Optimisation, TrainingChain
+from jebm.config.training import Optimisation, TrainingChain, TrainJoint, TrainPrior
 from jebm.config.types import LatentSpace
 from jebm.models.backbones.base import Hierarchy
 from jebm.models.nets import frozen
@@ -25,7 +25,7 @@ from jebm.runtime.random import make_rng
 from jebm.sampling.closed_form.gradients import prior_gradient
 from jebm.sampling.run import run_chain
 from jebm.sampling.spaces import SPACES
-from jebm.training.ebm import ContrastiveLoss
+from jebm.training.ebm import LikelihoodLoss
 from jebm.training.elbo import ElboLoss
 from jebm.training.joint import LOSSES
 from jebm.training.loop import Trainer
@@ -89,12 +89,12 @@ class Bench:
             yield self._training("stage 1 step", params.train_backbone, self._backbone_trainer)
         if params.train_joint is not None:
             yield self._training("joint step", params.train_joint, self._joint_trainer)
-        elif self.prior.trained_with_chain and isinstance(self.prior, JointPrior):
+        elif self.prior.contrastive:
             yield self._training("stage 2 step", params.train_prior, self._prior_trainer)
         if isinstance(self.prior, JointPrior):
             yield from self._chains()
         sampler = params.draw_samples.sampler
-        if sampler.name in ("chain", "ancestral") and isinstance(self.prior, JointPrior | GaussianPrior):
+        if sampler.name in ("mcmc", "ancestral") and isinstance(self.prior, JointPrior | GaussianPrior):
             batch = min(params.draw_samples.count, getattr(sampler, "chains", 1000))
             yield Workload("samples", batch, batch, params.draw_samples.count, self._samples)
 
@@ -117,7 +117,7 @@ class Bench:
         settings, pixels = _with_batch(self.params.train_prior, batch), self.pixels(batch)
         self.hierarchy.eval().requires_grad_(False)
         self.prior.requires_grad_(True)
-        loss = ContrastiveLoss(self.prior, pixels, settings, self.rng)
+        loss = LikelihoodLoss(self.prior, pixels, settings, self.rng)
         return {"ours": self._trainer(self.prior, settings, loss)}
 
     def _joint_trainer(self, batch: int) -> dict:
@@ -133,7 +133,7 @@ class Bench:
     def _chains(self) -> Iterator[Workload]:
         """The chains of training on their own, as configured in the study and with gradients in closed form."""
         joint, alone = self.params.train_joint, self.params.train_prior
-        chains = {"prior chain": joint.chain if joint else alone.chain}
+        chains = {"prior chain": training_chain(joint or alone)}
         if joint and joint.posterior_chain:
             chains["posterior chain"] = joint.posterior_chain
         settings = joint or alone
@@ -187,9 +187,17 @@ class Bench:
         return {"ours": draw}
 
 
+def training_chain(settings: TrainJoint | TrainPrior) -> TrainingChain | None:
+    """The chain from its start in every training step: that of joint training or of the estimator ``short-run``; None
+    for other estimators."""
+    if isinstance(settings, TrainJoint):
+        return settings.chain
+    return settings.estimator if getattr(settings.estimator, "name", None) == "short-run" else None
+
+
 def _with_batch(settings: Optimisation, batch: int) -> Optimisation:
     """The settings with another batch size, and without logging."""
-    return settings.model_copy(update={"batch_size": batch, "log_every": 10**9})
+    return settings.model_copy(update={"batch_size": batch, "log_interval": 10**9})
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Commands that change nothing: what exists, what would run, what it costs, and why."""
 
 import json
+import re
 import textwrap
 from collections import Counter
 from pathlib import Path
@@ -78,6 +79,20 @@ def parameters():
 
 
 @app.command()
+def graph(study: Annotated[str, typer.Argument(help="A study; all of the parameters when left out.")] = ""):
+    """Print the workflow as a Mermaid flowchart: its rules, what each writes, and which read it."""
+    print(flowchart(study))
+
+
+def flowchart(study: str) -> str:
+    """The Mermaid flowchart of one study, or of all."""
+    from jebm.report.graph import mermaid, rule_graph
+
+    plans = default_plans(study) if study else make_plan(read_params()).values()
+    return mermaid(rule_graph(all_jobs([plan]).values() for plan in plans))
+
+
+@app.command()
 def assets(study: OptionalStudy = ""):
     """List the external files that a study needs: size, state and path.
 
@@ -94,11 +109,63 @@ def assets(study: OptionalStudy = ""):
 
 
 @app.command()
-def plan(study: OptionalStudy = ""):
+def plan(
+    study: OptionalStudy = "",
+    slurm: Annotated[bool, typer.Option("--slurm", help="What each job would ask a cluster's scheduler for.")] = False,
+):
     """Print the jobs that would run, and their cost estimated from recorded run times."""
-    from jebm.report.cost import cost_table
+    from jebm.report.cost import cost_table, request_table
 
-    print(cost_table(_pending_of(default_plans(study))))
+    pending_jobs = _pending_of(default_plans(study))
+    if slurm:
+        print(request_table(pending_jobs, read_params().runtime.longest_job))
+    else:
+        print(cost_table(pending_jobs))
+
+
+@app.command()
+def status(
+    study: OptionalStudy = "",
+    outdated: Annotated[
+        bool,
+        typer.Option("--outdated", help="Only name the studies with metrics of other parameters or code."),
+    ] = False,
+):
+    """Print which jobs are done, which run and how far they are, and what is left; from any machine, while it runs."""
+    from jebm.report.status import outdated_studies, queue, status_table
+
+    every = all_statuses()
+    if outdated:
+        if names := outdated_studies(every):
+            print(f"recorded before, not made here with these parameters and this code: {', '.join(names)}")
+        return
+    for plan in default_plans(study):
+        own = all_jobs([plan])
+        print(status_table(plan.name, [one for one in every if (one.job.rule, one.job.name) in own]))
+    if text := queue():
+        print(text)
+
+
+@app.command()
+def kubernetes(
+    study: Annotated[str, typer.Argument(help="A study of the parameters.")],
+    image: Annotated[str, typer.Option(help="The container image, made from containers/Dockerfile.")],
+    claim: Annotated[str, typer.Option(help="The PersistentVolumeClaim that holds a checkout of this repository.")],
+    cpus: Annotated[int, typer.Option(help="Cores of the pod.", min=1)] = 8,
+    gpus: Annotated[int | None, typer.Option(help="GPUs of the pod; as many as a job needs when left out.")] = None,
+    memory: Annotated[int | None, typer.Option(help="MiB of the pod; estimated from its jobs when left out.")] = None,
+    restarts: Annotated[int, typer.Option(help="Pods that may be stopped before the Job fails.", min=0)] = 20,
+    queue: Annotated[str, typer.Option(help="A queue of Kueue.")] = "",
+):
+    """Print the manifest of a Kubernetes Job that runs a study: `jebm kubernetes … | kubectl create -f -`."""
+    import yaml
+
+    from jebm.pipeline.kubernetes import manifest
+
+    (plan,) = default_plans(study)
+    options = {"cpus": cpus, "gpus": gpus, "memory": memory, "restarts": restarts, "queue": queue}
+    content = json.loads(json.dumps(manifest(study, all_jobs([plan]).values(), image, claim, **options)))  # no anchors
+    print(yaml.safe_dump(content, sort_keys=False), end="")
 
 
 @app.command()
@@ -145,6 +212,7 @@ def _causes(found: list[Status]) -> list[str]:
     jobs: dict[str, list[str]] = {}
     for status in found:
         for line in status.changes:
+            line = re.sub(r"/seed\d+/", "/seed*/", line)  # one line for all seeds
             name, of_variant = _of_variant(line)
             if name:
                 variants.setdefault(of_variant, []).append(name)
@@ -207,7 +275,8 @@ def show(
         for name in ("tables", "figures", "metrics.csv"):
             print(f"{name:<12}{plan.results / name}")
     report = Path("results/report.html")
-    print(f"{'report':<12}{report}" if report.exists() else f"{'report':<12}`make report` writes {report}")
+    command = f"make report TARGET={study}" if study else "make report"
+    print(f"{'report':<12}{report}" if report.exists() else f"{'report':<12}`{command}` writes {report}")
 
 
 @app.command()

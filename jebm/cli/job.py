@@ -17,6 +17,7 @@ from jebm.pipeline.jobs import Job, report_jobs, stage_job, step_target
 from jebm.pipeline.results import produce
 from jebm.pipeline.stages import KINDS, REPORTS, Stage
 from jebm.pipeline.study import StudyPlan, Variant, make_plan
+from jebm.runtime.gpus import assign_gpus
 from jebm.runtime.threads import thread_variables
 from jebm.runtime.torchrun import become_torchrun, exit_with_parent, is_rank_zero, world_size
 
@@ -42,7 +43,7 @@ def run(
     """Run one job of the workflow, as its rule does. A result that was made before with the same key is taken instead.
 
     \b
-    jebm run train_prior digits --variant joint-k20 --seed 1
+    jebm run train_prior digits --variant short-run --seed 1
     jebm run render_table digits/main
     jebm run train_backbone digits-chain-57b3a1bd0f/seed2     the folder below runs/train_backbone
     JEBM_AGAIN=1 snakemake --cores all --forcerun train_prior   no result is taken: all that is forced is made again
@@ -103,6 +104,8 @@ def _stage(plan: StudyPlan, variant: Variant, stage: Stage, seed: int | None, pa
     job = stage_job(plan, variant, stage, seed)
     if (job.device, job.threads, job.devices) != ("cpu", 1, 1):
         require_own_process()
+    if job.device.startswith("cuda") and not world_size():
+        assign_gpus(job.device, job.devices, params.runtime.jobs_per_gpu)
     _start_ranks(job)
     # Before NumPy and torch load: their thread pools are sized at import, and rounding depends on the size.
     os.environ |= thread_variables(job.threads)

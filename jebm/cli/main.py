@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from jebm.cli import inspect, job, tools
+from jebm import __version__
+from jebm.cli import inspect, job, new, tools
 from jebm.config.files import VARIABLE, choose_params_file, current_params_file
 from jebm.errors import JebmError, SettingError
 from jebm.runtime.torchrun import report_error, world_size
@@ -24,6 +25,13 @@ app = typer.Typer(
 )
 for part in (inspect, job, tools):
     app.registered_commands += part.app.registered_commands
+app.add_typer(new.app, name="new")
+
+
+def show_version(asked: bool) -> None:
+    if asked:
+        print(f"jebm {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -31,6 +39,9 @@ def options(
     params: Annotated[
         Path | None, typer.Option("--params", envvar=VARIABLE, help="The parameter file.", show_default="params.yaml")
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     if params is not None:
         choose_params_file(params)

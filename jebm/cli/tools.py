@@ -1,4 +1,4 @@
-"""Commands that compare, convert and measure: diff, compare-recorded, import, update-docs, bench, prune."""
+"""Commands that compare, convert and measure: diff, compare-recorded, timings, import, update-docs, bench, prune."""
 
 import shutil
 import subprocess
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from jebm.cli.inspect import OptionalStudy, default_plans
+from jebm.cli.inspect import OptionalStudy, default_plans, flowchart
 from jebm.config.messages import unknown
 from jebm.config.read import read_params, with_overrides
 from jebm.errors import JebmError
@@ -67,13 +67,15 @@ def diff(
     """Compare results, and say which differences exceed the noise over seeds.
 
     A difference is called better or worse when it holds among all comparisons made (Holm's procedure at 5 %), and
-    "maybe" when only its own 95 % Welch interval excludes 0. Exit status: 0 nothing is worse, 1 something is, 2 nothing
-    could be compared.
+    "maybe" when only its own 95 % interval excludes 0. Intervals are paired by seed where both sides have the same
+    seeds, and Welch's otherwise; docs/tables.md says how often a difference is found. Exit status: 0 nothing is worse,
+    1 something is, 2 nothing could be compared.
     """
     from jebm.report import diff as module
 
     try:
-        rows = module.compare(module.load_version(a, study), module.load_version(b or None, study), set(metric) or None)
+        versions = module.load_version(a, study), module.load_version(b or None, study)
+        rows = module.compare(*versions, set(metric) or None)
         if not rows:
             raise JebmError("no metric to compare" + (f" among {', '.join(metric)}" if metric else ""))
     except JebmError as error:
@@ -84,6 +86,8 @@ def diff(
         print(module.as_json(rows, names))
     else:
         print(module.as_text(rows, names, "pipe" if style is Style.markdown else "simple"))
+        for line in module.renamed_steps(*versions):
+            print(line)
     raise typer.Exit(1 if any(row.verdict == "worse" for row in rows) else 0)
 
 
@@ -106,12 +110,27 @@ def compare_recorded(study: OptionalStudy = ""):
 
 
 @app.command()
+def timings(
+    study: OptionalStudy = "",
+    record: Annotated[bool, typer.Option("--record", help="Also write results/STUDY/timings.md.")] = False,
+):
+    """Print how long the finished runs of a study took, by the clock. No other table or file of results says it."""
+    from jebm.report import timings as module
+    from jebm.report.terminal import fit_to_terminal
+
+    for plan in default_plans(study):
+        print(fit_to_terminal(module.timing_table(plan, module.measured(plan))))
+        if record:
+            print(module.record(plan))
+
+
+@app.command()
 def update_docs(documents: Annotated[list[Path], typer.Argument(help="Markdown files with marked tables.")]):
-    """Replace the tables in documents by the rendered ones."""
-    from jebm.report.update_docs import update_tables
+    """Replace the tables in documents by the rendered ones, and flowcharts by those of `jebm graph`."""
+    from jebm.report.update_docs import update_charts, update_tables
 
     for document in documents:
-        print(f"{document}: {update_tables(document)} tables")
+        print(f"{document}: {update_tables(document)} tables, {update_charts(document, flowchart)} flowcharts")
 
 
 @app.command()
@@ -122,7 +141,9 @@ def bench(
     device: Annotated[str, typer.Option(help="cpu, cuda …; the study's own, or the CPU, when left out.")] = "",
     shape: Annotated[str, typer.Option(help="Shape of an image, for data not prepared yet: 3,32,32.")] = "",
     sweep: Annotated[bool, typer.Option(help="How cost grows with batch, chain steps, layers and image size.")] = False,
-    set_: Annotated[str, typer.Option("--set", help="A block laid over each variant: 'backbone: {groups: [2]}'.")] = "",
+    set_: Annotated[
+        str, typer.Option("--set", help="A block laid over each variant: 'backbone: {layers_per_scale: [2]}'.")
+    ] = "",
     output: Annotated[str, typer.Option(help="Name of the files; required with --set.")] = "",
 ):
     """Measure what a study costs on this machine: training steps, chains and samples per second, and peak memory.
@@ -137,8 +158,8 @@ def bench(
 
     \b
     jebm bench digits                                   all variants, a minute
-    jebm bench digits --variant joint-k20 --seconds 10  one of them
-    jebm bench digits --variant joint-k20 --sweep       batch, chain, layers and size, one at a time
+    jebm bench digits --variant short-run --seconds 10  one of them
+    jebm bench digits --variant short-run --sweep       batch, chain, layers and size, one at a time
     jebm bench cifar10_deep --set 'backbone: {checkpointing: true}' --output checkpointed
     snakemake --cores all benchmark                     every study of params.yaml
     """
@@ -166,6 +187,44 @@ def bench(
     size = [int(part) for part in shape.split(",")] if shape else None
     request = benchmark.Request(plan, variants, seconds, device, size, output, set_)
     path = sweeps.run(request) if sweep else benchmark.run(request)
+    print(path.read_text(encoding="utf-8"))
+    print(path)
+
+
+@app.command()
+def gpu_check(
+    device: Annotated[str, typer.Option(help="The device to measure; cpu tries the command itself.")] = "cuda",
+    seconds: Annotated[float, typer.Option(help="About how long to measure, all together.", min=1)] = 600.0,
+    variant: Annotated[list[str], typer.Option(help="STUDY/VARIANT to measure (repeatable).")] = [],  # noqa: B006
+    deep: Annotated[list[str], typer.Option(help="STUDY/VARIANT with checkpointing (repeatable).")] = [],  # noqa: B006
+):
+    """Measure a GPU with this project: rates, agreement with the CPU, costs of the image studies, memory of a step.
+
+    Writes results/gpu/DEVICE.md. `make gpu-check` runs the tests that need a GPU, too. On the CPU the core study is
+    measured unless variants are named, since the image studies would take hours.
+    """
+    import os
+
+    if device == "cpu":
+        variant = variant or ["digits/joint-k20"]
+    variant = variant or ["cifar10/paper-mcmc", "svhn/paper-variational", "celeba64/ours-two-stage"]
+    deep = deep or ([] if device == "cpu" else ["celebahq256_scratch/gaussian"])
+    plans = make_plan(read_params())
+
+    def found(label: str):
+        study, _, name = label.partition("/")
+        if study not in plans:
+            raise unknown(f"--variant: there is no study '{study}'", study, plans)
+        if name not in plans[study].variants:
+            raise unknown(f"--variant: '{study}' has no variant '{name}'", name, plans[study].variants)
+        return plans[study].variants[name]
+
+    chosen, with_checkpointing = ({label: found(label) for label in labels} for labels in (variant, deep))
+    os.environ |= thread_variables(next(iter(chosen.values())).params.compute.threads)  # before the import of torch
+    from jebm.bench.gpu_check import run
+    from jebm.bench.study import choose_device
+
+    path = run(chosen, with_checkpointing, choose_device(next(iter(chosen.values())).params.compute, device), seconds)
     print(path.read_text(encoding="utf-8"))
     print(path)
 

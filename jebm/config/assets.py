@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel
 
 from jebm.config.components import Section, blocks_in, marked_fields
 from jebm.config.types import ASSET, DATA_PATH, Count, Marked
+from jebm.io.compression import other_names
 
 ASSETS = Path("assets")
 
@@ -42,12 +43,18 @@ class Asset(Section):
     digest: Annotated[str, AfterValidator(_known_digest)] | None = None
     """``md5:…`` or ``sha256:…``. ``null``: the digest of the first file that is found is remembered, and later files
     must have the same digest."""
+    content: Annotated[str, AfterValidator(_known_digest)] | None = None
+    """``md5:…`` or ``sha256:…`` of the uncompressed content. If it is given, a file of this content is accepted however
+    it is compressed (gzip, bzip2, xz, or not at all), at ``file`` or at that name with the suffix that fits."""
     note: str = ""
     """A hint for users who have to obtain the file by hand."""
 
     @property
     def path(self) -> Path:
-        return ASSETS / self.file
+        """The file in place; where none is, the place for it."""
+        place = ASSETS / self.file
+        names = [place, *other_names(place)] if self.content else [place]
+        return next((name for name in names if name.exists()), place)
 
     @property
     def remembered(self) -> Path:

@@ -113,8 +113,8 @@ def energy_fits_prior(prior: Section) -> None:
 def sampler_fits(prior: Section, sampler: Section) -> None:
     """The sampler can draw from the prior."""
     needed = sampler.traits.needs
-    if not getattr(prior.traits, needed):
-        able = [name for name in COMPONENTS["sampler"] if getattr(prior.traits, traits_of("sampler", name).needs)]
+    if not getattr(prior.traits, needed, False):
+        able = [n for n in COMPONENTS["sampler"] if getattr(prior.traits, traits_of("sampler", n).needs, False)]
         raise ValueError(
             f"@draw_samples.sampler.name: '{sampler.name}' can't draw from the prior '{prior.name}', only from "
             f"{_listed(names_with('prior', needed))}; use {_listed([repr(name) for name in able], 'or')}"
@@ -123,18 +123,33 @@ def sampler_fits(prior: Section, sampler: Section) -> None:
 
 def joint_training_fits(prior: Section, train_joint: Section | None) -> None:
     """The prior can be trained together with the backbone, if that is requested."""
-    if train_joint and not prior.traits.joint_training:
+    if train_joint is None:
+        return
+    if not prior.traits.joint_training:
         raise ValueError(
             f"@prior.name: '{prior.name}' can't be trained with the backbone, as 'train_joint' asks for, "
             f"only {_listed(names_with('prior', 'joint_training'))}"
+        )
+    if getattr(getattr(prior, "base", None), "name", "gaussian") != "gaussian":
+        raise ValueError(
+            f"@prior.base.name: '{prior.base.name}' is fitted to a trained backbone; with 'train_joint', only "
+            "'gaussian' is allowed"
         )
 
 
 def training_fits(prior: Section, train_prior: Section) -> None:
     """The settings of stage 2 are those that the training of this prior uses."""
-    if prior.traits.trained_with_chain != (train_prior.chain is not None):
-        needs = "is learned without a chain: set it to null" if train_prior.chain else "needs one"
-        raise ValueError(f"@train_prior.chain: the prior '{prior.name}' {needs}")
+    able, estimator = prior.traits.estimators, train_prior.estimator
+    if bool(able) != (estimator is not None):
+        needs = "is learned without one: set it to null" if estimator else f"needs one: {_listed(list(able), 'or')}"
+        raise ValueError(f"@train_prior.estimator: the prior '{prior.name}' {needs}")
+    if estimator and estimator.name not in able:
+        raise ValueError(
+            f"@train_prior.estimator.name: the prior '{prior.name}' can't be trained with '{estimator.name}', only "
+            f"with {_listed([repr(name) for name in able], 'or')}"
+        )
+    if train_prior.select and not prior.traits.evaluable:
+        raise ValueError(f"@train_prior.select: the prior '{prior.name}' has no density that can be evaluated")
     if train_prior.energy_l2 and not prior.traits.contrastive:
         able = _listed([repr(name) for name in names_with("prior", "contrastive")])
         raise ValueError(f"@train_prior.energy_l2: the prior '{prior.name}' is learned without it; only {able} has it")
@@ -149,6 +164,8 @@ def chains_fit(prior: Section, chains: Iterable[tuple[str, Section]]) -> None:
     for where, chain in chains:
         if (space := getattr(chain, "space", "whitened")) == "whitened":
             continue
+        if getattr(getattr(prior, "base", None), "name", "gaussian") != "gaussian":
+            raise ValueError(f"@{where}.space: '{space}' needs a prior with the base 'gaussian'")
         _kernel_fits(f"@{where}.space: '{space}'", chain)
         if not prior.traits.contrastive:
             priors = _listed([repr(name) for name in names_with("prior", "contrastive")], "or")
@@ -156,7 +173,11 @@ def chains_fit(prior: Section, chains: Iterable[tuple[str, Section]]) -> None:
 
 
 def evaluated_chains_fit(prior: Section, evaluations: Mapping[str, Section]) -> None:
-    """Evaluations compare chains in any space, on any prior with an energy."""
+    """Evaluations compare chains in any space, on any prior with an energy; some are made for one kind of prior."""
+    for label, block in evaluations.items():
+        if (needed := getattr(block.traits, "needs", None)) and not getattr(prior.traits, needed, False):
+            able = _listed([repr(name) for name in names_with("prior", needed)], "or")
+            raise ValueError(f"@evaluations.{label}.name: '{block.name}' needs the prior {able}")
     for path, chain in blocks_in(dict(evaluations)):
         if (space := getattr(chain, "space", "whitened")) == "whitened":
             continue
@@ -172,20 +193,20 @@ def _kernel_fits(key: str, chain: Section) -> None:
         raise ValueError(f"{key} needs a {_listed([repr(name) for name in able], 'or')} kernel")
 
 
-def adapted_step_size_fits(sampler: Section, chain: Section | None) -> None:
-    """A sampler may use the step size to which the training chain was adapted.
+def adapted_step_size_fits(sampler: Section, estimator: Section | None) -> None:
+    """A sampler may use the step size to which training adapted its chain.
 
     Args:
-        chain: the training chain of stage 2, if there is one.
+        estimator: the estimator of stage 2, if there is one.
     """
     if getattr(sampler, "step_size", "own") != "adapted":
         return
-    if chain is None or chain.adapt is None:
-        raise ValueError("@draw_samples.sampler.step_size: 'adapted' needs train_prior.chain.adapt")
-    if chain.kernel.name != sampler.kernel.name:
+    if not getattr(estimator, "adaptation_steps", 0):
+        raise ValueError("@draw_samples.sampler.step_size: 'adapted' needs train_prior.estimator.adaptation_steps")
+    if estimator.kernel.name != sampler.kernel.name:
         raise ValueError(
-            f"@draw_samples.sampler.step_size: was adapted for the kernel '{chain.kernel.name}' of "
-            f"train_prior.chain, not for '{sampler.kernel.name}'"
+            f"@draw_samples.sampler.step_size: was adapted for the kernel '{estimator.kernel.name}' of "
+            f"train_prior.estimator, not for '{sampler.kernel.name}'"
         )
 
 
@@ -227,6 +248,21 @@ def features_fit(features: Section, evaluate_samples: Section) -> None:
             f"@evaluate_samples.allow_singular: has no meaning in the features '{features.name}', only in "
             f"{_listed(names_with('features', 'streamed'))}"
         )
+
+
+def figure_can_be_drawn(name: str, reads: Iterable[str], variants: Mapping[str, Section]) -> None:
+    """The variants of a figure have the evaluations and the density that it shows.
+
+    Args:
+        reads: the stages that the figure reads.
+        variants: name → blocks of the variants that it shows.
+    """
+    wanted = {kind.partition(":")[2] for kind in reads if kind.startswith("evaluation:")}
+    for variant, params in variants.items():
+        if missing := wanted - {block.name for block in params.evaluations.values()}:
+            raise ValueError(f"@figures.{name}: '{variant}' has no evaluation '{missing.pop()}' to show")
+        if "density_metrics" in reads and not params.prior.traits.evaluable:
+            raise ValueError(f"@figures.{name}: '{variant}' has no density that can be evaluated, nor shown")
 
 
 def _listed(names: list[str], last: str = "and") -> str:

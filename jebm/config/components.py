@@ -13,7 +13,7 @@ from operator import or_
 from types import SimpleNamespace
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 
 from jebm.config import source, types
 from jebm.config.catalogue import COMPONENTS
@@ -40,8 +40,13 @@ def component_class(kind: str, name: str) -> type:
     return load(COMPONENTS[kind][name])
 
 
-def build(kind: str, spec: BaseModel, *context: Any) -> Any:
-    """Construct the component that ``spec`` names: context positionally, parameters by keyword."""
+def build(kind: str, spec: BaseModel | dict[str, Any], *context: Any) -> Any:
+    """Construct the component that ``spec`` names: context positionally, parameters by keyword.
+
+    A plain dictionary is validated first.
+    """
+    if isinstance(spec, dict):
+        spec = TypeAdapter(schema(kind)).validate_python(spec)
     arguments = {key: getattr(spec, key) for key in type(spec).model_fields if key != "name"}
     return component_class(kind, spec.name)(*context, **arguments)
 
@@ -55,15 +60,22 @@ def build_labelled(blocks: dict[str, BaseModel]) -> dict[str, Any]:
 
 
 @cache
-def schema(kind: str) -> Any:
+def schema(kind: str, optional: bool = False) -> Any:
     """The type of a ``{name: …, …}`` block for any component of this kind; ``name`` selects the component."""
+    if optional:
+        return schema(kind) | None
     models = tuple(_model(kind, name) for name in COMPONENTS[kind])
     return models[0] if len(models) == 1 else Annotated[reduce(or_, models), Field(discriminator="name")]
 
 
-@cache
 def _model(kind: str, name: str) -> type[Section]:
-    return _parameters(COMPONENTS[kind][name], name=(Literal[name], ...))
+    return _component(COMPONENTS[kind][name], name)
+
+
+@cache
+def _component(target: str, name: str) -> type[Section]:
+    """The block of a component, which is one also if it is registered under several kinds."""
+    return _parameters(target, name=(Literal[name], ...))
 
 
 @cache
@@ -111,8 +123,9 @@ def blocks_in(value: Any) -> Iterator[tuple[str, Section]]:
     else:
         inside = value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, list) else {}
     for key, item in inside.items():
-        for path, block in blocks_in(item):
-            yield f"{key}.{path}".strip("."), block
+        if isinstance(item, BaseModel | dict | list):
+            for path, block in blocks_in(item):
+                yield f"{key}.{path}".strip("."), block
 
 
 def _annotation(text: str) -> Any:
@@ -123,5 +136,5 @@ def _annotation(text: str) -> Any:
     if isinstance(annotation, types.LabelledBlocks):
         return dict[str, schema(annotation.kind)]
     if isinstance(annotation, types.Block):
-        return schema(annotation.kind) | None if annotation.optional else schema(annotation.kind)
+        return schema(annotation.kind, annotation.optional)
     return annotation

@@ -13,7 +13,7 @@ from jebm.config.messages import suggestion
 from jebm.errors import ParamsError
 
 LIKE, EXTENDS, PRESETS = "like", "extends", "presets"
-OWN = ("variants", "headline", "tables", "figures")
+OWN = ("variants", "headline", "differences", "tables", "figures")
 """Blocks that a study does not inherit from the study that it extends."""
 
 

@@ -23,17 +23,22 @@ PLAIN = {
 """Type of pydantic's error → message in the words of a parameter file."""
 
 
-def suggestion(name: Any, allowed: Iterable[Any]) -> str:
-    """`` did you mean …? allowed: …``"""
+LISTED = 8
+"""Most names of studies, variants or jobs that a message lists if it can name the one that was probably meant."""
+
+
+def suggestion(name: Any, allowed: Iterable[Any], most: int | None = None) -> str:
+    """`` did you mean …? allowed: …``, with at most so many names if one is near."""
     names = [str(item) for item in allowed]
     close = difflib.get_close_matches(str(name), names, n=1)
     hint = f" did you mean '{close[0]}'?" if close else ""
-    return f"{hint} allowed: {', '.join(names)}"
+    more = f" and {len(names) - most} more" if close and most and len(names) > most + 1 else ""
+    return f"{hint} allowed: {', '.join(names[:most] if more else names)}{more}"
 
 
 def unknown(what: str, name: Any, allowed: Iterable[Any]) -> ParamsError:
     """An error for a name that the parameters do not contain, with the most similar one."""
-    return ParamsError(f"{current_params_file()}: {what};{suggestion(name, allowed)}")
+    return ParamsError(f"{current_params_file()}: {what};{suggestion(name, allowed, LISTED)}")
 
 
 def explain(model: type[Section], raw: Any, detail: dict) -> tuple[str, str]:

@@ -5,6 +5,7 @@ everything else is replaced, and so is a component whose ``name`` the override c
 other parameters. ``jebm.config.inherit`` defines how studies, variants and tables inherit from others.
 """
 
+import re
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ def parse_params(raw: Any, source: str = "params.yaml", others: dict[str, Any] |
     if not blocks:
         raise ParamsError(f"{source}: has no study")
     for name, (place, content) in blocks.items():
+        if problem := study_name_problem(name):
+            raise ParamsError(f"{place}: {problem}")
         if not isinstance(content, dict):
             raise ParamsError(f"{place}: must be a study's block of settings, not {content!r};{suggestion(name, _TOP)}")
     presets = named_blocks(*top.pop(PRESETS, Block(Place(source, PRESETS), {})))
@@ -138,7 +141,9 @@ def with_overrides(params: Base, text: str, where: str) -> Base:
     """
     overrides = parse_yaml(text, where)
     if not isinstance(overrides, dict):
-        raise ParamsError(f"{where}: must be a block of overrides such as 'backbone: {{groups: [2]}}', not {text!r}")
+        raise ParamsError(
+            f"{where}: must be a block of overrides such as 'backbone: {{layers_per_scale: [2]}}', not {text!r}"
+        )
     return _merged(Base, params.model_dump(), [Block(Place(where), overrides)])
 
 
@@ -148,7 +153,26 @@ def canonical(section: BaseModel) -> dict:
     return section.model_dump(mode="json", exclude_defaults=True)
 
 
+RESERVED = (
+    "all", "core", "tables", "figures", "assets", "benchmark", "fetch_asset", "bench", "prepare_dataset",
+    "train_features", "reference_statistics", "import_backbone", "train_backbone", "train_prior", "train_joint",
+    "draw_samples", "resample_layers", "evaluate_floor", "evaluate_samples", "evaluate_density", "run_evaluation",
+    "count_operations",
+    "collect_metrics", "collect_plots", "render_table", "render_figure",
+)  # fmt: skip
+"""Names of Snakemake's rules, which no study can have, because each study is a target with its own name."""
 _TOP = ("default_studies", "core_studies", "runtime", "presets", "assets")
+
+
+def study_name_problem(name: str) -> str | None:
+    """Why a study can't have this name, or None. Its name is a target of Snakemake, a folder and a word of commands."""
+    if name in RESERVED or name.startswith("assets_"):
+        return f"a study can't be called '{name}', since a rule of Snakemake is"
+    if name in _TOP:
+        return f"a study can't be called '{name}', since another block of the parameters is"
+    if not re.fullmatch(r"\w[\w-]*", name, re.ASCII):
+        return f"a study can't be called '{name}': its name must be letters, digits, underscores and hyphens"
+    return None
 
 
 def _names_exist(params: Params, places: dict[str, Place], source: str) -> None:
@@ -171,7 +195,8 @@ def _validate(model: type[Section], raw: Any, blocks: list[Block]) -> Any:
         return model.model_validate(raw)
     except ValidationError as error:
         lines = []
-        for detail in error.errors():
+        # A mistyped key is often the reason why another one is missing, so it comes first.
+        for detail in sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden"):
             key, message = explain(model, raw, detail)
             between = str(detail.get("ctx", {}).get("error", "")).startswith("@")
             place = blocks[-1].place if between else place_of(key, blocks)

@@ -75,13 +75,12 @@ _INSIDE = {(Params, "studies"), (Study, "base")}
 
 def _title(model: type[Section]) -> str:
     """Heading of a block: components by kind and name, other blocks by the keys that hold them."""
-    names = {
-        target: f"`{kind}: {{name: {name}}}`" for kind, known in COMPONENTS.items() for name, target in known.items()
-    }
+    kinds = reversed(COMPONENTS.items())  # the first kind of a component names it
+    names = {target: f"`{kind}: {{name: {name}}}`" for kind, known in kinds for name, target in known.items()}
     if model.target in names:
         return names[model.target]
-    fields = {key: field for parent in sections(Params) for key, field in parent.model_fields.items()}
-    keys = [f"`{key}`" for key, field in fields.items() if model in block_types(field.annotation)]
+    fields = [(key, field) for parent in sections(Params) for key, field in parent.model_fields.items()]
+    keys = dict.fromkeys(f"`{key}`" for key, field in fields if model in block_types(field.annotation))
     return TITLES.get(model) or ", ".join(keys)
 
 

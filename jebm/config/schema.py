@@ -11,10 +11,10 @@ from jebm.config.catalogue import FIGURES
 from jebm.config.checks import layer_count
 from jebm.config.components import Section, schema
 from jebm.config.messages import suggestion
-from jebm.config.tables import Headline, Table
+from jebm.config.tables import Differences, Headline, Table
 from jebm.config.training import ImportBackbone, Recalibration, TrainBackbone, TrainJoint, TrainPrior
-from jebm.config.types import Count, Natural, Positive
-from jebm.metrics.catalogue import DISTANCES, FLOOR, STREAMED_DISTANCES
+from jebm.config.types import Count, Device, Natural, Positive
+from jebm.metrics.catalogue import DISTANCES, FLOOR, NOISE, STREAMED_DISTANCES
 
 
 class Runtime(Section):
@@ -26,15 +26,20 @@ class Runtime(Section):
     """Keep the training images in the memory of the device. ``null`` does so if they fit. On a CPU they stay on disk
     and are memory-mapped."""
     fork_server: bool = True
-    """Start jobs on this machine as forks of one process that has already imported the libraries, which saves the
-    seconds of the import."""
+    """Start jobs on this machine as forks of one process that has imported the libraries, to save that time."""
+    jobs_per_gpu: Count = 1
+    """Number of jobs on this machine that may share a GPU. The limit ``gpu`` of the run must allow as many."""
+    longest_job: Annotated[Count, Field(ge=10)] = 1440
+    """Longest time that a job asks a cluster's scheduler for, minutes. Further jobs continue a longer training."""
+    gpu_request: Literal["gpus", "gres", "gpus-per-node"] = "gpus"
+    """How jobs ask Slurm for GPUs: by ``--gpus``, ``--gres`` or ``--gpus-per-node``, as the cluster accepts."""
 
 
 class Compute(Section):
     """Where and how precisely to compute. Rounding depends on these keys, so they are part of the identity of
     everything that is trained."""
 
-    device: str = "cpu"
+    device: Device = "cpu"
     """``cpu``, ``cuda``, one of several GPUs such as ``cuda:1``, or ``mps``."""
     threads: Count = 1
     """Number of CPU threads per process."""
@@ -64,13 +69,17 @@ class DrawSamples(Section):
     """Images that are drawn from the prior."""
 
     count: Count
-    """Number of images per seed."""
+    """Number of images per sample set."""
+    sets: Count = 1
+    """Number of sample sets per seed, drawn independently. Each distance is the mean over the sets; their standard
+    deviation is recorded as its noise (``fd_noise`` …) and printed in the tables."""
     sampler: schema("sampler")
     """The sampler of the latents; it must fit the prior."""
     batch_size: Count = 2000
     """Number of images that are decoded at once."""
-    keep_latents: Count | None = None
-    """Number of samples whose latents are saved beside the images, the first ones; ``null`` saves all."""
+    saved_latents: Count | None = None
+    """Number of samples whose latents are saved beside the images, the first ones of the first set; ``null`` saves the
+    whole set."""
     recalibrate: Recalibration | None = None
     """Before sampling, recompute the batch-norm statistics of the decoder from draws of the Gaussian prior. No other
     stage uses them."""
@@ -81,7 +90,7 @@ class ReferenceStatistics(Section):
 
     reference: Literal["train", "validation", "test"]
     batch_size: Count | None
-    kept_features: Count
+    max_stored_features: Count
 
 
 class EvaluateSamples(Section):
@@ -95,18 +104,35 @@ class EvaluateSamples(Section):
     """Number of images per subset."""
     batch_size: Count | None = None
     """Number of images per batch of feature extraction; ``null`` uses the default of the feature space."""
-    kept_features: Count = 10_000
+    max_stored_features: Count = 10_000
     """``inception`` only: largest number of images per set whose features are used for KID, precision and recall."""
     precision_recall_neighbours: Count = 3
-    """``inception`` only: number k of nearest neighbours in precision and recall (Kynkäänniemi et al., 2019)."""
+    """Number k of nearest neighbours in precision and recall (Kynkäänniemi et al., 2019)."""
+    manifold_images: Natural = 0
+    """``classifier`` and ``identity`` only: images of each set in precision and recall; 0 measures neither."""
     allow_singular: bool = False
     """``inception`` only: compute FID even if there are too few images for a covariance matrix of full rank."""
 
     @property
     def statistics(self) -> ReferenceStatistics:
         return ReferenceStatistics(
-            reference=self.reference, batch_size=self.batch_size, kept_features=self.kept_features
+            reference=self.reference, batch_size=self.batch_size, max_stored_features=self.max_stored_features
         )
+
+
+class Annealing(Section):
+    """Annealed importance sampling of log Z (Neal, 2001) along exp(β tilt) N(0, I): forward, whose expectation is below
+    log Z, and in reverse from draws of the density, whose expectation is above it (Grosse et al., 2016)."""
+
+    temperatures: Count = 150
+    """Number of steps of each annealing run."""
+    chains: Count = 500
+    """Number of annealing runs in each direction."""
+    start_steps: Natural = 50
+    """Number of transitions on the density itself between resampling and the start of the reverse runs. They leave it
+    invariant and separate copies of draws that were chosen several times."""
+    step_size: Annotated[Positive, Field(lt=1)] = 0.35
+    """Step size of the adjusted Crank–Nicolson kernel, a standard deviation."""
 
 
 class EvaluateDensity(Section):
@@ -119,7 +145,12 @@ class EvaluateDensity(Section):
     detection_samples: Natural = 20
     """Number of draws from q(z|x) per image in the outlier scores; 0 skips outlier detection."""
     partition_samples: Count = 50_000
-    """Number of draws from the Gaussian prior in the importance-sampling estimate of log Z."""
+    """Number of draws of the prior's defensive proposal in the importance-sampling estimate of log Z, and of draws from
+    N(0, I) in a second one."""
+    annealing: Annealing | None = Annealing()
+    """Estimates of log Z by annealed importance sampling from both sides, with which the importance-sampling estimate
+    must agree; without agreement no bound is reported. ``null`` skips them, and the bound rests on importance sampling
+    alone."""
 
 
 class Base(Section):
@@ -179,7 +210,7 @@ class Base(Section):
         checks.chains_fit(self.prior, self._chains())
         checks.evaluated_chains_fit(self.prior, self.evaluations)
         stage_2 = self.train_prior if self.prior.traits.by_gradient and self.train_joint is None else None
-        checks.adapted_step_size_fits(self.draw_samples.sampler, stage_2 and stage_2.chain)
+        checks.adapted_step_size_fits(self.draw_samples.sampler, stage_2 and stage_2.estimator)
         if stage_2:
             checks.training_fits(self.prior, stage_2)
         return self
@@ -191,7 +222,7 @@ class Base(Section):
             chains["train_joint.chain"] = self.train_joint.chain
             chains["train_joint.posterior_chain"] = self.train_joint.posterior_chain
         elif self.prior.traits.by_gradient:
-            chains["train_prior.chain"] = self.train_prior.chain
+            chains["train_prior.estimator"] = self.train_prior.estimator
         return [(key, chain) for key, chain in chains.items() if chain is not None]
 
 
@@ -205,6 +236,8 @@ class Study(Section):
     """Name → overrides on the base; ``{}`` is the base itself."""
     headline: dict[str, Headline] = {}
     """The numbers of ``metrics.json``, which ``dvc metrics show`` prints, by short names."""
+    differences: Differences | None = None
+    """Differences in outlier detection between variants, with intervals paired over images."""
     tables: dict[str, Table]
     """Name → definition of a table, which is written to results/STUDY/tables/NAME.md, .csv and .tex."""
     figures: dict[Literal[tuple(FIGURES)], Annotated[list[str], Field(min_length=1)]]
@@ -232,22 +265,18 @@ class Study(Section):
         for name, spec in self.headline.items():
             self._are_measured(f"headline.{name}.metric", [spec.metric], spec.variants)
         for name, variants in self.figures.items():
-            wanted = {kind.partition(":")[2] for kind in FIGURES[name][1] if kind.startswith("evaluation:")}
-            for variant in variants:
-                has = {block.name for block in self.variants[variant].evaluations.values()}
-                if missing := wanted - has:
-                    raise ValueError(f"@figures.{name}: '{variant}' has no evaluation '{missing.pop()}' to show")
-            for variant in variants if "density_metrics" in FIGURES[name][1] else []:
-                if not self.variants[variant].prior.traits.evaluable:
-                    raise ValueError(f"@figures.{name}: '{variant}' has no density that can be evaluated, nor shown")
+            checks.figure_can_be_drawn(name, FIGURES[name][1], {key: self.variants[key] for key in variants})
+        if self.differences:
+            self.differences.check(self.variants)
         return self
 
     def _are_measured(self, where: str, metrics: list[str], variants: list[str]) -> None:
         """Distances of samples have one name in spaces that are streamed, and another in the others."""
         wrong = {True: DISTANCES, False: STREAMED_DISTANCES}
         for variant, metric in product(variants, metrics):
-            features = self.variants[variant].features
-            if metric in wrong[features.traits.streamed]:
+            features, asked = self.variants[variant].features, self.variants[variant].evaluate_samples.manifold_images
+            manifolds = ("precision", "recall") if asked else ()
+            if metric.removesuffix(NOISE) in set(wrong[features.traits.streamed]).difference(manifolds):
                 raise ValueError(
                     f"@{where}: '{metric}' is not measured in the features '{features.name}' of '{variant}'; "
                     f"these are: {', '.join(wrong[not features.traits.streamed])}"

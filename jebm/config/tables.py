@@ -7,11 +7,13 @@ from pydantic import Field, model_validator
 
 from jebm.config.components import Section
 from jebm.config.messages import suggestion
-from jebm.config.types import DIMENSIONS, Number
-from jebm.metrics.catalogue import METRICS, outlier_scores
+from jebm.config.types import DIMENSIONS, Count, Number
+from jebm.metrics.catalogue import METRICS, is_clock_time, outlier_scores
 
 FIELDS = ("variant", "seed", "metric", *DIMENSIONS)
 """What rows and columns of a table may stand for, besides parameters of the variants."""
+ANOMALY_SCORES = ("log-prior", "kl+f", "kl+base")
+"""Outlier scores that only the evaluation ``anomaly`` has."""
 Names = Annotated[list[str], Field(min_length=1)]
 
 
@@ -26,6 +28,36 @@ class Headline(Section):
     """Which set of images, for a metric that is measured on several."""
     score: str = ""
     """Which outlier score, for a metric that is measured for several."""
+
+
+class Differences(Section):
+    """Differences in outlier detection between variants on the same test images, for the last model of each training.
+    They are computed from the scores that an evaluation has stored, when metrics are collected."""
+
+    evaluation: str
+    """Label of the evaluation that has stored the scores, in both variants."""
+    scores: Names
+    """The outlier scores; each is compared with itself."""
+    less: Annotated[dict[str, str], Field(min_length=1)]
+    """Variant → the variant whose value is subtracted from its value at the same seed. Both must have the same data."""
+    resamples: Count = 200
+    """Number of bootstrap resamples of the images behind the intervals; both variants are measured on the same ones."""
+
+    def check(self, variants: Mapping[str, Any]) -> None:
+        """Check that the variants exist and can be compared.
+
+        Raises:
+            ValueError: they do not, or can't.
+        """
+        for pair in self.less.items():
+            for name in pair:
+                if name not in variants:
+                    raise ValueError(f"@differences.less: '{name}' is no variant;{suggestion(name, variants)}")
+                if self.evaluation not in variants[name].evaluations:
+                    raise ValueError(f"@differences.less: '{name}' has no evaluation '{self.evaluation}'")
+            measured = [(variants[name].dataset, variants[name].evaluations[self.evaluation]) for name in pair]
+            if measured[0] != measured[1]:
+                raise ValueError(f"@differences.less: {' and '.join(pair)} have other data or another evaluation")
 
 
 class Literature(Section):
@@ -70,8 +102,6 @@ class Table(Section):
     """Print the best of the compared values in bold."""
     intervals: bool = False
     """Print 95 % confidence intervals over images."""
-    ratios: bool = False
-    """After each column of another variant, print the ratio of the first variant's value to its value."""
     label: str = ""
     """Header of the column of row labels."""
     caption: str = ""
@@ -86,6 +116,10 @@ class Table(Section):
         for metric in self.metrics:
             if metric not in METRICS:
                 raise ValueError(f"@metrics: '{metric}' is no metric;{suggestion(metric, METRICS)}")
+            if is_clock_time(metric):
+                raise ValueError(
+                    f"@metrics: '{metric}' is a time by the clock, which differs between runs; `jebm timings` shows it"
+                )
         fields = [*self.rows, *self.columns]
         twice = next((field for field in fields if fields.count(field) > 1), None)
         if twice:
@@ -99,8 +133,6 @@ class Table(Section):
                 raise ValueError(f"@scores: '{variant}' is no row of this table;{suggestion(variant, self.variants)}")
         if self.scores and not {"variant", "score"} <= set(fields):
             raise ValueError("@scores: need 'variant' and 'score' among rows and columns")
-        if self.ratios and (self.rows != ["seed"] or self.columns != ["metric", "variant"]):
-            raise ValueError("@ratios: need rows: [seed] and columns: [metric, variant]")
         if self.literature and len(self.columns) > 1:
             raise ValueError("@literature: needs columns of one field")
         rows = self.variants if self.rows == ["variant"] else []
@@ -124,7 +156,7 @@ class Table(Section):
             for field in getattr(self, axis):
                 if field not in FIELDS and not any(parameter(variants[name], field) for name in self.variants):
                     raise ValueError(f"@{axis}: '{field}' is no column and no parameter;{suggestion(field, FIELDS)}")
-        known = outlier_scores(layers)
+        known = [*outlier_scores(layers), *ANOMALY_SCORES]
         for key, names in [("where.score", self.where.get("score", [])), *self.scores.items()]:
             for name in names:
                 if name not in known:

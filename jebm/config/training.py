@@ -52,21 +52,21 @@ class Optimisation(Section):
     ema: Annotated[NonNegative, Field(lt=1)] = 0.0
     """Decay rate per step of the exponential moving average (EMA) of the weights. If it is above 0, the average is
     saved instead of the weights of the last step."""
-    log_every: Count = 50
+    log_interval: Count = 50
     """Number of steps between two rows of the training history."""
     snapshots: Natural = 0
     """Number of snapshots of the model (weights, or their EMA) that are saved, for evaluations that average over
-    models: the last step, the step ``snapshot_every`` steps before it, and so on. 0 saves none."""
-    snapshot_every: Natural = 0
+    models: the last step, the step ``snapshot_interval`` steps before it, and so on. 0 saves none."""
+    snapshot_interval: Natural = 0
     """Number of steps between two snapshots."""
 
     @model_validator(mode="after")
     def _snapshots_fit(self):
-        if bool(self.snapshots) != bool(self.snapshot_every):
-            raise ValueError("@snapshots: and snapshot_every come together: how many, and how many steps apart")
-        if self.snapshots and (self.snapshots - 1) * self.snapshot_every >= self.steps:
+        if bool(self.snapshots) != bool(self.snapshot_interval):
+            raise ValueError("@snapshots: and snapshot_interval come together: how many, and how many steps apart")
+        if self.snapshots and (self.snapshots - 1) * self.snapshot_interval >= self.steps:
             raise ValueError(
-                f"@snapshots: {self.snapshots} models, {self.snapshot_every} steps apart, need more than the "
+                f"@snapshots: {self.snapshots} models, {self.snapshot_interval} steps apart, need more than the "
                 f"{self.steps} steps of training"
             )
         return self
@@ -83,7 +83,7 @@ class Optimisation(Section):
     step."""
     skip_gradient_norm: NonNegative = 0.0
     """Skip a step if its gradient norm, before clipping, exceeds this value. 0 sets no limit."""
-    skip_share: Fraction = 0.1
+    max_skipped_fraction: Fraction = 0.1
     """Stop training if more than this fraction of the last 100 steps was skipped."""
 
     @model_validator(mode="after")
@@ -114,13 +114,13 @@ class TrainBackbone(Optimisation):
     ``start`` to 1 at ``end``, both as fractions of ``steps``. A single entry applies to all layers."""
     horizontal_flips: bool = False
     """Flip each training image horizontally with probability 1/2, drawn anew every time the image is used."""
-    kl_floor: Fraction = 0.0
+    min_kl_weight: Fraction = 0.0
     """Lower bound of the KL weight during the warm-up."""
-    kl_balance: KlBalance = False
+    kl_balance: KlBalance = "none"
     """During the warm-up, scale each layer's KL weight in proportion to the layer's mean KL divided by its size, so
-    that no layer is switched off early. The size is the number of latent dimensions for ``true``, and that of NVAE
-    (appendix A) for ``scale``: pixels of the feature map divided by the number of layers at that scale. ``false`` does
-    not scale."""
+    that no layer is switched off early. The size is the number of latent dimensions for ``dimension``, and that of
+    NVAE (appendix A) for ``scale``: pixels of the feature map divided by the number of layers at that scale. ``none``
+    does not scale."""
     spectral_penalty: NonNegative = 0.0
     """Weight of the spectral regularisation: the sum over convolutions of the largest singular value of their filters
     (NVAE, section 3.2)."""
@@ -133,16 +133,6 @@ class TrainBackbone(Optimisation):
     """After training, recompute the batch-norm statistics of the decoder from draws of the Gaussian prior. The saved
     backbone then has these statistics everywhere, also for the posterior. ``draw_samples.recalibrate`` changes them for
     sampling only."""
-
-
-class StepAdaptation(Section):
-    """Adapt the step size of the training chain towards a target acceptance rate during the first training steps, then
-    keep it fixed."""
-
-    target_acceptance: Annotated[Fraction, Field(gt=0, lt=1)] = 0.6
-    """Acceptance rate of the Metropolis test that the adaptation aims at."""
-    steps: Count
-    """Number of training steps during which the step size is adapted."""
 
 
 class ImportBackbone(Section):
@@ -167,7 +157,7 @@ class ImportBackbone(Section):
 
 
 class TrainingChain(Section):
-    """A short Markov chain that is run from its start in every training step."""
+    """A short Markov chain that is run from its start in every step of joint training."""
 
     kernel: schema("kernel")
     """Transition kernel of the chain."""
@@ -178,42 +168,55 @@ class TrainingChain(Section):
     training of the paper). In ``z``, unadjusted Langevin with step size s is stable only while every σ_i > s/2, so
     choose the backbone's lower bound of σ accordingly."""
     start: ChainStart = "normal"
-    """Distribution of the initial state: ``normal`` is N(0, I) in the chain's coordinates; ``generator`` is the
+    """Distribution of the initial state: ``normal`` is N(0, I) in the chain's coordinates; ``prior`` is the
     Gaussian prior of the backbone, mapped to these coordinates."""
     gradients: Gradients = "autograd"
     """How the gradients of the log density are computed: by ``autograd``, or in ``closed-form`` (faster; falls back to
     autograd for networks that have none)."""
-    adapt: StepAdaptation | None = None
-    """Adapt the step size, starting from that of the kernel. The final step size is saved with the weights; samplers
-    with ``step_size: adapted`` use it."""
 
-    @model_validator(mode="after")
-    def _adapts_by_acceptance(self):
-        if self.adapt and not self.kernel.adjusted:
-            raise ValueError("@adapt: needs a kernel with adjusted: true; without the test all proposals are accepted")
-        return self
+
+class Selection(Section):
+    """Choose the final weights by the validation split: those with the highest gain G = E_q[tilt] − log Z, in nats per
+    image, over the bound of the Gaussian prior."""
+
+    every: Count = 50
+    """Number of steps between two computations of the gain."""
+    draws: Count = 4
+    """Number of posterior draws per validation image."""
+    proposals: Count = 10_000
+    """Number of draws of the defensive proposal for the estimate of log Z."""
 
 
 class TrainPrior(Optimisation):
     """Stage 2: train the energies by maximum likelihood while the backbone is frozen."""
 
-    chain: TrainingChain | None
-    """The chain that draws the negative samples, started from the Gaussian prior in every training step. ``null`` for
-    priors that are trained without a chain (``ncp``)."""
-    may_diverge: bool = False
+    estimator: schema("estimator", optional=True)
+    """The estimator of the gradient of log Z, the negative phase: ``short-run`` is that of the paper. ``null`` for
+    priors that are trained without one (``ncp``)."""
+    select: Selection | None = None
+    """Save the weights (their EMA) of the step with the best likelihood on the validation split, instead of those of
+    the last step."""
+    allow_divergence: bool = False
     """If training diverges, save the last finite weights and record the step of the divergence instead of failing.
     Meant for variants that demonstrate divergence."""
     energy_l2: NonNegative = 0.0
     """Weight of the energy regularisation E[f(z⁺)²] + E[f(z⁻)²] in the loss (Du and Mordatch, 2019)."""
-    largest_gap: Positive = 1.0e4
+    max_energy_gap: Positive = 1.0e4
     """Training counts as diverged if the absolute energy gap |E[f(z⁺)] − E[f(z⁻)]|, in nats, exceeds this value. The
     gap of a healthy run is near 1; it grows by orders of magnitude once the chains no longer follow the density, long
     before any value overflows."""
 
     @model_validator(mode="after")
-    def _adapts_within_training(self):
-        if self.chain and self.chain.adapt and self.chain.adapt.steps > self.steps:
-            raise ValueError(f"@chain.adapt.steps: is {self.chain.adapt.steps}, training has {self.steps} steps")
+    def _estimator_fits(self):
+        adaptation = getattr(self.estimator, "adaptation_steps", 0)
+        if adaptation > self.steps:
+            raise ValueError(f"@estimator.adaptation_steps: is {adaptation}, training has {self.steps} steps")
+        kernel = getattr(self.estimator, "kernel", None)
+        needs = "adaptation_steps needs" if adaptation else ""
+        if self.estimator and self.estimator.name == "jarzynski":
+            needs = "the weights of jarzynski need"
+        if needs and not getattr(kernel, "adjusted", getattr(kernel.traits, "adjusted", False)):
+            raise ValueError(f"@estimator.kernel.adjusted: {needs} a kernel with a Metropolis test (adjusted: true)")
         return self
 
 
@@ -244,14 +247,14 @@ class TrainJoint(Optimisation):
     posterior_start: Literal["prior", "network"] = "prior"
     """Initial state of the posterior chain: ``prior`` follows the ``start`` of ``posterior_chain``; ``network`` is a
     draw from the inference network."""
-    inference_every: Count = 1
+    inference_interval: Count = 1
     """For ``method: mcmc``: train the inference network only in every n-th step, to save time. Must be 1 if the
     posterior chain starts from the network."""
     energy_l2: NonNegative = 0.0
     """As in ``train_prior``. Its gradient updates the energies only."""
-    largest_gap: Positive = 1.0e4
+    max_energy_gap: Positive = 1.0e4
     """As in ``train_prior``."""
-    may_diverge: bool = False
+    allow_divergence: bool = False
     """As in ``train_prior``."""
 
     @model_validator(mode="after")
@@ -260,13 +263,10 @@ class TrainJoint(Optimisation):
             raise ValueError("@posterior_chain: is needed by the method 'mcmc', and by no other")
         if self.method != "mcmc" and self.posterior_start != "prior":
             raise ValueError("@posterior_start: only the method 'mcmc' has a posterior chain to start")
-        for key in ("chain", "posterior_chain"):
-            if getattr(self, key) is not None and getattr(self, key).adapt:
-                raise ValueError(f"@{key}.adapt: only train_prior adapts its chain")
         if self.posterior_chain is not None and self.posterior_chain.space == "whitened-biased":
             raise ValueError("@posterior_chain.space: 'whitened-biased' is a density of priors; the posterior has none")
-        if self.inference_every > 1 and (self.method != "mcmc" or self.posterior_start == "network"):
-            raise ValueError("@inference_every: must be 1 where training needs the inference network at every step")
+        if self.inference_interval > 1 and (self.method != "mcmc" or self.posterior_start == "network"):
+            raise ValueError("@inference_interval: must be 1 where training needs the inference network at every step")
         if self.posterior_start == "network" and self.posterior_chain.start != "normal":
             raise ValueError("@posterior_chain.start: the chain starts at the network, as 'posterior_start' says")
         return self

@@ -5,6 +5,7 @@ constructor. Their annotations are names from this module, so that ``jebm.config
 importing the component, and with it torch.
 """
 
+import os
 import re
 from itertools import pairwise
 from typing import Annotated, Literal, NamedTuple
@@ -49,14 +50,14 @@ CHOSEN_LAYERS, PER_CHOSEN_LAYER = Marked("chosen layers"), Marked("per chosen la
 """The layers that have an energy, and a setting that is either one value for all of these or a list with one per
 layer."""
 
+OptionalBase = Block("base", optional=True)
 EnergyBlock = Block("energy")
 """The energy f(z), which is added to the log density of the Gaussian prior."""
 KernelBlock = Block("kernel")
 LikelihoodBlock = Block("likelihood")
-OptionalLikelihood = Block("likelihood", optional=True)
 SourceBlock = Block("source")
 SourceBlocks = LabelledBlocks("source")
-ChainBlocks = Blocks("jebm.evaluations.chains:ChainSetup")
+ChainBlocks = Blocks("jebm.evaluations.chain_comparison:ChainSetup")
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
@@ -71,7 +72,27 @@ _Float = Annotated[float, BeforeValidator(_yaml_number), Field(allow_inf_nan=Fal
 Number = _Float
 AssetName = Annotated[str, ASSET]
 """A key of the block ``assets``."""
-DataPath = Annotated[str, Field(min_length=1), DATA_PATH]
+
+
+def _whole_path(value):
+    """A shell replaces ``~``; a parameter file does not."""
+    if isinstance(value, str) and value.startswith("~"):
+        raise ValueError(f"'~' is not replaced here; write the whole path: {os.path.expanduser(value)}")
+    return value
+
+
+def _device(value):
+    if isinstance(value, str) and re.fullmatch(r"cpu|cuda(:\d+)?|mps", value):
+        return value
+    raise ValueError("must be cpu, cuda, one of several GPUs such as cuda:1, or mps")
+
+
+Device = Annotated[
+    str,
+    PlainValidator(_device, json_schema_input_type=Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")]),
+]
+"""Where to compute."""
+DataPath = Annotated[str, BeforeValidator(_whole_path), Field(min_length=1), DATA_PATH]
 """Path of a file or folder of the user; a relative path starts at the top folder of the repository."""
 Natural = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -90,25 +111,20 @@ InceptionProtocol = Literal["clean", "legacy_pytorch", "legacy_tensorflow"]
 LatentSpace = Literal["whitened", "z", "whitened-biased"]
 """Coordinates in which a chain runs, and its target density. ``whitened-biased`` is the biased density of the published
 code, for comparison; it is not the density of the joint prior."""
-
-
-def _kl_balance(value):
-    """Accept true, false or 'scale', with one message for all other values; 1 is not accepted as a boolean."""
-    if value is True or value is False or value == "scale":
-        return value
-    raise ValueError("must be true, false or 'scale'")
-
-
-KlBalance = Annotated[bool | str, PlainValidator(_kl_balance, json_schema_input_type=bool | Literal["scale"])]
+KlBalance = Literal["none", "dimension", "scale"]
+"""What the KL of a layer is compared with during the warm-up: its number of latent dimensions (``dimension``), or
+NVAE's measure of its size (``scale``); ``none`` does not balance."""
 StepSizeSource = Literal["own", "adapted"]
-ChainStart = Literal["normal", "generator"]
-"""``normal`` is N(0, I) in the chain's coordinates; ``generator`` is the Gaussian prior of the backbone, mapped to
-these coordinates."""
+ChainStart = Literal["normal", "prior", "proposal"]
+"""``normal`` is N(0, I) in the chain's coordinates; ``prior`` is the Gaussian prior of the backbone, and
+``proposal`` the proposal of the prior, both mapped to these coordinates."""
 Activation = Literal["silu", "leaky-relu"]
 """Activation function of hidden units; ``leaky-relu`` has the slope 0.2 for negative inputs."""
 EnergyStart = Literal["zero", "random"]
 """``zero``: training starts at f = 0, which is the Gaussian prior; ``random``: the output layer is initialised
 randomly, like all other layers."""
+DenoisingMethod = Literal["ode", "ancestral"]
+"""How noise is removed: along the probability-flow ``ode``, or by ``ancestral`` draws with fresh noise."""
 Gradients = Literal["autograd", "closed-form"]
 """How a chain computes its gradients: by ``autograd``, with one call per step, or in ``closed-form`` (equal up to
 rounding) if the networks are stacks of linear maps and activations, and by autograd otherwise. In closed form the last
@@ -186,8 +202,6 @@ LayerWidth = Annotated[int | list[int], _per_layer(1), PER_CHOSEN_LAYER]
 LayerDepth = Annotated[int | list[int], _per_layer(0), PER_CHOSEN_LAYER]
 """Number of hidden layers: one number for the networks of all layers, or a list with one per layer, bottom first."""
 LogSigma = Annotated[_Float, Field(ge=-5, le=5)]
-PixelHead = Literal["bernoulli", "gaussian", "logistic-mixture"]
-"""The distribution p(x | z); see ``jebm.models.backbones.nvae.heads``."""
 CellArchitecture = Literal[
     "res_mbconv", "res_elu", "res_bnelu", "res_bnswish", "mbconv_sep", "mbconv_sep11", "res53_mbconv", "res35_mbconv",
     "res55_mbconv", "mbconv_res", "mbconv_den",

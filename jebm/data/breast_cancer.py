@@ -31,6 +31,10 @@ class BreastCancer:
         levels: number of levels to which the quantiles are rounded.
     """
 
+    count = 569
+    """Number of rows before they are split."""
+    item_shape = (30,)
+
     def __init__(
         self,
         *,
@@ -45,7 +49,7 @@ class BreastCancer:
     @staticmethod
     def shape_of(block) -> tuple[int, ...]:
         """The shape of one row."""
-        return (30,)
+        return BreastCancer.item_shape
 
     def prepare(
         self, files: AssetFiles | None = None, scratch: Path | None = None

@@ -31,6 +31,10 @@ class Digits:
         held_out_class: a digit that is left out of all splits; its images are the additional set ``held-out``.
     """
 
+    count = 1797
+    """Number of images before they are split."""
+    item_shape = (1, 8, 8)
+
     def __init__(
         self,
         *,
@@ -49,7 +53,7 @@ class Digits:
     @staticmethod
     def shape_of(block) -> tuple[int, ...]:
         """The shape of one image."""
-        return (1, 8, 8)
+        return Digits.item_shape
 
     def prepare(
         self, files: AssetFiles | None = None, scratch: Path | None = None

@@ -56,7 +56,7 @@ class Images:
         upscale: whether images smaller than ``size`` are enlarged; otherwise they are an error.
         background: colour behind transparent pixels.
         bits: bits per stored channel; 5 bits are 32 levels.
-        unreadable_share: largest share of unreadable images that are skipped and listed; more are an error.
+        max_unreadable_fraction: largest fraction of unreadable images that are skipped and listed; more are an error.
         train_count: largest number of training images; null: all.
         validation_count: number of validation images; null: the complete validation split of the source.
         test_count: number of test images; null: the complete test split of the source. A source without a test split
@@ -84,7 +84,7 @@ class Images:
         upscale: bool = False,
         background: Background = "white",
         bits: Bits = 8,
-        unreadable_share: Fraction = 0.0,
+        max_unreadable_fraction: Fraction = 0.0,
         train_count: Count | None = None,
         validation_count: Count | None = 1000,
         test_count: Count | None = None,
@@ -99,7 +99,7 @@ class Images:
         self.convert = Conversion(channels, size, crop, resample, upscale, background, bits)
         # ``crop`` was chosen for the shape of the source's images; outliers may have other shapes.
         self.convert_outlier = Conversion(channels, size, None, resample, True, background, bits)
-        self.unreadable_share = unreadable_share
+        self.max_unreadable_fraction = max_unreadable_fraction
         self.train_count, self.validation_count, self.test_count = train_count, validation_count, test_count
         self.split_seed, self.held_out_class = split_seed, held_out_class
         self.ood_sets, self.ood_count = ood_sets, ood_count
@@ -222,7 +222,8 @@ class Images:
         """One converted image, or None if it is unreadable.
 
         Raises:
-            JebmError: more than ``unreadable_share`` of the images are unreadable, or the image can't be converted.
+            JebmError: more than ``max_unreadable_fraction`` of the images are unreadable, or the image can't be
+                converted.
         """
         name = split.name(index)
         try:
@@ -233,11 +234,11 @@ class Images:
         except DAMAGE_ERRORS as error:
             self.skipped[name] = _reason(error)
             log(f"{name}: unreadable: {self.skipped[name]}")
-        if len(self.skipped) > self.unreadable_share * self.planned:
+        if len(self.skipped) > self.max_unreadable_fraction * self.planned:
             named = "".join(f"\n  {name}: {reason}" for name, reason in list(self.skipped.items())[:MAX_LISTED])
             raise JebmError(
                 f"{len(self.skipped)} of {self.planned} images are unreadable so far, more than "
-                f"dataset.unreadable_share: {self.unreadable_share} allows:{named}"
+                f"dataset.max_unreadable_fraction: {self.max_unreadable_fraction} allows:{named}"
             )
         return None
 

@@ -15,6 +15,9 @@ from jebm.metrics.records import MetricRecord
 class Layers(Evaluation):
     """KL, active units and class information of each layer, z1 (bottom), z2, …
 
+    Stored for figures are the KL of each image and layer, and the mean of z_L of each image over the draws, where L is
+    the top layer.
+
     Args:
         reference: split that is measured; the probe is trained on the training split.
         draws: number of draws from q(ε | x) per image.
@@ -23,7 +26,7 @@ class Layers(Evaluation):
     """
 
     metrics = {
-        "kl_smallest": ("smallest KL", 1, 2, "KL of the layer that uses least, nats an image"),
+        "kl_smallest": ("smallest KL", 1, 2, "KL of the layer that uses least, nats per image"),
         "active_units": ("active units", 0, 1, "latent dimensions whose posterior mean varies over images"),
         "probe": ("probe", 1, 3, "test accuracy of a linear probe for the class on a layer's posterior mean"),
     }
@@ -50,7 +53,7 @@ class Layers(Evaluation):
             record.add("probe", accuracy, n, probe, layer=name)
         record.add("kl_smallest", kl.mean(0).min(), n, protocol)
         record.add("kl_total", kl.sum(1).mean(), n, protocol)
-        return {"kl": kl}
+        return {"kl": kl, "means/top": z[-1].mean(0)}
 
     def _posterior(self, subject: Subject, split: str) -> tuple[list, list, torch.Tensor]:
         """For each layer ε and z, (draws, images, dimensions), and the KL of each image and layer, (images, layers)."""

@@ -69,15 +69,15 @@ class PosteriorAccuracy(Evaluation):
     """
 
     metrics = {
-        "log_joint": ("log joint", 0, 2, "mean log p(x, ε) of posterior draws without log Z, nats an image"),
-        "log_joint_gap": ("log joint − ref.", 0, 2, "that, less the reference chains', nats; 0 is right"),
+        "log_joint": ("log joint", 0, 2, "mean log p(x, ε) of posterior draws without log Z, nats per image"),
+        "log_joint_gap": ("log joint − ref.", 0, 2, "log joint less that of the reference chains, nats; 0 is right"),
         "reconstruction_mse": ("MSE ×10⁻³", 0, 2, "squared error of the decoded mean, per pixel", 1000.0),
         "iw_gap": ("IW gap", -1, 3, "log p(x) less the network's importance-weighted bound with K draws, nats"),
         "importance_ess": ("ESS", 1, 3, "effective fraction of the importance weights of one image's draws"),
         "mean_error": ("mean error", -1, 3, "rms error of the network's mean, in posterior sds; 0 is right"),
         "variance_ratio": ("variance ratio", 0, 3, "network's over reference's variance, geometric mean; 1 is right"),
         "residual_sd": ("residual sd", 0, 3, "sd of the reference's draws as the network standardises; 1 is right"),
-        "r_hat_worst": ("worst R-hat", -1, 3, "the same, of the worst image"),
+        "r_hat_worst": ("worst R-hat", -1, 3, "R-hat of the image where it is largest"),
         "converged": ("converged", 1, 2, "fraction of images whose reference chains have R-hat below 1.1"),
         "reference_acceptance": ("acceptance", 0, 3, "accepted fraction of the reference chains' proposals"),
         "accuracy_reached": ("reached", 1, 2, "whether the mean log joint came within tolerance of the reference's"),

@@ -14,12 +14,13 @@ from jebm.sampling.partition import effective_fraction, systematic_resampling
 class Terms(Evaluation):
     """FD of importance-resampled draws without each term, and with each term only, under the name of the term.
 
-    All densities use one pool of Gaussian draws, so that differences are not due to noise. ``none`` is the complete
-    density. Removing a term after training differs from training without it, for which there are variants.
+    All densities use one pool of draws from the base of the prior, so that differences are not due to noise. ``none``
+    is the complete density. Removing a term after training differs from training without it, for which there are
+    variants.
 
     Args:
         reference: split of the data that FD compares with.
-        pool: number of draws from the Gaussian prior to choose from.
+        pool: number of draws from the base of the prior to choose from.
         count: number of draws that are chosen for each FD.
     """
 
@@ -45,9 +46,9 @@ class Terms(Evaluation):
 
     @torch.no_grad()
     def evaluate(self, subject: Subject, record: MetricRecord) -> dict[str, torch.Tensor]:
-        energy, dimensions = subject.prior.energy, subject.hierarchy.dimensions
+        energy = subject.prior.energy
         names = [f"z{name}" for name in energy.nets]
-        eps = torch.randn(self.pool, dimensions, generator=subject.rng("pool"), device=subject.device)
+        eps = subject.prior.base.sample(self.pool, subject.rng("pool"))
         values = self._terms(subject, eps)
         facts = {
             **subject.facts(self.reference),

@@ -32,7 +32,7 @@ class Whiteness(Evaluation):
             reported as well; other kernels do not change it.
         steps: number of transitions.
         count: number of chains. The standard error of the mean of a dimension is 1/√count.
-        batch: number of chains that run at once.
+        batch_size: number of chains that run at once.
     """
 
     metrics = {
@@ -43,8 +43,8 @@ class Whiteness(Evaluation):
         "noise_variance_error": ("variance error", -1, 4, "largest over layers, variance of ε less the predicted"),
     }
 
-    def __init__(self, *, kernel: KernelBlock, steps: Count = 100, count: Count = 2000, batch: Count = 2000):
-        self.kernel, self.steps, self.count, self.batch = build("kernel", kernel), steps, count, batch
+    def __init__(self, *, kernel: KernelBlock, steps: Count = 100, count: Count = 2000, batch_size: Count = 2000):
+        self.kernel, self.steps, self.count, self.batch_size = build("kernel", kernel), steps, count, batch_size
 
     def evaluate(self, subject: Subject, record: MetricRecord) -> dict[str, torch.Tensor]:
         predicted = self.kernel.variance_on_normal(self.steps)
@@ -72,7 +72,7 @@ class Whiteness(Evaluation):
         space = SPACES[DENSITIES[name]](subject.hierarchy, ZeroPrior(subject.hierarchy))
         rng, progress, ends = subject.rng("whiteness"), subject.progress(), []
         while (done := sum(map(len, ends))) < self.count:
-            start = space.start("normal", min(self.batch, self.count - done), rng)
+            start = space.start("normal", min(self.batch_size, self.count - done), rng)
             result = run_chain(self.kernel, space.target(), start, self.steps, rng)
             refuse_non_finite(int(result.non_finite), len(start), self.steps)
             ends.append(result.x)

@@ -17,6 +17,10 @@ class FeatureSpace(nn.Module, ABC):
     """Whether there are so many features that distances use moments, computed batch by batch, and a bounded number of
     features per set. Then the moments of the reference are a separate stage, and distances are named FID and KID
     instead of FD and KD."""
+    flattens = False
+    """Whether the features are the pixels themselves."""
+    needs_labels = False
+    """Whether training the feature space needs classes."""
     steps: int = 0
     """Training steps; 0 if nothing is trained."""
     known_dimensions: int = 0

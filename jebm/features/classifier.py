@@ -25,6 +25,7 @@ class Classifier(PixelSpace):
     """
 
     about = "penultimate layer of a classifier trained on the training split"
+    needs_labels = True
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ class Identity(PixelSpace):
     """Features are the flattened data; nothing is trained."""
 
     about = "the data themselves"
+    flattens = True
 
     def __init__(self, image_shape: tuple[int, ...], classes: int):
         super().__init__()

@@ -1,9 +1,9 @@
-"""The fork server: a process that imports the large libraries once and runs each job of a workflow in a fork.
+"""The fork server: a process that imports the libraries and this package once and runs each job in a fork.
 
-A fork takes over the client's standard streams, working folder, arguments, environment and import path. It then imports
-this package from disk as any process does, so an edit during a run takes effect from the next job on. The server itself
-imports only this folder and ``jebm.runtime.threads``, which are not part of any job's code. It starts no thread: a lock
-that another thread holds would stay locked in the fork.
+A fork takes over the client's standard streams, working folder, arguments, environment and import path. An edit during
+a run takes effect from the next job on: if a file of this package has changed since the server started, or if the
+client has another copy of it, the fork imports it anew. The server starts no thread: a lock that another thread holds
+would stay locked in the fork.
 
 The server ends with the workflow. Its standard input is a pipe whose other end only the workflow's process holds. When
 that process ends, for whatever reason, the server sends SIGTERM to its jobs, on which training saves its state, and
@@ -15,6 +15,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import select
 import shutil
 import signal
@@ -50,13 +51,16 @@ HEAVY = (
     "sklearn.preprocessing",
     "tabulate",
     "torch._dynamo",  # the first step of an optimiser imports it
+    "torch.utils.flop_counter",
     "typer",
     "yaml",
+    "zuko.flows",
 )
 """Modules that the steps of the pipeline import, and modules that these libraries import at their first use.
 
 If a module is missing here, each job that needs it has to import it; tests/forkserver checks that none is missing. All
 steps share one list, because forks share the memory of the server."""
+PACKAGE = Path(__file__).parents[1]
 STOP_TIMEOUT = 10
 """Seconds for which :meth:`ForkServer.stop` waits for the server to end."""
 
@@ -97,8 +101,12 @@ class ForkServer:
 
 def main(address: str, *modules: str) -> None:
     """The main function of the server. In a fork, ``_serve`` returns a connection and the fork runs its command."""
+    files = _package_files()  # before the imports: what is edited after this counts as changed
     for name in modules:
         importlib.import_module(name)
+    for name in _package_modules():
+        with suppress(Exception):  # the jobs that need a module that can't be imported say so
+            importlib.import_module(name)
     if len(os.listdir("/proc/self/task")) > 1:
         sys.exit("an import started a thread, so forks would not be safe")
     gc.freeze()  # a collection in a fork would otherwise write to, and so copy, every page
@@ -110,7 +118,33 @@ def main(address: str, *modules: str) -> None:
     if connection is None:
         shutil.rmtree(Path(address).parent, ignore_errors=True)
     else:
-        _run_request(connection)
+        _run_request(connection, files)
+
+
+def _package_modules() -> list[str]:
+    """All modules of this package but those that only other programs and experiments import."""
+    found = pkgutil.walk_packages([str(PACKAGE)], "jebm.", onerror=lambda name: None)
+    others = ("jebm.__main__", "jebm.bench", "jebm.report.snakesee_plugin")
+    return [module.name for module in found if not module.name.startswith(others)]
+
+
+def _package_files() -> dict[str, tuple[int, ...]]:
+    """The size, times and inode of each source file of this package, by its path."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        with suppress(FileNotFoundError):  # an editor's, which is gone again
+            status = path.stat()
+            found[str(path)] = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    return found
+
+
+def _forget_package(files: dict[str, tuple[int, ...]]) -> None:
+    """Have this package imported anew if it is another one than the server's, or if a file of it has changed."""
+    found = next(filter(None, (finder.find_spec("jebm", None) for finder in sys.meta_path)))
+    if Path(found.origin).parent != PACKAGE or _package_files() != files:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "jebm"]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
 
 
 def _serve(listener: socket.socket) -> socket.socket | None:
@@ -173,7 +207,7 @@ def _reap(jobs: dict[int, socket.socket]) -> None:
             connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
 
 
-def _run_request(connection: socket.socket) -> None:
+def _run_request(connection: socket.socket, files: dict[str, tuple[int, ...]]) -> None:
     """Take over the state of the client's process, and run its command."""
     header, streams, _, _ = socket.recv_fds(connection, LENGTH.size, 3)
     request = json.loads(connection.recv(*LENGTH.unpack(header), socket.MSG_WAITALL))
@@ -188,9 +222,7 @@ def _run_request(connection: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv, sys.path[:] = request["argv"], request["path"]
-    for name in [name for name in sys.modules if name.partition(".")[0] == "jebm"]:
-        del sys.modules[name]
-    importlib.invalidate_caches()
+    _forget_package(files)
     if "numpy" in sys.modules:
         sys.modules[
             "numpy"

@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 
+from jebm.io.compression import open_uncompressed
 from jebm.io.files import atomic_write
 
 CACHE = Path(".jebm/cache/digests.json")
@@ -24,18 +25,23 @@ class DigestCache:
         self.path, self.changed, self.hashed = path or CACHE, False, 0
         self.known: dict[str, list] = _read(self.path)
 
-    def __call__(self, path: str, kind: str = "sha256") -> str | None:
-        """The digest of a file or of a folder (:func:`folder_digest`); None if the path does not exist."""
+    def __call__(self, path: str, kind: str = "sha256", uncompressed: bool = False) -> str | None:
+        """The digest of a file or of a folder (:func:`folder_digest`); None if the path does not exist.
+
+        Args:
+            uncompressed: of the content that :func:`~jebm.io.compression.open_uncompressed` reads, which raises one of
+                its errors if a compressed file is damaged.
+        """
         try:
             stamp = file_stamp(os.stat(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
         if os.path.isdir(path):
             return self._folder(path)
-        key = path if kind == "sha256" else f"{kind}:{path}"
+        key = f"uncompressed {kind}:{path}" if uncompressed else path if kind == "sha256" else f"{kind}:{path}"
         known = self.known.get(key)
         if known is None or known[:-1] != stamp:
-            self.known[key] = known = [*stamp, _digest(path, kind)]
+            self.known[key] = known = [*stamp, _digest(path, kind, uncompressed)]
             self.changed, self.hashed = True, self.hashed + stamp[0]
         return known[-1]
 
@@ -113,8 +119,8 @@ def file_stamp(status: os.stat_result) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
-def _digest(path: str, kind: str) -> str:
-    with open(path, "rb") as file:
+def _digest(path: str, kind: str, uncompressed: bool) -> str:
+    with open_uncompressed(path) if uncompressed else open(path, "rb") as file:
         return hashlib.file_digest(file, kind).hexdigest()
 
 

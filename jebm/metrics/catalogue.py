@@ -28,28 +28,60 @@ METRICS = {
     "kid": Metric("KID ×10³", -1, 2, "kernel Inception distance (squared MMD, cubic kernel), in the same mode", 1e3),
     "precision": Metric("precision", 1, 3, "share of samples within the manifold of real images"),
     "recall": Metric("recall", 1, 3, "share of real images within the manifold of samples"),
-    "iw_bound": Metric("IW bound", 1, 2, "importance-weighted bound on log p(x), nats an image"),
-    "elbo": Metric("ELBO", 1, 2, "evidence lower bound, nats an image"),
-    "log_partition": Metric("log Z", 0, 3, "log partition function of the tilt, nats"),
-    "log_partition_se": Metric("s.e. of log Z", 0, 4, "its standard error, nats", diagnostic=True),
-    "log_partition_ess": Metric("ESS of log Z", 0, 3, "effective fraction of the draws behind log Z", diagnostic=True),
+    "iw_bound": Metric("IW bound", 1, 2, "importance-weighted bound on log p(x), nats per image"),
+    "elbo": Metric("ELBO", 1, 2, "evidence lower bound, nats per image"),
+    "bits_per_dim": Metric("bits/dim", -1, 3, "the importance-weighted bound in bits per pixel value"),
+    "log_z": Metric("log Z", 0, 3, "log partition function of the tilt, nats"),
+    "log_z_se": Metric("s.e. of log Z", 0, 3, "its standard error by the delta method, nats", diagnostic=True),
+    "log_z_ess": Metric("ESS of log Z", 0, 0, "effective sample size (Σw)² / Σw² behind it", diagnostic=True),
+    "log_z_gap": Metric(
+        "gap of log Z",
+        0,
+        3,
+        "largest difference between the estimates by importance sampling and by annealing from both sides, nats",
+        diagnostic=True,
+    ),
+    "log_z_agrees": Metric("log Z agrees", 0, 0, "1 if these estimates agree within their errors", diagnostic=True),
+    "annealing_acceptance": Metric(
+        "annealing acceptance", 0, 3, "accepted fraction of the proposals of both annealing runs", diagnostic=True
+    ),
     "acceptance": Metric("acceptance", 0, 3, "accepted fraction of the chain's proposals", diagnostic=True),
     "effective_sample_size": Metric("ESS", 0, 0, "effective sample size of the importance weights", diagnostic=True),
     "langevin_steps": Metric("steps", 0, 0, "steps of the sampler's chains", diagnostic=True),
-    "pool": Metric("pool", 0, 0, "Gaussian draws from which the sampler resampled", diagnostic=True),
-    "kl": Metric("KL", 0, 2, "KL of the inference network's layer from the Gaussian prior, nats an image"),
-    "kl_total": Metric("total KL", 0, 2, "KL summed over layers, nats an image"),
+    "pool": Metric("pool", 0, 0, "draws of the proposal from which the sampler resampled", diagnostic=True),
+    "kl": Metric("KL", 0, 2, "KL of the inference network's layer from the Gaussian prior, nats per image"),
+    "kl_total": Metric("total KL", 0, 2, "KL summed over layers, nats per image"),
     "seconds_backbone": Metric("stage 1, s", 0, 0, "training time on one core, as it was in this run"),
     "seconds_prior": Metric("stage 2, s", 0, 0, "training time on one core, as it was in this run"),
     "seconds_joint": Metric("training, s", 0, 0, "training time on one core, as it was in this run"),
-    "parameters_backbone": Metric("parameters", 0, 0, "of the hierarchy with its inference network"),
-    "parameters_prior": Metric("parameters of f", 0, 0, "of the energies"),
-    "parameters_joint": Metric("joint parameters", 0, 0, "of hierarchy, inference network and energies"),
-    "diverged_at_prior": Metric("diverged at", 0, 0, "step of stage 2: not finite, or an energy gap beyond 10⁴"),
-    "skipped_backbone": Metric("skipped", -1, 0, "steps of stage 1 that were not finite and were skipped"),
-    "skipped_prior": Metric("skipped", -1, 0, "steps of stage 2 that were not finite and were skipped"),
-    "skipped_joint": Metric("skipped", -1, 0, "steps of joint training that were not finite and were skipped"),
-    "diverged_at_joint": Metric("diverged at", 0, 0, "step of training: not finite, or an energy gap beyond 10⁴"),
+    "parameters_backbone": Metric("parameters", 0, 0, "of the hierarchy with its inference network", diagnostic=True),
+    "parameters_prior": Metric(
+        "parameters of the prior", 0, 0, "of energies, base and proposal together", diagnostic=True
+    ),
+    "parameters_joint": Metric(
+        "joint parameters", 0, 0, "of hierarchy, inference network and energies", diagnostic=True
+    ),
+    "diverged_at_prior": Metric(
+        "diverged at", 0, 0, "step of stage 2: not finite, or an energy gap beyond 10⁴", diagnostic=True
+    ),
+    "selected_step_prior": Metric(
+        "selected step", 0, 0, "step of stage 2 with the highest validation gain", diagnostic=True
+    ),
+    "validation_gain_prior": Metric(
+        "validation gain", 1, 2, "gain of the bound over the Gaussian prior on the validation split, nats per image"
+    ),
+    "skipped_backbone": Metric(
+        "skipped", -1, 0, "steps of stage 1 that were not finite and were skipped", diagnostic=True
+    ),
+    "skipped_prior": Metric(
+        "skipped", -1, 0, "steps of stage 2 that were not finite and were skipped", diagnostic=True
+    ),
+    "skipped_joint": Metric(
+        "skipped", -1, 0, "steps of joint training that were not finite and were skipped", diagnostic=True
+    ),
+    "diverged_at_joint": Metric(
+        "diverged at", 0, 0, "step of training: not finite, or an energy gap beyond 10⁴", diagnostic=True
+    ),
     "non_finite": Metric("non-finite", -1, 4, "share of the sampler's chains that were not finite and were dropped"),
     "r_hat": Metric("R-hat", -1, 3, "rank-normalised split R-hat, the largest of all latents and f or the log joint"),
     "auroc": Metric("AUROC", 1, 3, "area under the ROC curve"),
@@ -66,10 +98,29 @@ METRICS |= {
 """Name → metric. Evaluations declare their metrics in their own modules; the metrics of other stages, and those that
 several evaluations measure, are listed above."""
 
+BOUNDS = ("elbo", "iw_bound", "bits_per_dim")
+"""Bounds on log p(x), which are reported only where the estimates of log Z agree."""
+
+
+def is_clock_time(metric: str) -> bool:
+    """Whether a metric is a time or a rate by the clock. Its name then says so; it differs between runs."""
+    return "second" in metric
+
+
 DISTANCES = ("fd", "kd")
 """Distances of samples in feature spaces that are not streamed."""
 STREAMED_DISTANCES = ("fid", "kid", "precision", "recall")
 """Distances of samples in streamed feature spaces, such as Inception's."""
+NOISE = "_noise"
+"""Suffix of the standard deviation of a distance over the sample sets of one seed."""
+METRICS |= {
+    name + NOISE: Metric(
+        f"noise of {known.label}", 0, known.digits, "its standard deviation over the sample sets of one seed",
+        known.scale, diagnostic=True,
+    )
+    for name, known in METRICS.items()
+    if name in DISTANCES + STREAMED_DISTANCES
+}  # fmt: skip
 
 
 def outlier_scores(layers: int) -> list[str]:
@@ -80,7 +131,7 @@ def outlier_scores(layers: int) -> list[str]:
     return [*own, *above, *(f"{of}_{layer}" for of in ("kl", "f") for layer in range(1, layers + 1))]
 
 
-FLOOR = "data"
+FLOOR = "real-data"
 """Variant name of the comparison of real images with real images."""
 
 

@@ -85,3 +85,13 @@ def _redrawn(hierarchy, eps, ratio, x, rng):
 def importance_weighted(log_w: torch.Tensor) -> torch.Tensor:
     """log (1/K) Σ_k w_k over the last dimension, nats (Burda et al., 2016); its expectation is at most log p(x)."""
     return torch.logsumexp(log_w.double(), -1) - math.log(log_w.shape[-1])
+
+
+def bits_per_dimension(log_p: float, dimensions: int, width: float) -> float:
+    """−[log p + D log width] / (D log 2): a log density in nats as bits per dimension, for D values in cells of
+    ``width``; width 1 for a log probability mass.
+
+    For a density this approximates the probability of a cell by its midpoint. It is no bound on the likelihood of a
+    dequantised or discretised model, and the outermost cells are counted whole.
+    """
+    return -(log_p / dimensions + math.log(width)) / math.log(2)

@@ -39,10 +39,14 @@ class Status:
     """Inputs whose content is not known before other jobs have run."""
 
 
-def statuses(jobs: Iterable[Job], digests: DigestCache) -> list[Status]:
-    """The status of each job; jobs must come after those whose outputs they read."""
-    made: dict[str, str | None] = {}
-    """Output of a job → its content, None where it has yet to be computed."""
+def statuses(jobs: Iterable[Job], digests: DigestCache, made: dict[str, str | None] | None = None) -> list[Status]:
+    """The status of each job; jobs must come after those whose outputs they read.
+
+    Args:
+        made: output of a job → its content, None where it has yet to be computed. It is updated; a further call that is
+            given it knows the jobs of this one.
+    """
+    made = {} if made is None else made
     result, code_of = [], cache(code_fingerprint)  # hundreds of jobs have a few sets of modules
     for job in jobs:
         stale = [path for path in job.input_files if made.get(path, "") is None]
@@ -57,7 +61,7 @@ def statuses(jobs: Iterable[Job], digests: DigestCache) -> list[Status]:
             status.kept = record is not None and not status.fresh
         if not status.fresh:
             status.changes = _changes(job, code, contents, digests)
-        made |= {path: record and record["outputs"][Path(path).name] for path in job.outputs[:-1]}
+        made.update({path: record and record["outputs"][Path(path).name] for path in job.outputs[:-1]})
         result.append(status)
     return result
 

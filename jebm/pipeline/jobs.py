@@ -44,6 +44,8 @@ class Job:
     threads: int = 1
     """Number of threads per process."""
     device: str = "cpu"
+    pixels: int = 0
+    """Number of values of one image of the study, from which costs are estimated; not part of the key."""
 
     @property
     def provenance(self) -> str:
@@ -116,7 +118,7 @@ def stage_jobs(plan: StudyPlan, variant: Variant, stage: Stage, seeds: Iterable[
         counted = 1 if kind.devices == "any" else devices
         used["compute"] = params.compute.model_copy(update={"devices": counted})
     targets = [step_target(stage.kind)]
-    if stage.kind == "train_prior":
+    if stage.kind == "train_prior" or (stage.kind == "count_operations" and variant.learned):
         targets.append(params.prior.traits.fit)
     if stage.kind == "import_backbone":
         targets.append(IMPORTERS[params.import_backbone.format])
@@ -140,7 +142,14 @@ def stage_jobs(plan: StudyPlan, variant: Variant, stage: Stage, seeds: Iterable[
             devices=devices,
             threads=params.compute.threads if "compute" in used else 1,
             device=params.compute.device if "compute" in used else "cpu",
+            pixels=pixel_count(params.dataset),
         )
+
+
+def pixel_count(dataset: BaseModel) -> int:
+    """The number of values of one image: exact for images of a configured size, otherwise that of a small image."""
+    side, channels = getattr(dataset, "size", 8), 1 if getattr(dataset, "mode", "grey") == "grey" else 3
+    return side * side * channels
 
 
 def outside(plan: StudyPlan, sections: Iterable[BaseModel]) -> tuple[str, ...]:
@@ -158,14 +167,16 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
     }
     rows = {"study": plan.name, "seeds": plan.seeds, "variants": list(plan.variants)}
 
-    def job(rule: str, name: str, inputs: dict[str, list[str]], outputs: list[str], parameters: Any, *targets: str):
-        files = *(str(plan.results / path) for path in outputs), plan.provenance(rule, name)
+    def job(
+        rule: str, name: str, inputs: dict[str, list[str]], outputs: list[str], parameters: Any, *targets: str, page=()
+    ):
+        files = *(str(plan.results / path) for path in outputs), *page, plan.provenance(rule, name)
         # A file that two variants share is listed twice, so that the key tells which variant has which file.
         found = {role: tuple(paths) for role, paths in inputs.items() if paths}
         entries = entry_modules([step_target(rule), *targets])
         return Job(rule, plan.name, f"{plan.name}/{name}", files, found, parameters, entries, context=context)
 
-    collected = {"metrics": [str(plan.results / name) for name in ("metrics.csv", "timings.csv")]}
+    collected = {"metrics": [str(plan.results / "metrics.csv")]}
     yield job(
         "collect_metrics",
         "metrics",
@@ -173,18 +184,20 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
             "floor": plan.floor_files(),
             "metrics": [path for _, path in plan.metric_files()],
             "records": [path for *_, path in plan.record_files()],
+            "scores": plan.compared_files(),
         },
-        ["metrics.csv", "metrics.json", "protocols.json", "timings.csv"],
+        ["metrics.csv", "metrics.json", "protocols.json"],
         rows
         | {"headline": {name: spec.model_dump(mode="json") for name, spec in plan.study.headline.items()}}
+        | ({"differences": plan.study.differences.model_dump(mode="json")} if plan.study.differences else {})
         | _declared(plan, list(plan.variants)),
     )
     yield job(
         "collect_plots",
         "plots",
         {**collected, "histories": plan.prior_histories()},
-        ["plots/langevin-steps.csv", "plots/training.csv"],
-        rows,
+        ["plots/langevin-steps.csv", "plots/training.csv", "dvc.yaml"],
+        rows | {"headline": bool(plan.study.headline)},
     )
     for name, spec in plan.study.tables.items():
         outputs = [f"tables/{name}.{suffix}" for suffix in ("csv", "md", "tex")]
@@ -192,7 +205,7 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
         values = {path: {v: parameter(plan.variants[v].params, path) for v in spec.variants} for path in paths}
         parameters = spec.model_dump(mode="json") | {"seeds": plan.seeds, "values": values}
         parameters |= _declared(plan, spec.variants)
-        yield job("render_table", name, collected, outputs, parameters)
+        yield job("render_table", name, collected, outputs, parameters, page=[plan.page(name)])
     for name, variants in plan.study.figures.items():
         outputs = [f"figures/{name}.{suffix}" for suffix in ("png", "pdf")]
         parameters = {"variants": variants, "seeds": plan.seeds} | _declared(plan, variants)

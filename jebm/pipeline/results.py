@@ -10,9 +10,10 @@ earlier job ran again with the same output. ``.jebm/results`` may be deleted at 
 import json
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from jebm.io.files import write_json
 from jebm.pipeline.code_digest import code_fingerprint
 from jebm.pipeline.jobs import Job, missing_outside
 from jebm.pipeline.stamps import age_stamp
+from jebm.runtime.peak_memory import gpu_peak, resident_peak
 from jebm.runtime.progress import log
 
 KEPT, LOCKS = Path(".jebm/results"), Path(".jebm/locks")
@@ -135,10 +137,26 @@ def exclusive(job: Job) -> Iterator[None]:
         raise JebmError(
             f"{job.rule} {job.name}: another process is already working on this; let it finish, or stop it first"
         ) from None
+    mark, batch = _mark_of(job), os.environ.get("SLURM_JOB_ID", "")
+    with suppress(OSError):  # only `jebm status` reads it
+        write_json(mark, {"host": socket.gethostname(), "pid": os.getpid(), "slurm": batch, "started": time.time()})
     try:
         yield
     finally:
+        mark.unlink(missing_ok=True)
         lock.release()
+
+
+def running_mark(job: Job) -> dict | None:
+    """Where and since when a process works on a job. It may have been killed since; None if it has ended by itself."""
+    try:
+        return json.loads(_mark_of(job).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return None
+
+
+def _mark_of(job: Job) -> Path:
+    return LOCKS / f"{digest(job.provenance)}.json"
 
 
 def produce(job: Job, work: Callable[[str], dict | None], again: bool = False, is_rank_zero: bool = True) -> None:
@@ -182,7 +200,10 @@ def produce(job: Job, work: Callable[[str], dict | None], again: bool = False, i
                 "inputs": inputs,
                 "outputs": {Path(path).name: digests(path) for path in job.outputs[:-1]},
                 "seconds": round(facts.get("seconds", time.monotonic() - started), 2),
+                "peak_mib": round(resident_peak()),
             }
+            if (on_gpu := gpu_peak()) is not None:
+                record["gpu_peak_mib"] = round(on_gpu)
             write_json(Path(job.provenance), record)
             keep(job, record, digests)
         if job.state:  # checkpoints are not needed any more

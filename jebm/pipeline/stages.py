@@ -106,6 +106,11 @@ KINDS: dict[str, StageKind] = {
         reads=("dataset", "backbone", "prior"),
         blocks=("backbone", "prior", "evaluate_density", "compute"),
     ),
+    "count_operations": StageKind(
+        (METRICS,),
+        reads=("dataset",),
+        blocks=("backbone", "prior", "fit", "draw_samples", "evaluation", "compute"),
+    ),
     "run_evaluation": StageKind(
         (METRICS, ARRAYS),
         reads=("dataset", "backbone", "prior", "features"),
@@ -151,7 +156,7 @@ class Stage:
         """Whether each seed has a result of its own."""
         return KINDS[self.kind].per_seed
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         return DATA / self.name if self.kind == "prepare_dataset" else RUNS / self.kind / self.name
 
@@ -165,11 +170,13 @@ class Stage:
 
     def content_files(self, seed: int | None = None) -> list[str]:
         """The files that later stages may read; ``record.json`` holds times, so no stage reads it."""
-        return [str(self.run_folder(seed) / name) for name in KINDS[self.kind].outputs if name != RECORD]
+        folder = self.run_folder(seed)
+        return [f"{folder}/{name}" for name in KINDS[self.kind].outputs if name != RECORD]
 
     def files(self, seed: int | None = None) -> list[str]:
         """All files of the stage at a seed; the provenance record is the last."""
-        return [str(self.run_folder(seed) / name) for name in (*KINDS[self.kind].outputs, PROVENANCE)]
+        folder = self.run_folder(seed)
+        return [f"{folder}/{name}" for name in (*KINDS[self.kind].outputs, PROVENANCE)]
 
     def state_folder(self, seed: int | None) -> Path:
         """The folder for checkpoints, outside everything that Snakemake or DVC declares."""

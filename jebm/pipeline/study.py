@@ -16,7 +16,7 @@ from jebm.config.catalogue import FIGURES
 from jebm.config.components import Section
 from jebm.config.read import canonical
 from jebm.config.schema import Base, Params, Study
-from jebm.io.filenames import HISTORY, METRICS, RECORD
+from jebm.io.filenames import ARRAYS, HISTORY, METRICS, RECORD
 from jebm.pipeline.stages import RESULTS, RUNS, Stage, slug
 
 
@@ -167,17 +167,15 @@ class StudyPlan:
             density,
             pretrained,
             reference,
-            {
-                label: self._stage(
-                    "run_evaluation",
-                    {"evaluation": canonical(block), "features": features.id},
-                    prior,
-                    study,
-                    block.name,
-                )
-                for label, block in params.evaluations.items()
-            },
+            {label: self._evaluation(block, parts, features, prior) for label, block in params.evaluations.items()},
         )
+
+    def _evaluation(self, block: Section, parts: dict, features: Stage, prior: Stage) -> Stage:
+        """The stage of an evaluation: a job of its own kind, if it says one, depends on the sampler too."""
+        kind = getattr(block.traits, "stage", "run_evaluation")
+        spec = {"evaluation": canonical(block)}
+        spec |= {"features": features.id} if kind == "run_evaluation" else {"draw_samples": parts["draw_samples"]}
+        return self._stage(kind, spec, prior, self.name, block.name)
 
     def _digests(self, block: BaseModel) -> dict:
         """What the assets that a block names contribute to the identity of the stage that reads them."""
@@ -195,6 +193,10 @@ class StudyPlan:
     def provenance(self, rule: str, name: str) -> str:
         """The provenance record of a job that writes to results/."""
         return str(RUNS / rule / self.name / f"{name}.json")
+
+    def page(self, table: str) -> str:
+        """The page that shows a table in the report."""
+        return str(RUNS / "render_table" / self.name / f"{table}.html")
 
     def metric_files(self) -> list[tuple[str, str]]:
         """(variant, file) of every metric record of the study, in the order of variants and seeds."""
@@ -214,6 +216,18 @@ class StudyPlan:
             for stage in variant.trained()
         ]
 
+    def compared(self) -> dict[str, tuple[Stage, Stage]]:
+        """Variant → the stage that stored its outlier scores, and that of the variant with which it is compared."""
+        if (spec := self.study.differences) is None:
+            return {}
+        stages = {name: variant.evaluations.get(spec.evaluation) for name, variant in self.variants.items()}
+        return {name: (stages[name], stages[other]) for name, other in spec.less.items()}
+
+    def compared_files(self) -> list[str]:
+        """The stored scores behind the differences between variants."""
+        stages = dict.fromkeys(stage for pair in self.compared().values() for stage in pair)
+        return [str(stage.run_folder(seed) / ARRAYS) for stage in stages for seed in self.seeds]
+
     def floor_files(self) -> list[str]:
         return list(dict.fromkeys(str(v.floor.folder / METRICS) for v in self.variants.values()))
 
@@ -227,7 +241,7 @@ class StudyPlan:
         files: dict[str, list[str]] = {"metrics": [], "runs": []}
         for source in FIGURES[name][1]:
             if source == "metrics":
-                files["metrics"] += [str(self.results / "metrics.csv"), str(self.results / "timings.csv")]
+                files["metrics"] += [str(self.results / "metrics.csv")]
                 continue
             for variant in (self.variants[key] for key in self.study.figures[name]):
                 for stage in _read_by_figure(variant, source):

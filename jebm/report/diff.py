@@ -2,12 +2,13 @@
 
 import json
 import math
+import re
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
-from scipy.stats import ttest_ind
+from scipy.stats import ttest_ind, ttest_rel
 
 from jebm.config.types import DIMENSIONS
 from jebm.errors import JebmError
@@ -40,9 +41,11 @@ class Comparison:
     n_b: int
     difference: float | None = None
     low: float | None = None
-    """Lower end of the 95 % Welch interval of the difference of the means."""
+    """Lower end of the 95 % interval of the difference of the means."""
     high: float | None = None
     p_value: float | None = None
+    paired: bool = False
+    """Whether both sides have the same seeds, so that the interval is that of the differences seed by seed."""
     verdict: str = ""
 
     @property
@@ -103,8 +106,9 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, metrics: set[str] | None = None) -
     """Compare every metric of every variant.
 
     A verdict is ``better`` or ``worse`` if the difference is significant among all comparisons (Holm's procedure at a
-    family-wise level of 5 %), and ``maybe better`` or ``maybe worse`` if only its own 95 % Welch interval excludes 0,
-    which one in twenty metrics does by chance.
+    family-wise level of 5 %), and ``maybe better`` or ``maybe worse`` if only its own 95 % interval excludes 0, which
+    one in twenty metrics does by chance. The interval is paired by seed if both sides have the same seeds, and Welch's
+    otherwise. ``docs/tables.md`` states how often a difference is found.
     """
     sides = [dict(list(frame.groupby(KEY, sort=False))) for frame in (a, b)]
     rows = []
@@ -133,7 +137,8 @@ def _compare(key: tuple[str, ...], a: pd.DataFrame | None, b: pd.DataFrame | Non
     elif row.n_a < 2 or row.n_b < 2:
         row.verdict = "too few seeds to tell"
     else:
-        row.low, row.high, row.p_value = welch(a.value, b.value)
+        row.paired = sorted(a.seed) == sorted(b.seed) and a.seed.is_unique
+        row.low, row.high, row.p_value = paired(a, b) if row.paired else welch(a.value, b.value)
     return row
 
 
@@ -150,6 +155,28 @@ def welch(a: pd.Series, b: pd.Series) -> tuple[float, float, float]:
     test = ttest_ind(b, a, equal_var=False)
     interval = test.confidence_interval(LEVEL)
     return float(interval.low), float(interval.high), float(test.pvalue)
+
+
+def paired(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, float, float]:
+    """Ends of the 95 % interval of the mean difference b − a seed by seed, and the two-sided p-value of no difference
+    (Student's t-test of the differences). Runs at one seed share much of their noise, which cancels."""
+    differences = b.set_index("seed").value - a.set_index("seed").value
+    if differences.max() - differences.min() <= 1e-12 * differences.abs().max():  # no noise over seeds
+        return differences.iloc[0], differences.iloc[0], float(differences.iloc[0] == 0)
+    test = ttest_rel(b.sort_values("seed").value, a.sort_values("seed").value)
+    interval = test.confidence_interval(LEVEL)
+    return float(interval.low), float(interval.high), float(test.pvalue)
+
+
+def renamed_steps(a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
+    """One line for each variant whose name gave the steps of its sampler before (``short-run-k10``), but not after."""
+    steps = [frame[frame.metric == "langevin_steps"].groupby("variant").value.max() for frame in (a, b)]
+    lines = []
+    for variant, now in steps[1].items():
+        named = re.search(r"(?:^|-)k(\d+)(?=-|$)", variant)
+        if named and steps[0].get(variant) == int(named[1]) != now:
+            lines.append(f"note: {variant} has {now:.0f} steps now, which its name denies; call it k{now:.0f}")
+    return lines
 
 
 def _judge(rows: list[Comparison]) -> None:
@@ -172,7 +199,12 @@ def as_text(rows: list[Comparison], names: tuple[str, str], style: str = "simple
     columns = ["variant", "metric", names[0], names[1], "difference", "95 % interval", "verdict"]
     table = pd.DataFrame([_text_row(row) for row in shown], columns=columns)
     counts = pd.Series([row.verdict.partition(":")[0] for row in rows], dtype=str).value_counts()
-    summary = f"{len(rows)} metrics: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + "."
+    kinds = {True: "paired by seed", False: "Welch's, since the seeds differ"}
+    used = [kinds[kind] for kind in (True, False) if any(row.paired is kind and row.low is not None for row in rows)]
+    how = f" Intervals: {'; '.join(used)}." if used else ""
+    summary = (
+        f"{len(rows)} metrics: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + "." + how
+    )
     if not shown:
         return summary
     return f"{table.to_markdown(index=False, tablefmt=style, disable_numparse=True)}\n\n{summary}"

@@ -1,6 +1,7 @@
-"""``metrics.csv`` and ``timings.csv``: one row per value, and a column for everything that distinguishes values."""
+"""``metrics.csv``: one row per value, and a column for everything that distinguishes values."""
 
 import io
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -10,8 +11,6 @@ from jebm.pipeline.study import StudyPlan
 
 COLUMNS = ["study", "variant", "seed", "metric", *DIMENSIONS, "value", "low", "high", "n", "protocol"]
 """Of ``metrics.csv``: dimensions are empty where they do not apply, ``low`` and ``high`` are ends of an interval."""
-TIMING_COLUMNS = ["variant", "seed", "metric", "set", "step", "value"]
-"""Of ``timings.csv``."""
 NUMBERS = {"seed": "Int64", "value": float, "low": float, "high": float, "n": "Int64"}
 """The columns that are not text."""
 
@@ -44,12 +43,16 @@ def read_metrics(text: str, source: str) -> pd.DataFrame:
 
 
 def load_metrics(plan: StudyPlan) -> pd.DataFrame:
-    """The study's collected metrics and measured times."""
+    """The study's collected metrics."""
     path = plan.results / "metrics.csv"
-    metrics = read_metrics(path.read_text(encoding="utf-8"), str(path))
-    timings = pd.read_csv(plan.results / "timings.csv", dtype=str, keep_default_na=False)
-    timings = tidy(timings.assign(study=plan.name, n=1, protocol="this run"))
-    return pd.concat([metrics, timings], ignore_index=True)
+    return read_metrics(path.read_text(encoding="utf-8"), str(path))
+
+
+def chain_steps(plan: StudyPlan, variants: Iterable[str]) -> dict[str, int]:
+    """The number of steps of those variants whose samples are the ends of chains from noise. Chains from the prior's
+    proposal start near the density, so their number of steps can't be compared with these."""
+    samplers = {name: plan.variants[name].params.draw_samples.sampler for name in variants}
+    return {n: s.steps for n, s in samplers.items() if s.name == "mcmc" and s.start != "proposal"}
 
 
 def values(frame: pd.DataFrame, metric: str, **dimensions: str) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from html import escape
 
 import pandas as pd
 from tabulate import tabulate
@@ -21,8 +22,14 @@ class Cell:
     values: list[float] = field(default_factory=list)
     digits: int = 2
     best: bool = False
+    seeds: list[str] = field(default_factory=list)
+    """The seed of each value."""
+    doubt: str = ""
+    """The mark of a value whose own diagnostics fail."""
     interval: tuple[float, float] | None = None
     """Ends of a confidence interval over images, each averaged over seeds."""
+    noise: float | None = None
+    """Standard deviation over the sample sets of one seed; printed if there is none over seeds."""
     quoted: bool = False
     """Whether it is quoted from a publication. Quoted values are not candidates for the best."""
 
@@ -37,11 +44,12 @@ class Cell:
     def text(self, bold: str = "{}") -> str:
         if not self.values:
             return "–"
-        sd = f" ± {fixed(self.sd, self.digits)}" if self.sd is not None else ""
+        spread = self.noise if self.sd is None else self.sd
+        sd = f" ± {fixed(spread, self.digits)}" if spread is not None else ""
         interval = ""
         if self.interval is not None:
             interval = " [{}, {}]".format(*(fixed(end, self.digits) for end in self.interval))
-        text = f"{fixed(self.mean, self.digits)}{sd}{interval}"
+        text = f"{fixed(self.mean, self.digits)}{sd}{interval}{self.doubt and f' {self.doubt}'}"
         return bold.format(text) if self.best else text
 
 
@@ -75,26 +83,56 @@ def _tex(text: str) -> str:
     values."""
     for plain, tex in (
         ("±", r"$\pm$"), ("↓", r"$\downarrow$"), ("↑", r"$\uparrow$"), ("–", "--"), ("−", "$-$"),
-        ("×10⁻³", r"$\times 10^{-3}$"),
+        ("×10⁻³", r"$\times 10^{-3}$"), ("×10³", r"$\times 10^{3}$"), ("×10⁶", r"$\times 10^{6}$"),
+        ("†", r"$^\dagger$"),
     ):  # fmt: skip
         text = text.replace(plain, tex)
     return re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", text)
 
 
+STYLE = (
+    "body{font:15px sans-serif;margin:1.5em;max-width:75em}table{border-collapse:collapse}"
+    "th,td{padding:.3em .8em;text-align:right;border-bottom:1px solid #ddd}"
+    "th:first-child,td:first-child{text-align:left}li{margin:.2em 0;color:#444}"
+)
+
+
+def html(table: RenderedTable, caption: str) -> str:
+    """A page of one table with its notes, which needs no other file."""
+
+    def row(tag: str, texts: list[str]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{text}</{tag}>" for text in texts) + "</tr>\n"
+
+    def bold(text: str) -> str:
+        return re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", escape(text))
+
+    rows = [[escape(label), *(bold(cell.text("**{}**")) for cell in cells)] for label, cells in table.rows]
+    body = row("th", [escape(header) for header in table.headers]) + "".join(row("td", texts) for texts in rows)
+    notes = "".join(f"<li>{escape(note)}</li>\n" for note in table.notes)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(caption)}</title>'
+        f"<style>{STYLE}</style></head>\n<body><h3>{escape(caption)}</h3>\n<table>\n{body}</table>\n"
+        f"<ul>\n{notes}</ul></body></html>\n"
+    )
+
+
 def csv_rows(table: RenderedTable) -> tuple[list[str], list[dict]]:
     """Columns and rows of the CSV file: unformatted numbers."""
     columns, rows = [table.headers[0]], []
-    bounded = [any(cells[i].interval for _, cells in table.rows) for i in range(len(table.headers) - 1)]
-    for header, has_interval in zip(table.headers[1:], bounded, strict=True):
+    by_column = list(zip(*(cells for _, cells in table.rows), strict=True)) or [()] * (len(table.headers) - 1)
+    noisy = [any(cell.noise is not None for cell in cells) for cells in by_column]
+    bounded = [any(cell.interval for cell in cells) for cells in by_column]
+    for header, has_noise, has_interval in zip(table.headers[1:], noisy, bounded, strict=True):
         name = header.translate(str.maketrans("", "", "↓↑")).strip()
         columns += [f"{name} mean", f"{name} sd", f"{name} n"]
-        columns += [f"{name} low", f"{name} high"] if has_interval else []
+        columns += [f"{name} noise"] * has_noise + [f"{name} low", f"{name} high"] * has_interval
     for label, cells in table.rows:
         numbers = []
-        for cell, has_interval in zip(cells, bounded, strict=True):
+        for cell, has_noise, has_interval in zip(cells, noisy, bounded, strict=True):
             sd = "" if cell.sd is None else f"{cell.sd:.6g}"
             count = "" if cell.quoted else len(cell.values)
             numbers += [f"{cell.mean:.6g}" if cell.values else "", sd, count]
+            numbers += ["" if cell.noise is None else f"{cell.noise:.6g}"] * has_noise
             numbers += [f"{end:.6g}" for end in cell.interval or ()] or [""] * (2 * has_interval)
         rows.append(dict(zip(columns, [label, *numbers], strict=True)))
     return columns, rows

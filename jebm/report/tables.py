@@ -1,6 +1,7 @@
 """Tables: pivots of a study's metrics, mean ± standard deviation over seeds, with notes on how they were measured."""
 
 from itertools import product
+from pathlib import Path
 
 import pandas as pd
 
@@ -10,10 +11,13 @@ from jebm.config.tables import FIELDS, Literature, Table, parameter
 from jebm.config.types import DIMENSIONS
 from jebm.errors import JebmError
 from jebm.io.files import atomic_write, write_csv
-from jebm.metrics.catalogue import FLOOR, METRICS
+from jebm.metrics.catalogue import METRICS, NOISE
 from jebm.pipeline.study import StudyPlan
 from jebm.report.frame import load_metrics
-from jebm.report.table_format import Cell, RenderedTable, csv_rows, fixed, latex, markdown
+from jebm.report.soundness import MARK as DOUBT
+from jebm.report.soundness import doubts, errors_of_log_z, fit_scales, mark_best, notes_on, relabel
+from jebm.report.table_format import Cell, RenderedTable, csv_rows, html, latex, markdown
+from jebm.report.table_notes import floor_notes, notes
 from jebm.runtime.progress import log
 
 ARROWS = {-1: " ↓", 0: "", 1: " ↑"}
@@ -29,7 +33,7 @@ Key = tuple[str, ...]
 
 
 def render(plan: StudyPlan, name: str) -> None:
-    """Write a table of the study as ``.md``, ``.csv`` and ``.tex``."""
+    """Write a table of the study as ``.md``, ``.csv`` and ``.tex``, and as a page of the report beside its record."""
     if name not in plan.study.tables:
         raise JebmError(
             f"{current_params_file()}: {plan.name}.tables: no table '{name}'; it has: {', '.join(plan.study.tables)}"
@@ -49,6 +53,8 @@ def render(plan: StudyPlan, name: str) -> None:
         file.write(markdown(table, spec.caption))
     with atomic_write(path.with_suffix(".tex")) as file:
         file.write(latex(table, spec.caption))
+    with atomic_write(Path(plan.page(name))) as file:
+        file.write(html(table, spec.caption))
     write_csv(path.with_suffix(".csv"), *csv_rows(table))
     log(f"{path}.md")
 
@@ -65,38 +71,45 @@ def preview(plan: StudyPlan, name: str) -> str:
 
 def build_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> RenderedTable:
     """A table of the study from its metrics, with the published values that it asks for."""
-    chosen = _chosen(plan, spec, frame)
+    frame, labels = fit_scales(frame, () if spec.literature else spec.metrics, spec.variants)
+    chosen, doubtful = _chosen(plan, spec, frame), doubts(frame, spec.metrics)
     rows, columns = (_keys(plan, spec, fields, chosen) for fields in (spec.rows, spec.columns))
     groups = dict(list(chosen.groupby([*spec.rows, *spec.columns], sort=False)))
     cells = {(row, column): _cell(spec, row + column, groups.get(row + column)) for row in rows for column in columns}
-    lines = {
-        "rows": [[(row, column) for column in columns] for row in rows],
-        "columns": [[(row, column) for row in rows] for column in columns],
-        "nothing": [],
-    }
+    shown = _mark_doubts(spec, cells, doubtful)
+    lines, bold = (
+        {
+            "rows": [[(row, column) for column in columns] for row in rows],
+            "columns": [[(row, column) for row in rows] for column in columns],
+            "nothing": [],
+        },
+        False,
+    )
     for line, metric in product(lines[spec.compare], spec.metrics):
         compared = [key for key in line if _metric(spec, sum(key, ())) == metric]
         _one_protocol(plan, spec, metric, [groups[sum(key, ())] for key in compared if sum(key, ()) in groups])
         if spec.best:
-            _mark_best([cells[key] for key in compared], METRICS[metric].better)
+            candidates = [cells[key] for key in compared if _is_candidate(plan, spec, key)]
+            bold |= mark_best(candidates, METRICS[metric].better)
     body = [[cells[row, column] for column in columns] for row in rows]
     headers = [_header(spec, column) for column in columns]
-    if spec.ratios:
-        headers, body = _with_ratios(columns, headers, body)
     label = spec.label or LABELS.get(tuple(spec.rows), "of")
     labelled = list(zip(_labels(spec, rows), body, strict=True))
-    table = RenderedTable([label, *headers], labelled, _notes(spec, chosen, plan))
+    table = RenderedTable([label, *headers], labelled, notes(spec, chosen, plan))
+    table.notes += errors_of_log_z(frame, spec.variants, spec.metrics) + notes_on(shown, bold)
     if spec.compare == "columns":
-        table.notes += _floor(plan, frame, spec.metrics)
+        table.notes += floor_notes(plan, frame, spec.metrics)
     for entry in spec.literature:
         _quote(table, entry, spec, columns)
     table.notes += [LITERATURE] * bool(spec.literature) + list(spec.notes)
-    return table
+    return relabel(table, labels)
 
 
 def _chosen(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> pd.DataFrame:
-    """The values that the table shows, with the parameters of their variants as further columns of text."""
-    frame = frame[frame.variant.isin(spec.variants) & frame.metric.isin(spec.metrics)]
+    """The values that the table shows, with their noise over sample sets (NaN if there is one set), and with the
+    parameters of their variants as further columns of text."""
+    frame = _with_noise(frame[frame.variant.isin(spec.variants)])
+    frame = frame[frame.metric.isin(spec.metrics)]
     frame, measured = frame.assign(seed=frame.seed.astype(str)), frame
     named = [field for field in (*spec.rows, *spec.columns) if field in DIMENSIONS]
     for field in DIMENSIONS:
@@ -116,6 +129,14 @@ def _chosen(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> pd.DataFrame:
         raise JebmError(f"{metric}: no value fits rows, columns and where of the table; it comes by {dimensions}")
     paths = [field for field in (*spec.rows, *spec.columns) if field not in FIELDS]
     return frame.assign(**{path: [parameter(plan.variants[v].params, path) for v in frame.variant] for path in paths})
+
+
+def _with_noise(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add a column ``noise``: the standard deviation of each distance over the sample sets of its seed."""
+    keys = ["variant", "seed", "metric", *DIMENSIONS]
+    noise = frame[frame.metric.str.endswith(NOISE)].rename(columns={"value": "noise"})
+    noise = noise.assign(metric=noise.metric.str.removesuffix(NOISE))
+    return frame.merge(noise[[*keys, "noise"]], "left", on=keys)
 
 
 def _keys(plan: StudyPlan, spec: Table, fields: list[str], chosen: pd.DataFrame) -> list[Key]:
@@ -156,7 +177,9 @@ def _cell(spec: Table, key: Key, group: pd.DataFrame | None) -> Cell:
         raise JebmError(
             f"{where}: was measured under {len(protocols)} protocols ({', '.join(protocols)}); they can't be averaged"
         )
-    cell = Cell([value * known.scale for value in group.value], known.digits)
+    cell = Cell([value * known.scale for value in group.value], known.digits, seeds=list(group.seed))
+    if "seed" in [*spec.rows, *spec.columns] and group.noise.notna().all():
+        cell.noise = group.noise.mean() * known.scale
     if spec.intervals and group.low.notna().all():
         cell.interval = (group.low.mean() * known.scale, group.high.mean() * known.scale)
     return cell
@@ -171,14 +194,22 @@ def _one_protocol(plan: StudyPlan, spec: Table, metric: str, groups: list[pd.Dat
         )
 
 
-def _mark_best(cells: list[Cell], better: int) -> None:
-    """Mark the best mean, and all others that are printed with the same digits."""
-    means = [cell.mean for cell in cells if cell.values]
-    if not better or len(means) < 2:
-        return
-    best = max(means) if better > 0 else min(means)
-    for cell in cells:
-        cell.best = bool(cell.values) and fixed(cell.mean, cell.digits) == fixed(best, cell.digits)
+def _is_candidate(plan: StudyPlan, spec: Table, key: tuple[Key, Key]) -> bool:
+    """Whether the cell of a row and a column may be the best of those that it is compared with."""
+    variant = dict(zip([*spec.rows, *spec.columns], sum(key, ()), strict=True)).get("variant")
+    return variant is None or plan.variants[variant].params.prior.traits.candidate
+
+
+def _mark_doubts(spec: Table, cells: dict[tuple[Key, Key], Cell], doubtful: dict) -> dict[tuple[str, str], str]:
+    """Mark the cells of doubtful values; returns those doubts that concern the table."""
+    shown = {}
+    for key, cell in cells.items():
+        of = dict(zip([*spec.rows, *spec.columns], sum(key, ()), strict=True))
+        variant = of.get("variant", spec.variants[0] if len(spec.variants) == 1 else "")
+        known = variant, of.get("metric", spec.metrics[0])
+        if cell.values and known in doubtful:
+            cell.doubt, shown[known] = DOUBT, doubtful[known]
+    return shown
 
 
 def _labels(spec: Table, rows: list[Key]) -> list[str]:
@@ -208,51 +239,6 @@ def _header(spec: Table, column: Key) -> str:
         return text + ARROWS[METRICS[metric].better]
     rest = "/".join(filter(None, key.values()))
     return f"{rest} ({variant})" if rest and variant else rest or variant
-
-
-def _with_ratios(columns: list[Key], headers: list[str], body: list[list[Cell]]) -> tuple[list[str], list[list[Cell]]]:
-    """After each Fréchet distance of another variant, insert the ratio of the first variant's distance to it."""
-    places, first = {column: place for place, column in enumerate(columns)}, columns[0][1]
-    wide, rows = [], [[] for _ in body]
-    for place, (metric, variant) in enumerate(columns):
-        wide.append(headers[place])
-        for row, cells in zip(rows, body, strict=True):
-            row.append(cells[place])
-        if metric in ("fd", "fid") and variant != first:
-            wide.append(f"{first} / {variant}")
-            for row, cells in zip(rows, body, strict=True):
-                pairs = zip(cells[places[metric, first]].values, cells[place].values, strict=False)
-                row.append(Cell([base / value for base, value in pairs], 2))
-    return wide, rows
-
-
-def _notes(spec: Table, chosen: pd.DataFrame, plan: StudyPlan) -> list[str]:
-    """Notes: the seeds; and for each metric its meaning, sample count and protocol, or the protocol of each variant."""
-    seeds, notes = ", ".join(map(str, plan.seeds)), []
-    if "seed" not in [*spec.rows, *spec.columns]:
-        several = f"Mean ± standard deviation over seeds {seeds} (n = {len(plan.seeds)})."
-        notes.append(several if len(plan.seeds) > 1 else f"Seed {seeds} only (n = 1).")
-    for metric, group in chosen.groupby("metric", sort=False):
-        of = group.groupby("protocol", sort=False).variant.unique()
-        several = "; ".join(f"{protocol} ({', '.join(variants)})" for protocol, variants in of.items())
-        protocol = several if len(of) > 1 else of.index[0]
-        counts = " or ".join(map(str, sorted(group.n.unique())))
-        notes.append(f"{METRICS[metric].label}: {METRICS[metric].about}; sample count {counts}, protocol {protocol}.")
-    if spec.intervals:
-        notes.append("In brackets the 95 % interval over images; its ends are means over seeds.")
-    return notes
-
-
-def _floor(plan: StudyPlan, frame: pd.DataFrame, metrics: list[str]) -> list[str]:
-    """The metrics between real images and real images."""
-    reference = next(iter(plan.variants.values())).params.evaluate_samples.reference
-    images, against = ("test", "training") if reference == "train" else ("training", "held-out")
-    floor = frame[(frame.variant == FLOOR) & frame.metric.isin(metrics)]
-    return [
-        f"{METRICS[row.metric].label} of the {row.n} {images} images themselves against the same {against} images "
-        f"(floor): {fixed(row.value * METRICS[row.metric].scale, METRICS[row.metric].digits)}."
-        for row in floor.itertuples()
-    ]
 
 
 def _quote(table: RenderedTable, entry: Literature, spec: Table, columns: list[Key]) -> None:

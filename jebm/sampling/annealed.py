@@ -6,14 +6,14 @@ References: Neal, "Annealed importance sampling", 2001; Grosse, Ancha and Roy, "
 inference with bidirectional Monte Carlo", NeurIPS 2016 (arXiv 1511.02543 for the bounds).
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 
 from jebm.models.priors.base import Prior
-from jebm.sampling.partition import LogPartition, effective_fraction
+from jebm.sampling.closed_form.gradients import prior_target
+from jebm.sampling.partition import LogPartition, log_mean_weight
 from jebm.sampling.pcnl import CrankNicolsonLangevin
 from jebm.sampling.target import State, Target
 
@@ -71,7 +71,7 @@ def _anneal(prior, start, betas, kernel, rng, progress) -> Annealing:
     if not kernel.adjusted:
         raise ValueError("annealing needs an adjusted kernel: its transitions must leave each density invariant")
     # The state holds the tilt and its gradient at β = 1; at β they are multiplied by β.
-    target = Target(prior.tilt)
+    target = prior_target(prior, "closed-form")
     state = State(start, *target.tilt_and_gradient(start))
     log_w, accepted = torch.zeros(len(start), dtype=torch.float64, device=start.device), 0.0
     pairs = list(zip(betas[:-1].tolist(), betas[1:].tolist(), strict=True))
@@ -87,24 +87,19 @@ def _anneal(prior, start, betas, kernel, rng, progress) -> Annealing:
 
 def _tempered_step(kernel, target, state, beta, rng) -> tuple[State, torch.Tensor]:
     """One transition that leaves π_β invariant, 0 < β ≤ 1. Both states hold the tilt and its gradient at β = 1."""
-    tempered = Target(lambda x: beta * target.tilt(x))
+    closed_form = target.closed_form and (lambda x, _: tuple(beta * part for part in target.closed_form(x, True)))
+    tempered = Target(lambda x: beta * target.tilt(x), closed_form=closed_form)
     warm = State(state.x, beta * state.value, beta * state.gradient)
     new, moved = kernel.step(tempered, warm, rng)
     return State(new.x, new.value / beta, new.gradient / beta), moved
 
 
-def log_mean_weight(annealing: Annealing) -> LogPartition:
-    """log mean w, nats, with its standard error by the delta method and the effective fraction of the weights.
-
-    For a forward run its expectation is a lower bound of log Z; for a reverse run see :func:`upper_bound`.
-    """
-    log_w, n = annealing.log_weights, len(annealing.log_weights)
-    fraction = effective_fraction(log_w)
-    error = math.sqrt(max(1 / fraction - 1, 0.0) / n)
-    return LogPartition(float(torch.logsumexp(log_w, 0)) - math.log(n), error, fraction)
+def lower_bound(forward: Annealing) -> LogPartition:
+    """log mean w of a forward run, whose expectation is a lower bound of log Z."""
+    return log_mean_weight(forward.log_weights)
 
 
 def upper_bound(reverse: Annealing) -> LogPartition:
     """An estimate whose expectation is an upper bound of log Z, under the condition of :func:`anneal_reverse`."""
-    inverse = log_mean_weight(reverse)
+    inverse = log_mean_weight(reverse.log_weights)
     return inverse._replace(value=-inverse.value)

@@ -1,12 +1,16 @@
-"""Importance sampling from N(0, I): the partition function, and draws from the tilted density by resampling."""
+"""Importance sampling from a defensive proposal: the partition function, and draws from the tilted density by
+resampling."""
 
 import math
+from collections.abc import Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import torch
 
 from jebm.errors import DivergedError
 from jebm.models.priors.base import Prior
+from jebm.sampling.proposal import SHARE, Proposal
 
 
 class LogPartition(NamedTuple):
@@ -26,34 +30,66 @@ def tilts(prior: Prior, eps: torch.Tensor, batch_size: int = 10_000) -> torch.Te
     return torch.cat([prior.tilt(batch) for batch in eps.split(batch_size)])
 
 
+@torch.no_grad()
+def proposal_weights(prior: Prior, proposal: Proposal, eps: torch.Tensor, batch_size: int = 10_000) -> torch.Tensor:
+    """Log weights tilt(ε) + log N(ε; 0, I) − log q(ε) of flat ε, (count,), nats, computed in batches."""
+    return torch.cat([prior.tilt(batch) - proposal.log_ratio(batch) for batch in eps.split(batch_size)])
+
+
 def effective_fraction(log_weights: torch.Tensor) -> float:
     """(Σw)² / (n Σw²), given log w, (n,)."""
     log_w = log_weights.double()
     return math.exp(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0)) / len(log_w)
 
 
-def estimate_log_partition(prior: Prior, dimensions: int, draws: int, rng: torch.Generator) -> LogPartition:
-    """log Z by importance sampling from N(0, I). It is 0, without draws, if the prior is normalised."""
-    if prior.normalised:
-        return LogPartition(0.0, 0.0, 1.0)
-    eps = torch.randn(draws, dimensions, generator=rng, device=rng.device)
-    log_w = tilts(prior, eps).double()
-    value = float(torch.logsumexp(log_w, 0)) - math.log(draws)
+def log_mean_weight(log_weights: torch.Tensor) -> LogPartition:
+    """log mean w of log w, (n,), with its standard error by the delta method and the effective fraction."""
+    log_w, n = log_weights.double(), len(log_weights)
     fraction = effective_fraction(log_w)
     # Var(mean w) / mean(w)² = (1/fraction − 1) / n.
-    return LogPartition(value, math.sqrt(max(1 / fraction - 1, 0.0) / draws), fraction)
+    error = math.sqrt(max(1 / fraction - 1, 0.0) / n)
+    return LogPartition(float(torch.logsumexp(log_w, 0)) - math.log(n), error, fraction)
 
 
-def resample(prior: Prior, dimensions: int, count: int, pool: int, rng: torch.Generator) -> tuple[torch.Tensor, float]:
-    """``count`` draws from p(ε) ∝ exp(tilt) N(0, I), resampled from ``pool`` draws of N(0, I).
+def estimates_agree(estimates: Sequence[LogPartition], largest_error: float = 0.1, largest_ratio: float = 3.0) -> bool:
+    """Whether estimates of log Z can be relied on: each has a standard error of at most ``largest_error`` nats, and any
+    two differ by at most ``largest_ratio`` times the standard error of their difference, or 0.05 nats."""
+    if any(not math.isfinite(e.value) or e.standard_error > largest_error for e in estimates):
+        return False
+    return all(
+        abs(a.value - b.value) <= max(largest_ratio * math.hypot(a.standard_error, b.standard_error), 0.05)
+        for a, b in combinations(estimates, 2)
+    )
+
+
+def estimate_log_partition(
+    prior: Prior, dimensions: int, draws: int, rng: torch.Generator, share: float = SHARE
+) -> LogPartition:
+    """log Z by importance sampling from the prior's defensive proposal. It is 0, without draws, if the prior is
+    normalised.
+
+    Args:
+        share: share of N(0, I) in the proposal; 1 is N(0, I) alone.
+    """
+    if prior.normalised:
+        return LogPartition(0.0, 0.0, 1.0)
+    proposal = Proposal(prior, dimensions, share)
+    return log_mean_weight(proposal_weights(prior, proposal, proposal.sample(draws, rng)))
+
+
+def resample(
+    prior: Prior, dimensions: int, count: int, pool: int, rng: torch.Generator, share: float = SHARE
+) -> tuple[torch.Tensor, float]:
+    """``count`` draws from p(ε) ∝ exp(tilt) N(0, I), resampled from ``pool`` draws of the prior's defensive proposal.
 
     Returns the draws, (count, dimensions), and the effective fraction of the weights.
 
     Raises:
         DivergedError: the tilt is NaN or +∞ on a draw, or −∞ on all draws.
     """
-    eps = torch.randn(pool, dimensions, generator=rng, device=rng.device)
-    log_w = tilts(prior, eps)
+    proposal = Proposal(prior, dimensions, share)
+    eps = proposal.sample(pool, rng)
+    log_w = proposal_weights(prior, proposal, eps)
     return systematic_resampling(eps, log_w, count, rng), effective_fraction(log_w)
 
 

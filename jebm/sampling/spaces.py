@@ -67,15 +67,20 @@ class Space(ABC):
     def _normal(self, count: int, rng: torch.Generator) -> torch.Tensor:
         return torch.randn(count, self.hierarchy.dimensions, generator=rng, device=rng.device)
 
+    def _proposed(self, count: int, rng: torch.Generator) -> torch.Tensor:
+        """Flat ε from the prior's proposal."""
+        return self.prior.proposal.sample(count, rng) if self.prior.proposal else self._normal(count, rng)
+
 
 class Whitened(Space):
-    """x = ε, for any prior. Both kinds of start are N(0, I), which is the Gaussian hierarchy in this space."""
+    """x = ε, for any prior. The starts ``normal`` and ``generator`` are both N(0, I), which is the Gaussian hierarchy
+    in this space."""
 
     def target(self, gradients: Gradients = "autograd") -> Target:
         return prior_target(self.prior, gradients)
 
     def start(self, kind: ChainStart, count: int, rng: torch.Generator) -> torch.Tensor:
-        return self._normal(count, rng)
+        return self._proposed(count, rng) if kind == "proposal" else self._normal(count, rng)
 
     def top_down(self, x: torch.Tensor) -> TopDown:
         return self.hierarchy.top_down_flat(x)
@@ -143,8 +148,9 @@ class Latent(Space):
         return self.prior.energy(top) + log_p.sum(1)
 
     def start(self, kind: ChainStart, count: int, rng: torch.Generator) -> torch.Tensor:
-        noise = self._normal(count, rng)
-        return self.from_noise(noise) if kind == "generator" else noise
+        if kind == "normal":
+            return self._normal(count, rng)
+        return self.from_noise(self._proposed(count, rng) if kind == "proposal" else self._normal(count, rng))
 
     def top_down(self, x: torch.Tensor) -> TopDown:
         return self.hierarchy.condition(self.hierarchy.split(x))[0]
@@ -176,6 +182,10 @@ def _refuse_known_in_eps(space: str, prior: Prior) -> None:
         raise SettingError(
             f"a chain in the space '{space}' needs a prior with an energy of z; "
             f"{type(prior).__name__} has none: set its space to 'whitened'"
+        )
+    if not prior.tilts_normal:
+        raise SettingError(
+            f"a chain in the space '{space}' needs a prior with the base 'gaussian'; set its space to 'whitened'"
         )
 
 

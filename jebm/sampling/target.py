@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from jebm.models.backbones.base import standard_normal_log_prob
+from jebm.models.priors.base import Prior
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Target:
         gaussian_base: whether the base is log N(0, I), as in whitened space, or 0, so that the tilt is the log density.
         closed_form: computes the tilt and its gradient without autograd, equal up to rounding. The flag says whether
             the tilt is needed; if not, None may stand in its place.
+        prior: the prior that this is the density of, whose proposal a kernel may use; None if it is none.
         lean: whether unadjusted chains skip values of the density, which their states do not depend on.
     """
 
@@ -24,6 +26,7 @@ class Target:
     gaussian_base: bool = True
     closed_form: Callable[[torch.Tensor, bool], tuple[torch.Tensor | None, torch.Tensor]] | None = None
     lean: bool = False
+    prior: Prior | None = None
 
     def log_prob(self, x: torch.Tensor) -> torch.Tensor:
         """log p(x) up to its constant, (batch,), nats."""

@@ -3,17 +3,25 @@
 import math
 from importlib.metadata import version
 
+import torch
+
+from jebm.config.schema import Annealing
 from jebm.data.dataset import Dataset
 from jebm.errors import JebmError
 from jebm.io.filenames import ARRAYS, IMAGES, METRICS
 from jebm.io.tensors import write_tensors
 from jebm.metrics.detection import detection_metrics, outlier_scores
-from jebm.metrics.likelihood import LogWeights, importance_weighted, log_weights
+from jebm.metrics.likelihood import LogWeights, bits_per_dimension, importance_weighted, log_weights
 from jebm.metrics.records import MetricRecord
 from jebm.models.backbones.base import Hierarchy
 from jebm.models.priors.base import Prior
 from jebm.runtime.progress import Progress, log
-from jebm.sampling.partition import estimate_log_partition
+from jebm.sampling.annealed import anneal_forward, anneal_reverse, inverse_temperatures, lower_bound, upper_bound
+from jebm.sampling.closed_form.gradients import prior_target
+from jebm.sampling.partition import LogPartition, estimate_log_partition, estimates_agree, resample
+from jebm.sampling.pcnl import CrankNicolsonLangevin
+from jebm.sampling.proposal import SHARE
+from jebm.sampling.run import run_chain
 from jebm.steps.models import load_backbone, load_prior
 from jebm.steps.run import StageRun, prepare_compute
 
@@ -38,7 +46,7 @@ class Density:
         self.record, self.arrays = MetricRecord(job.seed), {}
         params = job.variant.params
         self.settings, self.title = params.evaluate_density, job.title
-        self.may_diverge = (params.train_joint or params.train_prior).may_diverge
+        self.allow_divergence = (params.train_joint or params.train_prior).allow_divergence
         self.facts = {
             "reference": self.settings.reference,
             "reference_sha256": data.manifest["sha256"][IMAGES],
@@ -46,31 +54,85 @@ class Density:
         }
 
     def add_likelihood(self) -> None:
-        """Add log Z with its standard error, the ELBO, and the importance-weighted bound, in nats per image."""
+        """Add log Z by several estimates, and the ELBO and the importance-weighted bound if these agree, in nats per
+        image."""
         settings, record = self.settings, self.record
-        rng = self.job.rng("partition")
-        log_z = estimate_log_partition(self.prior, self.hierarchy.dimensions, settings.partition_samples, rng)
+        log_z = self._log_partition()
         weights = self._weights(settings.reference, settings.importance_samples, "bound", redraw=False)
         self.arrays["tilt/posterior"] = weights.tilt[:, 0]
+        if log_z is None:
+            return
         draws, n = settings.importance_samples, len(weights.gaussian)
         levels = self.hierarchy.levels
-        unit = f"nats an image, {f'mass on {levels} levels' if levels else 'density of pixels in [-1, 1]'}"
-        log_w = weights.gaussian + weights.tilt - log_z.value
-        facts = {**self.facts, "unit": unit, "draws": draws, "log_z_draws": settings.partition_samples}
+        unit = f"nats per image, {f'mass on {levels} levels' if levels else 'density of pixels in [-1, 1]'}"
+        log_w = weights.gaussian + weights.tilt - log_z
+        # The protocol does not contain how log Z was found, so that priors with an exact log Z can be compared.
+        facts = {**self.facts, "unit": unit, "draws": draws, "log_z": "exact, or by estimates that agree"}
         bound = record.protocol(f"iw{draws}", facts)
-        self._add("iw_bound", importance_weighted(log_w).mean(), n, bound)
+        iw_bound = importance_weighted(log_w).mean()
+        self._add("iw_bound", iw_bound, n, bound)
         self._add("elbo", log_w.double().mean(), n, bound)
-        partition = record.protocol("log-z-is", {"draws": settings.partition_samples, "proposal": "Gaussian prior"})
-        self._add("log_partition", log_z.value, settings.partition_samples, partition)
-        self._add("log_partition_se", log_z.standard_error, settings.partition_samples, partition)
-        self._add("log_partition_ess", log_z.effective_fraction, settings.partition_samples, partition)
+        size, cell = math.prod(self.data.image_shape), 1.0 if levels else 2 / (self.data.levels - 1)
+        bits = record.protocol(f"bits-iw{draws}", {**facts, "cell": cell})
+        self._add("bits_per_dim", bits_per_dimension(float(iw_bound), size, cell), n, bits)
 
-    def _add(self, metric: str, value: float, n: int, protocol: str) -> None:
+    def _log_partition(self) -> float | None:
+        """Add the estimates of log Z. Returns the one from the defensive proposal, or None if it can't be relied on."""
+        settings, dimensions = self.settings, self.hierarchy.dimensions
+        if self.prior.normalised:
+            return 0.0
+        draws = settings.partition_samples
+        estimates = {
+            "importance": estimate_log_partition(self.prior, dimensions, draws, self.job.rng("partition")),
+            "normal": estimate_log_partition(
+                self.prior, dimensions, draws, self.job.rng("partition normal"), share=1.0
+            ),
+        }
+        facts = {"draws": draws, "share of N(0, I)": SHARE}
+        finite = math.isfinite(estimates["importance"].value)
+        if (annealing := settings.annealing) and finite:
+            estimates |= self._anneal(annealing)
+            facts |= annealing.model_dump()
+        protocol = self.record.protocol("log-z", facts)
+        # Without a set: the estimate that the bounds use.
+        for name, estimate in {"": estimates["importance"], **estimates}.items():
+            n = annealing.chains if name in ("lower", "upper") else draws
+            self._add("log_z", estimate.value, n, protocol, set=name)
+            self._add("log_z_se", estimate.standard_error, n, protocol, set=name)
+            self._add("log_z_ess", estimate.effective_fraction * n, n, protocol, set=name)
+        trusted = [estimate for name, estimate in estimates.items() if name != "normal"]
+        agree = estimates_agree(trusted)
+        self._add("log_z_gap", max(e.value for e in trusted) - min(e.value for e in trusted), draws, protocol)
+        self._add("log_z_agrees", float(agree), draws, protocol)
+        if agree:
+            return estimates["importance"].value
+        told = ", ".join(f"{name} {e.value:.2f} ± {e.standard_error:.2f}" for name, e in estimates.items())
+        log(f"warning: {self.title}: the estimates of log Z disagree ({told}); no bound on log p(x) is reported")
+        return None
+
+    def _anneal(self, settings: Annealing) -> dict[str, LogPartition]:
+        """Estimates of log Z by annealing, whose expectations are below and above it."""
+        prior, dimensions, progress = self.prior, self.hierarchy.dimensions, Progress(f"{self.title}: annealing")
+        kernel = CrankNicolsonLangevin(step_size=settings.step_size, adjusted=True)
+        betas, rng = inverse_temperatures(settings.temperatures), self.job.rng("annealing forward")
+        start = torch.randn(settings.chains, dimensions, generator=rng, device=rng.device)
+        forward = anneal_forward(prior, start, betas, kernel, rng, progress)
+        rng = self.job.rng("annealing reverse")
+        start, _ = resample(prior, dimensions, settings.chains, self.settings.partition_samples, rng)
+        start = run_chain(kernel, prior_target(prior, "closed-form"), start, settings.start_steps, rng).x
+        reverse = anneal_reverse(prior, start, betas, kernel, rng, progress)
+        self.arrays |= {"annealing/forward": forward.log_weights, "annealing/reverse": reverse.log_weights}
+        protocol = self.record.protocol("annealing", settings.model_dump())
+        acceptance = (forward.acceptance + reverse.acceptance) / 2
+        self._add("annealing_acceptance", acceptance, settings.chains, protocol)
+        return {"lower": lower_bound(forward), "upper": upper_bound(reverse)}
+
+    def _add(self, metric: str, value: float, n: int, protocol: str, **about: str) -> None:
         """Record a value. Values that are not finite are left out if the training may diverge; their table cells stay
         empty."""
         if math.isfinite(value):
-            self.record.add(metric, value, n, protocol)
-        elif self.may_diverge:
+            self.record.add(metric, value, n, protocol, **about)
+        elif self.allow_divergence:
             log(f"warning: {self.title}: {metric} is {float(value)}; it is left out")
         else:
             raise JebmError(f"{self.title}: {metric} is {float(value)}; the model or its energies have diverged")

@@ -24,9 +24,8 @@ def build_backbone(run: StageRun, data: Dataset) -> Hierarchy:
     block = run.variant.params.backbone
     hierarchy = build("backbone", block, data.image_shape)
     if hierarchy.levels not in (None, data.levels):
-        key = "levels" if hasattr(block, "levels") else "likelihood.levels"
         raise SettingError(
-            f"{run.plan.name}.backbone.{key}: is {hierarchy.levels}, but the dataset "
+            f"{run.plan.name}.backbone.likelihood.levels: is {hierarchy.levels}, but the dataset "
             f"'{run.variant.params.dataset.name}' has {data.levels} levels; set it to {data.levels}"
         )
     return to_device(run, hierarchy)

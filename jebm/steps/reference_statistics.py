@@ -18,7 +18,7 @@ def run(job: StageRun) -> None:
     data, settings = job.dataset(), job.variant.params.evaluate_samples.statistics
     space, images = load_features(job, data), data.images(settings.reference)
     features = feature_batches(space, images, data.levels, job.device, settings.batch_size)
-    found = gather(features, len(images), settings.kept_features, Progress(job.title))
+    found = gather(features, len(images), settings.max_stored_features, Progress(job.title))
     if found is None:
         return
     tensors = {name: torch.from_numpy(getattr(found, name)) for name in ("mean", "covariance", "kept")}

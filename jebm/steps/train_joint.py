@@ -13,7 +13,7 @@ from jebm.steps.models import build_backbone
 from jebm.steps.run import StageRun, prepare_compute
 from jebm.steps.save import weights_header
 from jebm.steps.training import save_training, training_run
-from jebm.training.ebm import stability_facts
+from jebm.training.ebm import fit_base, stability_facts
 from jebm.training.elbo import validation_bound
 from jebm.training.finite import Divergence
 from jebm.training.joint import LOSSES
@@ -32,17 +32,21 @@ def run(job: StageRun) -> dict:
     prior = build_prior(params.prior, hierarchy).to(job.device)
     prior.initialise(rng)
     pixels = job.pixels(data, "train", rng if settings.horizontal_flips else None)
+    run = training_run(job, rng, job.variant.dataset.folder / IMAGES, *pretrained(job))
+    splits = {split: job.pixels(data, split) for split in ("train", "validation")}
+    fit_base(prior, splits, params.train_prior, run)  # also for the snapshots
     model = nn.ModuleDict({"hierarchy": hierarchy, "prior": prior})
     trainer = Trainer(
         model,
         LOSSES[settings.method](prior, pixels, settings, rng),
         settings,
-        training_run(job, rng, job.variant.dataset.folder / IMAGES, *pretrained(job)),
+        run,
         joint_groups(hierarchy, prior, settings),
-        Divergence("energy_gap", settings.largest_gap, settings.may_diverge),
+        Divergence("energy_gap", settings.max_energy_gap, settings.allow_divergence),
     )
     scales = stability_facts(hierarchy, {"chain": settings.chain, "posterior_chain": settings.posterior_chain})
     fitted = trainer.train()
+    fit_base(prior, splits, params.train_prior, run)  # the inference network has changed
     if not ranks().is_rank_zero:
         return {}
     snapshots = fitted.part("prior").snapshots

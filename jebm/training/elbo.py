@@ -34,10 +34,10 @@ class ElboLoss(Loss):
         posterior = self.hierarchy.infer(x, self.rng)
         log_px = self.hierarchy.decode(posterior.top).log_prob(x).mean()
         kl = posterior.kl.mean(0)
-        weights = kl_weights(step, self.settings.steps, self.ramps, self.settings.kl_floor)
+        weights = kl_weights(step, self.settings.steps, self.ramps, self.settings.min_kl_weight)
         smallest, weights = float(weights.min()), weights.to(kl)  # read on the CPU, without a transfer
         penalty, norms = self.penalty(smallest)
-        if self.settings.kl_balance and smallest < 1:
+        if self.settings.kl_balance != "none" and smallest < 1:
             weights = weights * self._balance(posterior.kl)
         total = -log_px + (weights * kl).sum() + penalty
         scalars = {"log_px": log_px, "elbo": log_px - kl.sum()}

@@ -23,12 +23,19 @@ class Divergence:
         return math.isfinite(wrong.get(self.watched, math.nan))
 
 
-def wrong_values(row: Mapping[str, torch.Tensor], limits: Mapping[str, float]) -> dict[str, float]:
-    """The values of a step that are not finite, or whose absolute value exceeds the limit of that name."""
+def wrong_values(
+    row: Mapping[str, torch.Tensor],
+    limits: Mapping[str, float],
+    lower_limits: Mapping[str, float] = {},
+) -> dict[str, float]:
+    """The values of a step that are not finite, whose absolute value exceeds the limit of that name, or that are below
+    the lower limit of that name."""
     values = torch.stack([value.float() for value in row.values()]).tolist()  # one transfer from the device
     named = dict(zip(row, values, strict=True))
     return {
         name: value
         for name, value in named.items()
-        if not math.isfinite(value) or abs(value) > limits.get(name, math.inf)
+        if not math.isfinite(value)
+        or abs(value) > limits.get(name, math.inf)
+        or value < lower_limits.get(name, -math.inf)
     }

@@ -80,8 +80,8 @@ class McmcLoss(JointLoss):
 
     def __call__(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, Scalars]:
         hierarchy, prior, x = self.hierarchy, self.prior, self.pixels[batch]
-        # With step + 1, logged steps, which are multiples of inference_every, have the bound.
-        infers = (step + 1) % self.settings.inference_every == 0
+        # With step + 1, logged steps, which are multiples of inference_interval, have the bound.
+        infers = (step + 1) % self.settings.inference_interval == 0
         posterior = None
         if infers:
             with frozen_parameters(hierarchy.generative_parameters()), frozen(prior):

@@ -5,7 +5,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import torch
 from torch import nn
@@ -27,6 +27,16 @@ from jebm.training.state import Checkpoint
 from jebm.training.weights import FinalWeights
 
 
+class Selection(Protocol):
+    """Computes how good the present weights of a module are."""
+
+    every: int
+    """Number of steps between two computations."""
+
+    def __call__(self) -> torch.Tensor:
+        """A scalar; higher is better."""
+
+
 class Trainer:
     """Minimises a loss over the parameters of one module.
 
@@ -42,6 +52,8 @@ class Trainer:
         groups: parameter groups with their own learning rates and weight decays; if empty, all parameters form one
             group with those of the settings.
         divergence: when training counts as diverged although all values are finite.
+        selection: computes a gain for the weights (their moving average, if there is one) every ``selection.every``
+            steps and at the last one. The final weights are those with the highest gain; None takes the last ones.
     """
 
     def __init__(
@@ -52,7 +64,9 @@ class Trainer:
         run: TrainingRun,
         groups: Sequence[ParameterGroup] = (),
         divergence: Divergence = Divergence(),  # noqa: B008 - frozen
+        selection: Selection | None = None,
     ):
+        self.selection = selection
         self.module, self.loss, self.settings, self.run, self.divergence = module, loss, settings, run, divergence
         one = ParameterGroup(list(module.parameters()), settings.learning_rate, settings.weight_decay)
         self.groups = list(groups) or [one]
@@ -91,11 +105,12 @@ class Trainer:
         except DivergedError as error:
             if not self.divergence.allowed:
                 raise
-            log(f"{error}; may_diverge: publishing the weights of step {self.state.step}")
+            log(f"{error}; allow_divergence: publishing the weights of step {self.state.step}")
             diverged = {"diverged_at": self.state.step + 1}
-        self.weights.use_average()
+        self.weights.use()
         skipped = {"skipped": self.skips.total} if self.skips.active else {}
         facts = {"seconds": round(self.state.seconds, 1), **skipped, **diverged, **self.loss.facts()}
+        facts |= self.weights.facts()
         return TrainingResult(self.state.history or [{"step": self.state.step}], facts, self.weights.snapshots)
 
     def _run_steps(self) -> None:
@@ -134,7 +149,7 @@ class Trainer:
         limit = self.settings.clip_gradient_norm or math.inf
         row["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, limit)
         row = self.ranks.mean(row)
-        wrong = wrong_values(row, self.limits)
+        wrong = wrong_values(row, self.limits, self.loss.lower_limits)
         if wrong:
             self._skip_or_stop(wrong)
         else:
@@ -143,8 +158,20 @@ class Trainer:
             self.skips.reset()
         self.state.step += 1
         self.weights.take_snapshot(self.state.step)
-        if self.state.step % self.settings.log_every == 0 or self.state.step == self.settings.steps:
-            self._log(row)
+        gain = self._select()
+        if gain or self.state.step % self.settings.log_interval == 0 or self.state.step == self.settings.steps:
+            self._log(row | gain)
+
+    def _select(self) -> Scalars:
+        """At every ``selection.every``-th step and at the last one: compute the gain of the weights, and keep them if
+        it is the highest so far. Returns the gain for the history."""
+        step = self.state.step
+        if self.selection is None or (step % self.selection.every and step != self.settings.steps):
+            return {}
+        with self.weights.averaged_in_place():
+            gain = self.ranks.mean({"validation_gain": self.selection()})
+        self.weights.consider(step, float(gain["validation_gain"]))
+        return gain
 
     def _gradients(self, batch: torch.Tensor) -> Scalars:
         """Store the gradient of the batch's mean loss in the parameters. Returns the loss and the scalars for the
@@ -172,7 +199,9 @@ class Trainer:
     def _skip_or_stop(self, wrong: dict[str, float]) -> None:
         """Roll back a step with these wrong values; count it as skipped if that is allowed, otherwise stop training."""
         problem = ", ".join(f"{name} is {value:.4g}" for name, value in wrong.items())
-        number, diverged = self.state.step + 1, self.divergence.shown_by(wrong)
+        number = self.state.step + 1
+        low = any(math.isfinite(value) for name, value in wrong.items() if name in self.loss.lower_limits)
+        diverged = self.divergence.shown_by(wrong) or low
         reason = self.skips.why_not(number)
         if diverged or reason or not self.skips.active:
             self._stop(problem, "" if diverged else reason)
@@ -188,7 +217,8 @@ class Trainer:
             f"{self.run.title}: {problem} at step {self.state.step + 1} of {self.settings.steps}; stopped before the "
             f"optimiser stepped{f'; {reason}' if reason else ''}. "
             f"Last good checkpoint: {self.run.file.path} (step {self.state.step}). "
-            "Lower the learning rate or the step size of the chain"
+            "Lower the learning rate or the step size of the chain; for few effective samples, raise the pool or "
+            "choose another estimator"
         )
 
     def _log(self, row: Scalars) -> None:

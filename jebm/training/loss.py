@@ -14,6 +14,9 @@ class Loss(ABC):
         examples: number of training examples; batches hold indices below it.
     """
 
+    lower_limits: dict[str, float] = {}
+    """Scalar of the history → the value below which training counts as diverged."""
+
     def __init__(self, examples: int):
         self.examples = examples
 

@@ -6,17 +6,11 @@ import torch
 from sklearn.mixture import GaussianMixture
 
 from jebm.config.training import TrainPrior
-from jebm.data.batches import Pixels, batches
-from jebm.models.backbones.base import Hierarchy, flatten
+from jebm.data.batches import Pixels
 from jebm.models.priors.mixture import MixturePrior
 from jebm.runtime.progress import log
+from jebm.training.aggregate_posterior import posterior_draws
 from jebm.training.run import TrainingResult, TrainingRun
-
-
-@torch.no_grad()
-def _posterior_draws(hierarchy: Hierarchy, pixels: Pixels, draws: int, rng: torch.Generator) -> np.ndarray:
-    rows = [flatten(hierarchy.infer(x, rng).eps) for _ in range(draws) for x in batches(pixels, 2000)]
-    return torch.cat(rows).double().cpu().numpy()
 
 
 def fit(prior: MixturePrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun) -> TrainingResult:
@@ -25,8 +19,10 @@ def fit(prior: MixturePrior, data: dict[str, Pixels], settings: TrainPrior, run:
 
     The history has one row per number of components. There is no gradient descent, so ``settings`` are not used.
     """
-    train = _posterior_draws(prior.hierarchy, data["train"], prior.draws, run.rng)
-    held_out = _posterior_draws(prior.hierarchy, data["validation"], prior.draws, run.rng)
+    train, held_out = (
+        posterior_draws(prior.hierarchy, data[split], prior.draws, run.rng).double().numpy()
+        for split in ("train", "validation")
+    )
     seed = int(torch.randint(2**31, (1,), generator=run.rng, device=run.rng.device))
     history, best = [], None
     for components in prior.components:

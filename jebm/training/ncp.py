@@ -1,6 +1,7 @@
-"""Noise-contrastive training of a prior: a classifier between the aggregate posterior and N(0, I) (Aneja et al., 2021).
+"""Noise-contrastive training of a prior: a classifier between the aggregate posterior and the base of the prior, such
+as N(0, I) (Aneja et al., 2021).
 
-It runs no chain; of ``train_prior`` only the keys of the optimiser are used.
+It runs no chain; of ``train_prior`` only the keys of the optimiser, and ``select``, are used.
 """
 
 import torch
@@ -8,7 +9,6 @@ from torch.nn.functional import softplus
 
 from jebm.config.training import TrainPrior
 from jebm.data.batches import Pixels
-from jebm.models.backbones.base import flatten
 from jebm.models.priors.ncp import NoiseContrastivePrior
 from jebm.training.ebm import fit_energies
 from jebm.training.loss import Loss, Scalars
@@ -16,7 +16,7 @@ from jebm.training.run import TrainingResult, TrainingRun
 
 
 class LogisticLoss(Loss):
-    """Minimises −E_q[log σ(f)] − E_{N(0, I)}[log(1 − σ(f))] with equally many draws from q(ε | x) and from N(0, I).
+    """Minimises −E_q[log σ(f)] − E_{p_0}[log(1 − σ(f))] with equally many draws from q(ε | x) and from the base p_0.
 
     In nats; 2 log 2 if the two can't be distinguished. ``accuracy`` is the fraction of correctly classified draws.
     """
@@ -27,9 +27,9 @@ class LogisticLoss(Loss):
 
     def __call__(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, Scalars]:
         with torch.no_grad():
-            positive = flatten(self.prior.hierarchy.infer(self.pixels[batch], self.rng).eps)
-        noise = torch.randn(positive.shape, generator=self.rng, device=positive.device)
-        f_positive, f_noise = self.prior.tilt(positive), self.prior.tilt(noise)
+            posterior = self.prior.hierarchy.infer(self.pixels[batch], self.rng)
+            noise = self.prior.hierarchy.top_down_flat(self.prior.base.sample(len(batch), self.rng))
+        f_positive, f_noise = self.prior.energy(posterior.top), self.prior.energy(noise)
         right = torch.cat([f_positive > 0, f_noise <= 0]).float().mean()
         scalars = {"accuracy": right, "f_posterior": f_positive.mean(), "f_prior": f_noise.mean()}
         return softplus(-f_positive).mean() + softplus(f_noise).mean(), scalars

@@ -86,14 +86,16 @@ class TrainingResult(NamedTuple):
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Catches SIGTERM and SIGUSR1. Yields a list of the numbers received so far, so that the loop can stop between two
-    steps."""
+    """Catches SIGTERM, SIGUSR1 and SIGINT (Ctrl-C). Yields a list of the numbers received so far, so that the loop can
+    stop between two steps. A second SIGINT interrupts at once."""
     caught: list[int] = []
 
     def note(number, _):
+        if number == signal.SIGINT and number in caught:
+            raise KeyboardInterrupt
         caught.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
     try:
         yield caught
     finally:

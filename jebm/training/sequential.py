@@ -10,12 +10,12 @@ from jebm.models.nets import frozen
 from jebm.models.priors.sequential import SequentialPrior
 from jebm.sampling.run import run_chain
 from jebm.sampling.target import Target
-from jebm.training.ebm import ChainLoss, fit_energies
+from jebm.training.ebm import EstimatorLoss, fit_energies
 from jebm.training.loss import Scalars
 from jebm.training.run import TrainingResult, TrainingRun
 
 
-class LayerwiseLoss(ChainLoss):
+class LayerwiseLoss(EstimatorLoss):
     """Minimises Σ_i E[f_i(ε_i⁻ | ε_{>i}⁺)] − E[f_i(ε_i⁺ | ε_{>i}⁺)] with ε⁺ from q(ε | x).
 
     ε_i⁻ comes from a chain on ε_i alone, started at N(0, I), while the layers above keep their posterior draws. The
@@ -28,18 +28,18 @@ class LayerwiseLoss(ChainLoss):
     def __call__(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, Scalars]:
         with torch.no_grad():
             posterior = self.prior.hierarchy.infer(self.pixels[batch], self.rng)
-        gaps, acceptance = {}, []
+        short_run, gaps, acceptance = self.estimator, {}, []
         for number in map(int, self.prior.energy.nets):
             above = posterior.top.above(number)
             tilt = partial(self.prior.layer_tilt, above)
             positive = posterior.eps[number - 1].flatten(1)
             start = torch.randn(positive.shape, generator=self.rng, device=positive.device)
             with frozen(self.prior):
-                chain = run_chain(self.kernel.kernel, Target(tilt), start, self.settings.chain.steps, self.rng)
+                chain = run_chain(short_run.kernel.kernel, Target(tilt), start, short_run.steps, self.rng)
             gaps[f"gap_z{number}"] = tilt(positive).mean() - tilt(chain.x).mean()
             acceptance.append(chain.acceptance)
         gap, accepted = sum(gaps.values()), torch.stack(acceptance).mean()
-        return -gap, {"energy_gap": gap, **gaps, "acceptance": accepted, **self.adapt(accepted)}
+        return -gap, {"energy_gap": gap, **gaps, "acceptance": accepted, **short_run.adapt(accepted)}
 
 
 def fit(prior: SequentialPrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun) -> TrainingResult:

@@ -10,12 +10,12 @@ class SkipPolicy:
     """Counts skipped steps and decides when to stop.
 
     A step may be skipped if one of its values is not finite or its gradient norm exceeds ``skip_gradient_norm``. At
-    most ``skip_non_finite`` consecutive steps, and at most a fraction ``skip_share`` of the last 100 steps, are
-    skipped. With ``skip_non_finite: 0`` no step is skipped.
+    most ``skip_non_finite`` consecutive steps, and at most a fraction ``max_skipped_fraction`` of the last 100 steps,
+    are skipped. With ``skip_non_finite: 0`` no step is skipped.
     """
 
     def __init__(self, settings: Optimisation):
-        self.in_a_row_allowed, self.share = settings.skip_non_finite, settings.skip_share
+        self.in_a_row_allowed, self.share = settings.skip_non_finite, settings.max_skipped_fraction
         self.total, self.in_a_row, self.recent = 0, 0, []
 
     @property
@@ -32,7 +32,7 @@ class SkipPolicy:
         if len(recent) + 1 > self.share * WINDOW:
             return (
                 f"{len(recent)} of the {WINDOW} steps before it were skipped, "
-                f"and skip_share allows no more than {self.share:.0%}"
+                f"and max_skipped_fraction allows no more than {self.share:.0%}"
             )
         return ""
 

@@ -83,16 +83,22 @@ class Stateful(Protocol):
 
 
 class Checkpoint:
-    """The state of all parts of an unfinished run in one file."""
+    """The state of all parts of an unfinished run in one file.
 
-    def __init__(self, file: StateFile, **parts: Stateful):
-        self.file, self.parts = file, parts
+    Args:
+        loss: its state, such as walkers, is that of each rank; ranks of another number than before share the states.
+        parts: objects whose state is the same on all ranks, or gathered from them by the object.
+    """
+
+    def __init__(self, file: StateFile, loss: Stateful, **parts: Stateful):
+        self.file, self.loss, self.parts = file, loss, parts
 
     def save(self) -> None:
         """Gather the state on all ranks, and write it on rank 0. The other ranks wait until it is written, so that
         there is a state to resume from if one of them stops afterwards."""
         # Called on all ranks, since the state of some parts is gathered from all of them.
         content = {name: part.state_dict() for name, part in self.parts.items()}
+        content["losses"] = ranks().gather_object(self.loss.state_dict())
         if ranks().is_rank_zero:
             self.file.save(content)
         ranks().barrier()
@@ -102,4 +108,6 @@ class Checkpoint:
         content = self.file.load()
         for name, part in self.parts.items() if content else ():
             part.load_state_dict(content[name])
+        if content:
+            self.loss.load_state_dict(content["losses"][ranks().rank % len(content["losses"])])
         return content is not None

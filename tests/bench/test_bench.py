@@ -95,22 +95,24 @@ DEEP = {
     "toy/dataset": {"name": "images", "source": {"name": "folder", "path": "nowhere"}, "size": 8, "test_count": 4},
     "toy/features": {"name": "identity"},
     "toy/backbone": {
-        "name": "nvae", "groups": [2, 1], "latent_channels": 1, "encoder_channels": 8, "decoder_channels": 8,
-        "preprocess_cells": 1, "postprocess_cells": 1, "encoder_cells": 1, "decoder_cells": 1, "mixture_components": 2,
+        "name": "nvae", "layers_per_scale": [2, 1], "latent_channels": 1, "encoder_channels": 8, "decoder_channels": 8,
+        "preprocess_cells": 1, "postprocess_cells": 1, "encoder_cells": 1, "decoder_cells": 1,
+        "likelihood": {"name": "nvae-logistic-mixture", "components": 2},
     },
     "toy/train_backbone": None,
     "toy/import_backbone": {"format": "nvae", "checkpoint": "nowhere.pt"},
-    "toy/prior": {"name": "ebm", "energy": {"name": "conv", "channels": 2, "hidden": 4}},
+    "toy/prior": {"name": "ebm", "energy": {"name": "convolutional", "channels": 2, "hidden": 4}},
     "toy/train_prior": {
         "steps": 10, "batch_size": 2, "learning_rate": 1e-3,
-        "chain": {
-            "kernel": {"name": "pcnl", "step_size": 0.3, "adjusted": True}, "steps": 2, "adapt": {"steps": 5},
+        "estimator": {
+            "name": "short-run", "kernel": {"name": "pcnl", "step_size": 0.3, "adjusted": True}, "steps": 2,
+            "adaptation_steps": 5,
         },
     },
     "toy/draw_samples": {
         "count": 2,
         "sampler": {
-            "name": "chain", "kernel": {"name": "pcnl", "step_size": 0.3, "adjusted": True}, "steps": 2,
+            "name": "mcmc", "kernel": {"name": "pcnl", "step_size": 0.3, "adjusted": True}, "steps": 2,
             "step_size": "adapted",
         },
     },
@@ -128,7 +130,7 @@ def test_imported_deep_hierarchies_need_neither_data_nor_checkpoint(tmp_path, be
 
 
 def test_overrides_are_laid_over_each_variant_and_named(tmp_path, bench):
-    override = "{backbone: {checkpointing: true, groups: [1, 1]}, train_prior: {batch_size: 1}}"
+    override = "{backbone: {checkpointing: true, layers_per_scale: [1, 1]}, train_prior: {batch_size: 1}}"
     status, said = bench("toy", "--seconds", "0", "--set", override, "--output", "smaller", changes=DEEP)
     assert status == 0, said
     assert not (tmp_path / "results/toy/bench.md").exists()
@@ -139,7 +141,7 @@ def test_overrides_are_laid_over_each_variant_and_named(tmp_path, bench):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["toy", "--set", "{backbone: {groups: [2]}}"], "--set: comes with --output"),
+        (["toy", "--set", "{backbone: {layers_per_scale: [2]}}"], "--set: comes with --output"),
         (["toy", "--set", "{backbone: {hiden: 2}}", "--output", "a"], "variant 'gaussian': backbone.hiden: unknown"),
         (["toy", "--set", "backbone", "--output", "a"], "must be a block of overrides"),
         (["toy", "--set", "{a: {}", "--output", "a"], "not valid YAML"),

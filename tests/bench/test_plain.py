@@ -65,8 +65,8 @@ def joint_settings(batch, posterior_steps, prior_steps, gradients="closed-form")
     kernel = {"name": "langevin", "adjusted": False}
     chain = {"space": "z", "gradients": gradients}
     return TrainJoint(
-        method="mcmc", inference_every=4, steps=10**6, batch_size=batch, learning_rate=1e-4, energy_learning_rate=2e-5,
-        schedule="constant", log_every=10**6,
+        method="mcmc", inference_interval=4, steps=10**6, batch_size=batch, learning_rate=1e-4,
+        energy_learning_rate=2e-5, schedule="constant", log_interval=10**6,
         chain={"kernel": {**kernel, "step_size": 0.4}, "steps": prior_steps, **chain},
         posterior_chain={"kernel": {**kernel, "step_size": 0.1}, "steps": posterior_steps, **chain},
     )  # fmt: skip

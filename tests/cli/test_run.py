@@ -16,8 +16,8 @@ from jebm.config.read import parse_params
 from jebm.pipeline.study import make_plan
 
 ROOT = Path(__file__).parents[2]
-PARTITION = {"name": "partition", "chains": 10}
-CONTENT = toy.params({"toy/variants/measured": {"evaluations": {"a": PARTITION, "b": PARTITION | {"chains": 20}}}})
+TERMS = {"name": "terms", "count": 10}
+CONTENT = toy.params({"toy/variants/measured": {"evaluations": {"a": TERMS, "b": TERMS | {"count": 20}}}})
 TWO = toy.params({"toy/compute": {"devices": 2}})
 PLAN = make_plan(parse_params(CONTENT))["toy"]
 JOINT = PLAN.variants["joint"]
@@ -75,7 +75,7 @@ EVALUATIONS = PLAN.variants["measured"].evaluations
 
 def test_one_of_several_evaluations_is_found_by_its_name(run):
     job, _ = run("run_evaluation", EVALUATIONS["b"].job_name(1))
-    assert job.parameters["evaluation"]["chains"] == 20
+    assert job.parameters["evaluation"]["count"] == 20
 
 
 @pytest.mark.parametrize(

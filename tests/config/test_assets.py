@@ -79,7 +79,7 @@ def test_component_may_be_given_paths_instead_of_names(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("page", "variant", "path"),
-    [("new-data", "joint", "/data/cats"), ("image-studies", "two-stage", "pictures.zip")],
+    [("image-studies", "two-stage", "pictures.zip")],
 )
 def test_examples_of_the_documentation_are_studies(request, page, variant, path):
     root = request.config.rootpath

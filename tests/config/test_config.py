@@ -7,23 +7,25 @@ from pathlib import Path
 import pytest
 from toy import DELETE, TEXT, params
 
+from jebm.config.messages import unknown
 from jebm.config.read import merge, parse_params, read_params
 from jebm.errors import ParamsError
 
 REPOSITORY = Path(__file__).parents[2]
-BACKBONE_KEYS = "name, latent_dims, hidden, depth, sigma, scale_limit, mean_gain"
+BACKBONE_KEYS = "name, latent_dims, hidden, depth, scale_limit, mean_gain, likelihood"
 ENERGY_KEYS = "name, hidden, depth, layers, activation, start"
 KERNEL_KEYS = "name, step_size, adjusted"
-CHAIN_KEYS = "name, kernel, steps, chains, may_diverge, space, start, step_size, gradients"
+CHAIN_KEYS = "name, kernel, steps, chains, allow_divergence, space, start, step_size, gradients"
 STUDY_KEYS = (
-    "extends, presets, seeds, variants, headline, tables, figures, compute, dataset, features, backbone, "
+    "extends, presets, seeds, variants, headline, differences, tables, figures, compute, dataset, features, backbone, "
     "train_backbone, import_backbone, prior, train_prior, train_joint, draw_samples, evaluate_samples, "
     "evaluate_density, evaluations"
 )
-VARIANT_KEYS = STUDY_KEYS.replace("extends, presets, seeds, variants, headline, tables, figures, ", "like, ")
+VARIANT_KEYS = STUDY_KEYS.replace(
+    "extends, presets, seeds, variants, headline, differences, tables, figures, ", "like, "
+)
 TABLE_KEYS = (
-    "like, variants, metrics, rows, columns, where, scores, compare, best, intervals, ratios, label, caption, "
-    "literature, notes"
+    "like, variants, metrics, rows, columns, where, scores, compare, best, intervals, label, caption, literature, notes"
 )
 
 
@@ -77,12 +79,12 @@ PCNL, ULA = {"name": "pcnl", "step_size": 0.3}, {"name": "langevin", "step_size"
     ],
 )
 def test_mistakes_in_labelled_blocks_name_the_label(chains, message):
-    changes = {"toy/evaluations": {"all": {"name": "chains", "chains": chains}}}
+    changes = {"toy/evaluations": {"all": {"name": "chain-comparison", "chains": chains}}}
     assert f"my.yaml: toy.evaluations.all.chains.{message}" in complaint(changes)
 
 
 def test_chain_in_z_needs_a_prior_with_an_energy():
-    chains = {"evaluations": {"all": {"name": "chains", "chains": {"a": {"kernel": ULA, "space": "z"}}}}}
+    chains = {"evaluations": {"all": {"name": "chain-comparison", "chains": {"a": {"kernel": ULA, "space": "z"}}}}}
     parse_params(params({"toy/variants/joint": chains}))
     found = complaint({"toy/variants/gaussian/evaluations": chains["evaluations"]})
     assert "toy.variants.gaussian.evaluations.all.chains.a.space: 'z' needs a prior with an energy" in found
@@ -143,13 +145,15 @@ def test_parsing_does_not_change_what_it_is_given():
         ("toy/backbone/hiden", 3, f"toy.backbone.hiden: unknown key; did you mean 'hidden'? allowed: {BACKBONE_KEYS}"),
         ("toy/dataset/zebra", 3, "toy.dataset.zebra: unknown key; allowed: name, split_seed, validation_count, "
                                  "test_count, ood_count, ood_sets, held_out_class"),
-        ("toy/prior/enrgy", {}, "toy.prior.enrgy: unknown key; did you mean 'energy'? allowed: name, energy"),
+        ("toy/prior/enrgy", {}, "toy.prior.enrgy: unknown key; did you mean 'energy'? allowed: name, energy, base, "
+                               "proposal"),
         ("toy/prior/energy/hiden", 3, "toy.prior.energy.hiden: unknown key; did you mean 'hidden'? "
                                        f"allowed: {ENERGY_KEYS}"),
-        ("toy/train_prior/chain/stps", 3, "toy.train_prior.chain.stps: unknown key; did you mean 'steps'? allowed: "
-                                          "kernel, steps, space, start, gradients, adapt"),
-        ("toy/train_prior/chain/kernel/step_sise", 3, "toy.train_prior.chain.kernel.step_sise: unknown key; did you "
-                                                      f"mean 'step_size'? allowed: {KERNEL_KEYS}"),
+        ("toy/train_prior/estimator/stps", 3, "toy.train_prior.estimator.stps: unknown key; did you mean 'steps'? "
+                                              "allowed: name, kernel, steps, space, start, gradients, "
+                                              "adaptation_steps, target_acceptance"),
+        ("toy/train_prior/estimator/kernel/step_sise", 3, "toy.train_prior.estimator.kernel.step_sise: unknown key; "
+                                                          f"did you mean 'step_size'? allowed: {KERNEL_KEYS}"),
         ("toy/draw_samples/sampler/stpes", 3, "toy.draw_samples.sampler.stpes: unknown key; did you mean 'steps'? "
                                               f"allowed: {CHAIN_KEYS}"),
         ("toy/draw_samples/sampler/kernel/adjustd", True, "toy.draw_samples.sampler.kernel.adjustd: unknown key; did "
@@ -166,7 +170,8 @@ def test_parsing_does_not_change_what_it_is_given():
         ("toy/tables/main/colums", [], "toy.tables.main.colums: unknown key; did you mean 'columns'? allowed: "
                                        f"{TABLE_KEYS}"),
         ("runtime/checkpoint_second", 3, "runtime.checkpoint_second: unknown key; did you mean 'checkpoint_seconds'? "
-                                         "allowed: checkpoint_seconds, data_on_device, fork_server"),
+                                         "allowed: checkpoint_seconds, data_on_device, fork_server, "
+                                         "jobs_per_gpu, longest_job, gpu_request"),
     ],
     ids=lambda value: value.replace("/", ".") if isinstance(value, str) and " " not in value else "",
 )  # fmt: skip
@@ -192,15 +197,17 @@ MISTAKES = [
     ("toy/train_prior", DELETE, "toy.train_prior", "is required, but missing"),
     ("toy/train_prior", None, "toy.train_prior", "got None"),
     ("toy/train_prior", [1], "toy.train_prior", "got [1]"),
-    ("toy/train_prior/chain/kernel", "pcnl", "toy.train_prior.chain.kernel", "got 'pcnl'"),
+    ("toy/train_prior/estimator/kernel", "pcnl", "toy.train_prior.estimator.kernel", "got 'pcnl'"),
     ("toy/train_prior/learning_rate", "fast", "toy.train_prior.learning_rate", "number, got 'fast'"),
     ("toy/train_prior/learning_rate", 0, "toy.train_prior.learning_rate", "greater than 0, got 0"),
     ("toy/train_prior/learning_rate", float("nan"), "toy.train_prior.learning_rate", "finite number, got nan"),
     ("toy/train_prior/ema", 1.5, "toy.train_prior.ema", "less than 1, got 1.5"),
     ("toy/train_prior/schedule", "cos", "toy.train_prior.schedule", "'cos' is unknown; did you mean 'cosine'?"),
-    ("toy/train_prior/chain/kernel/step_size", 1, "toy.train_prior.chain.kernel.step_size", "less than 1, got 1"),
-    ("toy/train_prior/chain/kernel", {"name": "pcnl"}, "toy.train_prior.chain.kernel.step_size", "is required"),
-    ("toy/train_prior/chain/kernel/adjusted", "yes", "toy.train_prior.chain.kernel.adjusted", "boolean, got 'yes'"),
+    ("toy/train_prior/estimator/kernel/step_size", 1,
+     "toy.train_prior.estimator.kernel.step_size", "less than 1, got 1"),
+    ("toy/train_prior/estimator/kernel", {"name": "pcnl"}, "toy.train_prior.estimator.kernel.step_size", "is required"),
+    ("toy/train_prior/estimator/kernel/adjusted", "yes",
+     "toy.train_prior.estimator.kernel.adjusted", "boolean, got 'yes'"),
     ("toy/draw_samples/sampler/steps", 0, "toy.draw_samples.sampler.steps", "greater than or equal to 1, got 0"),
     ("toy/backbone/latent_dims", [], "toy.backbone.latent_dims", "at least 1 entries, got []"),
     ("toy/backbone/latent_dims", [4, 0], "toy.backbone.latent_dims.1", "greater than or equal to 1, got 0"),
@@ -208,11 +215,11 @@ MISTAKES = [
     ("toy/backbone/latent_dims", DELETE, "toy.backbone.latent_dims", "is required, but missing"),
     ("toy/train_backbone/kl_warmup", [[0, 0.5]] * 3, "toy.train_backbone.kl_warmup", "has 3 entries, but "
      "the backbone has 2 layers"),
-    ("toy/backbone", {"name": "residual", "groups": [2, 2], "latent_channels": 3}, "toy.backbone.groups",
-     "has 2 entries, channels 1 and resolutions 1"),
-    ("toy/backbone", {"name": "residual", "groups": [2, 2], "latent_channels": 3, "resolutions": [4, 3],
+    ("toy/backbone", {"name": "residual", "layers_per_scale": [2, 2], "latent_channels": 3},
+     "toy.backbone.layers_per_scale", "has 2 entries, channels 1 and resolutions 1"),
+    ("toy/backbone", {"name": "residual", "layers_per_scale": [2, 2], "latent_channels": 3, "resolutions": [4, 3],
      "channels": [8, 8]}, "toy.backbone.resolutions", "whole multiple of the next"),
-    ("toy/backbone", {"name": "residual", "groups": [2], "latent_channels": 3, "dropout": 1.0},
+    ("toy/backbone", {"name": "residual", "layers_per_scale": [2], "latent_channels": 3, "dropout": 1.0},
      "toy.backbone.dropout", "less than 1"),
     ("toy/evaluations", {"mine": {"name": "layres"}}, "toy.evaluations.mine.name", "did you mean 'layers'?"),
     ("core_studies", ["tory"], "core_studies", "'tory' is no study; did you mean 'toy'?"),
@@ -283,10 +290,10 @@ def test_no_message_speaks_of_the_inside_of_the_program(key, value, where, what)
 @pytest.mark.parametrize(
     ("key", "name", "hint"),
     [
-        ("toy/prior", "ebmm", "did you mean 'ebm'? allowed: gaussian, mixture, ebm"),
-        ("toy/train_prior/chain/kernel", "pncl", "did you mean 'pcnl'? allowed: langevin, pcnl"),
-        ("toy/draw_samples/sampler", "zebra", "allowed: ancestral, chain, resampling"),
-        ("toy/backbone", "chian", "'chain'"),
+        ("toy/prior", "ebmm", "did you mean 'ebm'? allowed: gaussian, mixture, flow, ebm"),
+        ("toy/train_prior/estimator/kernel", "pncl", "did you mean 'pcnl'? allowed: local-global, langevin, pcnl"),
+        ("toy/draw_samples/sampler", "zebra", "allowed: ancestral, denoising, levels, mcmc, resampling"),
+        ("toy/backbone", "perceptrn", "'perceptron'"),
         ("toy/prior/energy", "layrwise", "'layerwise'"),
         ("toy/dataset", "digit", "'digits'"),
     ],
@@ -300,7 +307,7 @@ def test_unknown_component_is_named_with_what_there_is(key, name, hint):
 
 
 def test_component_without_a_name_is_told_so():
-    for key in ("toy/prior", "toy/backbone", "toy/train_prior/chain/kernel"):
+    for key in ("toy/prior", "toy/backbone", "toy/train_prior/estimator/kernel"):
         where = key.replace("/", ".")
         assert complaint({f"{key}/name": DELETE}).startswith(f"my.yaml: {where}.name: is required, but missing")
 
@@ -313,7 +320,7 @@ def test_unknown_component_in_a_variant_is_found_there():
 def test_every_mistake_of_a_block_gets_its_line():
     message = complaint({"toy/train_prior": {"steps": -1, "batch_size": 0, "foo": 1}})
     keys = [line.split(": ")[1] for line in message.splitlines()]
-    names = ("steps", "batch_size", "learning_rate", "chain", "foo")
+    names = ("steps", "batch_size", "learning_rate", "estimator", "foo")
     assert sorted(keys) == sorted(f"toy.train_prior.{name}" for name in names)
 
 
@@ -323,8 +330,8 @@ def test_sampler_that_cannot_draw_from_the_prior_is_refused_before_anything_is_t
 
 
 def test_variant_may_not_take_the_name_of_the_floor():
-    """``data`` is the variant name of the real-against-real rows of metrics.csv."""
-    assert complaint({"toy/variants/data": {}}).startswith("my.yaml: toy.variants.data: ")
+    """``real-data`` is the variant name of the real-against-real rows of metrics.csv."""
+    assert complaint({"toy/variants/real-data": {}}).startswith("my.yaml: toy.variants.real-data: ")
 
 
 # Files ---------------------------------------------------------------------------------------------------------------
@@ -435,16 +442,16 @@ def test_study_extends_another_one_that_exists(other, expected):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"snapshots": 3}, "snapshots: and snapshot_every come together"),
-        ({"snapshot_every": 3}, "snapshots: and snapshot_every come together"),
-        ({"snapshots": 6, "snapshot_every": 2}, "snapshots: 6 models, 2 steps apart, need more than the 10 steps"),
+        ({"snapshots": 3}, "snapshots: and snapshot_interval come together"),
+        ({"snapshot_interval": 3}, "snapshots: and snapshot_interval come together"),
+        ({"snapshots": 6, "snapshot_interval": 2}, "snapshots: 6 models, 2 steps apart, need more than the 10 steps"),
     ],
 )
 @pytest.mark.parametrize("block", ["train_backbone", "train_prior"])
 def test_snapshots_fit_into_training(block, settings, message):
     changes = {f"toy/{block}/{key}": value for key, value in settings.items()}
     assert f"my.yaml: toy.{block}.{message}" in complaint(changes)
-    parse_params(params({f"toy/{block}/snapshots": 5, f"toy/{block}/snapshot_every": 2}))
+    parse_params(params({f"toy/{block}/snapshots": 5, f"toy/{block}/snapshot_interval": 2}))
 
 
 @pytest.mark.parametrize(
@@ -465,3 +472,18 @@ def test_unknown_protocol_of_inception_is_refused():
     message = complaint({"toy/features": {"name": "inception", "weights": "a.pt", "protocol": "pytorch"}})
     assert "toy.features.protocol" in message
     assert "'legacy_pytorch'" in message
+
+
+def test_an_unknown_key_comes_before_the_key_that_is_missing_because_of_it():
+    training = {"steps": 10, "batch_size": 8, "lerning_rate": 1.0e-3}
+    with pytest.raises(ParamsError) as error:
+        parse_params(params({"toy/train_backbone": training}))
+    first, second, *_ = str(error.value).splitlines()
+    assert "lerning_rate: unknown key; did you mean 'learning_rate'?" in first
+    assert "learning_rate: is required, but missing" in second
+
+
+def test_a_long_list_of_names_is_cut_if_the_right_one_is_named():
+    names = [f"study{i}" for i in range(30)]
+    assert str(unknown("no study", "study9", names)).endswith("study7 and 22 more")
+    assert str(unknown("no study", "nothing like it", names)).endswith("study29")

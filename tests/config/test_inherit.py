@@ -49,9 +49,9 @@ def test_later_names_are_laid_over_earlier_ones_and_own_keys_over_all():
 def test_component_of_another_name_is_replaced_and_then_overridden():
     changes = {
         "presets": {"exact": {"prior": {"name": "gaussian"}, "draw_samples": {"sampler": {"name": "ancestral"}}}},
-        "toy/variants/few": {"like": "exact", "draw_samples": {"sampler": {"chunk": 5}}},
+        "toy/variants/few": {"like": "exact", "draw_samples": {"sampler": {"batch_size": 5}}},
     }
-    assert study(changes).variants["few"].draw_samples.sampler.chunk == 5
+    assert study(changes).variants["few"].draw_samples.sampler.batch_size == 5
 
 
 def test_presets_of_a_study_serve_those_that_extend_it_and_hide_those_of_the_file():

@@ -33,12 +33,16 @@ def variant(**changes):
             r"both\.train_joint\.chain\.space: 'z' needs a 'langevin' kernel",
         ),
         (
-            {"method": "mcmc", "posterior_chain": CHAIN | {"start": "generator"}, "posterior_start": "network"},
+            {"method": "mcmc", "posterior_chain": CHAIN | {"start": "prior"}, "posterior_start": "network"},
             r"train_joint\.posterior_chain\.start: the chain starts at the network, as 'posterior_start' says",
         ),
         ({"chain": CHAIN | {"space": "x"}}, r"train_joint\.chain\.space: 'x' is unknown; allowed: whitened, z"),
         ({"betas": [0.9]}, r"train_joint\.betas: must have at least 2 entries, got \[0\.9\]"),
         ({"prior": {"name": "mixture"}}, r"both\.prior\.name: 'mixture' can't be trained with the backbone"),
+        (
+            {"prior": {"base": {"name": "mixture"}}},
+            r"both\.prior\.base\.name: 'mixture' is fitted to a trained backbone",
+        ),
     ],
 )
 def test_mistakes_are_named(changes, message):
@@ -52,24 +56,26 @@ LANGEVIN_IN_Z = {"kernel": {"name": "langevin", "step_size": 0.3}, "steps": 5, "
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("toy/train_prior/chain", CHAIN | {"space": "z"}, r"toy\.train_prior\.chain\.space: 'z' needs a 'langevin'"),
+        ("toy/train_prior/estimator", CHAIN | {"name": "short-run", "space": "z"},
+         r"toy\.train_prior\.estimator\.space: 'z' needs a 'langevin'"),
         (
             "toy/variants/mixed",
-            {"prior": {"name": "ncp", "energy": {"name": "layerwise"}}, "train_prior": {"chain": None},
+            {"prior": {"name": "ncp", "energy": {"name": "layerwise"}}, "train_prior": {"estimator": None},
              "draw_samples": {"sampler": LANGEVIN_IN_Z}},
             r"mixed\.draw_samples\.sampler\.space: 'z' needs the prior 'ebm'",
         ),
         (
             "toy/variants/mixed",
             {"prior": {"name": "ncp", "energy": {"name": "layerwise"}},
-             "train_prior": {"chain": None, "energy_l2": 0.1},
+             "train_prior": {"estimator": None, "energy_l2": 0.1},
              "draw_samples": {"sampler": {"name": "resampling", "pool": 100}}},
             r"mixed\.train_prior\.energy_l2: the prior 'ncp' is learned without it; only 'ebm' has it",
         ),
         ("toy/prior/energy/hidden", [8, 8, 8], r"toy\.prior\.energy\.hidden: has 3 entries, but 2 layers have"),
         ("toy/prior/energy/depth", [1, -1], r"toy\.prior\.energy\.depth: must be a whole number from 0, or a list"),
         ("toy/prior/energy/activation", "relu", r"toy\.prior\.energy\.activation: 'relu' is unknown"),
-        ("toy/backbone", {"name": "residual", "groups": [2], "latent_channels": 2, "likelihood": {"name": "logistic"}},
+        ("toy/backbone", {"name": "residual", "layers_per_scale": [2], "latent_channels": 2,
+                          "likelihood": {"name": "logistic"}},
          r"toy\.backbone\.likelihood\.name: 'logistic' is unknown; did you mean 'logistic-mixture'"),
         ("toy/backbone", {"name": "convolutional", "latent_dims": [4, 2], "likelihood": {"sigma": 0.3}},
          r"toy\.backbone\.likelihood\.name: is required, but missing"),
@@ -84,7 +90,7 @@ def test_mistakes_elsewhere_are_named(key, value, message):
 
 
 def test_chain_in_z_of_a_base_does_not_bind_variants_that_train_nothing():
-    said = {"toy/train_prior/chain": LANGEVIN_IN_Z}
+    said = {"toy/train_prior/estimator": LANGEVIN_IN_Z | {"name": "short-run"}}
     assert parse_params(toy.params(said)).studies["toy"].variants["gaussian"].prior.name == "gaussian"
 
 
@@ -92,7 +98,7 @@ def test_defaults_of_new_keys_move_no_identity():
     """What these keys mean when they are left out is what they mean when they say so."""
     plain = make_plan(parse_params(toy.params()))["toy"]
     said = {
-        "toy/train_prior/chain/space": "whitened", "toy/train_prior/chain/start": "normal",
+        "toy/train_prior/estimator/space": "whitened", "toy/train_prior/estimator/start": "normal",
         "toy/train_prior/betas": [0.9, 0.999], "toy/train_prior/energy_l2": 0.0, "toy/prior/energy/start": "zero",
         "toy/prior/energy/activation": "silu", "toy/draw_samples/sampler/space": "whitened",
         "toy/draw_samples/sampler/start": "normal", "toy/train_backbone/betas": [0.9, 0.999],

@@ -1,6 +1,10 @@
 """Which priors, samplers, energies and chains go together, and what is measured of a prior without a density."""
 
+import re
+from pathlib import Path
+
 import pytest
+import yaml
 from toy import params
 
 from jebm.config.read import parse_params
@@ -12,6 +16,11 @@ KERNEL = {"name": "pcnl", "step_size": 0.3}
 SEQUENTIAL = {"name": "sequential", "kernel": KERNEL, "steps": 20}
 PRIOR = {"name": "sequential", "energy": {"name": "layerwise", "hidden": 8}}
 RIGHT = {"prior": PRIOR, "draw_samples": {"sampler": SEQUENTIAL}}
+POSTERIOR = {"prior": {"name": "aggregate-posterior"}, "draw_samples": {"sampler": {"name": "ancestral"}}}
+FLOW = {"name": "flow", "bins": 1}
+RECOVERY = {"name": "recovery", "energy": {"name": "concatenated", "hidden": 8}}
+STAGES = {"name": "multi-stage", "energy": {"name": "concatenated", "hidden": 8}}
+IMPORTANCE = {"name": "importance", "pool": 10}
 NCP = {"name": "ncp", "energy": {"name": "concatenated", "hidden": 8}}
 
 
@@ -22,15 +31,45 @@ def plan(**changes):
 @pytest.mark.parametrize(
     ("variant", "message"),
     [
-        ({"prior": PRIOR}, "'chain' can't draw from the prior 'sequential', only from gaussian, mixture, ebm and ncp"),
+        (
+            {"prior": PRIOR},
+            "'mcmc' can't draw from the prior 'sequential', only from gaussian, mixture, flow, ebm, diffusion, ncp, ",
+        ),
         ({"draw_samples": {"sampler": SEQUENTIAL}}, "can't draw from the prior 'ebm', only from sequential; use"),
-        ({"prior": PRIOR, "draw_samples": {"sampler": {"name": "ancestral"}}}, "only from gaussian and mixture"),
+        (
+            {"prior": PRIOR, "draw_samples": {"sampler": {"name": "ancestral"}}},
+            "only from gaussian, mixture, flow and aggregate-posterior",
+        ),
+        ({"prior": POSTERIOR["prior"]}, "can't draw from the prior 'aggregate-posterior', only from gaussian, "),
+        (
+            {"prior": POSTERIOR["prior"], "draw_samples": {"sampler": {"name": "resampling", "pool": 500}}},
+            "can't draw from the prior 'aggregate-posterior'",
+        ),
         (
             RIGHT | {"prior": {"name": "sequential", "energy": {"name": "concatenated"}}},
             "prior.energy.name: 'concatenated' has no term per layer",
         ),
-        ({"prior": NCP}, "train_prior.chain: the prior 'ncp' is learned without a chain: set it to null"),
-        ({"train_prior": {"chain": None}}, "train_prior.chain: the prior 'ebm' needs one"),
+        ({"prior": NCP}, "train_prior.estimator: the prior 'ncp' is learned without one: set it to null"),
+        ({"train_prior": {"estimator": None}}, "train_prior.estimator: the prior 'ebm' needs one"),
+        ({"prior": FLOW}, "variants.odd.prior.bins: "),
+        (
+            {"draw_samples": {"sampler": {"name": "denoising"}}},
+            "sampler.name: 'denoising' can't draw from the prior 'ebm', only from diffusion; use 'mcmc'",
+        ),
+        (
+            {"draw_samples": {"sampler": {"name": "levels", "kernel": KERNEL, "steps": 5}}},
+            "sampler.name: 'levels' can't draw from the prior 'ebm', only from recovery; use 'mcmc'",
+        ),
+        (
+            {"evaluations": {"ode": {"name": "ode-error"}}},
+            "evaluations.ode.name: 'ode-error' needs the prior 'diffusion'",
+        ),
+        ({"prior": {"name": "diffusion"}}, "train_prior.estimator: the prior 'diffusion' is learned without one"),
+        ({"prior": RECOVERY, "train_prior": {"estimator": IMPORTANCE}}, "can't be trained with 'importance', only"),
+        ({"prior": RECOVERY | {"levels": 0}}, "variants.odd.prior.levels: "),
+        ({"prior": RECOVERY | {"base": {"name": "mixture"}}}, "variants.odd.prior.base: unknown key"),
+        ({"prior": STAGES}, "train_prior.estimator: the prior 'multi-stage' is learned without one"),
+        ({"prior": STAGES | {"stages": 0}}, "variants.odd.prior.stages: "),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together_is_refused(variant, message):
@@ -40,47 +79,57 @@ def test_what_does_not_go_together_is_refused(variant, message):
     assert "toy.variants.odd" in str(error.value)
 
 
-def test_chain_that_is_not_used_is_no_part_of_a_noise_contrastive_prior():
-    ncp = {"prior": NCP, "train_prior": {"chain": None}}
+def test_estimator_that_is_not_used_is_no_part_of_a_noise_contrastive_prior():
+    ncp = {"prior": NCP, "train_prior": {"estimator": None}}
     known = plan(**{"toy/variants/ncp": ncp})
-    longer = plan(**{"toy/variants/ncp": ncp, "toy/train_prior/chain/steps": 6})
+    longer = plan(**{"toy/variants/ncp": ncp, "toy/train_prior/estimator/steps": 6})
     assert longer.variants["ncp"].prior.id == known.variants["ncp"].prior.id
     assert longer.variants["joint"].prior.id != known.variants["joint"].prior.id
     slower = plan(**{"toy/variants/ncp": ncp, "toy/train_prior/steps": 11})
     assert slower.variants["ncp"].prior.id != known.variants["ncp"].prior.id
 
 
-def test_density_of_a_sequential_prior_is_not_evaluated():
-    found = plan(**{"toy/variants/sequential": RIGHT})
+@pytest.mark.parametrize("block", [RIGHT, POSTERIOR], ids=["sequential", "aggregate-posterior"])
+def test_density_that_is_not_known_is_not_evaluated(block):
+    found = plan(**{"toy/variants/other": block})
     without = plan()
-    sequential = found.variants["sequential"]
-    assert sequential.density_metrics is None
-    assert sequential.sample_metrics.parent == sequential.samples
+    other = found.variants["other"]
+    assert other.density_metrics is None
+    assert other.sample_metrics.parent == other.samples
     assert found.variants["joint"].density_metrics == without.variants["joint"].density_metrics
     made = {job.parameters.get("id") for job in study_jobs(found)}
-    assert sequential.sample_metrics.id in made
+    assert other.sample_metrics.id in made
     assert sum(job.rule == "evaluate_density" for job in study_jobs(found)) == sum(
         job.rule == "evaluate_density" for job in study_jobs(without)
     )
-    files = [path for name, path in found.metric_files() if name == "sequential"]
-    assert files == [f"{sequential.sample_metrics.run_folder(seed)}/metrics.json" for seed in found.seeds]
+    files = [path for name, path in found.metric_files() if name == "other"]
+    assert files == [f"{other.sample_metrics.run_folder(seed)}/metrics.json" for seed in found.seeds]
 
 
-def test_figure_of_a_density_that_is_not_known_is_refused():
-    with pytest.raises(ParamsError, match=r"figures\.energies: 'sequential' has no density"):
-        plan(**{"toy/variants/sequential": RIGHT, "toy/figures/energies": ["sequential"]})
+@pytest.mark.parametrize("block", [RIGHT, POSTERIOR], ids=["sequential", "aggregate-posterior"])
+def test_figure_of_a_density_that_is_not_known_is_refused(block):
+    with pytest.raises(ParamsError, match=r"figures\.energies: 'other' has no density"):
+        plan(**{"toy/variants/other": block, "toy/figures/energies": ["other"]})
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("kernel", {"name": "pcnl"}, "toy.train_prior.chain.kernel.step_size: is required, but missing"),
+        ("kernel", {"name": "pcnl"}, "toy.train_prior.estimator.kernel.step_size: is required, but missing"),
         ("kernel", {"name": "pncl"}, "did you mean 'pcnl'?"),
-        ("steps", 0, "toy.train_prior.chain.steps: "),
-        ("step", 5, "toy.train_prior.chain.step: unknown key; did you mean 'steps'?"),
+        ("steps", 0, "toy.train_prior.estimator.steps: "),
+        ("step", 5, "toy.train_prior.estimator.step: unknown key; did you mean 'steps'?"),
     ],
 )
-def test_mistake_in_a_chain_that_may_be_null_names_its_key(key, value, message):
+def test_mistake_in_an_estimator_that_may_be_null_names_its_key(key, value, message):
     with pytest.raises(ParamsError) as error:
-        parse_params(params({f"toy/train_prior/chain/{key}": value}))
+        parse_params(params({f"toy/train_prior/estimator/{key}": value}))
     assert message in str(error.value)
+
+
+def test_variants_that_the_page_on_priors_shows_are_accepted():
+    text = (Path(__file__).parents[2] / "docs/priors.md").read_text(encoding="utf-8")
+    shown = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])["variants"]
+    found = parse_params(params({f"toy/variants/{name}": block for name, block in shown.items()}))
+    priors = {variant.prior.name for variant in found.studies["toy"].variants.values()}
+    assert {"flow", "diffusion", "recovery", "multi-stage"} < priors

@@ -266,13 +266,13 @@ def test_unreadable_images_are_named_and_skipped_up_to_the_share(tmp_path):
     path = archives.folder(tmp_path / "pictures", 20)
     for name, content in {"0/0004.png": b"", "1/0007.png": (path / "1/0007.png").read_bytes()[:-40]}.items():
         (path / name).write_bytes(content)
-    settings = {"validation_count": 4, "test_count": 4, "unreadable_share": 0.1}
+    settings = {"validation_count": 4, "test_count": 4, "max_unreadable_fraction": 0.1}
     data = prepared(folder("pictures", **settings))
     assert sorted(Path(name).name for name in data.manifest["skipped"]) == ["0004.png", "0007.png"]
     assert sum(data.manifest["counts"].values()) == 18
     with pytest.raises(JebmError) as error:
-        prepared(folder("pictures", **settings | {"unreadable_share": 0.05}), to="data/strict")
-    assert "2 of 20 images are unreadable so far, more than dataset.unreadable_share: 0.05" in str(error.value)
+        prepared(folder("pictures", **settings | {"max_unreadable_fraction": 0.05}), to="data/strict")
+    assert "2 of 20 images are unreadable so far, more than dataset.max_unreadable_fraction: 0.05" in str(error.value)
     assert "0004.png" in str(error.value)
     assert "0007.png" in str(error.value)
     again = prepared(folder("pictures", **settings), to="data/again")

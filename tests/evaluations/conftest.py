@@ -15,5 +15,7 @@ from jebm.runtime.random import make_rng
 def subject():
     hierarchy, prior = mild_prior()
     images = torch.randint(0, 17, (60, 1, 2, 2), generator=make_rng("images"), dtype=torch.uint8)
-    data = Dataset({"test": images}, {"levels": 17, "image_shape": [1, 2, 2], "sha256": {IMAGES: "0"}})
+    data = Dataset(
+        {"train": images.flip(0), "test": images}, {"levels": 17, "image_shape": [1, 2, 2], "sha256": {IMAGES: "0"}}
+    )
     return Subject(data, hierarchy, prior, Identity((1, 2, 2), 0), make_rng, "cpu", "trial")

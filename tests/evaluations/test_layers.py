@@ -36,8 +36,8 @@ def measured():
         lambda purpose: make_rng("layers", purpose), "cpu", "test",
     )  # fmt: skip
     record = MetricRecord(1)
-    Layers(draws=30).evaluate(subject, record)
-    return by_name(record.values)
+    arrays = Layers(draws=30).evaluate(subject, record)
+    return by_name(record.values) | arrays
 
 
 def test_units_that_the_data_move_are_active_and_no_others(measured):
@@ -55,3 +55,9 @@ def test_kl_of_a_layer_that_the_data_do_not_reach_is_zero(measured):
 def test_probe_reads_the_class_where_it_is(measured):
     assert measured["probe z1"] > 0.95
     assert measured["probe z2"] < 0.65
+
+
+def test_means_of_a_top_layer_that_the_data_do_not_reach_are_noise_around_zero(measured):
+    """The mean of 30 draws from N(0, I)."""
+    assert measured["means/top"].shape == (400, 3)
+    assert float(measured["means/top"].var()) == pytest.approx(1 / 30, rel=0.2)

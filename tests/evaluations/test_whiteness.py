@@ -16,7 +16,7 @@ from jebm.evaluations.whiteness import DENSITIES, moments
 from jebm.io.filenames import ARRAYS
 from jebm.io.tensors import write_tensors
 from jebm.metrics.records import MetricRecord
-from jebm.models.backbones.chain import ChainHierarchy
+from jebm.models.backbones.perceptron import PerceptronHierarchy
 from jebm.models.backbones.residual import ResidualHierarchy
 from jebm.models.energies.zero import ZeroPrior
 from jebm.pipeline.study import make_plan
@@ -28,12 +28,12 @@ COUNT = 1000
 
 
 def chain():
-    return ChainHierarchy((1, 2, 2), latent_dims=[6, 3], hidden=8, depth=1)
+    return PerceptronHierarchy((1, 2, 2), latent_dims=[6, 3], hidden=8, depth=1)
 
 
 def residual():
     return ResidualHierarchy(
-        (1, 4, 4), groups=[2, 1], latent_channels=2, resolutions=[2, 1], channels=[4, 8], inference_hidden=4
+        (1, 4, 4), layers_per_scale=[2, 1], latent_channels=2, resolutions=[2, 1], channels=[4, 8], inference_hidden=4
     )
 
 
@@ -41,8 +41,8 @@ def wide(hierarchy):
     """Random weights with heads so strong that σ depends on the layers above, as after training."""
     hierarchy.initialise(make_rng("wide"))
     with torch.no_grad():
-        heads = [net[-1] for net in hierarchy.generator_nets] if isinstance(hierarchy, ChainHierarchy) else []
-        heads += [group.prior.layer for group in getattr(hierarchy, "groups", [])]
+        heads = [net[-1] for net in hierarchy.generator_nets] if isinstance(hierarchy, PerceptronHierarchy) else []
+        heads += [layer.prior.layer for layer in getattr(hierarchy, "latent_layers", [])]
         for head in heads:
             head.weight *= 4
     return hierarchy.requires_grad_(False).eval()
@@ -106,13 +106,13 @@ def test_zero_prior_goes_through_the_whole_pass():
     assert torch.equal(tilt, torch.zeros(5))
     assert torch.equal(torch.autograd.grad(tilt.sum(), eps)[0], torch.zeros_like(eps))
     with torch.no_grad():
-        hierarchy.groups[0].prior.layer.bias[0] = math.nan
+        hierarchy.latent_layers[0].prior.layer.bias[0] = math.nan
     assert torch.isnan(ZeroPrior(hierarchy).tilt(eps)).all()
 
 
 def test_batches_are_the_same_population_size_and_repeat_to_the_bit(measure):
-    first, _ = measure(Funnel(), count=50, batch=20, steps=3)
-    again, _ = measure(Funnel(), count=50, batch=20, steps=3)
+    first, _ = measure(Funnel(), count=50, batch_size=20, steps=3)
+    again, _ = measure(Funnel(), count=50, batch_size=20, steps=3)
     assert first == again
 
 

@@ -87,6 +87,7 @@ class Place:
         shutil.copytree(PACKAGE / "forkserver", folder / "jebm/forkserver")
         for name in ("cli", "runtime"):
             (folder / "jebm" / name).mkdir()
+        (folder / "jebm/cli/__init__.py").touch()
         for name in ("__init__", "__main__", "runtime/__init__", "runtime/threads"):
             shutil.copy(PACKAGE / f"{name}.py", folder / "jebm" / f"{name}.py")
         self.commands = folder / "jebm/cli/main.py"
@@ -133,6 +134,7 @@ def _interruptible():
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # where the server finds the package first
     monkeypatch.delenv(ADDRESS, raising=False)
     return Place(tmp_path)
 
@@ -205,8 +207,27 @@ def test_a_signal_for_which_there_is_no_fork_any_more_ends_the_client(place, ser
 
 def test_an_edit_counts_from_the_next_job_on(place, server):
     assert place.run("exit", "0")[1] == "forked\n"
-    place.commands.write_text(COMMANDS.replace('"forked"', '"edited, in a fork"'))
-    assert place.run("exit", "0")[1] == "edited, in a fork\n"
+    times = place.commands.stat()
+    place.commands.write_text(COMMANDS.replace('"forked"', '"edited"'))
+    os.utime(place.commands, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert place.run("exit", "0")[1] == "edited\n"
+
+
+def test_the_package_is_imported_by_the_server_and_not_once_more_by_each_job(place):
+    place.commands.write_text(f"import os\nprint(os.getpid(), flush=True)\n{COMMANDS}")
+    server = place.serve()
+    try:
+        assert [place.run("exit", "0")[1] for _ in range(2)] == ["forked\n"] * 2
+        assert (place.folder / "server.log").read_text() == f"{server.process.pid}\n"
+    finally:
+        server.stop()
+
+
+def test_a_client_with_another_copy_of_the_package_gets_that_copy(place, server, tmp_path_factory):
+    other = Place(tmp_path_factory.mktemp("other"))
+    other.commands.write_text(COMMANDS.replace('"forked"', '"the other"'))
+    assert other.run("exit", "0")[1] == "the other\n"
+    assert place.run("exit", "0")[1] == "forked\n"
 
 
 def test_the_server_is_left_without_zombies(place, server):
@@ -331,10 +352,19 @@ def test_the_server_imports_what_the_steps_of_the_pipeline_import():
     names = {node.module for node in found if isinstance(node, ast.ImportFrom)}
     names |= {alias.name for node in found if isinstance(node, ast.Import) for alias in node.names}
     missing = {name for name in names - set(there.split()) if name.partition(".")[0] not in sys.stdlib_module_names}
-    assert {name for name in missing if not name.startswith("jebm")} == {"lmdb"}
+    assert {name for name in missing if not name.startswith("jebm")} == {"lmdb", "snakesee.plugins.base"}
 
 
 def test_the_server_is_no_part_of_a_job_s_code():
     plans = make_plan(read_params(PACKAGE.parent / "params.yaml"))
     used = {name for plan in plans.values() for job in study_jobs(plan) for name in code_fingerprint(job.entries)}
     assert not [name for name in used if name.startswith(("jebm.forkserver", "jebm.__main__"))]
+
+
+def test_a_module_that_can_not_be_imported_does_not_keep_the_server_from_starting(place):
+    (place.folder / "jebm/cli/broken.py").write_text("import no_such_library\n")
+    server = place.serve()
+    try:
+        assert place.run("exit", "0")[1] == "forked\n"
+    finally:
+        server.stop()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from oracles import SIGMAS, LinearHierarchy, joint_prior, quadratic_prior
 
-from jebm.metrics.likelihood import importance_weighted, log_weights
+from jebm.metrics.likelihood import bits_per_dimension, importance_weighted, log_weights
 from jebm.models.priors.gaussian import GaussianPrior
 from jebm.runtime.random import make_rng
 from jebm.sampling.partition import estimate_log_partition
@@ -31,7 +31,7 @@ def test_exact_posterior_gives_constant_weights_equal_to_the_evidence(dims):
 
 
 def test_bound_rises_with_the_draws_towards_the_evidence_and_not_above():
-    """A q that is too wide and off centre: 8,000 draws an image, in groups of K; 5 standard errors over the groups."""
+    """A q that is too wide and off centre: 8,000 draws per image, in groups of K; 5 standard errors over the groups."""
     hierarchy = LinearHierarchy((3, 2), widen=1.3, shift=0.3)
     weights, _ = many(hierarchy, GaussianPrior(hierarchy), 8000, "wide")
     evidence, gaps = hierarchy.log_evidence(X), []
@@ -72,6 +72,11 @@ def test_importance_weighted_by_hand_and_without_overflow():
     assert importance_weighted(torch.tensor([[0.0, math.log(3.0)]])).item() == pytest.approx(math.log(2))
     assert importance_weighted(torch.tensor([[900.0, 900.0]])).item() == pytest.approx(900)
     assert importance_weighted(torch.tensor([[-7.5]])).item() == -7.5
+
+
+def test_bits_of_a_uniform_density_are_the_logarithm_of_the_number_of_cells():
+    """Uniform on [−1, 1]^D: log p = −D log 2; 16 cells of width 1/8 each take 4 bits per dimension."""
+    assert bits_per_dimension(-10 * math.log(2), 10, 1 / 8) == pytest.approx(4)
 
 
 def test_tilt_is_taken_at_the_drawn_latents():

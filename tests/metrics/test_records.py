@@ -32,11 +32,11 @@ def test_missing_record_says_what_makes_it(tmp_path):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_density_of_a_model_that_may_diverge_leaves_out_what_is_not_finite_and_no_other_does(value, capsys):
     density = object.__new__(Density)
-    density.record, density.title, density.may_diverge = MetricRecord(1), "a prior", True
+    density.record, density.title, density.allow_divergence = MetricRecord(1), "a prior", True
     density._add("elbo", value, 10, "p@1")
     density._add("elbo", -3.0, 10, "p@1")
     assert [row["value"] for row in density.record.values] == [-3.0]
     assert "elbo is" in capsys.readouterr().err
-    density.may_diverge = False
+    density.allow_divergence = False
     with pytest.raises(JebmError, match="a prior: elbo is"):
         density._add("elbo", value, 10, "p@1")

@@ -39,7 +39,7 @@ def test_published_sizes_are_the_defaults():
         (100, 200), (200, 200), (200, 200), (200, 200), (200, 256)
     ]  # fmt: skip
     assert {m.negative_slope for m in hierarchy.modules() if isinstance(m, nn.LeakyReLU)} == {0.2}
-    assert hierarchy.sigma_floor == 0.01
+    assert hierarchy.min_sigma == 0.01
     assert hierarchy.likelihood.sigma == 0.3
 
 
@@ -118,7 +118,7 @@ def test_whitening_inverts_the_transform(whiten):
 
 
 def test_scales_stay_above_their_floor():
-    hierarchy = tiny(sigma_floor=0.2).double()
+    hierarchy = tiny(min_sigma=0.2).double()
     with torch.no_grad():
         hierarchy.generator_nets[0][-1].bias[3:] = torch.tensor([-50.0, 0.0, 1.0])
         hierarchy.generator_nets[0][-1].weight.zero_()

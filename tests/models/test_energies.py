@@ -9,7 +9,7 @@ from jebm.config.components import build
 from jebm.errors import JebmError
 from jebm.models.backbones.residual import ResidualHierarchy
 from jebm.models.energies.base import chosen_layers
-from jebm.models.energies.conv import map_net
+from jebm.models.energies.convolutional import map_net
 from jebm.models.nets import initialise
 from jebm.runtime.random import make_rng
 
@@ -18,7 +18,7 @@ LAYERS = 3
 
 @pytest.fixture
 def hierarchy():
-    made = ResidualHierarchy((1, 2, 2), groups=[LAYERS], latent_channels=2, channels=[6], inference_hidden=4)
+    made = ResidualHierarchy((1, 2, 2), layers_per_scale=[LAYERS], latent_channels=2, channels=[6], inference_hidden=4)
     made.initialise(make_rng("hierarchy"))
     return made.requires_grad_(False)
 
@@ -66,7 +66,12 @@ def test_restricted_energy_is_the_same_term_alone(hierarchy, name):
 def maps():
     """A hierarchy that has maps of 16 and 8 pixels and a vector, of which energies see the shapes alone."""
     made = ResidualHierarchy(
-        (1, 16, 16), groups=[1, 1, 1], resolutions=[16, 8, 1], channels=[3, 3, 6], latent_channels=2, inference_hidden=2
+        (1, 16, 16),
+        layers_per_scale=[1, 1, 1],
+        resolutions=[16, 8, 1],
+        channels=[3, 3, 6],
+        latent_channels=2,
+        inference_hidden=2,
     )
     made.initialise(make_rng("maps"))
     return made.requires_grad_(False)
@@ -84,7 +89,7 @@ def layers_of(net):
 
 
 def test_energy_of_maps_halves_them_down_to_four_pixels(maps):
-    energy = build("energy", spec("energy", name="conv"), maps)
+    energy = build("energy", spec("energy", name="convolutional"), maps)
     assert layers_of(energy.nets["1"]) == [
         ("conv", 2, 64), ("conv", 64, 64), ("linear", 1024, 200), ("linear", 200, 200), ("linear", 200, 1)
     ]  # fmt: skip
@@ -93,7 +98,7 @@ def test_energy_of_maps_halves_them_down_to_four_pixels(maps):
     energy.initialise(make_rng("conv energy"))
     top = maps.top_down_flat(torch.randn(5, maps.dimensions, generator=make_rng("eps")))
     assert torch.equal(energy.terms(top), torch.zeros(5, 3))
-    energy = random_energy(maps, name="conv", channels=4, hidden=5)
+    energy = random_energy(maps, name="convolutional", channels=4, hidden=5)
     moved = top.z[0].clone()
     moved[:, 1, 15, 15] += 1  # the furthest corner counts
     changed = energy.terms(top._replace(z=(moved, *top.z[1:]))) != energy.terms(top)
@@ -132,7 +137,7 @@ def test_published_start_and_activation_are_chosen_by_parameters(hierarchy):
     assert torch.equal(plain.nets["1"][0].weight, energy.nets["1"][0].weight)
 
 
-@pytest.mark.parametrize("name", ["context", "concatenated", "layerwise", "conv"])
+@pytest.mark.parametrize("name", ["context", "concatenated", "layerwise", "convolutional"])
 def test_every_energy_starts_at_zero_and_learns(hierarchy, name):
     energy = build("energy", spec("energy", name=name), hierarchy)
     energy.initialise(make_rng("fresh"))
@@ -145,7 +150,12 @@ def test_every_energy_starts_at_zero_and_learns(hierarchy, name):
 @pytest.mark.parametrize(("k", "expected"), [(1, [6]), (2, [4, 5, 6]), (3, [1, 2, 3, 4, 5, 6])])
 def test_energies_of_the_top_scales_are_those_of_the_coarsest_maps(k, expected):
     hierarchy = ResidualHierarchy(
-        (1, 8, 8), groups=[3, 2, 1], latent_channels=2, resolutions=[8, 4, 1], channels=[3, 4, 5], inference_hidden=3
+        (1, 8, 8),
+        layers_per_scale=[3, 2, 1],
+        latent_channels=2,
+        resolutions=[8, 4, 1],
+        channels=[3, 4, 5],
+        inference_hidden=3,
     )
     block = {"name": "layerwise", "hidden": 4, "depth": 1}
     chosen = build("energy", spec("energy", **block, layers={"top_scales": k}), hierarchy)

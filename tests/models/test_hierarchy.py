@@ -6,12 +6,12 @@ from oracles import LinearHierarchy, mild_prior
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from jebm.models.backbones.base import flatten, normal_log_prob, split, standard_normal_log_prob
-from jebm.models.backbones.chain import ChainHierarchy
+from jebm.models.backbones.perceptron import PerceptronHierarchy
 from jebm.runtime.random import make_rng
 
 
 def chain(dims=(3, 2, 2)):
-    hierarchy = ChainHierarchy((1, 2, 2), latent_dims=list(dims), hidden=6, depth=1)
+    hierarchy = PerceptronHierarchy((1, 2, 2), latent_dims=list(dims), hidden=6, depth=1)
     hierarchy.initialise(make_rng("test chain"))
     return hierarchy.double().requires_grad_(False)
 
@@ -78,8 +78,19 @@ def test_decoder_density_is_normal_around_its_mean():
     assert distribution.mean.shape == (4, 1, 2, 2)
 
 
+@pytest.mark.parametrize("name", ["bernoulli", "heteroscedastic-gaussian", "nvae-logistic-mixture"])
+def test_decoder_parametrises_any_likelihood(name):
+    hierarchy = PerceptronHierarchy((3, 2, 2), latent_dims=[3, 2], hidden=6, depth=1, likelihood={"name": name})
+    hierarchy.initialise(make_rng("likelihood"))
+    distribution = hierarchy.decode(hierarchy.top_down_flat(torch.randn(4, 5, generator=make_rng("decode"))))
+    assert distribution.mean.shape == (4, 3, 2, 2)
+    assert distribution.log_prob(distribution.mean).shape == (4,)
+    assert hierarchy.levels == (256 if name == "nvae-logistic-mixture" else None)
+    assert hierarchy.pixel_means() is None
+
+
 def test_infer_reports_the_density_and_divergence_of_its_own_draw():
-    hierarchy = ChainHierarchy((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1)
+    hierarchy = PerceptronHierarchy((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1)
     hierarchy.initialise(make_rng("infer"))
     x = torch.rand(4, 1, 2, 2, generator=make_rng("x")) * 2 - 1
     posterior = hierarchy.infer(x, make_rng("draw"))
@@ -93,7 +104,7 @@ def test_infer_reports_the_density_and_divergence_of_its_own_draw():
 
 
 def test_infer_is_reparameterised_and_repeats_with_its_rng():
-    hierarchy = ChainHierarchy((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1)
+    hierarchy = PerceptronHierarchy((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1)
     hierarchy.initialise(make_rng("infer"))
     x = torch.rand(2, 1, 2, 2, generator=make_rng("x")) * 2 - 1
     first, again = (hierarchy.infer(x, make_rng("draw")).eps for _ in range(2))
@@ -104,7 +115,7 @@ def test_infer_is_reparameterised_and_repeats_with_its_rng():
 
 def test_initialisation_depends_on_its_rng_only():
     def weights(*parts):
-        hierarchy = ChainHierarchy((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1)
+        hierarchy = PerceptronHierarchy((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1)
         hierarchy.initialise(make_rng(*parts))
         return torch.cat([p.flatten() for p in hierarchy.parameters()])
 
@@ -118,7 +129,7 @@ def test_initialisation_depends_on_its_rng_only():
 def test_mean_gain_widens_the_means_and_leaves_the_scales():
     nets = {}
     for gain in (1.0, 3.0):
-        hierarchy = ChainHierarchy((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1, mean_gain=gain)
+        hierarchy = PerceptronHierarchy((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1, mean_gain=gain)
         hierarchy.initialise(make_rng("gain"))
         nets[gain] = hierarchy.generator_nets[0][-1].weight.detach()
     torch.testing.assert_close(nets[3.0][:3], 3 * nets[1.0][:3])

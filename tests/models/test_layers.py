@@ -6,7 +6,7 @@ from oracles import spec
 
 from jebm.config.components import build, names_with
 from jebm.models.backbones.base import EMPTY, Hierarchy, flatten
-from jebm.models.backbones.chain import ChainHierarchy
+from jebm.models.backbones.perceptron import PerceptronHierarchy
 from jebm.models.backbones.residual import ResidualHierarchy
 from jebm.models.energies.context import ContextEnergy
 from jebm.models.energies.cumulative import CumulativeEnergy
@@ -16,9 +16,9 @@ from jebm.runtime.random import make_rng
 
 
 def backbones():
-    chain = ChainHierarchy((1, 2, 2), latent_dims=[4, 3, 2], hidden=6, depth=1)
-    deep = ResidualHierarchy((1, 2, 2), groups=[4], latent_channels=3, channels=[8])
-    maps = ResidualHierarchy((1, 4, 4), groups=[2, 1], latent_channels=2, resolutions=[2, 1], channels=[3, 5])
+    chain = PerceptronHierarchy((1, 2, 2), latent_dims=[4, 3, 2], hidden=6, depth=1)
+    deep = ResidualHierarchy((1, 2, 2), layers_per_scale=[4], latent_channels=3, channels=[8])
+    maps = ResidualHierarchy((1, 4, 4), layers_per_scale=[2, 1], latent_channels=2, resolutions=[2, 1], channels=[3, 5])
     small = {"latent_dims": [3, 2], "channels": [3, 2], "hidden": 4, "depth": 1, "inference_features": 4}
     images = build("backbone", spec("backbone", name="convolutional", **small), (1, 4, 4))
     for hierarchy in (chain, deep, maps, images):
@@ -27,7 +27,7 @@ def backbones():
 
 
 BACKBONES = pytest.mark.parametrize(
-    "hierarchy", list(backbones()), ids=["chain", "residual", "residual maps", "convolutional"]
+    "hierarchy", list(backbones()), ids=["perceptron", "residual", "residual maps", "convolutional"]
 )
 
 

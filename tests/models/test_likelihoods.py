@@ -36,6 +36,9 @@ def test_gaussian_is_torch_s_normal_around_the_tanh(learned):
     raw, x = parameters(model), pixels(model)
     expected = Independent(Normal(torch.tanh(raw), 0.25), 3).log_prob(x)
     torch.testing.assert_close(model(raw).log_prob(x), expected, rtol=1e-6, atol=1e-5)
+    if not learned:
+        constant = torch.full((), 0.25, dtype=torch.float64)
+        assert torch.equal(model(raw).log_prob(x), Independent(Normal(torch.tanh(raw), constant), 3).log_prob(x))
     torch.testing.assert_close(model(raw).mean, torch.tanh(raw))
 
 
@@ -53,7 +56,7 @@ def test_gaussian_draws_have_its_moments():
 
 
 def test_learned_sigma_finds_the_residual_and_respects_its_floor():
-    model = likelihood((1, 8, 8), name="gaussian", sigma=0.3, learned=True, sigma_min=0.05)
+    model = likelihood((1, 8, 8), name="gaussian", sigma=0.3, learned=True, min_sigma=0.05)
     noise = torch.randn(200, 1, 8, 8, generator=make_rng("noise"))
     for spread, expected in ((0.11, 0.11), (0.01, 0.05)):
         optimiser = torch.optim.Adam(model.parameters(), lr=0.05)
@@ -66,7 +69,7 @@ def test_learned_sigma_finds_the_residual_and_respects_its_floor():
 
 
 def test_learned_sigma_must_start_above_its_floor():
-    with pytest.raises(JebmError, match=r"likelihood\.sigma: is 0\.01; to be learned it must start above sigma_min"):
+    with pytest.raises(JebmError, match=r"likelihood\.sigma: is 0\.01; to be learned it must start above min_sigma"):
         likelihood(name="gaussian", sigma=0.01, learned=True)
     assert likelihood(name="gaussian", sigma=0.01).sigma == 0.01
 

@@ -10,6 +10,7 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 from jebm.models.backbones.base import TopDown, flatten, standard_normal_log_prob
 from jebm.models.energies.layerwise import LayerwiseEnergy
 from jebm.models.nets import frozen
+from jebm.models.priors.aggregate_posterior import AggregatePosterior
 from jebm.models.priors.base import build_prior
 from jebm.models.priors.ebm import JointPrior
 from jebm.models.priors.gaussian import GaussianPrior
@@ -62,6 +63,33 @@ def test_gaussian_prior_has_no_tilt():
 def test_gaussian_prior_draws_standard_normals():
     draws = GaussianPrior(LinearHierarchy()).sample(20_000, make_rng("gaussian prior"))
     assert worst_moment_error(draws, torch.zeros(5), torch.eye(5)) < 5
+
+
+def stored(count):
+    prior = AggregatePosterior(LinearHierarchy())
+    prior.set(torch.arange(count).float()[:, None].expand(count, 5).contiguous())
+    return prior
+
+
+def test_stored_draws_come_once_each_before_any_comes_again():
+    """Over several calls, as the sets and chunks of a sampler make them."""
+    prior, rng = stored(10), make_rng("rows")
+    rows = torch.cat([prior.sample(count, rng) for count in (4, 3, 6, 7)])[:, 0].long()
+    assert sorted(rows[:10].tolist()) == sorted(rows[10:].tolist()) == list(range(10))
+    assert rows[:10].tolist() != list(range(10))
+    assert sorted(stored(3).sample(7, rng)[:6, 0].tolist()) == [0, 0, 1, 1, 2, 2]
+
+
+def test_stored_draws_are_read_with_the_weights():
+    prior = AggregatePosterior(LinearHierarchy())
+    prior.load_state_dict(stored(4).state_dict())
+    assert torch.equal(prior.rows, stored(4).rows)
+
+
+def test_stored_draws_refuse_to_pass_for_a_density():
+    for ask in (stored(2).tilt, stored(2).log_prob):
+        with pytest.raises(NotImplementedError, match="no density"):
+            ask(torch.zeros(2, 5))
 
 
 def test_joint_prior_learns_and_saves_its_energy_but_not_the_backbone():

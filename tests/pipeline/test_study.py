@@ -16,7 +16,7 @@ from jebm.pipeline.study import make_plan
 
 BLOCK = {"steps": 7, "batch_size": 8, "learning_rate": 0.1, "kl_warmup": [[0.0, 0.5]]}
 ROLES = ("dataset", "features", "backbone", "prior", "samples", "layers", "density_metrics", "sample_metrics", "floor")
-REFERENCE = {"evaluations": {"partition": {"name": "partition", "chains": 100}}}
+REFERENCE = {"evaluations": {"terms": {"name": "terms", "count": 100}}}
 
 
 def plan(changes=None):
@@ -64,7 +64,7 @@ def test_two_variants_of_the_same_parameters_are_the_same_stages():
         ("toy/draw_samples/sampler/steps", 30, {"samples", "layers", "sample_metrics"}),
         ("toy/draw_samples/count", 30, {"samples", "layers", "sample_metrics"}),
         ("toy/train_prior/steps", 30, {"prior", "samples", "layers", "density_metrics", "sample_metrics"}),
-        ("toy/train_prior/chain/steps", 30, {"prior", "samples", "layers", "density_metrics", "sample_metrics"}),
+        ("toy/train_prior/estimator/steps", 30, {"prior", "samples", "layers", "density_metrics", "sample_metrics"}),
         ("toy/prior/energy/hidden", 9, {"prior", "samples", "layers", "density_metrics", "sample_metrics"}),
         ("toy/evaluate_density", {"importance_samples": 7}, {"density_metrics"}),
         ("toy/evaluate_samples", {"reference": "validation"}, {"sample_metrics", "floor"}),
@@ -118,7 +118,7 @@ def test_prior_that_is_not_trained_by_a_chain_does_not_depend_on_how():
         {"draw_samples": {"sampler": {"steps": 50}}},
         {"evaluate_density": {"importance_samples": 7}},
         {"evaluate_samples": {"kernel_distance_subsets": 7}},
-        {"evaluations": {"partition": {"name": "partition", "chains": 200}}},
+        {"evaluations": {"terms": {"name": "terms", "count": 200}}},
     ],
     ids=str,
 )
@@ -171,7 +171,8 @@ def test_order_of_keys_changes_nothing():
 
 
 def test_each_kind_is_found_in_a_variant_and_its_module_exists():
-    variant = plan(INCEPTION | {"toy/variants/joint": REFERENCE}).variants["joint"]
+    both = {"evaluations": {**REFERENCE["evaluations"], "cost": {"name": "cost"}}}
+    variant = plan(INCEPTION | {"toy/variants/joint": both}).variants["joint"]
     assert [stage for kind in KINDS for stage in variant.stages(kind)] == sorted(
         variant.all_stages(), key=lambda stage: list(KINDS).index(stage.kind)
     )
@@ -252,7 +253,7 @@ def test_only_streamed_features_have_reference_statistics_of_their_own():
     [
         ({"kernel_distance_subsets": 7, "precision_recall_neighbours": 5, "allow_singular": True}, True),
         ({"reference": "train"}, False),
-        ({"kept_features": 70}, False),
+        ({"max_stored_features": 70}, False),
     ],
 )
 def test_reference_statistics_depend_on_what_they_are_made_from(changes, same):

@@ -12,6 +12,7 @@ from jebm.metrics.records import MetricRecord
 from jebm.pipeline.study import make_plan
 from jebm.report.collect import collect
 from jebm.report.frame import COLUMNS, load_metrics
+from jebm.report.timings import measured, record, timing_table
 
 HEADLINE = {
     "fd_both": {"variants": ["joint", "joint-k40"], "metric": "fd"},
@@ -49,8 +50,8 @@ def test_each_variant_gets_the_values_of_its_own_samples(study):
     frame = load_metrics(PLAN)
     fd = {(row.variant, row.seed): row.value for row in frame[frame.metric == "fd"].dropna(subset="seed").itertuples()}
     assert fd == {(v, s): 10 * i + s for i, v in enumerate(("gaussian", "joint", "joint-k40")) for s in (0, 1)}
-    assert len(frame[frame.protocol != "this run"]) == 6 + 6 + 6 + 1
-    assert len(frame[frame.variant == "data"]) == 1
+    assert len(frame[frame.protocol != "training"]) == 6 + 6 + 6 + 1
+    assert len(frame[frame.variant == "real-data"]) == 1
 
 
 def test_headline_numbers_are_means_with_the_digits_of_the_tables(study):
@@ -71,6 +72,7 @@ def test_values_keep_nine_digits_and_protocols_their_facts(study):
     collect(PLAN)
     assert "-0.333333333" in (study / "results/toy/metrics.csv").read_text()
     protocols = json.loads((study / "results/toy/protocols.json").read_text())
+    assert sorted(protocols.pop("training")) == ["about"]
     assert sorted(protocols.values(), key=str) == [{"a": 1}, {"b": 2}]
 
 
@@ -89,11 +91,19 @@ def test_missing_record_names_the_file(study):
         collect(PLAN)
 
 
-def test_what_the_clock_measured_stands_apart(study):
+def test_sizes_are_collected_and_what_the_clock_measured_is_not(study):
     collect(PLAN)
-    assert "seconds" not in (study / "results/toy/metrics.csv").read_text()
-    rows = (study / "results/toy/timings.csv").read_text().splitlines()
-    assert "joint,0,seconds_backbone,,,2.0" in rows
-    assert "joint,1,parameters_prior,,,7" in rows
-    assert "gaussian,1,posterior_seconds,cold,20,2.5" in rows
-    assert not [row for row in rows if row.startswith("gaussian") and "prior" in row]  # it has nothing to train
+    text = (study / "results/toy/metrics.csv").read_text()
+    assert "seconds" not in text
+    rows = text.splitlines()
+    assert "toy,joint,1,parameters_prior,,,,,7,,,1,training" in rows
+    assert not [row for row in rows if row.startswith("toy,gaussian") and "_prior" in row]  # it has nothing to train
+
+
+def test_times_by_the_clock_are_read_from_the_runs(study):
+    table = timing_table(PLAN, measured(PLAN)).splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table if line.startswith("|")]
+    assert ["joint", "stage 2, s", "", "", "2.0 ± 0.0", "2"] in cells
+    assert ["gaussian", "seconds", "cold", "20", "2.0 ± 0.7", "2"] in cells
+    assert not (study / "results").exists()
+    assert record(PLAN).read_text().splitlines() == table

@@ -12,7 +12,7 @@ from jebm.report.figures import depth, terms
 VARIANTS = {
     "l2": {"prior": {"name": "gaussian"}, "draw_samples": {"sampler": {"name": "ancestral"}}},
     "l4": {
-        "backbone": {"name": "residual", "groups": [4], "latent_channels": 2},
+        "backbone": {"name": "residual", "layers_per_scale": [4], "latent_channels": 2},
         "train_backbone": {"kl_warmup": [[0.0, 0.5]]},
         "prior": {"energy": {"name": "context"}},
     },
@@ -30,7 +30,7 @@ def plan():
 
 
 def test_depth_shows_fd_by_layers_and_the_kl_of_each_layer(plan):
-    groups = [at_seeds("l2", "fd", (10.0, 14.0)), at_seeds("l4", "fd", (6.0, 8.0)), at_seeds("data", "fd", (4.0,))]
+    groups = [at_seeds("l2", "fd", (10.0, 14.0)), at_seeds("l4", "fd", (6.0, 8.0)), at_seeds("real-data", "fd", (4.0,))]
     groups += [at_seeds("l4", "kl", (i + 1.0, i + 3.0), layer=f"z{i + 1}") for i in range(4)]
     left, right = depth.draw(plan, ["l2", "l4"], frame(*groups)).axes
     means = {c.get_label(): c.lines[0].get_ydata().tolist() for c in left.containers}

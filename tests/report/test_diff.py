@@ -9,7 +9,7 @@ from measured import at_seeds
 from scipy.stats import t as student_t
 
 from jebm.errors import JebmError
-from jebm.report.diff import agreement, as_json, as_text, compare, load_version, welch
+from jebm.report.diff import agreement, as_json, as_text, compare, load_version, paired, renamed_steps, welch
 from jebm.report.frame import tidy
 
 
@@ -39,23 +39,63 @@ def test_values_without_noise_over_seeds_have_an_interval_of_no_width():
     assert welch(pd.Series([1.0, 1.0]), pd.Series([3.0, 3.0])) == (2.0, 2.0, 0.0)
 
 
+def test_interval_of_pairs_is_that_of_the_differences():
+    a, b = (frame({("x", "fd"): values}) for values in ([1.0, 5.0, 9.0], [2.0, 6.2, 9.9]))
+    differences = np.array([1.0, 1.2, 0.9])
+    reach = student_t.ppf(0.975, 2) * differences.std(ddof=1) / 3**0.5
+    low, high, p = paired(a, b.iloc[::-1])
+    assert (low, high) == pytest.approx((differences.mean() - reach, differences.mean() + reach))
+    assert p == pytest.approx(2 * student_t.sf(differences.mean() / (differences.std(ddof=1) / 3**0.5), 2))
+
+
+def test_pairs_are_used_where_the_seeds_are_the_same():
+    """The differences are small beside the noise over seeds, and alike at all seeds."""
+    before, after = {("x", "fd"): [1.0, 5.0, 9.0]}, {("x", "fd"): [0.5, 4.45, 8.52]}
+    (row,) = rows = compare(frame(before), frame(after))
+    assert (row.paired, row.verdict) == (True, "better")
+    assert as_text(rows, ("a", "b")).endswith("1 better. Intervals: paired by seed.")
+    other = frame(after).assign(seed=lambda f: f.seed + 10)
+    (row,) = rows = compare(frame(before), other)
+    assert (row.paired, row.verdict) == (False, "no change seen")
+    assert as_text(rows, ("a", "b")).endswith("Intervals: Welch's, since the seeds differ.")
+
+
+@pytest.mark.parametrize(("common", "least", "most"), [(0.9, 0.9, 0.99), (0.0, 0.2, 0.4)])
+def test_the_power_is_the_one_that_the_documents_state(common, least, most):
+    """Differences of twice the noise over seeds, three seeds, of whose variance a part is common to both sides."""
+    rng, trials, found = np.random.default_rng(4), 400, 0
+    shared, own = common**0.5, (1 - common) ** 0.5
+    for _ in range(trials):
+        seeds = rng.normal(size=3)
+        a, b = (shared * seeds + own * rng.normal(size=3) for _ in range(2))
+        found += paired(frame({("x", "fd"): list(a)}), frame({("x", "fd"): list(b + 2)}))[2] < 0.05
+    assert least < found / trials < most
+
+
+def test_a_name_that_denies_the_steps_is_pointed_out():
+    a = frame({("joint-k20", "langevin_steps"): [20, 20], ("train-k10", "langevin_steps"): [20, 20]})
+    b = frame({("joint-k20", "langevin_steps"): [30, 30], ("train-k10", "langevin_steps"): [30, 30]})
+    assert renamed_steps(a, b) == ["note: joint-k20 has 30 steps now, which its name denies; call it k30"]
+    assert renamed_steps(a, a) == []
+
+
 def test_a_large_difference_is_called_by_the_direction_of_the_metric():
     a = {
         ("x", "fd"): [50.0, 52.0, 51.0],
         ("x", "iw_bound"): [-9.0, -9.1, -9.05],
-        ("x", "log_partition"): [1.0, 1.1, 1.2],
+        ("x", "log_z"): [1.0, 1.1, 1.2],
     }
     b = {
         ("x", "fd"): [12.0, 13.0, 12.5],
         ("x", "iw_bound"): [-12.0, -12.1, -12.05],
-        ("x", "log_partition"): [9.0, 9.1, 9.2],
+        ("x", "log_z"): [9.0, 9.1, 9.2],
     }
-    assert verdicts(a, b) == {"fd": "better", "iw_bound": "worse", "log_partition": "changed"}
-    assert verdicts(b, a) == {"fd": "worse", "iw_bound": "better", "log_partition": "changed"}
+    assert verdicts(a, b) == {"fd": "better", "iw_bound": "worse", "log_z": "changed"}
+    assert verdicts(b, a) == {"fd": "worse", "iw_bound": "better", "log_z": "changed"}
 
 
 def test_noise_over_seeds_is_no_change():
-    assert verdicts({("x", "fd"): [10.0, 14.0, 12.0]}, {("x", "fd"): [11.0, 15.0, 12.5]}) == {"fd": "no change seen"}
+    assert verdicts({("x", "fd"): [10.0, 14.0, 12.0]}, {("x", "fd"): [11.0, 13.0, 12.5]}) == {"fd": "no change seen"}
 
 
 def test_equal_values_one_seed_and_missing_sides_are_said():
@@ -128,13 +168,13 @@ def test_a_version_is_a_folder_a_revision_or_a_clear_error(tmp_path, monkeypatch
 
 
 def test_floors_of_several_datasets_are_told_apart():
-    rows = [row for value in (1.0, 2.0) for row in at_seeds("data", "fd", (value,), 500, f"p@{value}")]
+    rows = [row for value in (1.0, 2.0) for row in at_seeds("real-data", "fd", (value,), 500, f"p@{value}")]
     assert "2 of 2 values agree" in agreement(tidy(rows), tidy(rows))
 
 
 def test_sets_and_scores_are_compared_each_and_diagnostics_are_not():
     a = pd.concat([frame({("x", "auroc"): [0.5, 0.6]}, set=name, score="f") for name in ("overlay", "uniform")])
-    a = pd.concat([a, frame({("x", "acceptance"): [0.1, 0.2], ("x", "log_partition_se"): [0.1, 0.2]})])
+    a = pd.concat([a, frame({("x", "acceptance"): [0.1, 0.2], ("x", "log_z_se"): [0.1, 0.2]})])
     rows = compare(a, a.assign(value=a.value + 0.1))
     assert [(row.metric, row.of) for row in rows] == [("auroc", "overlay f"), ("auroc", "uniform f")]
     assert "AUROC overlay f" in as_text(rows, ("a", "b"))

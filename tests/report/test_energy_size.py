@@ -22,7 +22,7 @@ def figure():
     }
     plan = make_plan(parse_params(params(changes)))["toy"]
     groups = [at_seeds(name, "fd", (value + 1, value - 1)) for name, value in FD.items()]
-    return energy_size.draw(plan, list(FD), frame(*groups, at_seeds("data", "fd", (5,))))
+    return energy_size.draw(plan, list(FD), frame(*groups, at_seeds("real-data", "fd", (5,))))
 
 
 def means(ax):

@@ -1,6 +1,7 @@
 """Tables: what stands in a cell, what is bold, what is refused, and how it is written."""
 
 import csv
+from pathlib import Path
 
 import pytest
 from measured import at_seeds, frame
@@ -21,7 +22,7 @@ BOTH = {"variants": ["gaussian", "joint"]}
 FD = [
     *at_seeds("gaussian", "fd", (4.0, 6.0)), *at_seeds("joint", "fd", (1.0, 3.0)),
     *at_seeds("gaussian", "elbo", (-10.0, -12.0)), *at_seeds("joint", "elbo", (-20.0, -22.0)),
-    *at_seeds("gaussian", "log_partition", (1.0, 1.0)), *at_seeds("joint", "log_partition", (2.0, 2.0)),
+    *at_seeds("gaussian", "log_z", (1.0, 1.0)), *at_seeds("joint", "log_z", (2.0, 2.0)),
 ]  # fmt: skip
 
 
@@ -58,7 +59,7 @@ def test_best_cell_is_bold_with_its_deviation():
 
 
 def test_best_is_bold_in_the_direction_of_the_metric():
-    found = table(FD, metrics=["fd", "elbo", "log_partition"])
+    found = table(FD, metrics=["fd", "elbo", "log_z"])
     assert found.headers == ["prior", "FD ↓", "ELBO ↑", "log Z"]
     assert cells(found) == {
         "gaussian": ["5.00 ± 1.41", "*-11.00 ± 1.41*", "1.000 ± 0.000"],
@@ -71,26 +72,30 @@ def test_nothing_is_bold_where_the_table_wants_none():
 
 
 def test_best_that_prints_the_same_is_bold_too():
-    rows = [*at_seeds("gaussian", "fd", (2.001,)), *at_seeds("joint", "fd", (1.999,))]
-    rows += at_seeds("joint-k40", "fd", (2.006,))
+    rows = [*at_seeds("gaussian", "fd", (2.001, 2.001)), *at_seeds("joint", "fd", (1.999, 1.999))]
+    rows += at_seeds("joint-k40", "fd", (2.006, 2.006))
     found = table(rows, variants=["gaussian", "joint", "joint-k40"], metrics=["fd"])
-    assert cells(found) == {"gaussian": ["*2.00*"], "joint": ["*2.00*"], "joint-k40": ["2.01"]}
+    assert cells(found) == {
+        "gaussian": ["*2.00 ± 0.00*"],
+        "joint": ["*2.00 ± 0.00*"],
+        "joint-k40": ["2.01 ± 0.00"],
+    }
 
 
 def test_zero_from_below_and_from_above_are_the_same():
     rows = [*at_seeds("gaussian", "elbo", (-0.0001,)), *at_seeds("joint", "elbo", (0.0001,))]
-    assert cells(table(rows, metrics=["elbo"])) == {"gaussian": ["*0.00*"], "joint": ["*0.00*"]}
+    assert cells(table(rows, metrics=["elbo"])) == {"gaussian": ["0.00"], "joint": ["0.00"]}
 
 
 def test_scaled_metric_is_scaled_wherever_it_is_printed():
     """Every place prints value × scale; the header says in which unit."""
     scale = METRICS["kd"].scale
     rows = [*at_seeds("gaussian", "kd", (7 / scale,)), *at_seeds("joint", "kd", (5 / scale,), low=4 / scale, high=9)]
-    rows += at_seeds("data", "kd", (3 / scale,), n=9)
+    rows += at_seeds("real-data", "kd", (3 / scale,), n=9)
     found = table(rows, metrics=["kd"])
-    assert cells(found) == {"gaussian": ["7.00"], "joint": ["*5.00*"]}
+    assert cells(found) == {"gaussian": ["7.00"], "joint": ["5.00"]}
     assert "(floor): 3.00." in found.notes[-1]
-    assert cells(table(rows, metrics=["kd"], intervals=True))["joint"][0].startswith("*5.00 [4.00, ")
+    assert cells(table(rows, metrics=["kd"], intervals=True))["joint"][0].startswith("5.00 [4.00, ")
 
 
 def test_only_row_is_not_the_best_of_anything():
@@ -142,7 +147,8 @@ def test_notes_name_seeds_sample_count_and_protocol():
     assert "n = 2" in found.notes[0]
     assert found.notes[1] == f"FD: {METRICS['fd'].about}; sample count 500, protocol p@1."
     assert found.notes[2].startswith("ELBO: ")
-    assert len(found.notes) == 3
+    assert found.notes[3].startswith("Bold: better than all others by more than the noise over seeds")
+    assert len(found.notes) == 4
 
 
 def test_note_on_one_seed_promises_no_deviation():
@@ -152,7 +158,7 @@ def test_note_on_one_seed_promises_no_deviation():
 
 
 def test_floor_of_real_data_stands_in_the_notes_and_not_in_the_rows():
-    rows = [*FD, *at_seeds("data", "fd", (0.1234,), n=1097), *at_seeds("data", "kd", (0.001,), n=1097)]
+    rows = [*FD, *at_seeds("real-data", "fd", (0.1234,), n=1097), *at_seeds("real-data", "kd", (0.001,), n=1097)]
     found = table(rows, metrics=["fd"])
     assert [label for label, _ in found.rows] == ["gaussian", "joint"]
     floor = [note for note in found.notes if "floor" in note]
@@ -161,26 +167,26 @@ def test_floor_of_real_data_stands_in_the_notes_and_not_in_the_rows():
     assert "0.12" in floor[0]
 
 
-# Seeds as rows -------------------------------------------------------------------------------------------------------
+# Seeds as columns ----------------------------------------------------------------------------------------------------
 
-BY_SEED = {"rows": ["seed"], "columns": ["metric", "variant"], "compare": "rows", "best": False, "ratios": True}
+BY_SEED = {"rows": ["metric", "variant"], "columns": ["seed"], "best": False}
 
 
-def test_rows_of_seeds_pair_them_and_give_the_ratio_to_the_first():
+def test_columns_of_seeds_have_one_value_each():
     found = table(FD, metrics=["fd", "elbo"], **BY_SEED)
-    expected = ["seed", "FD gaussian ↓", "FD joint ↓", "gaussian / joint", "ELBO gaussian ↑", "ELBO joint ↑"]
-    assert found.headers == expected
+    assert found.headers[1:] == ["0", "1"]
     assert cells(found) == {
-        "0": ["4.00", "1.00", "4.00", "-10.00", "-20.00"],
-        "1": ["6.00", "3.00", "2.00", "-12.00", "-22.00"],
+        "gaussian: FD": ["4.00", "6.00"],
+        "joint: FD": ["1.00", "3.00"],
+        "gaussian: ELBO": ["-10.00", "-12.00"],
+        "joint: ELBO": ["-20.00", "-22.00"],
     }
     assert "Mean" not in found.notes[0]
 
 
-@pytest.mark.parametrize(("missing", "row"), [("joint", ["6.00", "–", "–"]), ("gaussian", ["–", "3.00", "–"])])
-def test_rows_of_seeds_lack_what_was_not_measured_and_ratios_to_it(missing, row):
-    rows = [row for row in FD if (row["variant"], row["seed"], row["metric"]) != (missing, 1, "fd")]
-    assert cells(table(rows, metrics=["fd"], **BY_SEED))["1"] == row
+def test_columns_of_seeds_lack_what_was_not_measured():
+    rows = [row for row in FD if (row["variant"], row["seed"], row["metric"]) != ("joint", 1, "fd")]
+    assert cells(table(rows, metrics=["fd"], **BY_SEED))["joint"] == ["1.00", "–"]
 
 
 # Sets, scores, layers and steps --------------------------------------------------------------------------------------
@@ -334,6 +340,44 @@ def test_csv_has_the_ends_of_intervals_where_there_are_any():
     assert columns == ["prior", "FD mean", "FD sd", "FD n"]
 
 
+NOISY = [*at_seeds("joint", "fd", (1.0, 3.0)), *at_seeds("joint", "fd_noise", (0.25, 0.5))]
+NOISY_PLAN = make_plan(parse_params(params({"toy/variants/joint/draw_samples": {"sets": 4}})))["toy"]
+
+
+def test_noise_over_sample_sets_is_noted_where_the_spread_is_over_seeds():
+    found = table(NOISY, NOISY_PLAN, metrics=["fd"])
+    assert cells(found) == {"gaussian": ["–"], "joint": ["2.00 ± 1.41"]}
+    note = (
+        "FD: the value of a seed is the mean over 4 sample sets of this size; their standard deviation within a seed is"
+    )
+    assert f"{note} 0.25 to 0.50." in found.notes
+    assert not any("sample sets" in note for note in table(FD, metrics=["fd"]).notes)
+
+
+def test_noise_over_sample_sets_stands_beside_the_value_of_a_seed():
+    spec = {"rows": ["seed"], "columns": ["metric", "variant"], "compare": "rows", "best": False, "metrics": ["fd"]}
+    found = table([*NOISY, *at_seeds("gaussian", "fd", (4.0, 6.0))], NOISY_PLAN, **spec)
+    assert cells(found) == {"0": ["4.00", "1.00 ± 0.25"], "1": ["6.00", "3.00 ± 0.50"]}
+    assert any(
+        note.endswith("mean over 4 sample sets of this size, ± the standard deviation over these sets.")
+        for note in found.notes
+    )
+    columns, rows = csv_rows(found)
+    assert columns[-4:] == ["FD joint mean", "FD joint sd", "FD joint n", "FD joint noise"]
+    assert not any(column.endswith("gaussian noise") for column in columns)
+    assert [row["FD joint noise"] for row in rows] == ["0.25", "0.5"]
+
+
+def test_posterior_draws_are_no_candidate_for_the_best_and_explained():
+    block = {"prior": {"name": "aggregate-posterior"}, "draw_samples": {"sampler": {"name": "ancestral"}}}
+    plan = make_plan(parse_params(params({"toy/variants/posterior": block})))["toy"]
+    rows = [*FD, *at_seeds("posterior", "fd", (0.5, 0.5))]
+    found = table(rows, plan, variants=["gaussian", "joint", "posterior"], metrics=["fd"])
+    assert cells(found) == {"gaussian": ["5.00 ± 1.41"], "joint": ["*2.00 ± 1.41*"], "posterior": ["0.50 ± 0.00"]}
+    (note,) = (note for note in found.notes if note.startswith("posterior: "))
+    assert "the best that a prior can reach on its backbone" in note
+
+
 # What a table may ask for --------------------------------------------------------------------------------------------
 
 
@@ -359,7 +403,6 @@ def test_score_of_a_layer_is_known(score):
         ),
         ({"rows": ["seed"]}, "variants: several of them need 'variant' among rows or columns"),
         ({"rows": ["metric"]}, "columns: 'metric' stands twice in rows and columns"),
-        ({"ratios": True}, "ratios: need rows: [seed] and columns: [metric, variant]"),
         ({"scores": {"jont": ["f"]}}, "scores: 'jont' is no row of this table; did you mean 'joint'?"),
         ({"scores": {"joint": ["f"]}}, "scores: need 'variant' and 'score' among rows and columns"),
     ],
@@ -420,15 +463,18 @@ def results(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "results" / "toy"
     folder.mkdir(parents=True)
-    rows = frame(FD, DETECTED, at_seeds("data", "fd", (0.1,)))
+    rows = frame(FD, DETECTED, at_seeds("real-data", "fd", (0.1,)))
     rows.to_csv(folder / "metrics.csv", index=False)
-    (folder / "timings.csv").write_text("variant,seed,metric,set,step,value\njoint,1,posterior_seconds,cold,20,1.5\n")
     return folder
 
 
 def test_render_writes_three_formats(results):
     render(PLAN, "main")
     assert sorted(p.name for p in (results / "tables").iterdir()) == ["main.csv", "main.md", "main.tex"]
+    page = Path("runs/render_table/toy/main.html").read_text()
+    assert "<td>joint</td><td><b>2.00 ± 1.41</b></td>" in page
+    assert "<li>Mean ± standard deviation over seeds 0, 1 (n = 2).</li>" in page
+    assert "src=" not in page
     with open(results / "tables" / "main.csv", newline="") as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["prior", "FD mean", "FD sd", "FD n"]
@@ -449,13 +495,16 @@ def test_set_that_was_not_measured_is_refused_with_the_nearest(results):
         render(plan, "main")
 
 
-def test_metrics_and_timings_come_back_with_empty_columns(results):
+def test_metrics_come_back_with_empty_columns(results):
     found = load_metrics(PLAN)
-    assert found[found.variant == "data"].seed.isna().all()
+    assert found[found.variant == "real-data"].seed.isna().all()
     assert set(found.seed.dropna()) == {0, 1}
     assert set(found[found.metric == "fd"].set) == {""}
-    (timing,) = found[found.metric == "posterior_seconds"].itertuples()
-    assert (timing.set, timing.step, timing.value, timing.protocol) == ("cold", "20", 1.5, "this run")
+
+
+def test_a_time_by_the_clock_is_refused():
+    with pytest.raises(ParamsError, match=r"'seconds_prior' is a time by the clock, which differs between runs"):
+        parse_params(params({"toy/tables/main/metrics": ["fd", "seconds_prior"]}))
 
 
 def test_every_metric_is_described():

@@ -8,8 +8,7 @@ from jebm.report.figures import training
 
 IMPORTED = {
     "toy/backbone": {
-        "name": "nvae", "groups": [1, 1], "latent_channels": 1, "encoder_channels": 4, "decoder_channels": 4,
-        "levels": 17,
+        "name": "nvae", "layers_per_scale": [1, 1], "latent_channels": 1, "encoder_channels": 4, "decoder_channels": 4,
     },
     "toy/train_backbone": None,
     "toy/import_backbone": {"format": "jebm", "checkpoint": "weights.safetensors"},

@@ -82,7 +82,7 @@ def test_state_carries_the_size_and_the_count():
 
 def test_sampler_uses_and_reports_the_step_size_of_training():
     prior = TiltPrior(tilt)
-    block = {"name": "chain", "kernel": MALA, "steps": 5, "chains": 50}
+    block = {"name": "mcmc", "kernel": MALA, "steps": 5, "chains": 50}
     draw = (prior, DIMS, 50, make_rng("draw"), lambda what, done, total: None)
     sampler = build("sampler", spec("sampler", **block, step_size="adapted"))
     with pytest.raises(JebmError, match=r"draw_samples.sampler.step_size: is 'adapted', but the prior was trained"):

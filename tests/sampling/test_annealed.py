@@ -13,7 +13,7 @@ from jebm.sampling.annealed import (
     anneal_forward,
     anneal_reverse,
     inverse_temperatures,
-    log_mean_weight,
+    lower_bound,
     upper_bound,
 )
 from jebm.sampling.partition import resample
@@ -83,7 +83,7 @@ def test_bounds_hold_on_average_and_tighten_with_the_number_of_temperatures():
 def test_estimates_bracket_the_truth_within_their_standard_errors():
     prior, density, log_z = gaussian_tilt()
     forward, reverse = both(prior, density, 100)
-    lower, upper = log_mean_weight(forward), upper_bound(reverse)
+    lower, upper = lower_bound(forward), upper_bound(reverse)
     assert lower.value - SIGMAS * lower.standard_error < log_z < upper.value + SIGMAS * upper.standard_error
     assert max(lower.standard_error, upper.standard_error) < 0.05
     assert min(lower.effective_fraction, upper.effective_fraction) > 0.5
@@ -91,7 +91,7 @@ def test_estimates_bracket_the_truth_within_their_standard_errors():
 
 def test_stated_standard_error_is_the_spread_of_repeated_estimates():
     prior, density, _ = gaussian_tilt()
-    found = [log_mean_weight(both(prior, density, 8, 100, repeat)[0]) for repeat in range(50)]
+    found = [lower_bound(both(prior, density, 8, 100, repeat)[0]) for repeat in range(50)]
     values = torch.tensor([f.value for f in found], dtype=torch.float64)
     stated = torch.tensor([f.standard_error for f in found]).mean()
     assert abs(values.std() / stated - 1) < SIGMAS / math.sqrt(2 * 49)
@@ -103,7 +103,7 @@ def test_agrees_with_quadrature_on_a_real_energy():
     exact = quadrature.log_integral(prior.log_prob(quadrature.points))
     betas, rng = inverse_temperatures(60), make_rng("mild annealing")
     start = torch.randn(1500, 2, generator=rng)
-    lower = log_mean_weight(anneal_forward(prior, start, betas, KERNEL, rng))
+    lower = lower_bound(anneal_forward(prior, start, betas, KERNEL, rng))
     end, _ = resample(prior, 2, 1500, 60_000, rng)
     upper = upper_bound(anneal_reverse(prior, end, betas, KERNEL, rng))
     assert abs(lower.value - exact) < SIGMAS * lower.standard_error

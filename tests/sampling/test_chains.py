@@ -40,7 +40,7 @@ def spike(x):
 
 
 def chain(kernel, steps=10, chains=150):
-    return build("sampler", spec("sampler", name="chain", kernel=kernel, steps=steps, chains=chains))
+    return build("sampler", spec("sampler", name="mcmc", kernel=kernel, steps=steps, chains=chains))
 
 
 MALA = {"name": "langevin", "step_size": 0.8, "adjusted": True}
@@ -158,7 +158,7 @@ def test_ancestral_sampler_draws_exactly_from_a_normalised_prior():
 
 def test_ancestral_sampler_refuses_an_energy():
     _, prior = mild_prior()
-    with pytest.raises(JebmError, match=r"draw_samples\.sampler.*'chain' or 'resampling'"):
+    with pytest.raises(JebmError, match=r"draw_samples\.sampler.*'mcmc' or 'resampling'"):
         build("sampler", spec("sampler", name="ancestral")).draw(prior, 2, 5, make_rng("a"), quiet)
 
 
@@ -187,7 +187,7 @@ def test_chunks_are_the_draws_in_order_with_the_diagnostics_at_the_end():
 
 def test_ancestral_chunks_are_drawn_from_one_rng():
     prior = GaussianPrior(quadratic_prior()[0])
-    sampler, rng = build("sampler", spec("sampler", name="ancestral", chunk=4)), make_rng("chunks")
+    sampler, rng = build("sampler", spec("sampler", name="ancestral", batch_size=4)), make_rng("chunks")
     chunks = list(sampler.chunks(prior, 5, 10, make_rng("chunks"), quiet))
     assert [len(chunk) for chunk in chunks] == [4, 4, 2]
     assert torch.equal(torch.cat(chunks), torch.cat([torch.randn(n, 5, generator=rng) for n in (4, 4, 2)]))

@@ -20,12 +20,12 @@ from jebm.sampling.target import Target
 
 IMAGE = (3, 8, 8)
 BACKBONES = {
-    "chain": {"name": "chain", "latent_dims": [5, 4, 3], "hidden": 7},
+    "perceptron": {"name": "perceptron", "latent_dims": [5, 4, 3], "hidden": 7},
     "convolutional": {"name": "convolutional", "latent_dims": [5, 4], "channels": [8, 6], "hidden": 9, "depth": 3,
         "likelihood": {"name": "gaussian", "sigma": 0.25},
     },
     "no floor": {
-        "name": "convolutional", "latent_dims": [5, 4], "channels": [8], "hidden": 9, "sigma_floor": 0.0,
+        "name": "convolutional", "latent_dims": [5, 4], "channels": [8], "hidden": 9, "min_sigma": 0.0,
         "likelihood": {"name": "gaussian", "sigma": 0.2, "learned": True},
     },
 }  # fmt: skip
@@ -128,7 +128,7 @@ def test_a_chain_does_not_touch_its_start_or_the_weights_gradients():
 
 
 def test_follows_the_weights_as_they_are_trained():
-    hierarchy, prior = model("chain", "layerwise")
+    hierarchy, prior = model("perceptron", "layerwise")
     (x, _), closed = points(hierarchy), prior_gradient(prior)
     optimiser = torch.optim.AdamW([*hierarchy.parameters(), *prior.parameters()], lr=0.1)
     (-prior.tilt(x).sum()).backward()
@@ -137,7 +137,7 @@ def test_follows_the_weights_as_they_are_trained():
 
 
 def test_a_lean_chain_says_where_it_is_not_finite():
-    hierarchy, prior = model("chain", "layerwise")
+    hierarchy, prior = model("perceptron", "layerwise")
     start, _ = points(hierarchy)
     start[2, 1] = torch.inf
     kernel = build("kernel", spec("kernel", name="langevin", step_size=0.1))
@@ -147,10 +147,10 @@ def test_a_lean_chain_says_where_it_is_not_finite():
 
 def test_without_a_closed_form_autograd_computes_gradients():
     _, quadratic, _ = quadratic_prior()
-    residual = ResidualHierarchy((1, 4, 4), groups=[2], latent_channels=3, channels=[8])
+    residual = ResidualHierarchy((1, 4, 4), layers_per_scale=[2], latent_channels=3, channels=[8])
     for prior in (quadratic, on(residual, name="layerwise", hidden=4)):
         assert prior_gradient(prior) is None
-    hierarchy, prior = model("chain", "layerwise")
+    hierarchy, prior = model("perceptron", "layerwise")
     hierarchy.generator_nets[0][1] = nn.GELU()
     x, images = points(hierarchy)
     assert prior_gradient(prior, "z") is None

@@ -88,7 +88,7 @@ def test_layers_without_an_energy_stay_standard_normal():
 
 def test_chain_on_a_layer_passes_through_that_layer_alone(monkeypatch):
     """A value before the first step and one a step, and the way on: (steps + 2) passes through each layer."""
-    hierarchy = ResidualHierarchy((1, 2, 2), groups=[4], latent_channels=3, channels=[8])
+    hierarchy = ResidualHierarchy((1, 2, 2), layers_per_scale=[4], latent_channels=3, channels=[8])
     hierarchy.initialise(make_rng("backbone"))
     prior = SequentialPrior(hierarchy.requires_grad_(False), energy=spec("energy", name="context", hidden=4))
     prior.initialise(make_rng("energy"))

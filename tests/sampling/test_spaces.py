@@ -57,8 +57,8 @@ def test_f_and_the_images_are_the_same_in_both_spaces():
 
 def test_generator_start_gives_corresponding_states_in_both_spaces():
     whitened, latent = pair()
-    eps = whitened.start("generator", 30, make_rng("start"))
-    z = latent.start("generator", 30, make_rng("start"))
+    eps = whitened.start("prior", 30, make_rng("start"))
+    z = latent.start("prior", 30, make_rng("start"))
     torch.testing.assert_close(z, flatten(whitened.top_down(eps).z))
     assert torch.equal(latent.start("normal", 30, make_rng("start")), eps)
     assert torch.equal(whitened.start("normal", 30, make_rng("start")), eps)
@@ -98,12 +98,12 @@ def test_from_noise_and_to_noise_are_inverse():
         torch.testing.assert_close(flatten(space.latents(z)), points()[1])
 
 
-@pytest.mark.parametrize("start", ["normal", "generator"])
+@pytest.mark.parametrize("start", ["normal", "prior"])
 def test_sampler_in_z_gives_whitened_draws_of_the_same_density(start):
     """Chains that run on z and are handed on as ε: f, E[ε] and E[ε²] against quadrature."""
     _, prior = mild_prior()
     block = {"kernel": {"name": "langevin", "step_size": 0.25, "adjusted": True}, "steps": 150, "space": "z"}
-    sampler = build("sampler", spec("sampler", name="chain", chains=1000, start=start, **block))
+    sampler = build("sampler", spec("sampler", name="mcmc", chains=1000, start=start, **block))
     draws = sampler.draw(prior, 2, 2000, make_rng("sampler"), lambda *_: None)
     assert 0.3 < draws.diagnostics["acceptance"] < 0.99
     quadrature = grid()
@@ -186,7 +186,7 @@ def test_variance_that_the_step_size_predicts():
 def constant_conditional(floor):
     """The convolutional hierarchy with p(z_1 | z_2) = N(0, floor²): σ is at its floor and the mean at 0."""
     block = {"latent_dims": [6, 2], "channels": [2, 2], "hidden": 3, "depth": 1, "inference_features": 2}
-    hierarchy = build("backbone", spec("backbone", name="convolutional", **block, sigma_floor=floor), (1, 4, 4))
+    hierarchy = build("backbone", spec("backbone", name="convolutional", **block, min_sigma=floor), (1, 4, 4))
     hierarchy.initialise(make_rng("constant"))
     with torch.no_grad():
         hierarchy.generator_nets[0][-1].weight.zero_()

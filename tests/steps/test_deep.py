@@ -19,31 +19,31 @@ from jebm.steps.models import load_backbone
 from jebm.steps.run import StageRun
 
 BACKBONE = {
-    "name": "nvae", "groups": [2, 1], "latent_channels": 1, "encoder_channels": 4, "decoder_channels": 4,
-    "preprocess_cells": 1, "postprocess_cells": 1, "encoder_cells": 1, "decoder_cells": 1, "mixture_components": 2,
-    "levels": 17,
+    "name": "nvae", "layers_per_scale": [2, 1], "latent_channels": 1, "encoder_channels": 4, "decoder_channels": 4,
+    "preprocess_cells": 1, "postprocess_cells": 1, "encoder_cells": 1, "decoder_cells": 1,
+    "likelihood": {"name": "nvae-logistic-mixture", "levels": 17, "components": 2},
 }  # fmt: skip
 STAGE_1 = {
     "steps": 8, "batch_size": 16, "optimizer": "adamax", "epsilon": 1e-3, "learning_rate": 0.01, "warmup_steps": 2,
-    "final_learning_rate": 0.01, "weight_decay": 3e-4, "kl_warmup": [[1e-4, 0.3001]], "kl_floor": 1e-4,
-    "kl_balance": "scale", "spectral_penalty": 0.01, "batch_norm_penalty": 0.01, "skip_non_finite": 3, "log_every": 4,
-    "ema": 0.5,
+    "final_learning_rate": 0.01, "weight_decay": 3e-4, "kl_warmup": [[1e-4, 0.3001]], "min_kl_weight": 1e-4,
+    "kl_balance": "scale", "spectral_penalty": 0.01, "batch_norm_penalty": 0.01, "skip_non_finite": 3,
+    "log_interval": 4, "ema": 0.5,
 }  # fmt: skip
 KERNEL = {"name": "pcnl", "step_size": 0.1, "adjusted": True}
 STAGE_2 = {
     "steps": 6, "batch_size": 8, "optimizer": "adam", "betas": [0.99, 0.999], "learning_rate": 1e-3,
-    "weight_decay": 3e-5, "schedule": "constant", "log_every": 2,
-    "chain": {"kernel": KERNEL, "steps": 2, "adapt": {"target_acceptance": 0.6, "steps": 4}},
+    "weight_decay": 3e-5, "schedule": "constant", "log_interval": 2,
+    "estimator": {"name": "short-run", "kernel": KERNEL, "steps": 2, "adaptation_steps": 4},
 }  # fmt: skip
 RECALIBRATE = {"passes": 3, "batch_size": 4, "temperature": 0.7}
-SAMPLER = {"name": "chain", "kernel": KERNEL, "steps": 2, "chains": 10, "step_size": "adapted"}
+SAMPLER = {"name": "mcmc", "kernel": KERNEL, "steps": 2, "chains": 10, "step_size": "adapted"}
 WHITE = {"name": "whiteness", "kernel": {"name": "langevin", "step_size": 0.3}, "steps": 3, "count": 20}
 
 
 def plan_of(**changes):
     base = {
         "toy/backbone": BACKBONE, "toy/seeds": [0], "toy/train_backbone": STAGE_1, "toy/train_prior": STAGE_2,
-        "toy/prior/energy": {"name": "conv", "channels": 4, "hidden": 8, "layers": {"top_scales": 1}},
+        "toy/prior/energy": {"name": "convolutional", "channels": 4, "hidden": 8, "layers": {"top_scales": 1}},
         "toy/draw_samples": {"count": 20, "sampler": SAMPLER}, "toy/evaluations": {"white": WHITE},
         "toy/features": {"name": "classifier", "dimensions": 8, "steps": 1},
         "toy/variants": {"v": {}, "recalibrated": {"draw_samples": {"recalibrate": RECALIBRATE}}},
@@ -157,5 +157,5 @@ def test_loaded_backbone_is_frozen_and_in_evaluation_mode(stages):
     ],
 )
 def test_backbones_without_batch_norm_are_refused(block, key, value):
-    with pytest.raises(ParamsError, match=rf"toy.{block}.{key}: the backbone 'chain' has no batch norm"):
+    with pytest.raises(ParamsError, match=rf"toy.{block}.{key}: the backbone 'perceptron' has no batch norm"):
         parse_params(toy.params({f"toy/{block}/{key}": value}))

@@ -35,7 +35,7 @@ OURS = {"kernel": {"name": "pcnl", "step_size": 0.3}, "steps": 4}
 ENERGY = {"hidden": [8, 6], "depth": [2, 1], "activation": "leaky-relu", "start": "random"}
 OPTIMISER = {
     "steps": 6, "batch_size": 20, "learning_rate": 1e-4, "energy_learning_rate": 2e-5, "schedule": "constant",
-    "log_every": 2,
+    "log_interval": 2,
 }  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def joint(method="mcmc", chain=PAPER, **changes):
 
 
 def sampler(chain):
-    return {"draw_samples": {"sampler": {**chain, "name": "chain", "chains": 30}}}
+    return {"draw_samples": {"sampler": {**chain, "name": "mcmc", "chains": 30}}}
 
 
 LOGISTIC = {"likelihood": {"name": "logistic-mixture", "levels": 17, "components": 2}}
@@ -54,23 +54,24 @@ VARIANTS = {
     "paper": joint() | sampler(PAPER),
     "ours": joint(chain=OURS, energy_l2=0.1, ema=0.9, posterior_start="network", betas=[0.5, 0.99]) | sampler(OURS),
     "variational": joint("variational", learning_rate=0.05)
-    | sampler({**PAPER, "start": "generator"})
+    | sampler({**PAPER, "start": "prior"})
     | {"backbone": LOGISTIC},
-    "maps": joint(chain=PAPER | {"start": "generator"})
+    "maps": joint(chain=PAPER | {"start": "prior"})
     | sampler(PAPER)
     | {
         "backbone": {
             "name": "residual",
-            "groups": [1, 1],
+            "layers_per_scale": [1, 1],
             "resolutions": [8, 4],
             "channels": [4, 6],
             "latent_channels": 1,
             "inference_hidden": 4,
             **LOGISTIC,
         },
-        "prior": {"energy": {"name": "conv", "channels": 3, "hidden": 5}},
+        "prior": {"energy": {"name": "convolutional", "channels": 3, "hidden": 5}},
     },
-    "two-stage": {"train_prior": {"chain": PAPER, "energy_l2": 0.1}, "backbone": LEARNED} | sampler(PAPER),
+    "two-stage": {"train_prior": {"estimator": PAPER | {"name": "short-run"}, "energy_l2": 0.1}, "backbone": LEARNED}
+    | sampler(PAPER),
 }
 
 
@@ -125,11 +126,12 @@ def test_recipe_goes_from_parameters_to_metrics(stages, name):
     assert found.samples["images"].unique().numel() > 1
     assert torch.isfinite(found.samples["eps"]).all()
     assert torch.isfinite(found.samples["tilt"]).all()
-    assert all(torch.isfinite(torch.tensor(found.metrics[key])) for key in ("elbo", "iw_bound", "log_partition"))
+    assert all(torch.isfinite(torch.tensor(found.metrics[key])) for key in ("elbo", "iw_bound", "log_z"))
     assert ("mass on 17 levels" in found.protocols) == (name in ("variational", "maps"))
     if name in ("paper", "two-stage"):  # what the reader must know of a floor under a step is in the record
-        assert found.record["sigma_floor"] == 0.01
-        assert found.record["chain_stable_above_sigma"] == 0.2
+        assert found.record["min_sigma"] == 0.01
+        chain = "chain" if name == "paper" else "estimator"
+        assert found.record[f"{chain}_stable_above_sigma"] == 0.2
 
 
 def test_levels_of_likelihood_and_data_must_agree(stages):
@@ -140,7 +142,7 @@ def test_levels_of_likelihood_and_data_must_agree(stages):
             stages(variant | sampler(OURS))
 
 
-UNSTABLE = {"backbone": {"sigma_start": 0.02, "sigma_floor": 0.0001}}
+UNSTABLE = {"backbone": {"sigma_start": 0.02, "min_sigma": 0.0001}}
 """Far narrower than the step: every move overshoots, and each overshoot is larger than the one before."""
 FAR = {"steps": 40, "learning_rate": 1e-3}
 
@@ -152,7 +154,7 @@ def test_joint_training_whose_steps_exceed_the_scales_fails_and_says_so(stages, 
 
 
 def test_joint_training_that_may_diverge_publishes_what_it_had_and_when(stages):
-    variant = joint(**FAR, may_diverge=True, chain={**PAPER, "steps": 30})
+    variant = joint(**FAR, allow_divergence=True, chain={**PAPER, "steps": 30})
     found = stages(UNSTABLE | variant | sampler(OURS))
     assert found.record["diverged_at"] == found.record["steps"] + 1 <= 40
     assert torch.isfinite(found.samples["eps"]).all()
@@ -167,7 +169,7 @@ def test_sampling_whose_steps_exceed_the_scales_fails(stages):
 def test_sampling_that_may_diverge_publishes_no_image_and_says_that_all_are_lost(stages, capsys):
     chain = {**PAPER, "steps": 60}
     drawn = sampler(chain)
-    drawn["draw_samples"]["sampler"]["may_diverge"] = True
+    drawn["draw_samples"]["sampler"]["allow_divergence"] = True
     found = stages(UNSTABLE | joint("variational", chain=OURS) | drawn, measure=True)
     assert found.samples["images"].shape == (0, 1, 8, 8)
     assert found.samples["eps"].shape[0] == found.samples["tilt"].shape[0] == 0

@@ -25,9 +25,16 @@ from jebm.runtime.random import make_rng
 
 ROOT = Path(__file__).parents[2]
 BACKBONE = {
-    "groups": [1, 1], "latent_channels": 1, "encoder_channels": 4, "decoder_channels": 4, "preprocess_cells": 1,
-    "postprocess_cells": 1, "encoder_cells": 1, "decoder_cells": 1, "mixture_components": 2, "levels": 17,
+    "layers_per_scale": [1, 1], "latent_channels": 1, "encoder_channels": 4, "decoder_channels": 4,
+    "preprocess_cells": 1, "postprocess_cells": 1, "encoder_cells": 1, "decoder_cells": 1,
+    "likelihood": {"name": "nvae-logistic-mixture", "levels": 17, "components": 2},
 }  # fmt: skip
+
+
+def with_levels(levels):
+    return BACKBONE | {"likelihood": BACKBONE["likelihood"] | {"levels": levels}}
+
+
 SOURCE = {"format": "jebm", "checkpoint": "weights.safetensors"}
 
 
@@ -162,8 +169,8 @@ def test_stage_2_and_sampling_stand_on_an_imported_backbone(project):
     ("content", "message"),
     [
         (
-            params(backbone=BACKBONE | {"decoder_channels": 8, "flows": 1, "levels": 32}),
-            "params.yaml: toy.backbone: decoder_channels is 8, the checkpoint has 4; levels is 32, the checkpoint has",
+            params(backbone=with_levels(32) | {"decoder_channels": 8, "flows": 1}),
+            "params.yaml: toy.backbone: decoder_channels is 8, the checkpoint has 4; likelihood.levels is 32, the",
         ),
         (
             params(source=SOURCE | {"checkpoint": "no.safetensors"}),
@@ -171,8 +178,8 @@ def test_stage_2_and_sampling_stand_on_an_imported_backbone(project):
         ),
         (params(source=SOURCE | {"format": "nvae"}), "weights.safetensors: not a checkpoint of PyTorch"),
         (
-            params(**{"toy/backbone": {"name": "chain", "latent_dims": [4, 2]}}),
-            "params.yaml: toy.backbone.name: is 'chain', the checkpoint holds the backbone 'nvae'",
+            params(**{"toy/backbone": {"name": "perceptron", "latent_dims": [4, 2]}}),
+            "params.yaml: toy.backbone.name: is 'perceptron', the checkpoint holds the backbone 'nvae'",
         ),
     ],
 )
@@ -187,11 +194,11 @@ def test_a_file_that_the_study_does_not_mean_is_refused(project, content, messag
 
 def test_data_of_another_size_or_depth_are_refused(project):
     for shape, levels, message in (((1, 16, 16), 17, "[1, 8, 8], the checkpoint is"), ((1, 8, 8), 32, "has 17 levels")):
-        backbone = BACKBONE | {"levels": levels}
+        backbone = with_levels(levels)
         hierarchy = NvaeHierarchy(shape, **backbone)
         hierarchy.initialise(make_rng("other"))
         path = project.path / "other.safetensors"
-        write_imported(path, Imported("nvae", shape, backbone, hierarchy.state_dict(), {}))
+        write_imported(path, Imported("nvae", shape, backbone, hierarchy.state_dict(), {"levels": levels}))
         project.write(params(backbone=backbone, source=SOURCE | {"checkpoint": "other.safetensors"}))
         done = project.jebm("run", "import_backbone", "toy", "--variant", "joint")
         assert isinstance(done.exception, JebmError)
@@ -200,11 +207,11 @@ def test_data_of_another_size_or_depth_are_refused(project):
 
 def test_training_a_mixture_for_other_levels_is_refused(project):
     train = toy.params()["toy"]["train_backbone"] | {"kl_warmup": [[0.0, 0.5]]}
-    project.write(
-        params(backbone=BACKBONE | {"levels": 256}, **{"toy/train_backbone": train, "toy/import_backbone": None})
-    )
+    project.write(params(backbone=with_levels(256), **{"toy/train_backbone": train, "toy/import_backbone": None}))
     done = project.jebm("run", "train_backbone", "toy", "--variant", "joint", "--seed", "1")
-    assert str(done.exception) == ("toy.backbone.levels: is 256, but the dataset 'digits' has 17 levels; set it to 17")
+    assert str(done.exception) == (
+        "toy.backbone.likelihood.levels: is 256, but the dataset 'digits' has 17 levels; set it to 17"
+    )
 
 
 def test_import_verb_writes_weights_and_prints_the_block(tmp_path):
@@ -216,7 +223,7 @@ def test_import_verb_writes_weights_and_prints_the_block(tmp_path):
     assert "non-commercial" in done.stdout
     block = yaml.safe_load(done.stdout.split("For params.yaml:")[1])
     assert block["import_backbone"] == {"format": "jebm", "checkpoint": "new/converted.safetensors"}
-    assert block["backbone"]["groups"] == [2, 1]
+    assert block["backbone"]["layers_per_scale"] == [2, 1]
     parse_params(toy.params({f"toy/{key}": value for key, value in block.items()}))
     assert read_tensors(tmp_path / "new" / "converted.safetensors")[0]["stem.weight"].shape == (4, 3, 3, 3)
     again = folder.jebm("import", "nvae", "checkpoint.pt", "--output", "new/converted.safetensors")

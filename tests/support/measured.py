@@ -25,7 +25,7 @@ def intervals(rows: list[dict]) -> dict[str, tuple[float, float]]:
 
 def at_seeds(variant: str, metric: str, values: tuple, n: int = 500, protocol: str = "p@1", **about) -> list[dict]:
     """A row for each value, at the seeds 0, 1, …; without a seed if there is one value only for real data."""
-    seeds = [None] if variant == "data" else range(len(values))
+    seeds = [None] if variant == "real-data" else range(len(values))
     common = {"study": "toy", "variant": variant, "metric": metric, "n": n, "protocol": protocol, **about}
     return [{**common, "seed": seed, "value": value} for seed, value in zip(seeds, values, strict=True)]
 

@@ -9,10 +9,11 @@ from torch.nn.functional import pad
 from jebm.models.backbones.nvae.cells import Cell
 from jebm.models.backbones.nvae.flows import Flow
 from jebm.models.backbones.nvae.gaussians import Normal
-from jebm.models.backbones.nvae.heads import GaussianPixels, MixturePixels
 from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
 from jebm.models.batch_norm import update_statistics
 from jebm.models.checkpoints.nvae_keys import ALIAS, key_map, read_settings
+from jebm.models.likelihoods.heteroscedastic_gaussian import GaussianPixels
+from jebm.models.likelihoods.nvae_logistic_mixture import MixturePixels
 from jebm.training.kl_balance import by_scale, layer_sizes
 from jebm.training.regularisation import SpectralPenalty, batch_norm_gains, spectral_norms
 
@@ -223,7 +224,7 @@ def check_train(case, hierarchy, errors):
     top, draws = hierarchy.draw_posterior(x, replay(case["eps"]))
     maps = hierarchy.maps(top)
     kl = torch.stack([sums(draw.kl(flows)) for draw in draws], 1)
-    recon = -sums(central(case, hierarchy.pixels(maps).element_log_prob(x)))
+    recon = -sums(central(case, hierarchy.likelihood(maps).element_log_prob(x)))
     factors = layer_sizes(hierarchy.latent_shapes)
     gamma = by_scale(kl.abs().mean(0), factors)
     balanced = want["kl_coeff"] * (kl * gamma).sum(1)
@@ -268,7 +269,7 @@ def check_stress(stress):
         errors.add(f"{name} log_prob", pixels.element_log_prob(to_ours(case["x"])), case["log_prob"])
         errors.add(f"{name} mean", (pixels.mean + 1) / 2, case["mean"])
     case = stress["normal"]
-    pixels, variant = GaussianPixels(case["logits"], 3), GaussianPixels(case["logits"], 3, log_sigma_min=-2.0)
+    pixels, variant = GaussianPixels(case["logits"], 3), GaussianPixels(case["logits"], 3, min_log_sigma=-2.0)
     x = to_ours(case["x"])
     errors.add("gaussian mean", pixels.mean, case["mu"])
     errors.add("gaussian sigma", pixels.normal.sigma, case["sigma"])

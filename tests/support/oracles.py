@@ -14,7 +14,7 @@ from torch.distributions import Independent, MultivariateNormal, Normal
 
 from jebm.config.components import schema
 from jebm.models.backbones.base import Hierarchy, Posterior, TopDown, flatten, normal_log_prob, split
-from jebm.models.backbones.chain import ChainHierarchy
+from jebm.models.backbones.perceptron import PerceptronHierarchy
 from jebm.models.priors.base import Prior
 from jebm.models.priors.ebm import JointPrior
 from jebm.runtime.random import make_rng
@@ -170,9 +170,9 @@ def quadratic_prior(strength=1.0, **hierarchy) -> tuple[LinearHierarchy, JointPr
     return backbone, joint_prior(backbone, energy), Gaussian(cov @ slope, cov, float(log_z))
 
 
-def mild_prior() -> tuple[ChainHierarchy, JointPrior]:
+def mild_prior() -> tuple[PerceptronHierarchy, JointPrior]:
     """A real two-layer chain of 1 + 1 dimensions under a real, mild, non-Gaussian energy."""
-    hierarchy = ChainHierarchy((1, 2, 2), latent_dims=[1, 1], hidden=8, depth=1, mean_gain=1.5)
+    hierarchy = PerceptronHierarchy((1, 2, 2), latent_dims=[1, 1], hidden=8, depth=1, mean_gain=1.5)
     hierarchy.initialise(make_rng("mild hierarchy"))
     prior = joint_prior(hierarchy, hidden=8, depth=1)
     rng = make_rng("mild energy")
@@ -195,7 +195,7 @@ class Quadrature(NamedTuple):
 
     def mean(self, log_density: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """E[values], values (count, …), under the density normalised on the grid, float64."""
-        return torch.softmax(log_density.double(), 0) @ values.double()
+        return torch.tensordot(torch.softmax(log_density.double(), 0), values.double(), dims=1)
 
 
 def grid(limit: float = 9.0, count: int = 361) -> Quadrature:

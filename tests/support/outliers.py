@@ -5,7 +5,7 @@ from oracles import spec
 
 from jebm.data.dataset import Dataset
 from jebm.io.filenames import IMAGES
-from jebm.models.backbones.chain import ChainHierarchy
+from jebm.models.backbones.perceptron import PerceptronHierarchy
 from jebm.models.priors.ebm import JointPrior
 from jebm.runtime.random import make_rng
 
@@ -29,7 +29,7 @@ def make_data(ood=("high", "same")):
 
 def make_hierarchy(spread: float | None = None):
     """A random two-layer chain; ``spread`` sets every log standard deviation of q."""
-    hierarchy = ChainHierarchy(SHAPE, latent_dims=[3, 2], hidden=8, depth=1)
+    hierarchy = PerceptronHierarchy(SHAPE, latent_dims=[3, 2], hidden=8, depth=1)
     hierarchy.initialise(make_rng("detection hierarchy"))
     if spread is not None:
         with torch.no_grad():

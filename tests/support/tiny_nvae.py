@@ -15,19 +15,19 @@ from jebm.runtime.random import make_rng
 def save_tiny_nvae(path: Path, block: BaseModel, size: int, seed: int = 0) -> Path:
     """Write the checkpoint of a backbone (a ``backbone:`` block of params.yaml) for images of a size; returns it."""
     args = {published: getattr(block, ours) for published, ours in RENAMED.items()}
-    equal = len(set(block.groups)) == 1
+    equal = len(set(block.layers_per_scale)) == 1
     args |= {
         "dataset": "cifar10" if size == 32 else f"celeba_{size}",
         "num_postprocess_blocks": block.blocks,
-        "num_latent_scales": len(block.groups),
-        "num_groups_per_scale": block.groups[0],
+        "num_latent_scales": len(block.layers_per_scale),
+        "num_groups_per_scale": block.layers_per_scale[0],
         "ada_groups": not equal,
         "min_groups_per_scale": 1,
-        "num_mixture_dec": 1 if block.head == "gaussian" else block.mixture_components,
-        "num_x_bits": block.levels.bit_length() - 1,
+        "num_mixture_dec": getattr(block.likelihood, "components", 1),
+        "num_x_bits": getattr(block.likelihood, "levels", 256).bit_length() - 1,
     }
     settings = read_settings(args)
-    assert settings.backbone["groups"] == block.groups
+    assert settings.backbone["layers_per_scale"] == block.layers_per_scale
     hierarchy = NvaeHierarchy(settings.image_shape, **settings.backbone)
     hierarchy.initialise(make_rng("tiny NVAE", seed))
     content = {

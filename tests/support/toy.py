@@ -10,15 +10,15 @@ runtime: {checkpoint_seconds: 30}
 toy:
   seeds: [0, 1]
   dataset: {name: digits, test_count: 500, ood_sets: [patches]}
-  backbone: {name: chain, latent_dims: [4, 2]}
+  backbone: {name: perceptron, latent_dims: [4, 2]}
   train_backbone: {steps: 10, batch_size: 8, learning_rate: 1.0e-3, kl_warmup: [[0.0, 0.5], [0.1, 0.6]]}
   prior: {name: ebm, energy: {name: layerwise, hidden: 8}}
   train_prior:
     steps: 10
     batch_size: 8
     learning_rate: 1.0e-3
-    chain: {kernel: {name: pcnl, step_size: 0.3}, steps: 5}
-  draw_samples: {count: 100, sampler: {name: chain, kernel: {name: pcnl, step_size: 0.3}, steps: 20}}
+    estimator: {name: short-run, kernel: {name: pcnl, step_size: 0.3}, steps: 5}
+  draw_samples: {count: 100, sampler: {name: mcmc, kernel: {name: pcnl, step_size: 0.3}, steps: 20}}
   variants:
     gaussian: {prior: {name: gaussian}, draw_samples: {sampler: {name: ancestral}}}
     joint: {}

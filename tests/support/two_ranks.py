@@ -19,17 +19,18 @@ from torch import nn
 from jebm.config.training import Optimisation, TrainPrior
 from jebm.errors import DivergedError, InterruptedRunError
 from jebm.metrics.statistics import gather
-from jebm.models.backbones.chain import ChainHierarchy
+from jebm.models.backbones.perceptron import PerceptronHierarchy
 from jebm.runtime.distributed import process_group, ranks
 from jebm.runtime.random import make_rng
 from jebm.training import ebm
+from jebm.training.estimators import short_run
 from jebm.training.loop import Trainer
 from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile
 
 DATA = torch.randn(23, 3, generator=make_rng("rank data"))
 FEATURES = torch.randn(41, 5, generator=make_rng("rank features"))
-SETTINGS = {"steps": 9, "batch_size": 6, "learning_rate": 0.05, "log_every": 1, "weight_decay": 0.1, "ema": 0.8}
+SETTINGS = {"steps": 9, "batch_size": 6, "learning_rate": 0.05, "log_interval": 1, "weight_decay": 0.1, "ema": 0.8}
 
 
 def start(folder: Path, size: int = 2) -> list[dict]:
@@ -153,23 +154,23 @@ def taken_over(folder: Path) -> dict:
 
 def negatives(folder: Path) -> dict:
     """What the chains of stage 2 leave at the first steps, by the module's own loss."""
-    hierarchy = ChainHierarchy((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1)
+    hierarchy = PerceptronHierarchy((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1)
     hierarchy.initialise(make_rng("rank hierarchy"))
     prior = joint_prior(hierarchy, hidden=8).requires_grad_(True)
     pixels = torch.rand(24, 1, 2, 2, generator=make_rng("rank pixels")) * 2 - 1
-    chain = {"kernel": {"name": "pcnl", "step_size": 0.3}, "steps": 3}
-    settings = TrainPrior(steps=3, batch_size=8, learning_rate=0.01, log_every=1, chain=chain)
-    ends, original = [], ebm.run_chain
+    estimator = {"name": "short-run", "kernel": {"name": "pcnl", "step_size": 0.3}, "steps": 3}
+    settings = TrainPrior(steps=3, batch_size=8, learning_rate=0.01, log_interval=1, estimator=estimator)
+    ends, original = [], short_run.run_chain
 
     def watched(*arguments, **options):
         result = original(*arguments, **options)
         ends.append(result.x.clone())
         return result
 
-    ebm.run_chain = watched
+    short_run.run_chain = watched
     run = TrainingRun("stage 2", StateFile(folder / "state", {}), make_rng("stage 2"))
     ebm.fit(prior, {"train": pixels}, settings, run)
-    ebm.run_chain = original
+    short_run.run_chain = original
     return {"ends": ends, "digest": digest(prior)}
 
 

@@ -65,7 +65,7 @@ class Workspace:
         shutil.rmtree(self.folder / "params", ignore_errors=True)
         pipeline = self.folder / "dvc.yaml"
         lines = pipeline.read_text(encoding="utf-8").splitlines(keepends=True)
-        pipeline.write_text("".join(line for line in lines if "- params/" not in line), encoding="utf-8")
+        pipeline.write_text("".join(line for line in lines if line.strip() != "- params"), encoding="utf-8")
         (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
     def read(self, path: str) -> str:

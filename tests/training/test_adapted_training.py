@@ -13,13 +13,13 @@ from jebm.config.read import parse_params
 from jebm.config.training import TrainPrior
 from jebm.errors import InterruptedRunError, ParamsError
 from jebm.models.backbones.base import flatten
-from jebm.models.backbones.chain import ChainHierarchy
+from jebm.models.backbones.perceptron import PerceptronHierarchy
 from jebm.models.energies.zero import ZeroPrior
 from jebm.models.priors.sequential import SequentialPrior
 from jebm.runtime.random import make_rng
 from jebm.sampling.langevin import Langevin
 from jebm.sampling.run import run_chain
-from jebm.sampling.samplers.chain import Chain
+from jebm.sampling.samplers.mcmc import Mcmc
 from jebm.sampling.spaces import SPACES
 from jebm.training import ebm, sequential
 from jebm.training.run import TrainingRun
@@ -28,7 +28,7 @@ from jebm.training.state import StateFile
 PIXELS = torch.rand(24, 1, 2, 2, generator=make_rng("pixels")) * 2 - 1
 
 
-class Stopping(ChainHierarchy):
+class Stopping(PerceptronHierarchy):
     """Sends its own process SIGTERM at a call of ``infer``."""
 
     def __init__(self, stop_at=None):
@@ -44,13 +44,14 @@ class Stopping(ChainHierarchy):
 
 
 def settings(adapt=None, **changes):
-    chain = {"kernel": {"name": "pcnl", "step_size": 0.1}, "steps": 4, "adapt": adapt}
-    return TrainPrior(**{"steps": 12, "batch_size": 8, "learning_rate": 0.05, "log_every": 3, "chain": chain} | changes)
+    estimator = {"name": "short-run", "kernel": {"name": "pcnl", "step_size": 0.1}, "steps": 4} | (adapt or {})
+    block = {"steps": 12, "batch_size": 8, "learning_rate": 0.05, "log_interval": 3, "estimator": estimator}
+    return TrainPrior(**block | changes)
 
 
 def fit(folder, stop_at=None, adapt=None, **changes):
     prior = joint_prior(Stopping(stop_at), hidden=4, depth=1).requires_grad_(True)
-    adapt = {"target_acceptance": 0.7, "steps": 8} if adapt is None else adapt
+    adapt = {"target_acceptance": 0.7, "adaptation_steps": 8} if adapt is None else adapt
     run = TrainingRun("toy", StateFile(folder, {}), make_rng("fit"))
     history, facts, _ = ebm.fit(prior, {"train": PIXELS}, settings(adapt, **changes), run)
     return torch.cat([p.detach().flatten() for p in prior.parameters()]), history, facts
@@ -87,19 +88,19 @@ def test_interrupted_run_goes_on_to_the_same_bits(tmp_path, call):
 def test_sequential_priors_adapt_one_size_for_all_layers():
     prior = SequentialPrior(Stopping(), energy=spec("energy", name="layerwise", hidden=4, depth=1))
     prior.initialise(make_rng("sequential"))
-    loss = sequential.LayerwiseLoss(prior, PIXELS, settings({"steps": 3}), make_rng("layers"))
+    loss = sequential.LayerwiseLoss(prior, PIXELS, settings({"adaptation_steps": 3}), make_rng("layers"))
     _, first = loss(0, torch.arange(8))
     _, second = loss(1, torch.arange(8))
     assert float(first["step_size"]) == pytest.approx(0.1)
     assert float(second["step_size"]) > 0.1
-    assert loss.kernel.done == 2
+    assert loss.estimator.kernel.done == 2
 
 
 def test_parts_of_a_batch_adapt_one_after_the_other(tmp_path):
-    """Two runs of the chain a step: the adaptation ends after the same step of training."""
+    """Two runs of the chain per step: eight of them are four training steps."""
     _, history, facts = fit(tmp_path, accumulate=2)
     sizes = {row["step"]: row["step_size"] for row in history}
-    assert sizes[6] != sizes[9] == sizes[12] == pytest.approx(facts["step_size"])
+    assert sizes[3] != sizes[6] == sizes[9] == sizes[12] == pytest.approx(facts["step_size"])
 
 
 # The biased density --------------------------------------------------------------------------------------------------
@@ -109,7 +110,7 @@ def test_negatives_of_the_biased_density_drift_and_those_of_the_exact_one_do_not
     """f = 0 on a funnel; energies trained on such negatives would learn to undo the drift."""
     prior, ends = ZeroPrior(Funnel()), {}
     for space in ("whitened", "whitened-biased"):
-        sampler = Chain(kernel=spec("kernel", name="langevin", step_size=0.5), steps=60, chains=1000, space=space)
+        sampler = Mcmc(kernel=spec("kernel", name="langevin", step_size=0.5), steps=60, chains=1000, space=space)
         ends[space] = sampler.draw(prior, 2, 2000, make_rng("ends"), lambda what, done, total: None).eps
     noise = (Langevin(step_size=0.5).variance_on_normal(60) / 2000) ** 0.5
     assert (ends["whitened"].mean(0).abs() < SIGMAS * noise).all()
@@ -123,8 +124,8 @@ def test_training_chain_may_run_on_the_biased_density():
     prior.energy.nets["2"][-1].weight.data.normal_(generator=make_rng("w"))
     values = {}
     for space in ("whitened", "whitened-biased"):
-        chain = {"kernel": {"name": "langevin", "step_size": 0.3}, "steps": 5, "space": space}
-        loss = ebm.ContrastiveLoss(prior, PIXELS, settings(chain=chain), make_rng("loss"))
+        chain = {"name": "short-run", "kernel": {"name": "langevin", "step_size": 0.3}, "steps": 5, "space": space}
+        loss = ebm.LikelihoodLoss(prior, PIXELS, settings(estimator=chain), make_rng("loss"))
         values[space] = loss(0, torch.arange(8))[1]
     assert torch.equal(values["whitened"]["f_posterior"], values["whitened-biased"]["f_posterior"])
     assert not torch.allclose(values["whitened"]["f_prior"], values["whitened-biased"]["f_prior"])
@@ -187,38 +188,40 @@ def test_chain_that_kept_its_graphs_would_be_seen():
 
 # Mistakes ------------------------------------------------------------------------------------------------------------
 
-ADAPT = {"steps": 5}
 KERNEL = {"name": "pcnl", "step_size": 0.3}
 LOOSE = {"name": "langevin", "step_size": 0.3}
-SAMPLER = {"name": "chain", "kernel": KERNEL, "steps": 20, "step_size": "adapted"}
+SAMPLER = {"name": "mcmc", "kernel": KERNEL, "steps": 20, "step_size": "adapted"}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_prior/chain/adapt": {"steps": 11}}, "train_prior.chain.adapt.steps: is 11, training has 10 steps"),
         (
-            {"train_prior/chain/adapt": {"steps": 5, "target_acceptance": 1.0}},
-            "input should be less than 1",
+            {"train_prior/estimator/adaptation_steps": 11},
+            "train_prior.estimator.adaptation_steps: is 11, training has 10 steps",
         ),
-        ({"train_prior/chain/adapt": {"target": 5}}, "train_prior.chain.adapt.target: unknown key"),
+        ({"train_prior/estimator/target_acceptance": 1.1}, "input should be less than or equal to 1"),
+        ({"train_prior/estimator/target": 5}, "train_prior.estimator.target: unknown key"),
         (
-            {"train_prior/chain": {"kernel": LOOSE, "steps": 5, "adapt": ADAPT}},
-            "train_prior.chain.adapt: needs a kernel with adjusted: true",
+            {"train_prior/estimator": {"name": "short-run", "kernel": LOOSE, "steps": 5, "adaptation_steps": 5}},
+            "train_prior.estimator.kernel.adjusted: adaptation_steps needs a kernel with a Metropolis test",
         ),
-        ({"draw_samples/sampler": SAMPLER}, "draw_samples.sampler.step_size: 'adapted' needs train_prior.chain.adapt"),
+        (
+            {"draw_samples/sampler": SAMPLER},
+            "draw_samples.sampler.step_size: 'adapted' needs train_prior.estimator.adaptation_steps",
+        ),
         (
             {
-                "train_prior/chain/adapt": ADAPT,
+                "train_prior/estimator/adaptation_steps": 5,
                 "draw_samples/sampler": SAMPLER | {"kernel": LOOSE | {"adjusted": True}},
                 "variants/gaussian/prior": {"name": "ebm"},
             },
-            "sampler.step_size: was adapted for the kernel 'pcnl' of train_prior.chain, not for 'langevin'",
+            "sampler.step_size: was adapted for the kernel 'pcnl' of train_prior.estimator, not for 'langevin'",
         ),
-        ({"train_prior/largest_gap": 0}, "train_prior.largest_gap: input should be greater than 0"),
+        ({"train_prior/max_energy_gap": 0}, "train_prior.max_energy_gap: input should be greater than 0"),
         (
-            {"train_prior/chain/space": "biased"},
-            "train_prior.chain.space: 'biased' is unknown; allowed: whitened, z, whitened-biased",
+            {"train_prior/estimator/space": "biased"},
+            "train_prior.estimator.space: 'biased' is unknown; allowed: whitened, z, whitened-biased",
         ),
     ],
 )
@@ -229,11 +232,11 @@ def test_mistakes_are_named(changes, message):
 
 
 def test_biased_density_needs_an_energy_of_z():
-    ncp = {"prior": {"name": "ncp", "energy": {"name": "layerwise"}}, "train_prior": {"chain": None}}
+    ncp = {"prior": {"name": "ncp", "energy": {"name": "layerwise"}}, "train_prior": {"estimator": None}}
     changes = {
         "toy/variants/joint": ncp,
         "toy/variants/joint-k40": ncp,
-        "toy/draw_samples/sampler": {"name": "chain", "kernel": KERNEL, "steps": 5, "space": "whitened-biased"},
+        "toy/draw_samples/sampler": {"name": "mcmc", "kernel": KERNEL, "steps": 5, "space": "whitened-biased"},
     }
     with pytest.raises(ParamsError, match=r"draw_samples.sampler.space: 'whitened-biased' needs the prior 'ebm'"):
         parse_params(params(changes))

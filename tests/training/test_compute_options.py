@@ -40,7 +40,7 @@ class Run:
             value = (self.module(x) - x.sum(1, keepdim=True)).square().mean()
             return value * disturb(step), {"square": value.detach()}
 
-        own = {"steps": 12, "batch_size": 10, "learning_rate": 0.05, "log_every": 6} | settings
+        own = {"steps": 12, "batch_size": 10, "learning_rate": 0.05, "log_interval": 6} | settings
         run = TrainingRun("tiny run", StateFile(folder, {"parameters": "same"}), rng)
         self.trainer = Trainer(self.module, FunctionLoss(len(DATA), loss), kind(**own), run)
 
@@ -136,7 +136,7 @@ def test_other_errors_pass():
 
 BACKBONES = [
     {"name": "convolutional", "latent_dims": [4, 3], "channels": [6, 5], "hidden": 8},
-    {"name": "residual", "groups": [1, 1], "resolutions": [4, 1], "channels": [6, 8], "latent_channels": 3},
+    {"name": "residual", "layers_per_scale": [1, 1], "resolutions": [4, 1], "channels": [6, 8], "latent_channels": 3},
 ]
 
 

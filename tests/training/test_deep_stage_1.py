@@ -18,19 +18,19 @@ from jebm.training.state import StateFile
 PIXELS = torch.rand(12, 1, 8, 8, generator=make_rng("deep pixels")) * 2 - 1
 PUBLISHED = {
     "optimizer": "adamax", "epsilon": 1e-3, "weight_decay": 3e-4, "learning_rate": 0.01, "warmup_steps": 2,
-    "final_learning_rate": 0.01, "kl_warmup": [[1e-4, 0.3001]], "kl_floor": 1e-4, "kl_balance": "scale",
+    "final_learning_rate": 0.01, "kl_warmup": [[1e-4, 0.3001]], "min_kl_weight": 1e-4, "kl_balance": "scale",
     "spectral_penalty": 0.01, "batch_norm_penalty": 0.02, "initial_penalty": 1.0,
 }  # fmt: skip
 
 
 class Deep(NvaeHierarchy):
-    """Three groups on two scales, with a flow; may send its own process SIGTERM, or spoil its images, at a call."""
+    """Three layers on two scales, with a flow; may send its own process SIGTERM, or spoil its images, at a call."""
 
     def __init__(self, stop_at=None, spoil_at=()):
         super().__init__(
-            (1, 8, 8), groups=[2, 1], latent_channels=2, encoder_channels=4, decoder_channels=4, blocks=0, flows=1,
-            preprocess_cells=1, postprocess_cells=1, encoder_cells=1, decoder_cells=1, head="logistic-mixture",
-            mixture_components=2, levels=17,
+            (1, 8, 8), layers_per_scale=[2, 1], latent_channels=2, encoder_channels=4, decoder_channels=4, blocks=0,
+            flows=1, preprocess_cells=1, postprocess_cells=1, encoder_cells=1, decoder_cells=1,
+            likelihood={"name": "nvae-logistic-mixture", "components": 2, "levels": 17},
         )  # fmt: skip
         self.initialise(make_rng("deep"))
         self.calls, self.stop_at, self.spoil_at = 0, stop_at, spoil_at
@@ -43,7 +43,7 @@ class Deep(NvaeHierarchy):
 
 
 def settings(**changes):
-    return TrainBackbone(**{"steps": 10, "batch_size": 4, "log_every": 2} | PUBLISHED | changes)
+    return TrainBackbone(**{"steps": 10, "batch_size": 4, "log_interval": 2} | PUBLISHED | changes)
 
 
 def test_loss_by_hand():
@@ -112,7 +112,7 @@ def test_interrupted_run_goes_on_to_the_same_bits(tmp_path, call):
 
 
 def test_skipped_step_leaves_statistics_and_vectors_alone(tmp_path):
-    hierarchy, trainer = train(tmp_path, spoil_at=(2, 6, 10), skip_non_finite=1, skip_share=0.5)
+    hierarchy, trainer = train(tmp_path, spoil_at=(2, 6, 10), skip_non_finite=1, max_skipped_fraction=0.5)
     assert trainer.skips.total == 3
     assert all(torch.isfinite(t).all() for t in hierarchy.state_dict().values() if t.is_floating_point())
     counts = {int(t) for name, t in hierarchy.state_dict().items() if name.endswith("num_batches_tracked")}

@@ -13,7 +13,7 @@ from torch import nn
 from jebm.config.training import TrainJoint
 from jebm.errors import DivergedError, InterruptedRunError
 from jebm.models.backbones.base import flatten
-from jebm.models.backbones.chain import ChainHierarchy
+from jebm.models.backbones.perceptron import PerceptronHierarchy
 from jebm.models.backbones.residual import ResidualHierarchy
 from jebm.runtime.random import make_rng
 from jebm.sampling.run import ChainResult
@@ -210,7 +210,7 @@ def test_generator_start_and_network_start_are_images_under_the_transform(monkey
     monkeypatch.setattr(
         joint, "run_chain", lambda kernel, target, start, steps, rng: starts.append(start) or _still(start)
     )
-    own = {"chain": IN_Z | {"start": "generator"}, "posterior_chain": IN_Z, "posterior_start": "network"}
+    own = {"chain": IN_Z | {"start": "prior"}, "posterior_chain": IN_Z, "posterior_start": "network"}
     loss = joint.McmcLoss(prior, IMAGE, settings("mcmc", **own), make_rng("starts"))
     loss(5, ROWS[:6])
     rng = make_rng("starts")
@@ -248,11 +248,11 @@ def test_regulariser_acts_on_the_energies_alone(method, space):
 
 
 def chain_backbone():
-    return ChainHierarchy((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1)
+    return PerceptronHierarchy((1, 2, 2), latent_dims=[3, 2], hidden=6, depth=1)
 
 
 def residual_backbone():
-    return ResidualHierarchy((1, 2, 2), groups=[2], latent_channels=2, channels=[6], inference_hidden=4)
+    return ResidualHierarchy((1, 2, 2), layers_per_scale=[2], latent_channels=2, channels=[6], inference_hidden=4)
 
 
 @pytest.mark.parametrize("make", [chain_backbone, residual_backbone])
@@ -277,7 +277,7 @@ PIXELS = torch.rand(24, 1, 2, 2, generator=make_rng("joint pixels")) * 2 - 1
 SHORT = {"kernel": {"name": "langevin", "step_size": 0.1, "adjusted": True}, "steps": 4}
 
 
-class Backbone(ChainHierarchy):
+class Backbone(PerceptronHierarchy):
     """A tiny chain that sends its own process SIGTERM, or spoils its draws, at a call of ``infer``."""
 
     def __init__(self, stop_at=None, spoil_at=None):
@@ -300,7 +300,7 @@ def train(folder, method, start="prior", **backbone):
     prior = joint_prior(hierarchy, hidden=4, depth=1).requires_grad_(True)
     prior.initialise(rng)
     changes = {"posterior_chain": SHORT, "posterior_start": start} if method == "mcmc" else {}
-    own = settings(method, chain=SHORT, ema=0.9, warmup_steps=2, schedule="linear", log_every=3, **changes)
+    own = settings(method, chain=SHORT, ema=0.9, warmup_steps=2, schedule="linear", log_interval=3, **changes)
     model, loss = both(hierarchy, prior), joint.LOSSES[method](prior, PIXELS, own, rng)
     run = TrainingRun("joint run", StateFile(folder, {}), rng)
     fitted = Trainer(model, loss, own, run, joint_groups(hierarchy, prior, own)).train()
@@ -351,12 +351,12 @@ def test_groups_have_their_own_rate_and_decay(tmp_path):
 
 def test_inference_network_is_trained_at_some_steps_alone():
     """At the others its parameters get no gradient, and the history no bound."""
-    hierarchy = ChainHierarchy((1, 2, 2), latent_dims=[3, 2], hidden=8)
+    hierarchy = PerceptronHierarchy((1, 2, 2), latent_dims=[3, 2], hidden=8)
     hierarchy.initialise(make_rng("every"))
     prior = joint_prior(hierarchy).requires_grad_(True)
     prior.initialise(make_rng("every"))
     pixels = torch.rand(6, 1, 2, 2, generator=make_rng("pixels")) * 2 - 1
-    loss_of = joint.McmcLoss(prior, pixels, settings("mcmc", inference_every=3), make_rng("noise"))
+    loss_of = joint.McmcLoss(prior, pixels, settings("mcmc", inference_interval=3), make_rng("noise"))
     for step in range(5):
         hierarchy.zero_grad()
         value, scalars = loss_of(step, torch.arange(6))
@@ -369,8 +369,8 @@ def test_inference_network_is_trained_at_some_steps_alone():
 
 @pytest.mark.parametrize("changes", [{"posterior_start": "network"}, {"method": "variational"}])
 def test_inference_network_can_not_rest_where_it_is_needed(changes):
-    with pytest.raises(ValueError, match="inference_every: must be 1"):
-        settings(**{"method": "mcmc", "inference_every": 2} | changes)
+    with pytest.raises(ValueError, match="inference_interval: must be 1"):
+        settings(**{"method": "mcmc", "inference_interval": 2} | changes)
 
 
 @pytest.mark.parametrize(("betas", "back"), [([0.0, 0.0], True), ([0.9, 0.999], False)])

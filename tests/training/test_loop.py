@@ -41,7 +41,9 @@ class Job:
                 scalars |= {key: torch.tensor(v) for key, v in factor.items()}
             return value * factor if isinstance(factor, float) else value, scalars
 
-        self.settings = Optimisation(**{"steps": 12, "batch_size": 5, "learning_rate": 0.05, "log_every": 4} | settings)
+        self.settings = Optimisation(
+            **{"steps": 12, "batch_size": 5, "learning_rate": 0.05, "log_interval": 4} | settings
+        )
         self.state = StateFile(folder / "state", identity or {"parameters": "same"})
         run = TrainingRun("tiny run", self.state, rng, checkpoint_seconds)
         self.trainer = Trainer(self.module, FunctionLoss(len(DATA), loss), self.settings, run)
@@ -112,7 +114,7 @@ def test_training_on_the_average_does_not_change_the_path(tmp_path):
 
 
 def test_history_has_a_row_every_few_steps_and_the_last_one(tmp_path):
-    job = Job(tmp_path, steps=10, log_every=4).run()
+    job = Job(tmp_path, steps=10, log_interval=4).run()
     assert [row["step"] for row in job.trainer.state.history] == [4, 8, 10]
     assert list(job.trainer.state.history[0]) == ["step", "loss", "square", "gradient_norm"]
     assert all(row["square"] == pytest.approx(row["loss"] ** 2) for row in job.trainer.state.history)
@@ -280,7 +282,7 @@ def snapshots(job):
 
 
 def test_snapshots_are_the_weights_of_the_last_steps_evenly_apart(tmp_path):
-    found = snapshots(Job(tmp_path / "a", steps=11, snapshots=3, snapshot_every=4, schedule="constant").run())
+    found = snapshots(Job(tmp_path / "a", steps=11, snapshots=3, snapshot_interval=4, schedule="constant").run())
     assert list(found) == [3, 7, 11]
     for step, weights in found.items():
         torch.testing.assert_close(
@@ -290,20 +292,20 @@ def test_snapshots_are_the_weights_of_the_last_steps_evenly_apart(tmp_path):
 
 def test_snapshots_are_of_the_average_where_the_average_is_published(tmp_path):
     settings = {"ema": 0.7, "schedule": "constant"}
-    found = snapshots(Job(tmp_path / "a", steps=8, snapshots=2, snapshot_every=3, **settings).run())
+    found = snapshots(Job(tmp_path / "a", steps=8, snapshots=2, snapshot_interval=3, **settings).run())
     for step in (5, 8):
         expected = Job(tmp_path / f"until {step}", steps=step, **settings).run().weights
         torch.testing.assert_close(found[step], expected, rtol=0, atol=0)
 
 
 def test_snapshots_change_nothing_and_are_off_by_default(tmp_path):
-    plain, kept = Job(tmp_path / "a").run(), Job(tmp_path / "b", snapshots=4, snapshot_every=2).run()
+    plain, kept = Job(tmp_path / "a").run(), Job(tmp_path / "b", snapshots=4, snapshot_interval=2).run()
     assert not plain.trainer.weights.snapshots
     torch.testing.assert_close(plain.weights, kept.weights, rtol=0, atol=0)
 
 
 def test_snapshots_survive_an_interruption_to_the_bit(tmp_path):
-    settings = {"snapshots": 3, "snapshot_every": 4, "ema": 0.5}
+    settings = {"snapshots": 3, "snapshot_interval": 4, "ema": 0.5}
     whole = snapshots(Job(tmp_path / "whole", **settings).run())
     with pytest.raises(InterruptedRunError):
         Job(tmp_path / "cut", disturb=at(6, terminate), **settings).run()

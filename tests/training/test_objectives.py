@@ -13,12 +13,13 @@ from jebm.config.components import build
 from jebm.config.training import Optimisation, TrainBackbone, TrainPrior
 from jebm.errors import DivergedError, InterruptedRunError
 from jebm.models.backbones.base import flatten
-from jebm.models.backbones.chain import ChainHierarchy
+from jebm.models.backbones.perceptron import PerceptronHierarchy
+from jebm.models.priors.aggregate_posterior import AggregatePosterior
 from jebm.models.priors.mixture import MixturePrior
 from jebm.runtime.random import make_rng
 from jebm.sampling.run import run_chain
 from jebm.sampling.target import Target
-from jebm.training import ebm, mixture
+from jebm.training import aggregate_posterior, ebm, mixture
 from jebm.training.elbo import ElboLoss
 from jebm.training.loop import Trainer
 from jebm.training.run import TrainingRun
@@ -27,7 +28,7 @@ from jebm.training.state import StateFile
 PIXELS = torch.rand(24, 1, 2, 2, generator=make_rng("pixels")) * 2 - 1
 
 
-class Backbone(ChainHierarchy):
+class Backbone(PerceptronHierarchy):
     """A tiny chain that may send its own process SIGTERM, or turn its draws into NaN, at a call of ``infer``."""
 
     def __init__(self, stop_at=None, spoil_at=None):
@@ -41,15 +42,18 @@ class Backbone(ChainHierarchy):
             os.kill(os.getpid(), signal.SIGTERM)
         posterior = super().infer(x, rng)
         if self.calls == self.spoil_at:
-            return posterior._replace(eps=tuple(layer * math.nan for layer in posterior.eps))
+            eps = tuple(layer * math.nan for layer in posterior.eps)
+            return posterior._replace(eps=eps, top=self.top_down_flat(flatten(eps)))
         return posterior
 
 
 def prior_settings(**settings):
-    chain = settings.pop("chain", {"kernel": {"name": "pcnl", "step_size": 0.4}, "steps": 5})
-    return TrainPrior(
-        **{"steps": 10, "batch_size": 8, "learning_rate": 0.01, "chain": chain, "log_every": 3} | settings
-    )
+    estimator = {
+        "name": "short-run",
+        **settings.pop("chain", {"kernel": {"name": "pcnl", "step_size": 0.4}, "steps": 5}),
+    }
+    block = {"steps": 10, "batch_size": 8, "learning_rate": 0.01, "estimator": estimator, "log_interval": 3}
+    return TrainPrior(**block | settings)
 
 
 def stage_1(ramps, steps, **settings):
@@ -110,7 +114,7 @@ def test_balance_by_scale_takes_the_size_of_each_kl_alone():
             signs = torch.where(torch.arange(len(x)) % 2 == 0, 1.0, -1.0)
             return posterior._replace(kl=posterior.kl * signs.unsqueeze(1))
 
-    settings = stage_1([[0.0, 1.0]], steps=10, kl_balance="scale", kl_floor=0.6)
+    settings = stage_1([[0.0, 1.0]], steps=10, kl_balance="scale", min_kl_weight=0.6)
     hierarchy, batch = Signed(), torch.arange(4)
     loss, scalars = ElboLoss(hierarchy, PIXELS, settings, make_rng("signed"))(2, batch)
     kl = hierarchy.infer(PIXELS[batch], make_rng("signed")).kl
@@ -123,7 +127,7 @@ def test_balance_by_scale_takes_the_size_of_each_kl_alone():
 
 def train_backbone(folder, stop_at=None):
     hierarchy, rng = Backbone(stop_at), make_rng("train backbone")
-    settings = Optimisation(steps=10, batch_size=8, learning_rate=0.01, log_every=3)
+    settings = Optimisation(steps=10, batch_size=8, learning_rate=0.01, log_interval=3)
     loss = ElboLoss(hierarchy, PIXELS, stage_1([[0.0, 0.5], [0.2, 0.6]], steps=10), rng)
     fitted = Trainer(hierarchy, loss, settings, TrainingRun("stage 1", StateFile(folder, {}), rng)).train()
     return torch.cat([p.flatten() for p in hierarchy.parameters()]), fitted.history
@@ -164,14 +168,14 @@ def test_log_partition_grows_along_the_mean_gradient_of_f():
     assert checked >= 4
 
 
-def test_contrastive_gradient_is_that_of_the_negative_log_likelihood():
+def test_likelihood_gradient_is_that_of_the_negative_log_likelihood():
     """E_p[df/dw] − E_q[df/dw], E_p by quadrature and E_q by other draws: 4,000 chains, 5 standard errors."""
     hierarchy, prior = mild_prior()
     prior.requires_grad_(True)
     pixels = torch.rand(4000, 1, 2, 2, generator=make_rng("gradient pixels")) * 2 - 1
     chain = {"kernel": {"name": "pcnl", "step_size": 0.6}, "steps": 60}
     settings = prior_settings(batch_size=4000, chain=chain)
-    loss, scalars = ebm.ContrastiveLoss(prior, pixels, settings, make_rng("gradient"))(0, torch.arange(4000))
+    loss, scalars = ebm.LikelihoodLoss(prior, pixels, settings, make_rng("gradient"))(0, torch.arange(4000))
     loss.backward()
 
     def hidden(eps):  # df/dw of the last layer of f_2
@@ -191,29 +195,29 @@ def test_contrastive_gradient_is_that_of_the_negative_log_likelihood():
     torch.testing.assert_close(scalars["energy_gap"], scalars["f_posterior"] - scalars["f_prior"])
 
 
-def test_contrastive_loss_by_hand():
+def test_likelihood_loss_by_hand():
     """The order of the stream: posterior draws, the chain's start, the chain; f is averaged over each."""
     hierarchy = Backbone()
     prior = joint_prior(hierarchy, hidden=4, depth=1).requires_grad_(True)
     prior.initialise(make_rng("energy"))
     prior.energy.nets["1"][-1].weight.data.normal_(generator=make_rng("w"))
     batch, settings = torch.tensor([1, 5, 9]), prior_settings()
-    loss, scalars = ebm.ContrastiveLoss(prior, PIXELS, settings, make_rng("by hand"))(0, batch)
+    loss, scalars = ebm.LikelihoodLoss(prior, PIXELS, settings, make_rng("by hand"))(0, batch)
     rng = make_rng("by hand")
     positive = flatten(hierarchy.infer(PIXELS[batch], rng).eps)
     start = torch.randn(3, 5, generator=rng)
-    kernel = build("kernel", settings.chain.kernel)
+    kernel = build("kernel", settings.estimator.kernel)
     negative = run_chain(kernel, Target(prior.tilt), start, 5, rng)
     torch.testing.assert_close(loss, prior.tilt(negative.x).mean() - prior.tilt(positive).mean())
     assert scalars["acceptance"] == negative.acceptance
 
 
-def test_contrastive_loss_reaches_the_energy_only():
+def test_likelihood_loss_reaches_the_energy_only():
     hierarchy = Backbone()
     prior = joint_prior(hierarchy, hidden=4, depth=1).requires_grad_(True)
     prior.initialise(make_rng("energy"))
     hierarchy.requires_grad_(False)
-    loss, _ = ebm.ContrastiveLoss(prior, PIXELS, prior_settings(), make_rng(0))(0, torch.arange(8))
+    loss, _ = ebm.LikelihoodLoss(prior, PIXELS, prior_settings(), make_rng(0))(0, torch.arange(8))
     loss.backward()
     assert prior.energy.nets["1"][-1].weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in hierarchy.parameters())
@@ -282,3 +286,24 @@ def test_mixture_density_is_the_one_that_was_scored():
     again = make_rng("mixture")
     draws = [flatten(hierarchy.infer(pixels[split], again).eps) for split in ("train", "validation")]
     assert float(prior.log_prob(draws[1]).mean()) == pytest.approx(history[0]["validation_log_prob"], abs=1e-4)
+
+
+def test_aggregate_posterior_is_draws_for_each_training_image():
+    hierarchy = LinearHierarchy((2, 1))
+    pixels = {"train": torch.randn(30, 1, 1, 4, generator=make_rng("train")), "validation": None}
+    prior = AggregatePosterior(hierarchy, draws=400)
+    history, facts, _ = aggregate_posterior.fit(prior, pixels, None, TrainingRun("rows", None, make_rng("rows")))
+    assert facts == {"draws": 12_000, "parameters": 0}
+    assert history == [{"draws": 12_000}]
+    of_images = prior.rows.unflatten(0, (400, 30))
+    again = make_rng("rows")
+    assert torch.equal(of_images[0], flatten(hierarchy.infer(pixels["train"], again).eps))
+    assert torch.equal(of_images[1], flatten(hierarchy.infer(pixels["train"], again).eps))
+
+
+def test_aggregate_posterior_of_many_images_takes_some_of_them():
+    hierarchy = LinearHierarchy((2, 1))
+    pixels = {"train": torch.randn(30, 1, 1, 4, generator=make_rng("train"))}
+    prior = AggregatePosterior(hierarchy, draws=2, images=7)
+    aggregate_posterior.fit(prior, pixels, None, TrainingRun("rows", None, make_rng("rows")))
+    assert prior.rows.shape == (14, hierarchy.dimensions)

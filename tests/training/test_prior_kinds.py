@@ -12,7 +12,7 @@ from oracles import SIGMAS, spec
 from jebm.config.training import TrainPrior
 from jebm.errors import InterruptedRunError
 from jebm.models.backbones.base import EMPTY, flatten
-from jebm.models.backbones.chain import ChainHierarchy
+from jebm.models.backbones.perceptron import PerceptronHierarchy
 from jebm.models.priors.ncp import NoiseContrastivePrior
 from jebm.models.priors.sequential import SequentialPrior
 from jebm.runtime.random import make_rng
@@ -20,7 +20,7 @@ from jebm.training import ncp, sequential
 from jebm.training.run import TrainingRun
 from jebm.training.state import StateFile
 
-CHAIN = {"kernel": {"name": "pcnl", "step_size": 0.6}, "steps": 10}
+CHAIN = {"name": "short-run", "kernel": {"name": "pcnl", "step_size": 0.6}, "steps": 10}
 IMAGES = {"train": torch.zeros(2000, 1, 1, 1)}
 SLOPE, SHIFT, SD_1, MEAN_2, SD_2 = 0.7, 0.4, 0.6, -0.5, 0.8
 """q(ε_2) = N(MEAN_2, SD_2²) and q(ε_1 | ε_2) = N(SLOPE ε_2 + SHIFT, SD_1²)."""
@@ -33,8 +33,8 @@ def correlated(count, rng):
 
 
 def settings(**values):
-    chain = values.pop("chain", CHAIN)
-    return TrainPrior(**{"steps": 10, "batch_size": 8, "learning_rate": 0.01, "chain": chain, "log_every": 3} | values)
+    block = {"steps": 10, "batch_size": 8, "learning_rate": 0.01, "estimator": CHAIN, "log_interval": 3}
+    return TrainPrior(**block | values)
 
 
 def learn(module, kind, folder, energy=None, hierarchy=None, pixels=IMAGES, **values):
@@ -84,7 +84,7 @@ def ncp_gradients(weight, count=4000, batches=20):
     prior = NoiseContrastivePrior(Ladder(2, correlated), energy=spec("energy", name="layerwise", hidden=4, depth=1))
     prior.energy = FullQuadratic()
     prior.energy.nets["1"].weight.data[0] = weight
-    loss = ncp.LogisticLoss(prior, torch.zeros(count, 1, 1, 1), settings(chain=None), make_rng("ncp"))
+    loss = ncp.LogisticLoss(prior, torch.zeros(count, 1, 1, 1), settings(estimator=None), make_rng("ncp"))
     gradients = []
     for _ in range(batches):
         value, scalars = loss(0, torch.arange(count))
@@ -117,7 +117,7 @@ def test_loss_of_a_classifier_that_cannot_tell_is_two_log_two():
 
 
 def test_ncp_learns_the_log_density_ratio_and_so_a_partition_function_of_one(tmp_path):
-    values = {"steps": 200, "batch_size": 600, "learning_rate": 0.1, "ema": 0.9, "chain": None}
+    values = {"steps": 200, "batch_size": 600, "learning_rate": 0.1, "ema": 0.9, "estimator": None}
     prior, history, _ = learn(ncp, NoiseContrastivePrior, tmp_path, energy=FullQuadratic(), **values)
     torch.testing.assert_close(prior.energy.coefficients()[0], log_ratio(), atol=0.05, rtol=0)
     noise = torch.randn(20_000, 2, generator=make_rng("z"))
@@ -132,7 +132,7 @@ def test_ncp_learns_the_log_density_ratio_and_so_a_partition_function_of_one(tmp
 def test_sequential_learns_the_conditional_of_each_layer(tmp_path):
     """Cross terms let f_1 follow ε_2: then p(ε_1 | ε_2) and p(ε_2) can be q's, here by quadrature on the learned f."""
     values = {"steps": 120, "batch_size": 600, "learning_rate": 0.3, "ema": 0.95}
-    values["chain"] = {"kernel": {"name": "pcnl", "step_size": 0.8}, "steps": 6}
+    values["estimator"] = {"name": "short-run", "kernel": {"name": "pcnl", "step_size": 0.8}, "steps": 6}
     prior, history, _ = learn(sequential, SequentialPrior, tmp_path, energy=Quadratic(2), **values)
     grid = torch.linspace(-8, 8, 801).unsqueeze(1)
     for upper in (-1.5, 0.0, 1.0):
@@ -152,7 +152,7 @@ def moments(prior, above, grid):
 
 def mild():
     """A real chain of 1 + 1 dimensions under a real, mild energy."""
-    hierarchy = ChainHierarchy((1, 2, 2), latent_dims=[1, 1], hidden=8, depth=1, mean_gain=1.5)
+    hierarchy = PerceptronHierarchy((1, 2, 2), latent_dims=[1, 1], hidden=8, depth=1, mean_gain=1.5)
     hierarchy.initialise(make_rng("mild hierarchy"))
     prior = SequentialPrior(hierarchy.requires_grad_(False), energy=spec("energy", name="layerwise", hidden=8, depth=1))
     rng = make_rng("mild energy")
@@ -167,8 +167,8 @@ def test_gradient_of_a_layer_is_that_of_its_conditional_likelihood():
     """E_q(ε_2) E_p(ε_1 | ε_2)[∂f_1] − E_q[∂f_1], the inner mean by quadrature for other draws of q, 5 errors."""
     prior = mild()
     pixels = torch.rand(3000, 1, 2, 2, generator=make_rng("pixels")) * 2 - 1
-    chain = {"kernel": {"name": "pcnl", "step_size": 0.7}, "steps": 40}
-    loss = sequential.LayerwiseLoss(prior, pixels, settings(chain=chain), make_rng("gradient"))
+    chain = {"name": "short-run", "kernel": {"name": "pcnl", "step_size": 0.7}, "steps": 40}
+    loss = sequential.LayerwiseLoss(prior, pixels, settings(estimator=chain), make_rng("gradient"))
     value, scalars = loss(0, torch.arange(3000))
     value.backward()
     found = prior.energy.nets["1"][-1].weight.grad[0].double()
@@ -206,7 +206,7 @@ def test_layers_share_no_gradient():
 # Both ----------------------------------------------------------------------------------------------------------------
 
 
-class Stopping(ChainHierarchy):
+class Stopping(PerceptronHierarchy):
     """Sends its own process SIGTERM at a call of ``infer``."""
 
     def __init__(self, stop_at=None):
@@ -222,13 +222,13 @@ class Stopping(ChainHierarchy):
 
 
 @pytest.mark.parametrize(
-    ("module", "kind", "chain"), [(ncp, NoiseContrastivePrior, None), (sequential, SequentialPrior, CHAIN)]
+    ("module", "kind", "estimator"), [(ncp, NoiseContrastivePrior, None), (sequential, SequentialPrior, CHAIN)]
 )
-def test_interrupted_fit_goes_on_to_the_same_bits(module, kind, chain, tmp_path):
+def test_interrupted_fit_goes_on_to_the_same_bits(module, kind, estimator, tmp_path):
     def run(folder, stop_at=None):
         pixels = {"train": torch.rand(24, 1, 2, 2, generator=make_rng("pixels")) * 2 - 1}
         prior, history, facts = learn(
-            module, kind, folder, hierarchy=Stopping(stop_at), pixels=pixels, ema=0.9, chain=chain
+            module, kind, folder, hierarchy=Stopping(stop_at), pixels=pixels, ema=0.9, estimator=estimator
         )
         assert facts["steps"] == 10
         return flatten(tuple(p.detach().reshape(1, -1) for p in prior.parameters())), history

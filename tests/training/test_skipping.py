@@ -53,12 +53,12 @@ class Job:
             value = self.module(x * math.nan if step in spoilt else x).square().mean()
             return value * (factors or {}).get(step, 1.0), {"twice": 2 * value.detach()}
 
-        block = {"steps": 12, "batch_size": 8, "learning_rate": 0.05, "log_every": 3, "skip_non_finite": 3}
+        block = {"steps": 12, "batch_size": 8, "learning_rate": 0.05, "log_interval": 3, "skip_non_finite": 3}
         self.state = StateFile(folder, {})
         self.trainer = Trainer(
             self.module,
             FunctionLoss(len(DATA), loss, self.counter),
-            Optimisation(**block | {"skip_share": 1.0} | settings),
+            Optimisation(**block | {"max_skipped_fraction": 1.0} | settings),
             TrainingRun("trial", self.state, rng),
             divergence=Divergence(limit=limit),
         )
@@ -126,11 +126,13 @@ def test_too_many_in_a_row_stop_with_the_last_good_state(tmp_path):
 
 def test_too_large_a_share_stops(tmp_path):
     with pytest.raises(DivergedError, match=r"at step 10 of 12; .* 2 of the 100 steps before it .* no more than 2%"):
-        Job(tmp_path, spoilt=(2, 5, 9), skip_share=0.02).run()
+        Job(tmp_path, spoilt=(2, 5, 9), max_skipped_fraction=0.02).run()
 
 
 def test_old_skips_leave_the_window():
-    policy = SkipPolicy(Optimisation(steps=1000, batch_size=1, learning_rate=1.0, skip_non_finite=1, skip_share=0.01))
+    policy = SkipPolicy(
+        Optimisation(steps=1000, batch_size=1, learning_rate=1.0, skip_non_finite=1, max_skipped_fraction=0.01)
+    )
     for step in (10, 110, 210):
         assert not policy.why_not(step)
         policy.skip(step)

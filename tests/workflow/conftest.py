@@ -17,21 +17,30 @@ def shrink(params: dict) -> dict:
     study["features"] = {"name": "classifier", "steps": 40}
     study["backbone"] |= {"hidden": 32}
     study["train_backbone"] |= {"steps": 60}
-    study["train_prior"] |= {"steps": 10, "warmup_steps": 2}
-    study["train_prior"]["chain"]["steps"] = 3
+    # As in the study's preset `short-run-training`, with shorter chains.
+    training = study["presets"]["short-run-training"]
+    study["train_prior"] |= training["train_prior"] | {"steps": 10, "warmup_steps": 2}
+    study["train_prior"]["estimator"]["steps"] = 3
+    study["draw_samples"] |= training["draw_samples"]
     study["draw_samples"] |= {"count": 200}
     study["evaluate_samples"] |= {"kernel_distance_subsets": 5}
     study["evaluate_density"] |= {"importance_samples": 5, "detection_samples": 3, "partition_samples": 500}
+    study["evaluate_density"]["annealing"] = {"temperatures": 5, "chains": 20, "start_steps": 5}
     variants = study["variants"]
     variants["mixture"]["prior"]["components"] = [2, 3]
     study["variants"] = {
         "gaussian": variants["gaussian"],
         "mixture": variants["mixture"],
-        "joint-k20": {"draw_samples": {"sampler": {"steps": 4}}},
-        "joint-density": {"draw_samples": {"sampler": {"name": "resampling", "pool": 500}}},
+        "short-run": {"draw_samples": {"sampler": {"steps": 4}}},
+        "short-run-density": {"draw_samples": {"sampler": {"name": "resampling", "pool": 500}}},
     }
+    study["tables"]["main"]["variants"] = list(study["variants"])
     study["tables"] = {name: study["tables"][name] for name in ("main", "detection-auroc")}
-    study["figures"] = {"samples": ["gaussian", "joint-k20"], "langevin-steps": ["gaussian", "joint-k20"]}
+    detection = study["tables"]["detection-auroc"]
+    detection["variants"] = ["gaussian", "mixture", "short-run-density"]
+    detection["scores"]["short-run-density"] = detection["scores"].pop("likelihood")
+    study["headline"] = {"fd_short_run": {"variants": ["short-run"], "metric": "fd"}}
+    study["figures"] = {"samples": ["gaussian", "short-run"], "langevin-steps": ["gaussian", "short-run"]}
     return params
 
 

@@ -16,13 +16,14 @@ default_studies: [faces]
 runtime: {fork_server: false}
 faces:
   seeds: [1]
-  dataset: {name: images, source: {name: folder, path: pictures}, size: 16, validation_count: 4, test_count: 6}
+  dataset:
+    {name: images, source: {name: folder, path: pictures}, size: 3, mode: grey, validation_count: 4, test_count: 12}
   features: {name: identity}
-  backbone: {name: chain, latent_dims: [4, 2], hidden: 16}
+  backbone: {name: perceptron, latent_dims: [4, 2], hidden: 16}
   train_backbone: {steps: 4, batch_size: 4, learning_rate: 1.0e-3, kl_warmup: [[0.0, 0.5]], horizontal_flips: true}
   prior: {name: gaussian}
-  train_prior: {steps: 1, batch_size: 4, learning_rate: 1.0e-3, chain: null}
-  draw_samples: {count: 8, sampler: {name: ancestral}}
+  train_prior: {steps: 1, batch_size: 4, learning_rate: 1.0e-3, estimator: null}
+  draw_samples: {count: 12, sampler: {name: ancestral}}
   variants: {gaussian: {}}
   tables: {}
   figures: {}
@@ -32,8 +33,8 @@ CIFAR = {"name": "images", "source": {"name": "cifar10"}, "size": 32, "validatio
 
 @pytest.fixture
 def space(workspace):
-    """A study of 20 pictures in a folder."""
-    archives.folder(workspace.folder / "pictures", 20)
+    """A study of 40 pictures in a folder."""
+    archives.folder(workspace.folder / "pictures", 40)
     workspace.write_params(yaml.safe_load(STUDY))
     return workspace
 

@@ -104,8 +104,8 @@ def test_why_names_the_part_that_moved(pushed, tmp_path):
     clone.write_params(params)
     why = clone.run("jebm", "why", target).stdout
     line = next(line for line in why.splitlines() if "train_prior.learning_rate was 0.003, is 0.001" in line)
-    assert "joint-k20" in line
+    assert "short-run" in line
     assert "train_prior × 1" in why
     assert "train_backbone" not in why
     priced = clone.run("jebm", "plan").stdout
-    assert re.search(r"^train_prior +1 +[\d.]+ +[\d.]+$", priced, re.MULTILINE)
+    assert re.search(r"^train_prior +1 +[\d.]+$", priced, re.MULTILINE)

@@ -27,6 +27,8 @@ LOOKS = [
     "snakemake --report report.html",
     "jebm list",
     "jebm plan",
+    "jebm plan --slurm",
+    "jebm status",
     "jebm why digits",
     "jebm why results/digits/tables/main.md",
     "jebm verify",

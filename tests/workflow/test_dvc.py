@@ -50,7 +50,7 @@ def test_an_experiment_after_a_plain_run_keeps_what_dvc_does_not_know(new_tiny, 
     ):
         space.run(*command)
     shutil.rmtree(space.folder / "logs")
-    key = "digits.variants.joint-k20.draw_samples.sampler.steps"
+    key = "digits.variants.short-run.draw_samples.sampler.steps"
     run = space.run("dvc", "exp", "run", "--set-param", f"{key}=6")
     worked, taken = worked_and_taken(space)
     assert worked == {"draw_samples", "evaluate_samples", *REPORT}, run.stdout + run.stderr
@@ -70,11 +70,19 @@ def test_heavy_files_are_in_dvc_and_small_ones_in_git(tracked):
 
 def test_metrics_show(tracked):
     shown = json.loads(tracked.run("dvc", "metrics", "show", "--json").stdout)
-    assert set(shown[""]["data"]["results/digits/metrics.json"]["data"]) == {"fd_gaussian", "fd_joint", "iw_joint"}
+    assert set(shown[""]["data"]["results/digits/metrics.json"]["data"]) == {"fd_short_run"}
+
+
+def test_a_study_that_was_not_run_with_the_present_parameters_is_named(tracked):
+    assert tracked.run("jebm", "status", "--outdated").stdout == ""
+    before = tracked.read("params.yaml")
+    (tracked.folder / "params.yaml").write_text(before.replace("seeds:\n  - 1", "seeds:\n  - 2"))
+    assert "with these parameters and this code: digits" in tracked.run("jebm", "status", "--outdated").stdout
+    (tracked.folder / "params.yaml").write_text(before)
 
 
 def test_an_experiment_runs_only_what_it_touches_and_its_diffs_answer(tracked):
-    key = "digits.variants.joint-k20.draw_samples.sampler.steps"
+    key = "digits.variants.short-run.draw_samples.sampler.steps"
     shutil.rmtree(tracked.folder / "logs")
     tracked.run("dvc", "exp", "run", "--name", "more-steps", "--set-param", f"{key}=6")
     worked, _ = worked_and_taken(tracked)
@@ -82,10 +90,10 @@ def test_an_experiment_runs_only_what_it_touches_and_its_diffs_answer(tracked):
     params = json.loads(tracked.run("dvc", "params", "diff", "--json").stdout)
     assert (params["params.yaml"][key]["old"], params["params.yaml"][key]["new"]) == (4, 6)
     metrics = json.loads(tracked.run("dvc", "metrics", "diff", "--json").stdout)
-    assert set(metrics["results/digits/metrics.json"]) == {"fd_joint"}
+    assert set(metrics["results/digits/metrics.json"]) == {"fd_short_run"}
     assert "more-steps" in tracked.run("dvc", "exp", "show", "--csv").stdout
     plots = json.loads(tracked.run("dvc", "plots", "diff", "--json").stdout)
-    assert "results/digits/plots/langevin-steps.csv" in json.dumps(plots)
+    assert {"results/digits/plots/langevin-steps.csv", "results/digits/plots/training.csv"} <= set(plots["data"])
     diff = tracked.run("jebm", "diff", "HEAD", "more-steps", "--metric", "fd", check=False)
     assert diff.returncode in (0, 1), diff.stderr
     assert "too few seeds to tell" in diff.stdout  # the tiny study has one seed

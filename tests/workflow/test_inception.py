@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -25,12 +26,12 @@ def with_inception(params: dict) -> dict:
     study["features"] = {"name": "inception", "weights": "inception"}
     study["evaluate_samples"] = {
         "reference": "train", "kernel_distance_subsets": 5, "kernel_distance_subset_size": 60, "batch_size": 50,
-        "kept_features": 100,
+        "max_stored_features": 100,
     }  # fmt: skip
-    study["draw_samples"] |= {"count": 120, "batch_size": 64, "keep_latents": 50}
-    study["variants"] = {name: study["variants"][name] for name in ("gaussian", "joint-k20")}
-    study["headline"], study["tables"] = {}, {"main": {"variants": ["gaussian", "joint-k20"], "metrics": METRICS}}
-    study["figures"] = {name: ["gaussian", "joint-k20"] for name in ("samples", "langevin-steps")}
+    study["draw_samples"] |= {"count": 120, "batch_size": 64, "saved_latents": 50, "sets": 2}
+    study["variants"] = {name: study["variants"][name] for name in ("gaussian", "short-run")}
+    study["headline"], study["tables"] = {}, {"main": {"variants": ["gaussian", "short-run"], "metrics": METRICS}}
+    study["figures"] = {name: ["gaussian", "short-run"] for name in ("samples", "langevin-steps")}
     return params
 
 
@@ -55,9 +56,10 @@ def only(space, pattern):
 
 def test_study_has_its_distances_with_a_protocol_that_says_what_they_are(study):
     frame = pd.read_csv(study.folder / "results/digits/metrics.csv")
-    assert set(METRICS) <= set(frame[frame.variant == "joint-k20"].metric)
+    noise = {f"{metric}_noise" for metric in METRICS}
+    assert {*METRICS, *noise} <= set(frame[frame.variant == "short-run"].metric)
     assert not {"fd", "kd"} & set(frame.metric)
-    assert set(frame[frame.variant == "data"].metric) == set(METRICS)
+    assert set(frame[frame.variant == "real-data"].metric) == set(METRICS)
     protocols = json.loads(study.read("results/digits/protocols.json"))
     facts = protocols[frame[(frame.variant == "gaussian") & (frame.metric == "fid")].protocol.iloc[0]]
     expected = {"mode": "clean", "reference": "train", "sample_count": 120, "images": "8 bit"}
@@ -74,19 +76,28 @@ def test_values_are_those_of_clean_fid_on_all_features_at_once(study):
     images = read_tensors(only(study, "data/digits-*/images.safetensors"))[0]["train"]
     real = extract(space, images, 17, "cpu")[:, :16]
     frame = pd.read_csv(study.folder / "results/digits/metrics.csv")
-    measured = sorted(frame[(frame.metric == "fid") & (frame.variant != "data")].value)
+    measured, noise = (
+        sorted(frame[(frame.metric == metric) & (frame.variant != "real-data")].value)
+        for metric in ("fid", "fid_noise")
+    )
     found = []
     for path in study.folder.glob("runs/draw_samples/*/seed1/samples.safetensors"):
-        features = extract(space, read_tensors(path)[0]["images"], 17, "cpu")[:, :16]
-        moments = [(torch.from_numpy(f).mean(0).numpy(), torch.from_numpy(f).T.cov().numpy()) for f in (features, real)]
-        found.append(frechet_distance(*moments[0], *moments[1]))
-    assert measured == pytest.approx(sorted(found), rel=1e-3)
+        for name in ("images", "images-2"):
+            features = extract(space, read_tensors(path)[0][name], 17, "cpu")[:, :16]
+            both = (torch.from_numpy(f) for f in (features, real))
+            first, second = ((f.mean(0).numpy(), f.T.cov().numpy()) for f in both)
+            found.append(frechet_distance(*first, *second))
+    pairs = np.array(found).reshape(-1, 2)
+    assert measured == pytest.approx(sorted(pairs.mean(1)), rel=1e-3)
+    assert noise == pytest.approx(sorted(pairs.std(1, ddof=1)), rel=0.05)
 
 
 def test_latents_are_kept_of_the_first_samples_only(study):
     for path in study.folder.glob("runs/draw_samples/*/seed1/samples.safetensors"):
         tensors, _ = read_tensors(path)
-        assert {name: len(tensor) for name, tensor in tensors.items()} == {"images": 120, "eps": 50, "tilt": 50}
+        assert {name: len(tensor) for name, tensor in tensors.items()} == {
+            "images": 120, "images-2": 120, "eps": 50, "tilt": 50,
+        }  # fmt: skip
 
 
 def test_reference_is_measured_once_and_not_again_for_other_subsets_or_samples(study):

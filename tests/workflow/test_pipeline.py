@@ -3,7 +3,10 @@
 import json
 import re
 import sys
+from pathlib import Path
 
+import pytest
+from browser import find_chromium, run_in_page
 from measured import name_of
 
 from jebm.report.frame import COLUMNS, read_metrics
@@ -31,7 +34,7 @@ def edited(space, change):
 
 
 def test_the_study_runs_to_the_end_and_prints_its_main_table(tiny):
-    assert "| joint-k20" in tiny.first_run.stdout
+    assert "| short-run" in tiny.first_run.stdout
     assert "results/digits/figures" in tiny.first_run.stdout
     for name in ("tables/main.md", "tables/main.csv", "tables/main.tex", "figures/samples.png", "figures/samples.pdf"):
         assert (tiny.folder / "results/digits" / name).stat().st_size > 0
@@ -41,10 +44,10 @@ def test_metrics_csv_has_a_row_a_value_with_count_and_protocol(tiny):
     text = tiny.read("results/digits/metrics.csv")
     assert text.splitlines()[0] == ",".join(COLUMNS)
     frame = read_metrics(text, "metrics.csv")
-    assert set(frame.variant) == {"data", "gaussian", "mixture", "joint-k20", "joint-density"}
+    assert set(frame.variant) == {"real-data", "gaussian", "mixture", "short-run", "short-run-density"}
     assert not frame[["study", "variant", "metric", "value", "n", "protocol"]].isna().any().any()
     assert not frame.duplicated(["variant", "seed", "metric", "set", "score"]).any()
-    for variant in ("gaussian", "mixture", "joint-k20", "joint-density"):
+    for variant in ("gaussian", "mixture", "short-run", "short-run-density"):
         names = {name_of(row) for row in frame[frame.variant == variant].to_dict("records")}
         assert {"fd", "kd", "iw_bound", "auroc overlay elbo+f", "auprc uniform llr>1", "fpr80 uniform f"} <= names
     protocols = json.loads(tiny.read("results/digits/protocols.json"))
@@ -60,7 +63,7 @@ def test_a_second_run_has_nothing_to_do(tiny):
 
 def test_test_time_steps_redo_sampling_and_what_follows_but_no_training(tiny):
     def more_steps(study):
-        study["variants"]["joint-k20"]["draw_samples"]["sampler"]["steps"] = 5
+        study["variants"]["short-run"]["draw_samples"]["sampler"]["steps"] = 5
 
     rerun = edited(tiny, more_steps)
     assert rerun["draw_samples"] == 1
@@ -100,5 +103,25 @@ def test_metrics_agree_to_the_last_digit_on_one_core_and_without_the_fork_server
 def test_the_report_is_one_file_without_a_network(tiny):
     tiny.run("snakemake", "--report", "report.html")
     page = tiny.read("report.html")
-    assert "main.csv" in page
+    assert "runs/render_table/digits/main.html" in page
     assert not re.search(r"<(script|link)[^>]+(src|href)=[\"']https?://", page)
+    front = tiny.read(".jebm/cache/report.rst")
+    assert "<h3>digits: Priors on the same two-layer generator" in front
+    assert "<td>short-run</td>" in front
+    assert "data:image/png;base64," in front
+    assert ">train_backbone</text>" in front
+    assert json.dumps("<td>short-run</td>")[1:-1] in page or "<td>short-run</td>" in page
+
+
+@pytest.mark.skipif(not find_chromium(), reason="no Chromium here: install one, or name its program in JEBM_CHROMIUM")
+def test_a_reader_of_the_report_sees_every_table_and_figure(tiny, tmp_path):
+    """In headless Chromium without a network, by a click on every entry."""
+    tiny.run("snakemake", "--report", "report.html")
+    script = (Path(__file__).parents[1] / "support/click_report.js").read_text(encoding="utf-8")
+    seen = run_in_page(tiny.folder / "report.html", script, tmp_path)
+    assert seen["front"]["images"] == 1
+    assert seen["front"]["cells"] > 10
+    entries = {entry["label"].partition(":")[0]: entry for entry in seen["entries"]}
+    assert set(entries) == {"main", "detection-auroc", "samples", "langevin-steps"}
+    assert all(entry["image"] == (entry["subcategory"] == "figures") for entry in entries.values())
+    assert all(entry["cells"] > 5 for entry in entries.values() if not entry["image"])

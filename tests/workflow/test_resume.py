@@ -1,5 +1,6 @@
 """No work is lost: kills at random moments, signals, full disks, damaged and hostile files, two processes at once."""
 
+import os
 import random
 import resource
 import signal
@@ -12,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 STAGES = {
-    kind: ["jebm", "run", kind, "digits", "--variant", "joint-k20", "--seed", "1"]
+    kind: ["jebm", "run", kind, "digits", "--variant", "short-run", "--seed", "1"]
     for kind in ("train_backbone", "train_prior")
 }
 
@@ -26,7 +27,7 @@ def prepared(new_tiny, tmp_path):
     params["digits"]["train_backbone"]["steps"] = 500
     params["digits"]["train_prior"] |= {"steps": 200}
     space.write_params(params)
-    space.run("jebm", "run", "prepare_dataset", "digits", "--variant", "joint-k20")
+    space.run("jebm", "run", "prepare_dataset", "digits", "--variant", "short-run")
     return space
 
 
@@ -88,7 +89,9 @@ def test_ten_kills_leave_the_same_weights_to_the_bit(prepared, stage):
     assert published(prepared, stage) == undisturbed
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=["SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=["SIGTERM", "SIGUSR1", "SIGINT"]
+)
 def test_a_signal_saves_and_exits_with_the_reserved_code(prepared, number):
     process = prepared.start(*STAGES["train_backbone"])
     when_training(prepared, "train_backbone")
@@ -109,6 +112,36 @@ def test_snakemake_retries_go_on_after_a_preemption(prepared):
     assert process.wait(timeout=120) == 0, process.stdout.read()
     logs = "".join(path.read_text() for path in prepared.folder.glob("logs/train_backbone/*.log"))
     assert "going on from step" in logs
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(prepared):
+    command = ["snakemake", "--cores", "1", *_weights_target(prepared)]
+    process = prepared.start(*command, start_new_session=True)
+    when_training(prepared, "train_backbone")
+    monitored = prepared.folder / ".snakemake/locks/jebm"
+    assert monitored.exists()
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all processes of the foreground
+    last = process.communicate()[0].splitlines()[-1]
+    assert not monitored.exists()
+    assert process.returncode == 1
+    assert last.startswith("interrupted: all finished results are kept, and the state of 1 unfinished training; ")
+    assert last.endswith(f"the same command goes on: {' '.join(command)}")
+    prepared.run(*command)
+    logs = "".join(path.read_text() for path in prepared.folder.glob("logs/train_backbone/*.log"))
+    assert "going on from step" in logs
+
+
+def test_sigterm_to_snakemake_finishes_what_runs_and_says_how_to_go_on(prepared):
+    """Other targets are left: the whole study is asked for while its first training runs."""
+    command = ["snakemake", "--cores", "1", "digits"]
+    process = prepared.start(*command)
+    when_training(prepared, "train_backbone")
+    process.send_signal(signal.SIGTERM)
+    last = process.communicate()[0].splitlines()[-1]
+    assert process.returncode == 1
+    assert last == f"stopped by SIGTERM: all finished results are kept; the same command goes on: {' '.join(command)}"
+    assert published(prepared, "train_backbone")
+    prepared.run(*command)
 
 
 def test_a_killed_snakemake_loses_nothing(prepared):
@@ -160,7 +193,7 @@ def test_the_second_process_on_a_run_is_refused(prepared):
 def test_a_damaged_state_gives_way_to_the_previous_one(prepared, damage):
     process = prepared.start(*STAGES["train_backbone"])
     when_training(prepared, "train_backbone")
-    time.sleep(1.0)
+    time.sleep(0.5)
     process.kill()
     process.communicate()
     path = state_file(prepared, "train_backbone")

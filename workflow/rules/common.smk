@@ -1,16 +1,11 @@
 # Functions that the rules share. jebm.pipeline decides by content which results are fresh, and tells Snakemake by one
 # stamp per job; see jebm/pipeline/stamps.py.
 import re
-import subprocess
-import sys
-from contextlib import suppress
-from pathlib import Path
+import textwrap
 
 from jebm.config.catalogue import FIGURES
 from jebm.config.source import description
-from jebm.forkserver.server import ForkServer
-from jebm.pipeline.stages import RESULTS, STAMPS
-from jebm.runtime.timers import cancel_long_timers
+from jebm.pipeline.stages import STAMPS
 
 FLOW = or_one_line(planned)
 DEFAULT_STUDIES, CORE_STUDIES = FLOW.params.default_studies, FLOW.params.core_studies
@@ -46,10 +41,15 @@ def reads(role, job=job_of):
     """
 
     def files(wildcards):
-        paths = FLOW.inputs(job(wildcards), role)
+        paths = or_one_line(FLOW.inputs, job(wildcards), role)
         return [path if FLOW.has_to_be_made(path) else ancient(path) for path in paths]
 
     return files
+
+
+def all_files(studies):
+    """An input function: all files of studies."""
+    return lambda wildcards: [path for study in studies for path in or_one_line(FLOW.targets, study)]
 
 
 def needed_assets(studies):
@@ -62,32 +62,37 @@ def cores(wildcards):
     return job_of(wildcards).devices * job_of(wildcards).threads
 
 
-def gpus(wildcards):
-    """How many GPUs a stage computes on."""
-    return job_of(wildcards).devices if job_of(wildcards).device.startswith("cuda") else 0
+def asks(what):
+    """A resource function: what a job asks for, by jebm.pipeline.resources.
+
+    Snakemake cuts a request to the limit of the run (`--resources`) without a word. Here that is an error, because the
+    job would then get less than it uses.
+    """
+
+    def value(wildcards, attempt):
+        limit = workflow.global_resources.get(what) if FLOW.planning else None
+        return or_one_line(FLOW.asks, job_of(wildcards), what, attempt, limit and limit.value)
+
+    return value
 
 
-SERVERS = []
+REQUEST = {what: asks(what) for what in ("gpu", "mem_mb", "runtime")}
+"""The resources of the rules of stages, by their names in Snakemake."""
+if workflow.non_local_exec and FLOW.params.runtime.gpu_request != "gpus":
+    REQUEST.pop("gpu")  # it would become --gpus
+    REQUEST |= {"gres": asks("gres")} if FLOW.params.runtime.gpu_request == "gres" else {"slurm_extra": asks("extra")}
+REPORT_REQUEST = {"mem_mb": 2000, "runtime": 30}
 
 
-def begin():
-    """Before the first job. On Linux, jobs on this machine are then forked from one process with the libraries loaded.
-    On macOS this is impossible, because Apple's Accelerate library does not work after a fork."""
-    or_one_line(FLOW.begin)
-    cancel_long_timers()
-    if FLOW.params.runtime.fork_server and sys.platform == "linux":
-        with suppress(OSError):
-            SERVERS.append(ForkServer(Path("logs/server.log")))
+def table_of(wildcards):
+    """The definition of a table."""
+    return FLOW.plans[wildcards.study].study.tables[wildcards.name]
 
 
-def end():
-    """Stop the server at once; it would also end by itself soon after this process."""
-    while SERVERS:
-        SERVERS.pop().stop()
+def label(name, text, most=90):
+    """What the lists of the report say of a table or figure: its name, and the first sentence of its caption.
 
-
-def show_results():
-    """Print the main table of each core study, if it exists, and the paths of its results."""
-    for study in CORE_STUDIES:
-        if (RESULTS / study / "tables" / "main.md").exists():
-            subprocess.run(["jebm", "show", study], check=False)
+    One label, because the report makes a switch of a second one where a study has two tables or two figures.
+    """
+    sentence = text.partition(". ")[0].rstrip(".")
+    return {"what": f"{name}: {textwrap.shorten(sentence, most, placeholder=' …')}"}

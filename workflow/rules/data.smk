@@ -13,8 +13,8 @@ rule prepare_dataset:
         "../envs/jebm.yaml"
     threads: cores
     resources:
-        gpu=gpus,
+        **REQUEST,
     params:
         job="prepare_dataset {name}-{id}",
     shell:
-        "jebm run {params.job} > {log} 2>&1"
+        "exec jebm run {params.job} > {log} 2>&1"

@@ -2,6 +2,8 @@
 import sys
 from pathlib import Path
 
+from snakemake.cli import get_argument_parser
+
 from jebm.config.files import choose_params_file, current_params_file, load_yaml
 from jebm.errors import JebmError
 from jebm.pipeline.workflow import Workflow
@@ -32,4 +34,15 @@ def planned():
             f"--config: parameters come from {current_params_file()} alone; edit it, set a key of it by "
             "`dvc exp run --set-param`, or name another file by --configfile"
         )
-    return Workflow()
+    flow = Workflow(lambda: None if workflow.dryrun else workflow.local_exec)
+    if workflow.is_main_process and any(not word.startswith("-") for word in sys.argv[1:]):
+        flow.check_targets(targets_asked())
+    return flow
+
+
+def targets_asked():
+    """The targets on the command line. Snakemake has parsed it, but keeps the targets until the Snakefile is read."""
+    try:
+        return get_argument_parser().parse_args(sys.argv[1:]).targets
+    except SystemExit:  # this is not the command line of Snakemake, but of a program that uses it
+        return []

@@ -30,3 +30,19 @@ use rule train_backbone as resample_layers with:
     priority: 0
     params:
         job="resample_layers {name}-{id}/seed{seed}",
+
+
+use rule train_backbone as count_operations with:
+    # What the training and the sampler of one prior cost, in operations.
+    input:
+        outside=reads("outside"),
+        dataset=reads("dataset"),
+        stamp=f"{STAMPS}/count_operations/{{name}}-{{id}}/seed{{seed}}",
+    output:
+        metrics="runs/count_operations/{name}-{id}/seed{seed}/metrics.json",
+        provenance="runs/count_operations/{name}-{id}/seed{seed}/provenance.json",
+    log:
+        "logs/count_operations/{name}-{id}-seed{seed}.log",
+    priority: 0
+    params:
+        job="count_operations {name}-{id}/seed{seed}",

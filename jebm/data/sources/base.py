@@ -46,6 +46,8 @@ class Source(ABC):
 
     channels = 3
     """Channels of the images as published."""
+    labelled = True
+    """Whether the images have classes."""
 
     @abstractmethod
     def open(self, files: AssetFiles, scratch: Path) -> dict[str, SourceSplit]:

@@ -7,13 +7,12 @@ import zipfile
 from pathlib import Path
 
 from PIL import Image
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from jebm.config.types import DataPath
 from jebm.data.assets import AssetFiles
 from jebm.data.sources.base import Source, SourceSplit, explain_damage
-from jebm.errors import JebmError, SettingError
-from jebm.io.digests import folder_files
+from jebm.errors import SettingError
+from jebm.io.image_files import image_names
 
 
 class Folder(Source):
@@ -22,6 +21,8 @@ class Folder(Source):
     Args:
         path: path of the folder or the zip file. The contents identify the data, not the path or the file times.
     """
+
+    labelled = False
 
     def __init__(self, *, path: DataPath):
         self.path = path
@@ -37,7 +38,7 @@ class Folder(Source):
 
 def from_folder(path: Path) -> SourceSplit:
     """All images below a folder."""
-    names = _pictures(path, folder_files(str(path)))
+    names = image_names(path)
 
     def read(index: int) -> Image.Image:
         return Image.open(io.BytesIO((path / names[index]).read_bytes()))
@@ -51,19 +52,10 @@ def from_zip(path: Path, names: list[str] | None = None) -> SourceSplit:
         archive = zipfile.ZipFile(path)
         inside = set(archive.namelist())
     if names is None:
-        names = _pictures(path, sorted(name for name in inside if not Path(name).name.startswith((".", "__MACOSX"))))
+        names = image_names(path)
     with explain_damage(path, "the zip file of these images"):
         if missing := next((name for name in names if name not in inside), None):
             raise ValueError(f"{missing} is missing")
     return SourceSplit(
         len(names), lambda i: Image.open(io.BytesIO(archive.read(names[i]))), lambda i: f"{path}: {names[i]}"
     )
-
-
-def _pictures(path: Path, names: list[str]) -> list[str]:
-    """The names whose suffix is that of an image."""
-    found = [name for name in names if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith("__MACOSX")]
-    if not found:
-        other = f" ({len(names)} other files)" if names else ""
-        raise JebmError(f"{path}: holds no image{other}; known suffixes: {', '.join(IMG_EXTENSIONS)}")
-    return found

@@ -22,6 +22,8 @@ class Lsun(Source):
             drawn from the training set (the validation sets of LSUN have only 300 images).
     """
 
+    labelled = False
+
     def __init__(self, *, path: DataPath, test_path: DataPath | None = None):
         self.path, self.test_path = path, test_path
 

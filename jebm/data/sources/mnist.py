@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import shutil
 from pathlib import Path
 
@@ -11,12 +10,13 @@ from torchvision.datasets.mnist import read_image_file, read_label_file
 from jebm.config.types import AssetName
 from jebm.data.assets import AssetFiles
 from jebm.data.sources.base import Source, SourceSplit, explain_damage, from_array
+from jebm.io.compression import open_uncompressed
 
 
 class Mnist(Source):
     """
     Args:
-        train_images, train_labels, test_images, test_labels: gzipped IDX files.
+        train_images, train_labels, test_images, test_labels: IDX files, compressed or not.
     """
 
     channels = 1
@@ -46,8 +46,8 @@ class Mnist(Source):
 
 def _read(reader, path: Path, scratch: Path):
     """Extract a file and read it by a reader of torchvision, which takes only extracted files."""
-    with explain_damage(path, "a gzipped IDX file"):
+    with explain_damage(path, "an IDX file"):
         extracted = scratch / path.stem
-        with gzip.open(path) as source, open(extracted, "wb") as target:
+        with open_uncompressed(path) as source, open(extracted, "wb") as target:
             shutil.copyfileobj(source, target)
         return reader(str(extracted))

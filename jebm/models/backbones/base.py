@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.distributions import Independent, Normal
 
 Latents = tuple[torch.Tensor, ...]
 
@@ -60,7 +59,7 @@ class Hierarchy(nn.Module, ABC):
     """Whether it has batch norm, whose statistics can be computed anew, and penalties on it and on convolutions."""
     levels: int | None = None
     """Number of integer levels if p(x | z) is discrete; None if it is a density."""
-    sigma_floor: float = 0.0
+    min_sigma: float = 0.0
     """A lower bound of all σ_i(z_{>i})."""
 
     @property
@@ -190,8 +189,3 @@ def normal_log_prob(value: torch.Tensor, mean: torch.Tensor, log_sd: torch.Tenso
 def kl_to_standard_normal(mean: torch.Tensor, log_sd: torch.Tensor) -> torch.Tensor:
     """KL(N(mean, exp(log_sd)²) ‖ N(0, I)), summed over all dimensions but the batch, (batch,), nats."""
     return (0.5 * (mean.square() + torch.exp(2 * log_sd) - 1) - log_sd).flatten(1).sum(1)
-
-
-def normal_pixels(mean: torch.Tensor, sigma: float) -> Independent:
-    """N(x; mean, sigma²) for means (batch, *image_shape), pixels in [−1, 1]."""
-    return Independent(Normal(mean, sigma, validate_args=False), mean.dim() - 1, validate_args=False)

@@ -34,7 +34,7 @@ class ConvolutionalHierarchy(MarkovHierarchy):
             last has the size of the image: 8, 16 and 32 pixels for three entries and an image of 32 pixels.
         hidden, depth: units and number of hidden layers of the networks of p(z_i | z_{i+1}).
         activation: activation of all hidden layers.
-        sigma_floor: lower bound in σ = exp(r) + sigma_floor. Unadjusted Langevin dynamics with step size s, a standard
+        min_sigma: lower bound in σ = exp(r) + min_sigma. Unadjusted Langevin dynamics with step size s, a standard
             deviation, in z-space is stable only for σ > s/2. The published bound of 0.01 with s = 0.4 does not ensure
             this; a bound of s/2 or more does.
         sigma_start: factor on the initial exp(r), which is near 1 without it.
@@ -56,7 +56,7 @@ class ConvolutionalHierarchy(MarkovHierarchy):
         hidden: Count = 200,
         depth: Natural = 4,
         activation: Activation = "leaky-relu",
-        sigma_floor: NonNegative = 0.01,
+        min_sigma: NonNegative = 0.01,
         sigma_start: Positive = 1.0,
         mean_gain: Positive = 1.0,
         inference_features: Count = 256,
@@ -67,7 +67,7 @@ class ConvolutionalHierarchy(MarkovHierarchy):
         coarsest = _coarsest(tuple(image_shape), channels)
         self.image_shape = tuple(image_shape)
         self.latent_shapes = tuple((dims,) for dims in latent_dims)
-        self.sigma_floor, self.sigma_start, self.mean_gain = sigma_floor, sigma_start, mean_gain
+        self.min_sigma, self.sigma_start, self.mean_gain = min_sigma, sigma_start, mean_gain
         self.generator_nets = nn.ModuleList(
             mlp(above, 2 * dims, hidden, depth, activation) for dims, above in pairwise(latent_dims)
         )
@@ -94,15 +94,15 @@ class ConvolutionalHierarchy(MarkovHierarchy):
 
     def _conditional(self, layer: int, above: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         mean, raw = self.generator_nets[layer](above).chunk(2, dim=1)
-        if not self.sigma_floor:
+        if not self.min_sigma:
             return mean, raw
-        return mean, torch.logaddexp(raw, raw.new_full((), math.log(self.sigma_floor)))
+        return mean, torch.logaddexp(raw, raw.new_full((), math.log(self.min_sigma)))
 
     def scale(self, raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        if not self.sigma_floor:
+        if not self.min_sigma:
             return raw, torch.ones_like(raw)
         own = torch.exp(raw)
-        sd = own + self.sigma_floor  # exp of logaddexp, at a fraction of its cost
+        sd = own + self.min_sigma  # exp of logaddexp, at a fraction of its cost
         return torch.log(sd), own.div_(sd)
 
     def pixel_means(self) -> tuple[list[nn.Module], float | torch.Tensor] | None:

@@ -1,6 +1,6 @@
 """Hierarchies in which each layer depends only on the one above: p(z) = p(z_L) Π p(z_i | z_{i+1}), all z_i vectors.
 
-This is the base of the backbones ``chain`` and ``convolutional``, which differ in the decoder, in the input of the
+This is the base of the backbones ``perceptron`` and ``convolutional``, which differ in the decoder, in the input of the
 inference network, and in the bounds on the scales.
 """
 

@@ -12,7 +12,6 @@ import math
 
 import torch
 from torch import nn
-from torch.distributions import Independent
 from torch.nn.functional import silu
 from torch.nn.utils import skip_init
 
@@ -22,9 +21,8 @@ from jebm.config.types import (
     CountPerScale,
     Dropout,
     LayersPerScale,
+    LikelihoodBlock,
     NonNegative,
-    OptionalLikelihood,
-    Positive,
     Resolutions,
 )
 from jebm.errors import SettingError
@@ -35,7 +33,6 @@ from jebm.models.backbones.base import (
     TopDown,
     kl_to_standard_normal,
     normal_log_prob,
-    normal_pixels,
 )
 from jebm.models.likelihoods.base import PixelDistribution
 from jebm.models.nets import initialise
@@ -80,7 +77,7 @@ class Block(nn.Module):
         return h + self.b(silu(self.a(silu(h))))
 
 
-class Group(nn.Module):
+class LatentLayer(nn.Module):
     """The modules of one latent layer: heads of prior and posterior, the map of z_i to the path, residual blocks."""
 
     def __init__(self, shape: Shape, latent: Shape, above: Shape | None, blocks: int, inference_hidden: int):
@@ -114,65 +111,59 @@ class Group(nn.Module):
 
 
 class ResidualHierarchy(Hierarchy):
-    """p(z_i | z_{>i}) = N(μ(h), σ(h)²) with h the path above z_i, p(x | z) = N(tanh(G(h_1)), sigma²), Gaussian q on ε.
+    """p(z_i | z_{>i}) = N(μ(h), σ(h)²) with h the path above z_i, p(x | z) by the likelihood of G(h_1), and a
+    Gaussian q on ε.
 
     Args:
         image_shape: (channels, height, width), or any shape if all resolutions are 1.
-        groups: number of latent layers at each scale, finest scale first.
+        layers_per_scale: number of latent layers at each scale, finest scale first.
         resolutions: height and width of the maps at each scale; 1 stands for vectors.
         channels: channels of the path at each scale.
         latent_channels: channels of each latent layer.
         blocks: number of residual blocks after each latent layer.
         inference_hidden: channels of the hidden layer of q(ε_i | ε_{>i}, x).
-        sigma: standard deviation of a pixel given z; pixels are in [−1, 1].
         dropout: probability of dropping a bottom-up feature, in training only.
         noise: standard deviation of Gaussian noise on the input of the inference network, in training only.
-        likelihood: p(x | z), parametrised by the output of G; null is the normal likelihood with ``sigma``.
+        likelihood: p(x | z), parametrised by the output of G.
     """
 
-    sigma_floor = math.exp(-2)
+    min_sigma = math.exp(-2)
 
     def __init__(
         self,
         image_shape: tuple[int, ...],
         *,
-        groups: LayersPerScale,
+        layers_per_scale: LayersPerScale,
         latent_channels: Count,
         resolutions: Resolutions = [1],  # noqa: B006
         channels: CountPerScale = [128],  # noqa: B006
         blocks: Count = 1,
         inference_hidden: Count = 64,
-        sigma: Positive = 0.3,
         dropout: Dropout = 0.0,
         noise: NonNegative = 0.0,
-        likelihood: OptionalLikelihood = None,
+        likelihood: LikelihoodBlock = {"name": "gaussian"},  # noqa: B006
     ):
         super().__init__()
         _check(tuple(image_shape), resolutions)
-        self.image_shape, self.sigma = tuple(image_shape), sigma
+        self.image_shape = tuple(image_shape)
         self.dropout, self.noise = dropout, noise
         scales = [(c, r, r) for c, r in zip(channels, resolutions, strict=True)]
-        shapes = [scale for scale, count in zip(scales, groups, strict=True) for _ in range(count)]
+        shapes = [scale for scale, count in zip(scales, layers_per_scale, strict=True) for _ in range(count)]
         self._context_shapes = tuple(_squeeze(shape) for shape in shapes)
         self.latent_shapes = tuple(_squeeze((latent_channels, *shape[1:])) for shape in shapes)
-        self.scale_of = [i for i, count in enumerate(groups) for _ in range(count)]
+        self.scale_of = [i for i, count in enumerate(layers_per_scale) for _ in range(count)]
         above = [next_ if next_ != own else None for own, next_ in zip(shapes, [*shapes[1:], shapes[-1]], strict=True)]
-        self.groups = nn.ModuleList(
-            Group(shape, (latent_channels, *shape[1:]), up, blocks, inference_hidden)
+        self.latent_layers = nn.ModuleList(
+            LatentLayer(shape, (latent_channels, *shape[1:]), up, blocks, inference_hidden)
             for shape, up in zip(shapes, above, strict=True)
         )
         self.start = nn.Parameter(torch.empty(_squeeze(shapes[-1])))
         image = image_shape if len(image_shape) == 3 else (math.prod(image_shape), 1, 1)
         self.stem = nn.ModuleList(Map(*pair) for pair in zip([image, *scales[:-1]], scales, strict=True))
         self.bottom_up = nn.ModuleList(Block(scale) for scale in scales)
-        self.likelihood = None if likelihood is None else build("likelihood", likelihood, self.image_shape)
-        if self.likelihood is not None:
-            self.levels = self.likelihood.levels
-        self.head = Map(scales[0], self._head_shape(image))
-
-    def _head_shape(self, image: Shape) -> Shape:
-        """The output shape of G: the image, or the parameters of a likelihood."""
-        return image if self.likelihood is None else (self.likelihood.channels, *image[1:])
+        self.likelihood = build("likelihood", likelihood, self.image_shape)
+        self.levels = self.likelihood.levels
+        self.head = Map(scales[0], (math.prod(self.likelihood.parameter_shape) // math.prod(image[1:]), *image[1:]))
 
     @property
     def context_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -183,42 +174,40 @@ class ResidualHierarchy(Hierarchy):
         """PyTorch's default, but smaller weights of prior heads and residual branches, for stability."""
         initialise(self, rng)
         self.start.normal_(generator=rng)
-        for group in self.groups:
-            group.prior.layer.weight *= 0.3
-            for block in group.blocks:
-                block.b.layer.weight *= len(self.groups) ** -0.5
+        for module in self.latent_layers:
+            module.prior.layer.weight *= 0.3
+            for block in module.blocks:
+                block.b.layer.weight *= len(self.latent_layers) ** -0.5
 
     def inference_modules(self) -> list[nn.Module]:
-        heads = [m for g in self.groups for m in (g.inference_path, g.inference_features, g.inference_head)]
-        return [self.stem, self.bottom_up, *heads]
+        own = [(layer.inference_path, layer.inference_features, layer.inference_head) for layer in self.latent_layers]
+        return [self.stem, self.bottom_up, *(module for modules in own for module in modules)]
 
     def _path(self, layer: int, h: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
         """The path above a layer (0 is the bottom), given the context of the layer above; ``like`` gives the batch."""
         if h is None:
             return self.start.expand(len(like), *self.start.shape)
-        return self.groups[layer].to_own_shape(h)
+        return self.latent_layers[layer].to_own_shape(h)
 
     def descend(self, above: TopDown, eps: torch.Tensor) -> TopDown:
         layer = self.layers - len(above.z) - 1
         h = self._path(layer, above.context[0] if above.context else None, eps)
-        mean, log_sd = self.groups[layer].conditional(h)
+        mean, log_sd = self.latent_layers[layer].conditional(h)
         z = mean + torch.exp(log_sd) * eps
-        return TopDown((z, *above.z), (self.groups[layer].advance(h, z), *above.context))
+        return TopDown((z, *above.z), (self.latent_layers[layer].advance(h, z), *above.context))
 
     def condition(self, z: Latents) -> tuple[TopDown, torch.Tensor]:
         h, terms, context = None, [], []
         for layer in reversed(range(self.layers)):
             h = self._path(layer, h, z[layer])
-            terms.append(normal_log_prob(z[layer], *self.groups[layer].conditional(h)))
-            h = self.groups[layer].advance(h, z[layer])
+            terms.append(normal_log_prob(z[layer], *self.latent_layers[layer].conditional(h)))
+            h = self.latent_layers[layer].advance(h, z[layer])
             context.append(h)
         return TopDown(z, tuple(context[::-1])), torch.stack(terms[::-1], 1)
 
-    def decode(self, top: TopDown) -> Independent | PixelDistribution:
+    def decode(self, top: TopDown) -> PixelDistribution:
         out = self.head(silu(top.context[0]))
-        if self.likelihood is not None:
-            return self.likelihood(out.reshape(-1, *self.likelihood.parameter_shape))
-        return normal_pixels(torch.tanh(out).reshape(-1, *self.image_shape), self.sigma)
+        return self.likelihood(out.reshape(-1, *self.likelihood.parameter_shape))
 
     def _features(self, x: torch.Tensor, rng: torch.Generator) -> list[torch.Tensor]:
         """The bottom-up features of each scale, finest first."""
@@ -240,16 +229,16 @@ class ResidualHierarchy(Hierarchy):
         features = self._features(x, rng)
         h, eps, z, context, log_q, kl = None, [], [], [], [], []
         for layer in reversed(range(self.layers)):
-            group = self.groups[layer]
+            module = self.latent_layers[layer]
             h = self._path(layer, h, x)
-            mean, log_sd = group.posterior(h, self._drop(features[self.scale_of[layer]], rng))
+            mean, log_sd = module.posterior(h, self._drop(features[self.scale_of[layer]], rng))
             noise = torch.randn(mean.shape, generator=rng, device=mean.device)
             eps.append(mean + torch.exp(log_sd) * noise)
             log_q.append(normal_log_prob(eps[-1], mean, log_sd))
             kl.append(kl_to_standard_normal(mean, log_sd))
-            prior_mean, prior_log_sd = group.conditional(h)
+            prior_mean, prior_log_sd = module.conditional(h)
             z.append(prior_mean + torch.exp(prior_log_sd) * eps[-1])
-            h = group.advance(h, z[-1])
+            h = module.advance(h, z[-1])
             context.append(h)
         top = TopDown(tuple(z[::-1]), tuple(context[::-1]))
         return Posterior(tuple(eps[::-1]), top, torch.stack(log_q[::-1], 1), torch.stack(kl[::-1], 1))

@@ -122,11 +122,10 @@ def check_agreement(
         raise JebmError(
             f"{where}.backbone.name: is '{block.name}', the checkpoint holds the backbone '{imported.name}'"
         )
-    differs = [
-        f"{key} is {getattr(block, key)!r}, the checkpoint has {value!r}"
-        for key, value in imported.backbone.items()
-        if getattr(block, key) != value
-    ]
+    own, differs = _flat(block.model_dump()), []
+    for key, value in _flat(imported.backbone).items():
+        if own.get(key) != value:
+            differs.append(f"{key} is {own.get(key)!r}, the checkpoint has {value!r}")
     if differs:
         raise JebmError(f"{where}.backbone: {'; '.join(differs)}")
     if tuple(image_shape) != imported.image_shape:
@@ -134,5 +133,13 @@ def check_agreement(
             f"{where}.dataset: has images of shape {list(image_shape)}, the checkpoint is for "
             f"{list(imported.image_shape)}"
         )
-    if levels != imported.backbone.get("levels", levels):
-        raise JebmError(f"{where}.dataset: has {levels} levels, the checkpoint is for {imported.backbone['levels']}")
+    if levels != imported.facts.get("levels", levels):
+        raise JebmError(f"{where}.dataset: has {levels} levels, the checkpoint is for {imported.facts['levels']}")
+
+
+def _flat(block: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A block with dotted keys in place of nested blocks."""
+    flat = {}
+    for key, value in block.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -43,6 +43,7 @@ def read_checkpoint(path: Path) -> Imported:
         raise JebmError(f"{path}: {error}") from None
     weights = _convert(path, hierarchy, state)
     facts = {"source": path.name, "sha256": sha256(path), "dataset": args.dataset, "licence": LICENCE}
+    facts |= {"levels": settings.levels} if settings.levels else {}
     facts |= {key: content[key] for key in ("epoch", "global_step") if type(content.get(key)) is int}
     return Imported("nvae", settings.image_shape, settings.backbone, weights, facts)
 
@@ -102,19 +103,19 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
 def report(imported: Imported) -> str:
     """A summary of an imported backbone for the terminal."""
     block, weights = imported.backbone, imported.weights
-    head = block["head"] + (f" of {block['mixture_components']}" if block["head"] == "logistic-mixture" else "")
+    likelihood, scales = block["likelihood"], block["layers_per_scale"]
+    parts = [f"{key} {value}" for key, value in likelihood.items() if key != "name"]
     parameters = sum(
         value.numel() for key, value in weights.items() if value.is_floating_point() and "running" not in key
     )
-    scales = len(block["groups"])
     return "\n".join(
         [
             f"images       {'×'.join(map(str, imported.image_shape))} ({imported.facts['dataset']})",
-            f"scales       {scales}, groups {block['groups']} finest first, {sum(block['groups'])} latent layers of "
-            f"{block['latent_channels']} channels",
+            f"layers       {sum(scales)} of {block['latent_channels']} channels, at {len(scales)} scales, "
+            f"layers per scale {scales} (finest first)",
             f"channels     encoder {block['encoder_channels']}, decoder {block['decoder_channels']}",
             f"cells        {block['architecture']}, flows per layer: {block['flows']}",
-            f"head         {head}, {block['levels']} levels" if "levels" in block else f"head         {head}",
+            f"likelihood   {', '.join([likelihood['name'], *parts])}",
             f"parameters   {parameters:,} in {len(weights):,} tensors, every key of the file accounted for",
             f"trained for  {imported.facts.get('epoch', 'an unknown number of')} epochs",
         ]

@@ -139,6 +139,8 @@ class Settings(NamedTuple):
     image_shape: tuple[int, int, int]
     backbone: dict[str, Any]
     """The keyword arguments of :class:`NvaeHierarchy`."""
+    levels: int | None
+    """Number of levels of the images; None for binary images, which are −1 or 1."""
 
 
 ASSUMED = {"ada_groups": False, "min_groups_per_scale": 1, "num_mixture_dec": 10}
@@ -168,7 +170,7 @@ RENAMED = {
 }
 """Published setting → our parameter of the same value."""
 BINARY = ("mnist", "omniglot")
-"""Datasets of one channel, 28×28 padded to 32×32, with a Bernoulli head."""
+"""Datasets of one channel, 28×28 padded to 32×32, with a Bernoulli likelihood."""
 
 
 def read_settings(args: dict[str, Any]) -> Settings:
@@ -197,10 +199,11 @@ def read_settings(args: dict[str, Any]) -> Settings:
         raise JebmError(f"its setting {key} is {args[key]}; at most {8 if key == 'num_x_bits' else 10}")
     size, colours = _image(_setting(args, "dataset"))
     backbone = {ours: args[published] for published, ours in RENAMED.items()}
-    backbone["groups"] = group_counts(args)
+    backbone["layers_per_scale"] = layers_per_scale(args)
     backbone["padding"] = 2 if args["dataset"] in BINARY else 0
-    backbone |= _head(args)
-    return Settings((colours, size, size), backbone)
+    backbone["likelihood"] = _likelihood(args)
+    levels = None if args["dataset"] in BINARY else 2 ** args["num_x_bits"]
+    return Settings((colours, size, size), backbone, levels)
 
 
 def _setting(args: dict[str, Any], key: str) -> Any:
@@ -209,16 +212,16 @@ def _setting(args: dict[str, Any], key: str) -> Any:
     return args[key]
 
 
-def _head(args: dict[str, Any]) -> dict[str, Any]:
+def _likelihood(args: dict[str, Any]) -> dict[str, Any]:
     if args["dataset"] in BINARY:
-        return {"head": "bernoulli"}
-    levels = 2 ** args["num_x_bits"]
+        return {"name": "bernoulli"}
     if args["num_mixture_dec"] == 1:
-        return {"head": "gaussian", "levels": levels}
-    return {"head": "logistic-mixture", "mixture_components": args["num_mixture_dec"], "levels": levels}
+        return {"name": "heteroscedastic-gaussian"}
+    levels = 2 ** args["num_x_bits"]
+    return {"name": "nvae-logistic-mixture", "levels": levels, "components": args["num_mixture_dec"]}
 
 
-def group_counts(args: dict[str, Any]) -> list[int]:
+def layers_per_scale(args: dict[str, Any]) -> list[int]:
     """Layers per scale, finest first: the same number, or, with ``ada_groups``, half the number of the finer scale."""
     counts = [args["num_groups_per_scale"]]
     for _ in range(args["num_latent_scales"] - 1):

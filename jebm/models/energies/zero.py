@@ -7,6 +7,7 @@ from jebm.models.backbones.base import Hierarchy, TopDown
 from jebm.models.energies.base import Energy
 from jebm.models.priors.base import Prior
 from jebm.models.priors.ebm import JointPrior
+from jebm.models.priors.gaussian import GaussianPrior
 
 
 class ZeroEnergy(Energy):
@@ -27,4 +28,4 @@ class ZeroPrior(JointPrior):
 
     def __init__(self, hierarchy: Hierarchy):
         Prior.__init__(self, hierarchy)
-        self.energy = ZeroEnergy()
+        self.energy, self.base, self.own_proposal = ZeroEnergy(), GaussianPrior(hierarchy), None

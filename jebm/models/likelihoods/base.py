@@ -25,6 +25,35 @@ class PixelDistribution(ABC):
         """One draw per distribution, (batch, *image_shape)."""
 
 
+class NvaePixels(PixelDistribution):
+    """A distribution as published NVAE weights have it (Vahdat and Kautz, 2020), evaluated at least in float32.
+
+    Args:
+        maps: the decoder's output, (batch, channels of the likelihood, height, width), converted at least to float32.
+        colours: number of channels of the image.
+    """
+
+    def __init__(self, maps: torch.Tensor, colours: int):
+        self.image_shape = (colours, *maps.shape[2:])
+        self.maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
+
+    @abstractmethod
+    def element_log_prob(self, x: torch.Tensor) -> torch.Tensor:
+        """log p, nats, of each channel of each pixel, (batch, colours, height, width); of each pixel, (batch, height,
+        width), if the channels are dependent."""
+
+    def log_prob(self, x: torch.Tensor) -> torch.Tensor:
+        return self.element_log_prob(x).flatten(1).sum(1)
+
+    @abstractmethod
+    def sample(self, rng: torch.Generator, temperature: float = 1.0) -> torch.Tensor:
+        """One image per distribution, clamped to [−1, 1] but not rounded to the levels of the data.
+
+        The mixture divides both the scales of its components and the logits of the choice by the temperature, so a
+        temperature below 1 gives *more* noise. Bernoulli pixels divide their logits. Gaussian pixels ignore it.
+        """
+
+
 class Likelihood(nn.Module, ABC):
     """Maps the output of a decoder, (batch, *parameter_shape), to a distribution over images.
 

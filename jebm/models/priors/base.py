@@ -20,9 +20,13 @@ class Prior(nn.Module, ABC):
     """A density p(ε) ∝ exp(tilt(ε)) N(ε; 0, I) on flat whitened latents (batch, dimensions)."""
 
     normalised = False
-    """Whether Z = 1 exactly, and :meth:`sample` makes exact draws."""
+    """Whether Z = 1 exactly."""
+    exact = False
+    """Whether :meth:`sample` makes exact draws, which the sampler ``ancestral`` needs."""
     evaluable = True
     """Whether :meth:`tilt` can be evaluated. Likelihood, outlier scores, resampling and joint chains need it."""
+    candidate = True
+    """Whether tables may mark it as the best prior."""
     sequential = False
     """Whether it is sampled layer by layer, by the sampler ``sequential``. Its energy must have one term per layer."""
     fit: str | None = None
@@ -30,11 +34,12 @@ class Prior(nn.Module, ABC):
     nothing is learned."""
     by_gradient = False
     """Whether it is trained by gradient steps with the settings of ``train_prior``."""
-    trained_with_chain = False
-    """Whether these steps run the chain ``train_prior.chain``."""
+    estimators: tuple[str, ...] = ()
+    """The estimators of the gradient of log Z (``train_prior.estimator``) with which it can be trained; none if it is
+    trained without one."""
     contrastive = False
-    """Whether its loss is :func:`jebm.training.ebm.contrastive_loss`, whose chains may also run in z-space and which
-    can penalise large energies."""
+    """Whether its loss is :class:`jebm.training.ebm.LikelihoodLoss`, whose chains may also run in z-space and which can
+    penalise large energies."""
     joint_training = False
     """Whether ``train_joint`` can train it together with the backbone."""
     adapted_step_size: float | None = None
@@ -49,6 +54,12 @@ class Prior(nn.Module, ABC):
     def hierarchy(self) -> Hierarchy:
         """The backbone whose latents the prior describes."""
         return self._hierarchy[0]
+
+    @property
+    def proposal(self) -> Prior | None:
+        """A normalised prior that is close to this one, for importance sampling and independent moves; None is N(0,
+        I)."""
+        return None
 
     @abstractmethod
     def tilt(self, eps: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ class GaussianPrior(Prior):
     """The Gaussian prior of the backbone; its tilt is zero."""
 
     normalised = True
+    exact = True
 
     def __init__(self, hierarchy: Hierarchy):
         super().__init__(hierarchy)

@@ -10,9 +10,13 @@ class NoiseContrastivePrior(JointPrior):
     approximates it, so Z is estimated as for any other tilt. The logit is an energy f on the top-down pass, as in the
     joint prior; only the training differs. There is one classifier for all layers, whereas the hierarchical form of
     NCP-VAE has one per layer.
+
+    Args:
+        base: the normalised density from which the classifier tells the aggregate posterior.
+        proposal: a normalised density close to the prior, as for the prior ``ebm``.
     """
 
     fit = "jebm.training.ncp:fit"
-    trained_with_chain = False
+    estimators = ()
     contrastive = False
     joint_training = False

@@ -22,7 +22,7 @@ class SequentialPrior(EnergyPrior):
     sequential = True
     fit = "jebm.training.sequential:fit"
     by_gradient = True
-    trained_with_chain = True
+    estimators = ("short-run",)
 
     def __init__(self, hierarchy: Hierarchy, *, energy: EnergyBlock):
         super().__init__(hierarchy, energy)

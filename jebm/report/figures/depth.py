@@ -46,7 +46,7 @@ def _layers(ax: Axes, kl: pd.DataFrame, depths: dict[str, int]) -> None:
         colour = CYCLE[place % len(CYCLE)]
         seed_bars(ax, kl[kl.variant == name], "x", colour, f"{depths[name]} layers", capsize=2)
     ax.axhline(0.5, color="black", linewidth=0.5, linestyle=":")
-    ax.set(xlabel="layer (1: bottom)", ylabel="KL, nats an image", yscale="log")
+    ax.set(xlabel="layer (1: bottom)", ylabel="KL, nats per image", yscale="log")
     ax.set_yticks([0.5, 1, 2, 5, 10], ["0.5", "1", "2", "5", "10"])
     ax.minorticks_off()
     ax.legend(fontsize=8)

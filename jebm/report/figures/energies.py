@@ -10,8 +10,8 @@ from jebm.report.figures.style import COLOURS
 
 
 def draw(plan: StudyPlan, variants: list[str]):
-    """Histograms of f(z) on posterior draws for held-out images and on samples, one panel per seed. At the optimum both
-    distributions agree."""
+    """Histograms of the tilt, which is f(z) for the base N(0, I), on posterior draws for held-out images and on
+    samples, one panel per seed. At the optimum both distributions agree."""
     variant = plan.variants[variants[0]]
     figure, axes = plt.subplots(
         1, len(plan.seeds), figsize=(2.7 * len(plan.seeds), 2.4), squeeze=False, sharey=True, layout="constrained"
@@ -23,7 +23,7 @@ def draw(plan: StudyPlan, variants: list[str]):
         bins = np.linspace(low, high, 40)
         ax.hist(posterior, bins, density=True, color=COLOURS["data"], alpha=0.5, label="posterior, held-out images")
         ax.hist(samples, bins, density=True, histtype="step", color=COLOURS["ebm"], linewidth=1.5, label=variants[0])
-        ax.set(xlabel="f(z), nats", title=f"seed {seed}")
+        ax.set(xlabel="tilt, nats", title=f"seed {seed}")
     axes[0][0].set_ylabel("density")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure

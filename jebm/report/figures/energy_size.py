@@ -9,7 +9,7 @@ from jebm.pipeline.study import StudyPlan
 from jebm.report.figures.style import COLOURS, floor_line, seed_bars, seed_lines
 from jebm.report.frame import values
 
-SAMPLERS = {"chain": ("ebm", "end points of chains"), "resampling": ("density", "the density itself")}
+SAMPLERS = {"mcmc": ("ebm", "end points of chains"), "resampling": ("density", "the density itself")}
 """Colour and label of the curve of each sampler."""
 SIZES = {"hidden": "hidden units", "depth": "hidden layers"}
 

@@ -26,5 +26,11 @@ def draw(plan: StudyPlan, variants: list[str]):
 
 
 def _title(plan: StudyPlan, name: str, seed: int) -> str:
-    about = {"gaussian": "Gaussian prior", "mixture": "mixture prior", "ebm": "EBM prior", "ncp": "classifier as prior"}
+    about = {
+        "gaussian": "Gaussian prior",
+        "mixture": "mixture prior",
+        "ebm": "EBM prior",
+        "ncp": "classifier as prior",
+        "aggregate-posterior": "posterior draws",
+    }
     return f"{about.get(plan.variants[name].params.prior.name, 'prior')}: {name}, seed {seed}"

@@ -21,7 +21,9 @@ def draw(plan: StudyPlan, variants: list[str], frame: pd.DataFrame):
     name = variants[0]
     frame = frame[frame.variant.isin([name, FLOOR])]
     blocks = plan.variants[name].params.evaluations.values()
-    chains = {label: chain for block in blocks if block.name == "chains" for label, chain in block.chains.items()}
+    chains = {
+        label: chain for block in blocks if block.name == "chain-comparison" for label, chain in block.chains.items()
+    }
     figure, axes = plt.subplots(1, len(PANELS), figsize=(11.5, 3.6), layout="constrained")
     steps = sorted(set(frame[frame.metric == "fd_steps"].step.astype(int)))
     for ax, title, labels in zip(axes, PANELS, panels(chains), strict=True):
@@ -32,7 +34,7 @@ def draw(plan: StudyPlan, variants: list[str], frame: pd.DataFrame):
         ax.set_xlim(-0.5, 1.15 * steps[-1])
         ax.set_xticks(steps, map(str, steps))
         ax.minorticks_off()
-        ax.set(title=title, xlabel="steps = gradients a chain")
+        ax.set(title=title, xlabel="steps = gradients per chain")
         ax.legend(loc="upper left", bbox_to_anchor=(0, 0.9 if ax is axes[-1] else 1), fontsize=6.5)
     for ax in axes[:2]:
         ax.set_ylim(0, 1.9 * values(frame, "fd_steps", set=next(iter(chains)), step="0").value.mean())

@@ -15,8 +15,9 @@ NAMED = 8
 
 def draw(plan: StudyPlan, variants: list[str]):
     """Training curves of both stages or of joint training, one row per variant, one line per seed: the evidence lower
-    bound of the Gaussian hierarchy, the KL divergence of each layer, the energy gap between posterior and chain, and
-    the acceptance rate of the chain's proposals. If all backbones were imported, only the latter two are shown."""
+    bound of the Gaussian hierarchy, the KL divergence of each layer, the energy gap between posterior and prior, and
+    the gain on the validation split, where it selects the weights, or else the acceptance rate of the chain. If all
+    backbones were imported, only the latter two are shown."""
     columns = 2 if all(plan.variants[name].backbone.kind == "import_backbone" for name in variants) else 4
     figure, rows = plt.subplots(
         len(variants), columns, figsize=(3 * columns, 2.6 * len(variants)), squeeze=False, layout="constrained"
@@ -40,10 +41,15 @@ def _row(plan: StudyPlan, name: str, axes, label: str) -> None:
         if "energy_gap" not in upper:
             continue  # it diverged before anything was logged
         axes[-2].plot(upper.step, upper.energy_gap, color=CYCLE[0], alpha=0.6)
-        axes[-1].plot(upper.step, upper.acceptance, color=CYCLE[0], alpha=0.6)
+        last = next((key for key in ("validation_gain", "acceptance") if key in upper), None)
+        if last:
+            shown = upper[upper[last].notna()]
+            axes[-1].plot(shown.step, shown[last], color=CYCLE[0], alpha=0.6)
+            axes[-1].set_title(f"{second}{last.replace('_', ' ')}")
+            if last == "acceptance":
+                axes[-1].set_ylim(None, 1)
     axes[-2].set(title=axes[-2].get_title() or f"{second}energy gap of a batch", ylabel="nats")
     axes[-2].axhline(0, color="black", linewidth=0.5)
-    axes[-1].set(title=f"{second}acceptance", ylim=(None, 1))
     for ax in axes:
         ax.set_xlabel("step")
 
@@ -68,9 +74,9 @@ def _backbone(plan: StudyPlan, variant: Variant, axes, title: str, first: str) -
             named = seed == plan.seeds[0] and (len(layers) <= NAMED or i in (0, len(layers) - 1))
             legend = f"KL of {layer.removeprefix('kl_')}" if named else None
             axes[1].plot(lower.step, lower[layer], color=_colour(i, len(layers)), alpha=0.6, label=legend)
-    axes[0].set(title=f"{title}ELBO of a batch", ylabel="nats an image")
+    axes[0].set(title=f"{title}ELBO of a batch", ylabel="nats per image")
     if not variant.joint:
         axes[0].set_ylim(bottom=min(-30.0, lowest))
-    axes[1].set(title=f"{first}KL of each layer", ylabel="nats an image", ylim=(0, 2.5 * settled or None))
+    axes[1].set(title=f"{first}KL of each layer", ylabel="nats per image", ylim=(0, 2.5 * settled or None))
     if axes[1].lines:
         axes[1].legend()

@@ -33,7 +33,7 @@ LatentFunction = Callable[[list[torch.Tensor], bool], tuple[torch.Tensor | None,
 
 def prior_gradient(prior: Prior, space: LatentSpace = "whitened") -> FlatFunction | None:
     """The tilt f(T(ε)) and its gradient in whitened space, or f(z) + log p_β(z) and its gradient in z-space."""
-    if not isinstance(prior, JointPrior):
+    if not isinstance(prior, JointPrior) or not prior.tilts_normal:
         return None
     energy, layers = _energy(prior.energy, prior.hierarchy), _conditionals(prior.hierarchy)
     if energy is None or layers is None:
@@ -44,15 +44,15 @@ def prior_gradient(prior: Prior, space: LatentSpace = "whitened") -> FlatFunctio
 def prior_target(prior: Prior, gradients: Gradients) -> Target:
     """The prior in whitened space as the target of a chain."""
     if gradients == "autograd":
-        return Target(prior.tilt)
-    return Target(prior.tilt, closed_form=prior_gradient(prior), lean=True)
+        return Target(prior.tilt, prior=prior)
+    return Target(prior.tilt, closed_form=prior_gradient(prior), lean=True, prior=prior)
 
 
 def posterior_gradient(
     hierarchy: Hierarchy, prior: Prior, x: torch.Tensor, space: LatentSpace = "whitened"
 ) -> FlatFunction | None:
     """As :func:`prior_gradient`, plus log p(x | z_1) for images x (batch, *image_shape), with one chain per image."""
-    if not isinstance(prior, JointPrior):
+    if not isinstance(prior, JointPrior) or not prior.tilts_normal:
         return None
     pixels, energy, layers = _pixels(hierarchy, x), _energy(prior.energy, hierarchy), _conditionals(hierarchy)
     if pixels is None or energy is None or layers is None:

@@ -28,8 +28,9 @@ def test_what_was_written_is_what_is_read(tmp_path, zipped):
     assert all(torch.equal(imported.weights[key], state[key]) for key in state)
     assert imported.name == "nvae"
     assert imported.image_shape == (3, 8, 8)
-    assert imported.backbone["groups"] == [2, 1]
-    assert imported.backbone["levels"] == 32
+    assert imported.backbone["layers_per_scale"] == [2, 1]
+    assert imported.backbone["likelihood"] == {"name": "nvae-logistic-mixture", "levels": 32, "components": 2}
+    assert imported.facts["levels"] == 32
     assert imported.facts["epoch"] == 7
     assert "non-commercial" in imported.facts["licence"]
     again = NvaeHierarchy(imported.image_shape, **imported.backbone)
@@ -40,8 +41,8 @@ def test_what_was_written_is_what_is_read(tmp_path, zipped):
 def test_report_counts_what_is_there(tmp_path):
     text = report(read_checkpoint(saved(tmp_path, content())))
     assert f"{sum(p.numel() for p in model().parameters()):,} in " in text
-    assert "groups [2, 1] finest first, 3 latent layers of 2 channels" in text
-    assert "logistic-mixture of 2, 32 levels" in text
+    assert "3 of 2 channels, at 2 scales, layers per scale [2, 1] (finest first)" in text
+    assert "nvae-logistic-mixture, levels 32, components 2" in text
 
 
 def test_old_files_lack_the_second_names(tmp_path):
@@ -193,7 +194,7 @@ def test_converted_file_that_does_not_fit_its_header_is_refused(tmp_path):
     write_imported(path, imported._replace(weights=weights))
     with pytest.raises(JebmError, match=r"missing stem\.bias$"):
         read_imported(path)
-    for header in ({}, {"spec": {"backbone": {"name": "nvae", "groups": "many"}}, "image_shape": [3, 8, 8]}):
+    for header in ({}, {"spec": {"backbone": {"name": "nvae", "layers_per_scale": "many"}}, "image_shape": [3, 8, 8]}):
         write_tensors(path, weights, header)
         with pytest.raises(JebmError, match="no imported backbone"):
             read_imported(path)

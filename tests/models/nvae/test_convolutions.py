@@ -136,7 +136,7 @@ def test_trainable_filters_are_never_cached():
 
 
 def test_freezing_a_hierarchy_caches_its_filters_and_changes_no_value():
-    settings = {"groups": [2], "latent_channels": 3, "encoder_channels": 4, "decoder_channels": 4, "flows": 1}
+    settings = {"layers_per_scale": [2], "latent_channels": 3, "encoder_channels": 4, "decoder_channels": 4, "flows": 1}
     hierarchy = NvaeHierarchy((1, 8, 8), **settings, blocks=3, preprocess_cells=1, postprocess_cells=1)
     hierarchy.initialise(make_rng("nvae", "weights"))
     hierarchy.eval()

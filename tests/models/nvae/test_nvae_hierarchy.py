@@ -21,12 +21,13 @@ from jebm.sampling.target import Target
 
 TINY = {
     "latent_channels": 1, "encoder_channels": 4, "decoder_channels": 4, "preprocess_cells": 1, "postprocess_cells": 1,
-    "encoder_cells": 1, "decoder_cells": 1, "mixture_components": 2, "levels": 17,
+    "encoder_cells": 1, "decoder_cells": 1,
+    "likelihood": {"name": "nvae-logistic-mixture", "levels": 17, "components": 2},
 }  # fmt: skip
 
 
-def nvae(shape=(1, 8, 8), groups=(2, 1), **settings):
-    hierarchy = NvaeHierarchy(shape, groups=list(groups), **(TINY | settings))
+def nvae(shape=(1, 8, 8), layers_per_scale=(2, 1), **settings):
+    hierarchy = NvaeHierarchy(shape, layers_per_scale=list(layers_per_scale), **(TINY | settings))
     hierarchy.initialise(make_rng("nvae", "weights"))
     return hierarchy.eval()
 
@@ -54,13 +55,19 @@ def noise(hierarchy, count=3):
     return torch.randn(count, hierarchy.dimensions, generator=make_rng("eps"), dtype=hierarchy.start.dtype)
 
 
-SHAPES = [{}, {"groups": (1, 2)}, {"groups": (1,)}, {"padding": 4, "groups": (1, 1, 1)}, {"blocks": 0}]
+SHAPES = [
+    {},
+    {"layers_per_scale": (1, 2)},
+    {"layers_per_scale": (1,)},
+    {"padding": 4, "layers_per_scale": (1, 1, 1)},
+    {"blocks": 0},
+]
 
 
 @pytest.mark.parametrize("settings", SHAPES, ids=str)
-@pytest.mark.parametrize("head", ["bernoulli", "gaussian", "logistic-mixture"])
-def test_passes_agree_and_shapes_are_those_stated(settings, head):
-    hierarchy = lively(head=head, **settings)
+@pytest.mark.parametrize("likelihood", ["bernoulli", "heteroscedastic-gaussian", "nvae-logistic-mixture", "gaussian"])
+def test_passes_agree_and_shapes_are_those_stated(settings, likelihood):
+    hierarchy = lively(likelihood={"name": likelihood}, **settings)
     top = hierarchy.top_down_flat(noise(hierarchy))
     again, terms = hierarchy.condition(top.z)
     assert [tuple(z.shape[1:]) for z in top.z] == list(hierarchy.latent_shapes)
@@ -74,9 +81,9 @@ def test_passes_agree_and_shapes_are_those_stated(settings, head):
 
 
 @pytest.mark.parametrize("padding", [0, 4])
-def test_a_likelihood_stands_in_the_place_of_the_head(padding):
-    own = {**TINY, "name": "nvae", "groups": [2, 1], "padding": padding}
-    block = spec("backbone", **own, likelihood={"name": "gaussian", "sigma": 0.3})
+def test_pixels_are_those_of_the_likelihood_without_the_padding(padding):
+    own = {**TINY, "name": "nvae", "layers_per_scale": [2, 1], "padding": padding}
+    block = spec("backbone", **own | {"likelihood": {"name": "gaussian", "sigma": 0.3}})
     hierarchy = build("backbone", block, (1, 8, 8)).requires_grad_(False)
     hierarchy.initialise(make_rng("nvae", "likelihood"))
     top, x = hierarchy.eval().top_down_flat(noise(hierarchy)), images()
@@ -84,7 +91,7 @@ def test_a_likelihood_stands_in_the_place_of_the_head(padding):
     torch.testing.assert_close(hierarchy.decode(top).mean, mean)
     torch.testing.assert_close(hierarchy.decode(top).log_prob(x), Normal(mean, 0.3).log_prob(x).flatten(1).sum(1))
     assert hierarchy.levels is None
-    mixture = spec("backbone", **own, likelihood={"name": "logistic-mixture", "levels": 17, "components": 2})
+    mixture = spec("backbone", **own | {"likelihood": {"name": "logistic-mixture", "levels": 17, "components": 2}})
     assert build("backbone", mixture, (1, 8, 8)).levels == 17
 
 
@@ -171,7 +178,7 @@ def test_flow_is_autoregressive_in_both_directions():
 @pytest.mark.parametrize("kind", ["layerwise", "context"])
 def test_zero_energies_keep_eps_standard_normal_and_others_move_it(kind):
     """A whitened chain as in stage 2: pcnl leaves N(0, I) alone exactly where the energy is 0."""
-    hierarchy = lively(groups=(1, 1), head="gaussian").float()
+    hierarchy = lively(layers_per_scale=(1, 1), likelihood={"name": "heteroscedastic-gaussian"}).float()
     prior = build_prior(spec("prior", name="ebm", energy={"name": kind, "hidden": 4, "depth": 1}), hierarchy)
     prior.initialise(make_rng("energy"))
     prior.requires_grad_(False)
@@ -196,7 +203,7 @@ def test_zero_energies_keep_eps_standard_normal_and_others_move_it(kind):
 
 def test_biased_density_drifts_where_the_right_one_does_not():
     """f = 0: adding log p(T(ε)) in place of log N(ε; 0, I) counts −Σ log σ too, and pulls ε to small σ."""
-    hierarchy = lively(groups=(1, 1), head="gaussian").float()
+    hierarchy = lively(layers_per_scale=(1, 1), likelihood={"name": "heteroscedastic-gaussian"}).float()
     kernel = build("kernel", spec("kernel", name="langevin", step_size=0.3))
     start = torch.randn(200, hierarchy.dimensions, generator=make_rng("start"))
 
@@ -219,7 +226,7 @@ def test_biased_density_drifts_where_the_right_one_does_not():
 def test_checkpointing_gives_the_same_gradients_and_counts_statistics_once(training):
     results = []
     for checkpointing in (False, True):
-        hierarchy = nvae(flows=1, checkpointing=checkpointing, groups=(2, 1)).train(training)
+        hierarchy = nvae(flows=1, checkpointing=checkpointing, layers_per_scale=(2, 1)).train(training)
         eps = noise(hierarchy).requires_grad_(True)
         posterior = hierarchy.infer(images(), make_rng("q"))
         loss = posterior.kl.sum() - hierarchy.decode(posterior.top).log_prob(images()).sum()
@@ -238,7 +245,7 @@ def test_checkpointing_stores_less_for_the_gradient():
     """Bytes that autograd stores for the backward pass, in a frozen hierarchy as in a chain."""
     kept = []
     for checkpointing in (False, True):
-        hierarchy = nvae(checkpointing=checkpointing, groups=(2, 2), decoder_cells=2).requires_grad_(False)
+        hierarchy = nvae(checkpointing=checkpointing, layers_per_scale=(2, 2), decoder_cells=2).requires_grad_(False)
         eps, total = noise(hierarchy).requires_grad_(True), []
         with torch.autograd.graph.saved_tensors_hooks(
             lambda tensor, total=total: total.append(tensor.numel()) or tensor, lambda tensor: tensor
@@ -253,7 +260,7 @@ def test_checkpointing_stores_less_for_the_gradient():
 def test_every_architecture_runs_and_all_parameters_learn(architecture):
     """``res_elu`` too, whose published code overwrites its weights at the first pass; here it does not."""
     settings = {"architecture": architecture, "encoder_channels": 8, "decoder_channels": 8, "flows": 1}
-    hierarchy = nvae(groups=(1, 1), latent_channels=2, **settings).train()
+    hierarchy = nvae(layers_per_scale=(1, 1), latent_channels=2, **settings).train()
     before = {name: parameter.clone() for name, parameter in hierarchy.named_parameters()}
     posterior = hierarchy.infer(images(), make_rng("q"))
     (posterior.kl.sum() - hierarchy.decode(posterior.top).log_prob(images()).sum()).backward()
@@ -287,7 +294,7 @@ def test_generative_and_inference_parameters_are_disjoint():
 
 
 def test_padding_is_seen_by_the_network_and_has_no_likelihood():
-    padded, plain = lively(padding=4, groups=(1, 1)), lively(shape=(1, 16, 16), groups=(1, 1))
+    padded, plain = lively(padding=4, layers_per_scale=(1, 1)), lively(shape=(1, 16, 16), layers_per_scale=(1, 1))
     plain.load_state_dict(padded.state_dict())
     x = images(dtype=torch.float64)
     wide = torch.nn.functional.pad(x, [4] * 4, value=-1.0)
@@ -327,14 +334,19 @@ def test_statistics_follow_by_a_twentieth_a_pass():
 @pytest.mark.parametrize(
     ("shape", "settings", "message"),
     [
-        ((1, 8, 8), {"groups": [1, 1, 1, 1]}, r"backbone\.groups: 4 scales after 1 halvings .* multiple of 16, not 8"),
-        ((3, 28, 28), {"groups": [2, 2, 2]}, r"multiple of 8, not 28; give fewer"),
-        ((3, 28, 28), {"groups": [2] * 6, "padding": 2}, r"multiple of 64, not 28 \(with padding 32\)"),
-        ((1, 8, 6), {"groups": [1]}, r"backbone\.name: 'nvae' needs square images, not data of shape \[1, 8, 6\]"),
-        ((30,), {"groups": [1]}, "needs square images"),
-        ((2, 8, 8), {"groups": [1]}, r"backbone\.head: 'logistic-mixture' takes images of 1 or 3 colours, not 2"),
-        ((1, 8, 8), {"groups": [1], "encoder_channels": 8}, r"decoder_channels: is 4, encoder_channels 8; a hierarchy"),
-        ((1, 8, 8), {"groups": [1], "architecture": "mbconv_den", "encoder_channels": 3, "decoder_channels": 3},
+        ((1, 8, 8), {"layers_per_scale": [1, 1, 1, 1]},
+         r"backbone.layers_per_scale: 4 scales after 1 halvings .* multiple of 16, not 8"),
+        ((3, 28, 28), {"layers_per_scale": [2, 2, 2]}, r"multiple of 8, not 28; give fewer"),
+        ((3, 28, 28), {"layers_per_scale": [2] * 6, "padding": 2}, r"multiple of 64, not 28 \(with padding 32\)"),
+        ((1, 8, 6), {"layers_per_scale": [1]},
+         r"backbone\.name: 'nvae' needs square images, not data of shape \[1, 8, 6\]"),
+        ((30,), {"layers_per_scale": [1]}, "needs square images"),
+        ((2, 8, 8), {"layers_per_scale": [1]},
+         r"likelihood\.name: 'nvae-logistic-mixture' needs images of 1 or 3 colours, not data of shape \[2, 8, 8\]"),
+        ((1, 8, 8), {"layers_per_scale": [1], "encoder_channels": 8},
+         r"decoder_channels: is 4, encoder_channels 8; a hierarchy"),
+        ((1, 8, 8), {"layers_per_scale": [1], "architecture": "mbconv_den",
+                      "encoder_channels": 3, "decoder_channels": 3},
          r"backbone\.architecture: convolutions in 8 groups can't divide 9"),
     ],
 )  # fmt: skip
@@ -344,7 +356,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(shape, settings, message):
 
 
 def test_registered_under_its_name():
-    block = spec("backbone", name="nvae", groups=[2], latent_channels=3)
+    block = spec("backbone", name="nvae", layers_per_scale=[2], latent_channels=3)
     with torch.device("meta"):
         assert build("backbone", block, (3, 8, 8)).latent_shapes == ((3, 4, 4), (3, 4, 4))
 
@@ -361,7 +373,7 @@ def test_conditional_is_what_the_density_is_made_of():
 
 
 def test_mixed_precision_stays_near_single_and_keeps_densities_in_single():
-    hierarchy = nvae(flows=1, latent_channels=2, head="gaussian").train()
+    hierarchy = nvae(flows=1, latent_channels=2, likelihood={"name": "heteroscedastic-gaussian"}).train()
     x, results = images(), []
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
@@ -386,7 +398,13 @@ RECORDED = {
 
 def test_whole_passes_are_those_that_agreed_with_published_code():
     """Recorded where the code agreed with the full file to 4e-12 (see test_oracle.py): the wiring of all modules."""
-    hierarchy = lively(shape=(3, 16, 16), groups=(2, 1), flows=1, latent_channels=2, levels=256)
+    hierarchy = lively(
+        shape=(3, 16, 16),
+        layers_per_scale=(2, 1),
+        flows=1,
+        latent_channels=2,
+        likelihood={"name": "nvae-logistic-mixture", "components": 2},
+    )
     x = images(shape=(3, 16, 16), dtype=torch.float64)
     posterior = hierarchy.infer(x, make_rng("recorded"))
     top = hierarchy.top_down_flat(noise(hierarchy, 2))

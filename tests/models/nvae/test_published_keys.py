@@ -16,7 +16,7 @@ from make_excerpt import digest
 from jebm.errors import JebmError
 from jebm.models.backbones.nvae.architectures import ARCHITECTURES
 from jebm.models.backbones.nvae.hierarchy import NvaeHierarchy
-from jebm.models.checkpoints.nvae_keys import ALIAS, group_counts, key_map, published_shapes, read_settings
+from jebm.models.checkpoints.nvae_keys import ALIAS, key_map, layers_per_scale, published_shapes, read_settings
 
 RECIPES = json.loads((Path(__file__).parent / "published_keys.json").read_text(encoding="utf-8"))
 FULL = os.environ.get("JEBM_NVAE_KEYS")
@@ -75,9 +75,9 @@ def test_single_group_has_neither_tower():
         ((5, 3, False, 1), [5, 5, 5]),
     ],
 )
-def test_groups_of_each_scale(args, counts):
+def test_layers_of_each_scale(args, counts):
     keys = ("num_groups_per_scale", "num_latent_scales", "ada_groups", "min_groups_per_scale")
-    assert group_counts(dict(zip(keys, args, strict=True))) == counts
+    assert layers_per_scale(dict(zip(keys, args, strict=True))) == counts
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,13 @@
 ``cells``                    operations, squeeze-and-excite and residual cells; ``architectures`` combines them
 ``gaussians``                the clamped Gaussians of priors and posteriors
 ``flows``                    volume-preserving autoregressive flows of the posterior
-``heads``                    p(x | z): Bernoulli, Gaussian, discretised mixture of logistics
 ``groups``                   one latent layer with its encoder and decoder cells, prior and posterior
 ``checkpointing``            batch norm where cells are recomputed for gradients
 ``hierarchy``                the backbone, :class:`jebm.models.backbones.base.Hierarchy`
 ============================ ==========================================================================
 
-``jebm.models.checkpoints.nvae`` reads published weights, and ``jebm.models.batch_norm`` recalibrates the batch norm of
+``jebm.models.checkpoints.nvae`` reads published weights, whose likelihoods are ``bernoulli``,
+``heteroscedastic-gaussian`` and ``nvae-logistic-mixture``. ``jebm.models.batch_norm`` recalibrates the batch norm of
 the decoder on draws from the prior.
 
 There are two deep backbones for the following reason. ``residual`` is a small model of this project: its posterior is a

@@ -11,16 +11,7 @@ from torch import nn
 from torch.nn.functional import elu, pad
 
 from jebm.config.components import build
-from jebm.config.types import (
-    CellArchitecture,
-    Count,
-    GreyLevels,
-    LayersPerScale,
-    LogSigma,
-    Natural,
-    OptionalLikelihood,
-    PixelHead,
-)
+from jebm.config.types import CellArchitecture, Count, LayersPerScale, LikelihoodBlock, Natural
 from jebm.errors import SettingError
 from jebm.models.backbones.base import EMPTY, Hierarchy, Latents, Posterior, TopDown
 from jebm.models.backbones.nvae.architectures import ARCHITECTURES
@@ -29,7 +20,6 @@ from jebm.models.backbones.nvae.checkpointing import apply_cells
 from jebm.models.backbones.nvae.convolutions import NormalisedConvolution, initialise_layers
 from jebm.models.backbones.nvae.gaussians import FLOOR, LIMIT, Normal
 from jebm.models.backbones.nvae.groups import Group, build_groups
-from jebm.models.backbones.nvae.heads import make_head
 from jebm.models.likelihoods.base import PixelDistribution
 
 
@@ -57,7 +47,8 @@ class GroupDraw(NamedTuple):
 
 
 class NvaeHierarchy(Hierarchy):
-    """p(z_i | z_{>i}) = N(μ(h), σ(h)²) with h the path above z_i, p(x | z) by a head, and q on z with optional flows.
+    """p(z_i | z_{>i}) = N(μ(h), σ(h)²) with h the path above z_i, p(x | z) by a likelihood, and q on z with
+    optional flows.
 
     As in published weights, σ of the top layer is 1.01, so T is not the identity there. ``log_q`` is the density of ε.
     Without flows, ``kl`` of a layer is exact given the layers above. **With flows it is a Monte Carlo estimate from one
@@ -68,7 +59,7 @@ class NvaeHierarchy(Hierarchy):
 
     Args:
         image_shape: (colours, size, size).
-        groups: number of latent layers at each scale, finest scale first.
+        layers_per_scale: number of latent layers at each scale, finest scale first.
         latent_channels: channels of each latent layer.
         encoder_channels, decoder_channels: channels of the towers at the size of the image; every halving doubles them.
         blocks: number of halvings between the image and the finest scale.
@@ -78,27 +69,24 @@ class NvaeHierarchy(Hierarchy):
         squeeze_excite: whether the cells end in squeeze-and-excite.
         residual_posterior: whether the parameters of q are offsets to those of the prior.
         flows: number of autoregressive flows of each layer's posterior.
-        head: p(x | z), with the details of published weights.
-        mixture_components: number of components of the head ``logistic-mixture``.
-        levels: number of levels of the data for the head ``logistic-mixture``: 256 for 8 bits, 32 for 5 bits.
-        log_sigma_min: lower bound of log σ in the likelihood of the head ``gaussian``; −5 has no effect.
-        likelihood: a likelihood in place of ``head``, as in the other backbones.
+        likelihood: p(x | z), parametrised by the output of the decoder. Published weights have ``bernoulli``,
+            ``heteroscedastic-gaussian`` or ``nvae-logistic-mixture``.
         padding: black pixels that are added on each side of the image; the likelihood ignores them.
         checkpointing: recompute the activations inside cells for gradients instead of storing them. The gradients are
             the same, for a fraction of the memory and up to a third more time.
 
     Raises:
-        SettingError: the images can't be halved that often, or do not fit the head.
+        SettingError: the images can't be halved that often, or do not fit the likelihood.
     """
 
     has_batch_norm = True
-    sigma_floor = math.exp(-LIMIT) + FLOOR
+    min_sigma = math.exp(-LIMIT) + FLOOR
 
     def __init__(
         self,
         image_shape: tuple[int, ...],
         *,
-        groups: LayersPerScale,
+        layers_per_scale: LayersPerScale,
         latent_channels: Count = 20,
         encoder_channels: Count = 32,
         decoder_channels: Count = 32,
@@ -111,40 +99,34 @@ class NvaeHierarchy(Hierarchy):
         squeeze_excite: bool = True,
         residual_posterior: bool = True,
         flows: Natural = 0,
-        head: PixelHead = "logistic-mixture",
-        mixture_components: Count = 10,
-        levels: GreyLevels = 256,
-        log_sigma_min: LogSigma = -5.0,
-        likelihood: OptionalLikelihood = None,
+        likelihood: LikelihoodBlock = {"name": "gaussian"},  # noqa: B006
         padding: Natural = 0,
         checkpointing: bool = False,
     ):
         super().__init__()
-        size = _map_size(tuple(image_shape), padding, blocks, len(groups))
-        if sum(groups) == 1 and encoder_channels != decoder_channels:
+        size = _map_size(tuple(image_shape), padding, blocks, len(layers_per_scale))
+        if sum(layers_per_scale) == 1 and encoder_channels != decoder_channels:
             raise SettingError(
                 f"backbone.decoder_channels: is {decoder_channels}, encoder_channels {encoder_channels}; "
-                "a hierarchy of a single group needs the same number of both"
+                "a hierarchy of a single layer needs the same number of both"
             )
         self.image_shape, self.padding, self.checkpointing = tuple(image_shape), padding, checkpointing
-        self.has_flows, colours = flows > 0, image_shape[0]
-        if likelihood is None:
-            self.levels = levels if head == "logistic-mixture" else None
-            channels, self.pixels = make_head(head, colours, mixture_components, levels, log_sigma_min)
-        else:
-            self.pixels = build("likelihood", likelihood, self.image_shape)
-            self.levels, channels = self.pixels.levels, self.pixels.channels
+        self.has_flows = flows > 0
+        self.likelihood = build("likelihood", likelihood, self.image_shape)
+        self.levels = self.likelihood.levels
         cells = ARCHITECTURES[architecture]
-        self.start = nn.Parameter(torch.empty(decoder_channels * 2 ** (blocks + len(groups) - 1), *[size] * 2))
-        self.stem = NormalisedConvolution(colours, encoder_channels, 3)
+        self.start = nn.Parameter(
+            torch.empty(decoder_channels * 2 ** (blocks + len(layers_per_scale) - 1), *[size] * 2)
+        )
+        self.stem = NormalisedConvolution(image_shape[0], encoder_channels, 3)
         self.preprocess = nn.ModuleList(
             Cell(encoder_channels * 2**block, cells.preprocess, resize, squeeze_excite)
             for block in range(blocks)
             for resize in [*[Resize.NONE] * (preprocess_cells - 1), Resize.DOWN]
         )
         self.groups = build_groups(
-            groups, blocks, encoder_channels, decoder_channels, latent_channels, encoder_cells, decoder_cells, cells,
-            squeeze_excite, flows, residual_posterior,
+            layers_per_scale, blocks, encoder_channels, decoder_channels, latent_channels, encoder_cells, decoder_cells,
+            cells, squeeze_excite, flows, residual_posterior,
         )  # fmt: skip
         widest = self.groups[-1].posterior.in_channels
         self.summit = NormalisedConvolution(widest, widest, 1)
@@ -153,8 +135,12 @@ class NvaeHierarchy(Hierarchy):
             for block in reversed(range(blocks))
             for first, resize in [(True, Resize.UP), *[(False, Resize.NONE)] * (postprocess_cells - 1)]
         )
-        self.output = NormalisedConvolution(decoder_channels, channels, 3)
-        sizes = [size * 2**above for above in reversed(range(len(groups))) for _ in range(groups[-1 - above])]
+        self.output = NormalisedConvolution(decoder_channels, self.likelihood.channels, 3)
+        sizes = [
+            size * 2**above
+            for above in reversed(range(len(layers_per_scale)))
+            for _ in range(layers_per_scale[-1 - above])
+        ]
         self.latent_shapes = tuple((latent_channels, side, side) for side in sizes)
         self._context_shapes = tuple(
             (group.take.out_channels, side, side) for group, side in zip(self.groups, sizes, strict=True)
@@ -217,12 +203,12 @@ class NvaeHierarchy(Hierarchy):
         return top, torch.stack(terms, 1)
 
     def maps(self, top: TopDown) -> torch.Tensor:
-        """The decoder's output for the padded image, (batch, channels of the head, size, size)."""
+        """The decoder's output for the padded image, (batch, channels of the likelihood, size, size)."""
         return self.output(elu(apply_cells(self.postprocess, top.context[0], self.checkpointing)))
 
     def decode(self, top: TopDown) -> PixelDistribution:
         maps = self.maps(top)
-        return self.pixels(pad(maps, [-self.padding] * 4) if self.padding else maps)
+        return self.likelihood(pad(maps, [-self.padding] * 4) if self.padding else maps)
 
     def features(self, x: torch.Tensor) -> list[torch.Tensor]:
         """The encoder's features of images at each layer, bottom first: (batch, channels, size, size)."""
@@ -275,13 +261,13 @@ def _map_size(image_shape: tuple[int, ...], padding: int, blocks: int, scales: i
     if len(image_shape) != 3 or image_shape[1] != image_shape[2]:
         raise SettingError(
             f"backbone.name: 'nvae' needs square images, not data of shape {list(image_shape)}; "
-            "use 'residual' or 'chain'"
+            "use 'residual' or 'perceptron'"
         )
     size, factor = image_shape[1] + 2 * padding, 2 ** (blocks + scales - 1)
     if size % factor:
         padded = f" (with padding {size})" if padding else ""
         raise SettingError(
-            f"backbone.groups: {scales} scales after {blocks} halvings need images whose size is a "
+            f"backbone.layers_per_scale: {scales} scales after {blocks} halvings need images whose size is a "
             f"multiple of {factor}, not {image_shape[1]}{padded}; give fewer scales or blocks, or set padding"
         )
     return size // factor
