@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help:
 	@echo "make reproduce       the core study: data, training, samples, metrics, tables, figures, report"
 	@echo "make reproduce-all   the core study and all further studies: depth, priors, chains, posterior, detection …"
-	@echo "make install     only the environment, in .venv; with CPU=1 without the CUDA libraries"
+	@echo "make install     only the environment, in .venv; with CPU_INDEX=URL without the CUDA libraries (README)"
 	@echo "make test        the tests           make test-slow   kills, clones and experiments through the real tools"
 	@echo "make test-slurm  the pipeline on a real Slurm, where one is installed (docs/cluster.md)"
 	@echo "make gpu-check   on a GPU: tests that need one, rates, agreement with the CPU, costs and memory"
@@ -21,10 +21,9 @@ help:
 
 install: $(VENV)/.installed
 
-# `make install CPU=1` leaves out the CUDA libraries, where PyTorch has wheels without them (Linux). Only the first
-# installation looks at CPU: delete .venv to change it.
-CPU ?=
-CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+# `make install CPU_INDEX=URL` leaves out the CUDA libraries; URL is PyTorch's index of wheels without them (Linux). Only
+# the first installation looks at it: delete .venv to change it.
+CPU_INDEX ?=
 CUDA := ^(nvidia|cuda|triton)
 
 # A small version of an image study, with synthetic archives, in a copy of the project: make smoke STUDY=svhn
@@ -39,10 +38,10 @@ smoke: $(VENV)/.installed
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "jebm needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 …"; exit 1; }
-	@echo "Installing into $(VENV) ($(if $(CPU),about 2 GB,about 5 GB), 3 to 10 minutes) …"
+	@echo "Installing into $(VENV) ($(if $(CPU_INDEX),about 2 GB,about 5 GB), 3 to 10 minutes) …"
 	$(PYTHON) -m venv $(VENV)
-	$(if $(CPU),grep -vE '$(CUDA)' requirements.lock > $(VENV)/cpu.txt)
-	$(BIN)/pip install --quiet --disable-pip-version-check $(if $(CPU),--extra-index-url $(CPU_INDEX) --requirement $(VENV)/cpu.txt,--requirement requirements.lock)
+	$(if $(CPU_INDEX),grep -vE '$(CUDA)' requirements.lock > $(VENV)/cpu.txt)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(if $(CPU_INDEX),--extra-index-url $(CPU_INDEX) --requirement $(VENV)/cpu.txt,--requirement requirements.lock)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -13,7 +13,7 @@ CUDA = re.compile(re.search(r"^CUDA := (.*)$", MAKEFILE, re.MULTILINE)[1])
 
 
 def test_without_cuda_nothing_is_left_out_that_another_package_needs():
-    """Only torch's CUDA wheels, and CUDA's packages themselves, require what `make install CPU=1` leaves out."""
+    """Only torch's CUDA wheels, and CUDA's packages themselves, require what `make install CPU_INDEX=…` leaves out."""
     needed_by = {}
     for distribution in distributions():
         for text in distribution.requires or ():
