@@ -84,10 +84,14 @@ class TrainingResult(NamedTuple):
         return self._replace(snapshots=own)
 
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
     """Catches SIGTERM, SIGUSR1 and SIGINT (Ctrl-C). Yields a list of the numbers received so far, so that the loop can
-    stop between two steps. A second SIGINT interrupts at once."""
+    stop between two steps. A second SIGINT interrupts at once. A signal that is ignored, as Ctrl-C is in a background
+    job of a shell script, stays ignored."""
     caught: list[int] = []
 
     def note(number, _):
@@ -95,7 +99,8 @@ def stop_signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         caught.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    heard = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield caught
     finally:

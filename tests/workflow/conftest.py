@@ -1,9 +1,14 @@
 """Copies of the repository with a study small enough to run in a test."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 from workspace import Workspace
+
+from jebm.forkserver.client import ADDRESS
+from jebm.forkserver.server import ForkServer
 
 
 def shrink(params: dict) -> dict:
@@ -42,6 +47,30 @@ def shrink(params: dict) -> dict:
     study["headline"] = {"fd_short_run": {"variants": ["short-run"], "metric": "fd"}}
     study["figures"] = {"samples": ["gaussian", "short-run"], "langevin-steps": ["gaussian", "short-run"]}
     return params
+
+
+@pytest.fixture(scope="session")
+def server_address(tmp_path_factory: pytest.TempPathFactory):
+    """The address of a fork server for many runs of Snakemake: each would import the libraries for 5 s."""
+    if sys.platform != "linux":
+        yield None
+        return
+    server = ForkServer(tmp_path_factory.mktemp("server") / "server.log")
+    del os.environ[ADDRESS]
+    yield server.address
+    server.stop()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_server(request: pytest.FixtureRequest):
+    """Runs of Snakemake in a module share a server, unless the module says ``OWN_SERVER = True``: where Snakemake is
+    killed, its own server has to see it."""
+    if getattr(request.module, "OWN_SERVER", False) or not (address := request.getfixturevalue("server_address")):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ADDRESS, address)
+        yield
 
 
 @pytest.fixture

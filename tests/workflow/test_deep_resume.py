@@ -8,6 +8,7 @@ import pytest
 from smoke import prepare
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+OWN_SERVER = True
 
 STAGES = {
     kind: ["jebm", "run", kind, "cifar10_deep_scratch", "--variant", "ours-k40", "--seed", "1"]

@@ -8,6 +8,7 @@ import pytest
 import smoke
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+OWN_SERVER = True
 
 TRAIN = ["jebm", "run", "train_joint", "cifar10", "--variant", "paper-mcmc", "--seed", "1"]
 

@@ -8,6 +8,7 @@ import yaml
 from local_kubernetes import Cluster, RefusedError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+OWN_SERVER = True
 
 
 def start(space, target: str = "digits", **options):

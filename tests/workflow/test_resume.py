@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 pytestmark = pytest.mark.slow
+OWN_SERVER = True
 
 STAGES = {
     kind: ["jebm", "run", kind, "digits", "--variant", "short-run", "--seed", "1"]

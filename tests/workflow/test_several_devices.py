@@ -10,6 +10,7 @@ import pytest
 from jebm.io.tensors import read_tensors
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+OWN_SERVER = True
 
 TRAIN = ["jebm", "run", "train_backbone", "digits", "--variant", "short-run", "--seed", "1"]
 TORCHRUN = ["python", "-m", "jebm.runtime.torchrun", "--standalone"]

@@ -16,6 +16,7 @@ import slurm as one_node
 from fake_gpus import on_gpus, shared
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.timeout(7200)]
+OWN_SERVER = True
 
 PER_JOB = ["snakemake", "--workflow-profile", "profiles/slurm"]
 FAST = ["--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "1"]

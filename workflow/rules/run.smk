@@ -1,9 +1,11 @@
 # What happens before the first job and after the last, and the report's first page.
+import os
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
+from jebm.forkserver.client import ADDRESS
 from jebm.forkserver.server import ForkServer
 from jebm.pipeline.stages import RESULTS
 from jebm.pipeline.terminal import Terminal
@@ -19,13 +21,16 @@ MARK = Path(".snakemake/locks/jebm")
 
 def begin():
     """Before the first job. On Linux, jobs on this machine are then forked from one process with the libraries loaded.
-    On macOS this is impossible, because Apple's Accelerate library does not work after a fork."""
+    On macOS this is impossible, because Apple's Accelerate library does not work after a fork. A server that the caller
+    has started serves several runs of Snakemake, as the tests do."""
     or_one_line(FLOW.begin)
     cancel_long_timers()
     MARK.parent.mkdir(parents=True, exist_ok=True)
     MARK.touch()
     TERMINAL.begin()
-    if FLOW.params.runtime.fork_server and sys.platform == "linux":
+    if not FLOW.params.runtime.fork_server:
+        os.environ.pop(ADDRESS, None)
+    elif sys.platform == "linux" and ADDRESS not in os.environ:
         with suppress(OSError):
             SERVERS.append(ForkServer(Path("logs/server.log")))
 
