@@ -239,6 +239,15 @@ def test_signal_handlers_are_put_back(tmp_path):
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)) == before
 
 
+def test_a_signal_that_is_ignored_does_not_stop_the_run(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        job = Job(tmp_path, at(1, lambda: os.kill(os.getpid(), signal.SIGINT))).run()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert torch.equal(job.weights, Job(tmp_path / "undisturbed").run().weights)
+
+
 def test_seconds_of_an_interrupted_run_add_up(tmp_path):
     def slow_end():
         time.sleep(0.05)
