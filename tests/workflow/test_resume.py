@@ -5,6 +5,7 @@ import random
 import resource
 import signal
 import subprocess
+import sys
 import time
 
 import psutil
@@ -149,6 +150,7 @@ def test_a_killed_snakemake_loses_nothing(prepared):
     target = _weights_target(prepared)
     process = prepared.start("snakemake", "--cores", "1", *target, start_new_session=True)
     when_training(prepared, "train_backbone")
+    assert (prepared.folder / "logs/server.log").exists() == (sys.platform == "linux")
     subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=False)
     process.wait()
     time.sleep(0.2)
