@@ -33,6 +33,14 @@ def default_plans(study: str = "") -> list[StudyPlan]:
     return [plans[name] for name in ([study] if study else params.default_studies)]
 
 
+def plans_here(study: str = "") -> list[StudyPlan]:
+    """The plan of one study, or of the default ones and all others that have run here."""
+    if study:
+        return default_plans(study)
+    others = [plan for name, plan in make_plan(read_params()).items() if any(Path("runs").glob(f"*/{name}-*"))]
+    return list({plan.name: plan for plan in [*default_plans(), *others]}.values())
+
+
 def all_statuses() -> list[Status]:
     """The status of every job of every study."""
     digests = DigestCache()
@@ -139,7 +147,7 @@ def status(
         if names := outdated_studies(every):
             print(f"recorded before, not made here with these parameters and this code: {', '.join(names)}")
         return
-    for plan in default_plans(study):
+    for plan in plans_here(study):
         own = all_jobs([plan])
         print(status_table(plan.name, [one for one in every if (one.job.rule, one.job.name) in own]))
     if text := queue():
@@ -238,7 +246,7 @@ def _some(names: list[str], most: int = 3) -> str:
 def verify(study: OptionalStudy = ""):
     """Check every finished result against its record, for instance after `dvc pull`; files that differ are named."""
     digests = DigestCache()
-    jobs = [job for plan in default_plans(study) for job in all_jobs([plan]).values()]
+    jobs = list(all_jobs(plans_here(study)).values())
     wrong = {path: why for job in jobs for path, why in wrong_files(job, digests).items()}
     digests.save()
     there = sum(Path(job.provenance).exists() for job in jobs)
@@ -248,22 +256,25 @@ def verify(study: OptionalStudy = ""):
         raise JebmError(
             f"{len(wrong)} files are not what their records say:\n{shown}\n`snakemake --cores all` makes them anew"
         )
-    print(f"{there} of {len(jobs)} results are here, and all their files are what their records say.")
+    checked = ", and all their files are what their records say" if there else ""
+    print(f"{there} of {len(jobs)} results are here{checked}.")
 
 
 @app.command()
 def show(
     study: OptionalStudy = "",
-    table: Annotated[str, typer.Option(help="Which of its tables.")] = "main",
+    table: Annotated[str, typer.Option(help="Which of its tables; main, or else the first, when left out.")] = "",
 ):
     """Print a table of finished results, and the paths of tables, figures and report."""
     from jebm.report.terminal import fit_to_terminal
 
     for plan in default_plans(study):
-        path = plan.results / "tables" / f"{table}.md"
-        if study and table not in plan.study.tables:
-            raise unknown(f"{plan.name} has no table '{table}'", table, plan.study.tables)
-        if table in plan.study.tables:
+        tables = list(plan.study.tables)
+        shown = table or next((name for name in ("main", *tables[: bool(study)]) if name in tables), "main")
+        path = plan.results / "tables" / f"{shown}.md"
+        if study and shown not in tables:
+            raise unknown(f"{plan.name} has no table '{shown}'", shown, tables)
+        if shown in tables:
             if not path.exists():
                 raise JebmError(f"{path}: no such file; `snakemake --cores all {path}` makes it")
             print(f"{fit_to_terminal(path.read_text(encoding='utf-8'))}\n")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from jebm.cli.inspect import OptionalStudy, default_plans, flowchart
+from jebm.cli.inspect import OptionalStudy, all_statuses, default_plans, flowchart
 from jebm.config.messages import unknown
 from jebm.config.read import read_params, with_overrides
 from jebm.errors import JebmError
@@ -72,6 +72,7 @@ def diff(
     1 something is, 2 nothing could be compared.
     """
     from jebm.report import diff as module
+    from jebm.report.status import outdated_studies
 
     try:
         versions = module.load_version(a, study), module.load_version(b or None, study)
@@ -88,6 +89,8 @@ def diff(
         print(module.as_text(rows, names, "pipe" if style is Style.markdown else "simple"))
         for line in module.renamed_steps(*versions):
             print(line)
+        if not b and style is Style.text and study in outdated_studies(all_statuses()):
+            print(f"The working tree's metrics were not made with its parameters and code: run `snakemake … {study}`.")
     raise typer.Exit(1 if any(row.verdict == "worse" for row in rows) else 0)
 
 

@@ -62,19 +62,20 @@ def load_version(where: str | None, study: str) -> pd.DataFrame:
     """
     path = RESULTS / study / "metrics.csv"
     if where is None:
-        return _read(path.read_text(encoding="utf-8"), str(path)) if path.exists() else _none("working tree", path)
+        return _read(path.read_text(encoding="utf-8"), str(path)) if path.exists() else _none("the working tree", study)
     folder = Path(where)
     if folder.is_dir():
         found = [p for p in (folder / "metrics.csv", folder / study / "metrics.csv", folder / path) if p.exists()]
-        return _read(found[0].read_text(encoding="utf-8"), str(found[0])) if found else _none(where, path)
+        return _read(found[0].read_text(encoding="utf-8"), str(found[0])) if found else _none(where, study)
     shown = subprocess.run(
         ["git", "show", f"{_revision(where)}:{path.as_posix()}"], capture_output=True, text=True, check=False
     )
-    return _read(shown.stdout, f"{where}:{path}") if shown.returncode == 0 else _none(where, path)
+    return _read(shown.stdout, f"{where}:{path}") if shown.returncode == 0 else _none(where, study, committed=True)
 
 
-def _none(where: str, path: Path):
-    raise JebmError(f"{where} has no {path}; run `snakemake --cores all` there first")
+def _none(where: str, study: str, committed: bool = False):
+    made = f"`snakemake --cores all {study}` makes it" + (", and it has to be committed" if committed else "")
+    raise JebmError(f"{where} has no {RESULTS / study / 'metrics.csv'}; {made}")
 
 
 def _revision(name: str) -> str:
