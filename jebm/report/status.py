@@ -62,13 +62,15 @@ def log_of(job: Job) -> Path:
 
 
 def queue() -> str:
-    """What Slurm has queued of this project for this user; empty where there is no Slurm."""
+    """What Slurm has queued of this project for this user; empty where there is no Slurm, or only its commands."""
     if not shutil.which("squeue"):
         return ""
     command = ["squeue", "--noheader", "--me", "--format", "%i|%T|%j|%S|%R"]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError) as error:
+        if "configuration source" in (getattr(error, "stderr", None) or ""):
+            return ""  # the commands are installed, but no cluster is configured
         return "Slurm: its controller does not answer at the moment"
     jobs = [line.split("|") for line in listed.splitlines() if line.count("|") == 4]
     own = [job for job in jobs if job[2].startswith("jebm")]

@@ -1,16 +1,41 @@
 """Fitting the Gaussian-mixture prior: EM on draws from the aggregate posterior; the number of components is chosen on
 the validation split."""
 
+import warnings
+
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from jebm.config.training import TrainPrior
 from jebm.data.batches import Pixels
 from jebm.models.priors.mixture import MixturePrior
-from jebm.runtime.progress import log
+from jebm.runtime.progress import Progress, log
 from jebm.training.aggregate_posterior import posterior_draws
 from jebm.training.run import TrainingResult, TrainingRun
+
+MOST_ITERATIONS = 500
+ITERATIONS_PER_CALL = 20
+
+
+def expectation_maximisation(draws: np.ndarray, components: int, seed: int, title: str) -> GaussianMixture:
+    """Fit a mixture with full covariances to draws (n, d), and log the progress.
+
+    EM goes on from call to call, so that the progress can be logged between them; the result is that of one call.
+    The remaining time in the log is an upper limit, since EM mostly converges before the last iteration.
+    """
+    mixture = GaussianMixture(
+        components, reg_covar=1e-4, max_iter=ITERATIONS_PER_CALL, random_state=seed, warm_start=True
+    )
+    progress = Progress(title)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the calls before the last one have not converged
+        for done in range(ITERATIONS_PER_CALL, MOST_ITERATIONS + 1, ITERATIONS_PER_CALL):
+            if mixture.fit(draws).converged_:
+                break
+            progress("iteration", done, MOST_ITERATIONS)
+    return mixture
 
 
 def fit(prior: MixturePrior, data: dict[str, Pixels], settings: TrainPrior, run: TrainingRun) -> TrainingResult:
@@ -26,9 +51,7 @@ def fit(prior: MixturePrior, data: dict[str, Pixels], settings: TrainPrior, run:
     seed = int(torch.randint(2**31, (1,), generator=run.rng, device=run.rng.device))
     history, best = [], None
     for components in prior.components:
-        mixture = GaussianMixture(
-            components, covariance_type="full", reg_covar=1e-4, max_iter=500, random_state=seed
-        ).fit(train)
+        mixture = expectation_maximisation(train, components, seed, f"{run.title}, {components} components")
         row = {
             "components": components,
             "train_log_prob": mixture.score(train),

@@ -90,3 +90,5 @@ def test_the_queue_of_slurm(tmp_path, monkeypatch):
     assert queue() == ("Slurm: 1 pending\n  allocation 7 waits (Resources); expected start 2027-01-01T00:00:00")
     tool.write_text("#!/bin/sh\nexit 1\n")
     assert "does not answer" in queue()
+    tool.write_text("#!/bin/sh\necho 'squeue: fatal: Could not establish a configuration source' >&2\nexit 1\n")
+    assert queue() == "", "commands of Slurm without a cluster are no news"
