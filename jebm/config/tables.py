@@ -175,7 +175,10 @@ class Table(Section):
 
 
 def parameter(block: Any, path: str) -> str:
-    """A parameter of a variant by its dotted path, empty if there is none."""
+    """A parameter of a variant by its dotted path; empty if there is none, or if it belongs to a training of the prior
+    that the variant does not have."""
+    if path.startswith("train_prior.") and (block.train_joint or not block.prior.traits.by_gradient):
+        return ""
     for key in path.split("."):
         block = getattr(block, key, None)
     return "" if block is None else str(block)

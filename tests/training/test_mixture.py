@@ -17,7 +17,8 @@ def test_several_calls_give_the_mixture_of_one_call(draws):
     ours = expectation_maximisation(draws, 8, seed=3, title="test")
     theirs = GaussianMixture(8, covariance_type="full", reg_covar=1e-4, max_iter=500, random_state=3).fit(draws)
     assert theirs.n_iter_ > 6, "several calls are needed"
-    assert theirs.converged_ and ours.converged_
+    assert theirs.converged_
+    assert ours.converged_
     for name in ("weights_", "means_", "covariances_"):
         assert np.array_equal(getattr(ours, name), getattr(theirs, name)), name
 

@@ -16,8 +16,8 @@ NAMED = 8
 def draw(plan: StudyPlan, variants: list[str]):
     """Training curves of both stages or of joint training, one row per variant, one line per seed: the evidence lower
     bound of the Gaussian hierarchy, the KL divergence of each layer, the energy gap between posterior and prior, and
-    the gain on the validation split, where it selects the weights, or else the acceptance rate of the chain. If all
-    backbones were imported, only the latter two are shown."""
+    the gain on the validation split, where it selects the weights, or else the acceptance rate of the chain or the
+    effective samples of the weights. If all backbones were imported, only the latter two are shown."""
     columns = 2 if all(plan.variants[name].backbone.kind == "import_backbone" for name in variants) else 4
     figure, rows = plt.subplots(
         len(variants), columns, figsize=(3 * columns, 2.6 * len(variants)), squeeze=False, layout="constrained"
@@ -41,7 +41,7 @@ def _row(plan: StudyPlan, name: str, axes, label: str) -> None:
         if "energy_gap" not in upper:
             continue  # it diverged before anything was logged
         axes[-2].plot(upper.step, upper.energy_gap, color=CYCLE[0], alpha=0.6)
-        last = next((key for key in ("validation_gain", "acceptance") if key in upper), None)
+        last = next((key for key in ("validation_gain", "acceptance", "effective_samples") if key in upper), None)
         if last:
             shown = upper[upper[last].notna()]
             axes[-1].plot(shown.step, shown[last], color=CYCLE[0], alpha=0.6)
