@@ -191,9 +191,7 @@ def why(target: Annotated[str, typer.Argument(help="A study, or a file that the 
     elif (path := Path(target).as_posix()) in made_by:
         wanted = [made_by[path]]
     else:
-        known = (
-            "the file was made under other parameters, or is not ours" if Path(target).exists() else "nor is it a study"
-        )
+        known = "it was made under other parameters, or is not ours" if Path(target).exists() else "nor is it a study"
         raise JebmError(
             f"{target}: no job of the present {current_params_file()} makes this file; {known}. See `jebm list`"
         )

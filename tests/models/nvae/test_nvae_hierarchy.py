@@ -397,7 +397,10 @@ RECORDED = {
 
 
 def test_whole_passes_are_those_that_agreed_with_published_code():
-    """Recorded where the code agreed with the full file to 4e-12 (see test_oracle.py): the wiring of all modules."""
+    """Recorded where the code agreed with the full file to 4e-12 (see test_oracle.py): the wiring of all modules.
+
+    The weights are drawn in single precision, whose rounding depends on the processor.
+    """
     hierarchy = lively(
         shape=(3, 16, 16),
         layers_per_scale=(2, 1),
@@ -416,4 +419,4 @@ def test_whole_passes_are_those_that_agreed_with_published_code():
         "mean": float(hierarchy.decode(top).mean.square().sum()),
     }
     for name, value in RECORDED.items():
-        assert found[name] == pytest.approx(value, rel=1e-8), name
+        assert found[name] == pytest.approx(value, rel=1e-6), name
