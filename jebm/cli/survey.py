@@ -99,7 +99,7 @@ class Choice:
         """The values of the parameter file's template."""
         features = self.channels * self.size**2
         batch = min(128, 2 ** (self.train // 4).bit_length() // 2)
-        steps = max(500, min(3000, round(100 * self.train / batch, -2)))
+        steps = max(500, min(3000, 100 * round(self.train / batch)))
         large = features > 200
         return {
             "size": self.size,

@@ -30,6 +30,14 @@ def test_the_size_is_the_largest_for_which_there_are_enough_pictures(count, grey
     assert choice.settings()["batch"] <= choice.train
 
 
+@pytest.mark.parametrize("count", [220, 260, 400, 700, 1500, 3786, 100_000])
+def test_numbers_of_steps_and_images_are_whole(count):
+    settings = choose(survey(count)).settings()
+    for name in ("steps", "batch", "epochs", "samples", "validation", "test", "train"):
+        assert type(settings[name]) is int, name
+    assert 500 <= settings["steps"] <= 3000
+
+
 def test_too_few_pictures_are_refused():
     with pytest.raises(JebmError, match="150 readable pictures are too few: at 8 pixels in grey"):
         choose(survey(150))
