@@ -131,8 +131,8 @@ class Table(Section):
         for variant in self.scores:
             if variant not in self.variants:
                 raise ValueError(f"@scores: '{variant}' is no row of this table;{suggestion(variant, self.variants)}")
-        if self.scores and not {"variant", "score"} <= set(fields):
-            raise ValueError("@scores: need 'variant' and 'score' among rows and columns")
+        if self.scores and "score" not in fields:
+            raise ValueError("@scores: need 'score' among rows and columns")
         if self.literature and len(self.columns) > 1:
             raise ValueError("@literature: needs columns of one field")
         rows = self.variants if self.rows == ["variant"] else []

@@ -404,7 +404,7 @@ def test_score_of_a_layer_is_known(score):
         ({"rows": ["seed"]}, "variants: several of them need 'variant' among rows or columns"),
         ({"rows": ["metric"]}, "columns: 'metric' stands twice in rows and columns"),
         ({"scores": {"jont": ["f"]}}, "scores: 'jont' is no row of this table; did you mean 'joint'?"),
-        ({"scores": {"joint": ["f"]}}, "scores: need 'variant' and 'score' among rows and columns"),
+        ({"scores": {"joint": ["f"]}}, "scores: need 'score' among rows and columns"),
     ],
 )
 def test_shape_that_makes_no_table_is_refused(spec, message):
