@@ -149,8 +149,8 @@ class EvaluateDensity(Section):
     N(0, I) in a second one."""
     annealing: Annealing | None = Annealing()
     """Estimates of log Z by annealed importance sampling from both sides, with which the importance-sampling estimate
-    must agree; without agreement no bound is reported. ``null`` skips them, and the bound rests on importance sampling
-    alone."""
+    must agree; without agreement no bound is reported. ``null`` skips them, and the estimate from N(0, I) must agree
+    instead."""
 
 
 class Base(Section):

@@ -25,7 +25,7 @@ def notes(spec: Table, chosen: pd.DataFrame, plan: StudyPlan) -> list[str]:
         protocol = several if len(of) > 1 else of.index[0]
         counts = " or ".join(map(str, sorted(group.n.unique())))
         found.append(f"{METRICS[metric].label}: {METRICS[metric].about}; sample count {counts}, protocol {protocol}.")
-        found += _note_on_sets(spec, metric, group[group.noise.notna()], plan)
+        found += _note_on_sets(spec, metric, group, plan)
         found += _note_on_bounds(spec, metric, chosen, plan)
     if draws := [name for name in spec.variants if not plan.variants[name].params.prior.traits.candidate]:
         found.append(f"{', '.join(draws)}: {POSTERIOR_DRAWS}")
@@ -35,11 +35,14 @@ def notes(spec: Table, chosen: pd.DataFrame, plan: StudyPlan) -> list[str]:
 
 
 def _note_on_sets(spec: Table, metric: str, group: pd.DataFrame, plan: StudyPlan) -> list[str]:
-    """A note on distances that were measured on several sample sets, if there are any."""
+    """A note on distances that were measured on several sample sets, if there are any, and on the rows with one set."""
+    single = [name for name in spec.variants if name in set(group[group.noise.isna()].variant)]
+    group = group[group.noise.notna()]
     if group.empty:
         return []
     known, sets = METRICS[metric], sorted({plan.variants[name].params.draw_samples.sets for name in group.variant})
     mean = f"{known.label}: the value of a seed is the mean over {' or '.join(map(str, sets))} sample sets of this size"
+    mean += f" (of one set: {', '.join(single)})" if single else ""
     if "seed" in [*spec.rows, *spec.columns]:
         return [f"{mean}, ± the standard deviation over these sets."]
     low, high = (fixed(value * known.scale, known.digits) for value in (group.noise.min(), group.noise.max()))

@@ -100,7 +100,7 @@ class Density:
             self._add("log_z", estimate.value, n, protocol, set=name)
             self._add("log_z_se", estimate.standard_error, n, protocol, set=name)
             self._add("log_z_ess", estimate.effective_fraction * n, n, protocol, set=name)
-        trusted = [estimate for name, estimate in estimates.items() if name != "normal"]
+        trusted = [estimate for name, estimate in estimates.items() if name != "normal" or not annealing]
         agree = estimates_agree(trusted)
         self._add("log_z_gap", max(e.value for e in trusted) - min(e.value for e in trusted), draws, protocol)
         self._add("log_z_agrees", float(agree), draws, protocol)

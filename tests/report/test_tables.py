@@ -359,7 +359,7 @@ def test_noise_over_sample_sets_stands_beside_the_value_of_a_seed():
     found = table([*NOISY, *at_seeds("gaussian", "fd", (4.0, 6.0))], NOISY_PLAN, **spec)
     assert cells(found) == {"0": ["4.00", "1.00 ± 0.25"], "1": ["6.00", "3.00 ± 0.50"]}
     assert any(
-        note.endswith("mean over 4 sample sets of this size, ± the standard deviation over these sets.")
+        note.endswith("sample sets of this size (of one set: gaussian), ± the standard deviation over these sets.")
         for note in found.notes
     )
     columns, rows = csv_rows(found)

@@ -47,6 +47,13 @@ def test_estimates_agree_with_quadrature():
     assert density.arrays["annealing/forward"].shape == density.arrays["annealing/reverse"].shape == (400,)
 
 
+def test_without_annealing_the_estimate_from_n_0_i_must_agree():
+    hierarchy, prior = mild_prior()
+    values, _ = measure(hierarchy, prior, annealing=None)
+    assert values["log_z_gap"] == pytest.approx(abs(values["log_z importance"] - values["log_z normal"])) != 0
+    assert values["log_z_agrees"] == 1
+
+
 def test_without_agreement_no_bound_is_reported(capsys):
     """20 draws of a tilt of many nats: the standard error alone says that the estimate is worth nothing."""
     hierarchy, prior = mild_prior()
