@@ -18,7 +18,7 @@ def load_metrics(study: str | Path) -> pd.DataFrame:
     Returns:
         A table with the columns study, variant, seed, metric, set, score, layer, step, value, low, high, n, protocol.
         Values are in the units of ``jebm.metrics.catalogue``, without the factors that tables print. ``docs/tables.md``
-        describes the columns. The variant ``data`` is the distance between real images, without a seed.
+        describes the columns. The variant ``real-data`` is the distance between real images, without a seed.
 
     Raises:
         JebmError: there are no results of this study.

@@ -194,6 +194,12 @@ def bench(
     print(path)
 
 
+CHECKED_ON_CPU = ["digits/short-run"]
+CHECKED = ["cifar10/paper-mcmc", "svhn/paper-variational", "celeba64/ours-two-stage"]
+CHECKED_WITH_CHECKPOINTING = ["celebahq256_scratch/gaussian"]
+"""What `jebm gpu-check` measures when no variants are named: STUDY/VARIANT."""
+
+
 @app.command()
 def gpu_check(
     device: Annotated[str, typer.Option(help="The device to measure; cpu tries the command itself.")] = "cuda",
@@ -208,10 +214,9 @@ def gpu_check(
     """
     import os
 
-    if device == "cpu":
-        variant = variant or ["digits/joint-k20"]
-    variant = variant or ["cifar10/paper-mcmc", "svhn/paper-variational", "celeba64/ours-two-stage"]
-    deep = deep or ([] if device == "cpu" else ["celebahq256_scratch/gaussian"])
+    on_cpu = device == "cpu"
+    variant = variant or (CHECKED_ON_CPU if on_cpu else CHECKED)
+    deep = deep or ([] if on_cpu else CHECKED_WITH_CHECKPOINTING)
     plans = make_plan(read_params())
 
     def found(label: str):

@@ -1,6 +1,7 @@
 """A table of numbers over seeds, and its formatting as Markdown, CSV and LaTeX."""
 
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from html import escape
 
@@ -78,13 +79,25 @@ def latex(table: RenderedTable, caption: str) -> str:
     return f"{notes}\\begin{{table}}\n\\centering\n\\caption{{{caption}}}\n{_tex(text)}\n\\end{{table}}\n"
 
 
+SUPERSCRIPTS = "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"
+PLAIN = str.maketrans(SUPERSCRIPTS, "-0123456789")
+
+
+def _greek(letter: re.Match) -> str:
+    """The command of LaTeX for a Greek letter."""
+    size, name = unicodedata.name(letter[0]).split()[1::2]
+    return f"${chr(92)}{name.capitalize() if size == 'CAPITAL' else name.lower()}$"
+
+
 def _tex(text: str) -> str:
     """Replace what tabulate, which escapes LaTeX's special characters, leaves: symbols, and the marks of the best
     values."""
+    text = re.sub(f"×10([{SUPERSCRIPTS}]+)", lambda power: rf"$\times 10^{{{power[1].translate(PLAIN)}}}$", text)
+    text = re.sub(f"[{SUPERSCRIPTS}]+", lambda power: f"$^{{{power[0].translate(PLAIN)}}}$", text)
+    text = re.sub("[α-ωΓΔΘΛΞΠΣΦΨΩ]", _greek, text)
     for plain, tex in (
-        ("±", r"$\pm$"), ("↓", r"$\downarrow$"), ("↑", r"$\uparrow$"), ("–", "--"), ("−", "$-$"),
-        ("×10⁻³", r"$\times 10^{-3}$"), ("×10³", r"$\times 10^{3}$"), ("×10⁶", r"$\times 10^{6}$"),
-        ("†", r"$^\dagger$"),
+        ("±", r"$\pm$"), ("↓", r"$\downarrow$"), ("↑", r"$\uparrow$"), ("–", "--"), ("—", "---"), ("−", "$-$"),
+        ("×", r"$\times$"), ("†", r"$^\dagger$"),
     ):  # fmt: skip
         text = text.replace(plain, tex)
     return re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", text)

@@ -73,7 +73,7 @@ class Space(ABC):
 
 
 class Whitened(Space):
-    """x = ε, for any prior. The starts ``normal`` and ``generator`` are both N(0, I), which is the Gaussian hierarchy
+    """x = ε, for any prior. The starts ``normal`` and ``prior`` are both N(0, I), which is the Gaussian hierarchy
     in this space."""
 
     def target(self, gradients: Gradients = "autograd") -> Target:

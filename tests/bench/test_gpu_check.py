@@ -6,7 +6,8 @@ from toy import params
 
 from jebm.bench import gpu_check
 from jebm.bench.study import choose_device
-from jebm.config.read import parse_params
+from jebm.cli.tools import CHECKED, CHECKED_ON_CPU, CHECKED_WITH_CHECKPOINTING
+from jebm.config.read import parse_params, read_params
 from jebm.errors import JebmError
 from jebm.pipeline.study import make_plan
 
@@ -30,6 +31,13 @@ def test_a_device_agrees_with_itself(variant, tmp_path):
     rows = gpu_check.agreement("toy", variant.params, (1, 8, 8), CPU, tmp_path)
     assert len(rows) == 9
     assert all(row.difference <= 1e-6 and row.verdict == "agrees" for row in rows)
+
+
+def test_what_the_command_measures_by_default_exists():
+    plans = make_plan(read_params())
+    for label in (*CHECKED, *CHECKED_ON_CPU, *CHECKED_WITH_CHECKPOINTING):
+        study, name = label.split("/")
+        assert name in plans[study].variants
 
 
 def test_the_file_has_all_sections(variant, tmp_path, monkeypatch):

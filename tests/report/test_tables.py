@@ -433,10 +433,25 @@ def test_markdown():
     )
 
 
+@pytest.mark.parametrize(
+    ("plain", "tex"),
+    [("FD of ε", r"FD of $\epsilon$"), ("Σ", r"$\Sigma$"), ("×10⁻⁴", r"$\times 10^{-4}$"), ("σ²", r"$\sigma$$^{2}$"),
+     ("a — b", "a --- b")],
+)  # fmt: skip
+def test_latex_needs_no_package_for_symbols(plain, tex):
+    assert tex in latex(TABLE, plain)
+
+
+@pytest.mark.parametrize("path", sorted(Path("results").glob("*/tables/*.tex")), ids=str)
+def test_recorded_latex_holds_no_symbol_that_latex_does_not_know(path):
+    text = "".join(line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("%"))
+    assert not {letter for letter in text if ord(letter) > 255 or letter in "±×²³"}
+
+
 def test_latex():
     lines = [" ".join(line.split()) for line in latex(TABLE, "8×8 at 50 %.").splitlines()]
     assert lines == [
-        "% A note.", r"\begin{table}", r"\centering", r"\caption{8×8 at 50 \%.}", r"\begin{tabular}{lrr}", r"\toprule",
+        "% A note.", r"\begin{table}", r"\centering", r"\caption{8$\\times$8 at 50 \%.}", r"\begin{tabular}{lrr}", r"\toprule",
         r"prior & FD $\downarrow$ & FPR at 80 \% TPR $\downarrow$ \\", r"\midrule",
         r"gaussian & 6.00 $\pm$ 1.41 & -- \\",
         r"llr\ensuremath{>}1\_a & \textbf{2.50 $\pm$ 0.71} & -0.500 \\",

@@ -26,11 +26,11 @@ class ShortRun(Estimator):
         space: coordinates of the chain: ``whitened`` is the noise ε; ``z`` is z = T(ε), all layers at once. In ``z``,
             unadjusted Langevin with step size s is stable only while every σ_i > s/2.
         start: distribution of the initial state: N(0, I) in these coordinates (``normal``), the Gaussian prior of the
-            backbone (``generator``), or the prior's proposal (``proposal``).
+            backbone (``prior``), or the prior's proposal (``proposal``).
         gradients: ``autograd``, or ``closed-form`` where the networks have a closed form.
         adaptation_steps: number of first training steps that adapt the step size of the kernel to
             ``target_acceptance``; the final step size is saved with the weights, for samplers with
-            ``step_size: adapted``. With micro-batches, of these.
+            ``step_size: adapted``. A training step with several micro-batches counts once for each of them.
         target_acceptance: acceptance rate of the Metropolis test that the adaptation aims at.
     """
 
