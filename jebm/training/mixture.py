@@ -45,8 +45,8 @@ def fit(prior: MixturePrior, data: dict[str, Pixels], settings: TrainPrior, run:
     The history has one row per number of components. There is no gradient descent, so ``settings`` are not used.
     """
     train, held_out = (
-        posterior_draws(prior.hierarchy, data[split], prior.draws, run.rng).double().numpy()
-        for split in ("train", "validation")
+        posterior_draws(prior.hierarchy, data[split], prior.draws, run.rng, images).double().numpy()
+        for split, images in (("train", prior.images), ("validation", None))
     )
     seed = int(torch.randint(2**31, (1,), generator=run.rng, device=run.rng.device))
     history, best = [], None

@@ -451,7 +451,7 @@ def test_recorded_latex_holds_no_symbol_that_latex_does_not_know(path):
 def test_latex():
     lines = [" ".join(line.split()) for line in latex(TABLE, "8×8 at 50 %.").splitlines()]
     assert lines == [
-        "% A note.", r"\begin{table}", r"\centering", r"\caption{8$\\times$8 at 50 \%.}", r"\begin{tabular}{lrr}", r"\toprule",
+        "% A note.", r"\begin{table}", r"\centering", r"\caption{8$\times$8 at 50 \%.}", r"\begin{tabular}{lrr}", r"\toprule",
         r"prior & FD $\downarrow$ & FPR at 80 \% TPR $\downarrow$ \\", r"\midrule",
         r"gaussian & 6.00 $\pm$ 1.41 & -- \\",
         r"llr\ensuremath{>}1\_a & \textbf{2.50 $\pm$ 0.71} & -0.500 \\",

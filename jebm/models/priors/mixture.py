@@ -16,15 +16,25 @@ class MixturePrior(Prior):
     Args:
         components: candidate numbers of components; the log density on the validation split decides.
         draws: draws of q(ε | x) for each training image.
+        images: largest number of training images that are used, chosen at random; all when left out. EM on many images
+            takes longer than training energies; a proposal can do with fewer.
     """
 
     normalised = True
     exact = True
     fit = "jebm.training.mixture:fit"
 
-    def __init__(self, hierarchy: Hierarchy, *, components: Counts = [5, 10, 20, 40], draws: Count = 5):  # noqa: B006
+    def __init__(
+        self,
+        hierarchy: Hierarchy,
+        *,
+        components: Counts = [5, 10, 20, 40],  # noqa: B006
+        draws: Count = 5,
+        images: Count | None = None,
+    ):
         super().__init__(hierarchy)
-        self.dimensions, self.components, self.draws = hierarchy.dimensions, components, draws
+        self.dimensions, self.components = hierarchy.dimensions, components
+        self.draws, self.images = draws, images
         for name in ("log_weights", "means", "cholesky"):
             self.register_buffer(name, None)
         for name in ("whitening", "shifts", "constants"):  # they follow from the others
