@@ -1,7 +1,10 @@
 """Every command line in README and docs is one: jebm's parse, Snakemake's parse and their targets exist, make's too."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,3 +96,14 @@ def parse(command, words: list[str]) -> None:
 def test_a_line_that_is_none_is_noticed(line):
     with pytest.raises(USAGE_ERROR):
         parse(typer.main.get_command(app), line.split()[1:])
+
+
+@pytest.mark.parametrize("command", ["dvc metrics show", "jebm show digits", "jebm show"])
+def test_what_is_printed_fits_100_columns(command):
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split()],
+        cwd=ROOT, env={**os.environ, "COLUMNS": "100"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    assert len(lines) > 5
+    assert max(map(len, lines)) <= 100

@@ -154,7 +154,6 @@ def test_a_killed_snakemake_loses_nothing(prepared):
     subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=False)
     process.wait()
     time.sleep(0.2)
-    prepared.run("snakemake", "--unlock")
     prepared.run("snakemake", "--cores", "1", *target)
     logs = "".join(path.read_text() for path in prepared.folder.glob("logs/train_backbone/*.log"))
     assert "going on from step" in logs
