@@ -1,4 +1,4 @@
-"""The names of components, figures and tables in params.yaml, and the classes and functions that they refer to.
+"""The names of components and figures in params.yaml, and the classes and functions that they refer to.
 
 A new component is one file and one line here; its class declares everything else. This module holds only data:
 importing it imports none of the components.

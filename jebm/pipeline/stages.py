@@ -1,7 +1,8 @@
 """The kinds of stage, each described once.
 
 Study plans, jobs, rules, command line and documentation read :data:`KINDS`. The name of a kind is the name of its rule
-in ``workflow/`` and of its module in ``jebm.steps``. A new kind requires one entry here, one rule and one module.
+in ``workflow/`` and of its module in ``jebm.steps``. A new kind requires one entry here, one rule, one module, and the
+stage in the plan of a variant (:mod:`jebm.pipeline.study`).
 """
 
 import re

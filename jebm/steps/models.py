@@ -43,12 +43,11 @@ def load_backbone(run: StageRun, image_shape: tuple[int, ...]) -> Hierarchy:
     return to_device(run, hierarchy.requires_grad_(False)).eval()
 
 
-def load_prior(run: StageRun, hierarchy: Hierarchy, variant: Variant | None = None) -> Prior:
-    """The trained prior of the run's variant, or of another variant with the same backbone, frozen."""
-    variant = variant or run.variant
-    prior = build_prior(variant.params.prior, hierarchy)
-    if variant.learned:
-        path = _prior_file(run, variant)
+def load_prior(run: StageRun, hierarchy: Hierarchy) -> Prior:
+    """The trained prior of the run's variant, frozen."""
+    prior = build_prior(run.variant.params.prior, hierarchy)
+    if run.variant.learned:
+        path = _prior_file(run, run.variant)
         prior.load_state_dict(read_weights(path))
         prior.adapted_step_size = read_tensors(path, lambda name: False)[1].get("step_size")
     return prior.requires_grad_(False).to(run.device).eval()
