@@ -21,8 +21,6 @@ from jebm.report.table_notes import floor_notes, notes
 from jebm.runtime.progress import log
 
 ARROWS = {-1: " ↓", 0: "", 1: " ↑"}
-LABELS = {("variant",): "prior", ("seed",): "seed"}
-"""Fields of the rows → header of the column of row labels."""
 MARK = "published"
 LITERATURE = (
     f"Rows marked '{MARK}' are quoted from the source in brackets; nothing in them was measured here, and their "
@@ -93,7 +91,7 @@ def build_table(plan: StudyPlan, spec: Table, frame: pd.DataFrame) -> RenderedTa
             bold |= mark_best(candidates, METRICS[metric].better)
     body = [[cells[row, column] for column in columns] for row in rows]
     headers = [_header(spec, column) for column in columns]
-    label = spec.label or LABELS.get(tuple(spec.rows), "of")
+    label = spec.label or _label_header(spec)
     labelled = list(zip(_labels(spec, rows), body, strict=True))
     table = RenderedTable([label, *headers], labelled, notes(spec, chosen, plan))
     table.notes += errors_of_log_z(frame, spec.variants, spec.metrics) + notes_on(shown, bold)
@@ -210,6 +208,16 @@ def _mark_doubts(spec: Table, cells: dict[tuple[Key, Key], Cell], doubtful: dict
         if cell.values and known in doubtful:
             cell.doubt, shown[known] = DOUBT, doubtful[known]
     return shown
+
+
+def _label_header(spec: Table) -> str:
+    """The header of the column of row labels: the fields that the labels name, in their order."""
+    several = {"variant": len(spec.variants) > 1, "metric": len(spec.metrics) > 1}
+    first = [
+        word for field, word in (("variant", "prior"), ("metric", "metric")) if field in spec.rows and several[field]
+    ]
+    rest = "/".join(field for field in spec.rows if field not in several)
+    return ": ".join(filter(None, [*first, rest])) or "/".join(spec.rows)
 
 
 def _labels(spec: Table, rows: list[Key]) -> list[str]:

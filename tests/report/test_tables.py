@@ -251,7 +251,7 @@ def test_snapshots_of_training_are_no_part_of_a_table_that_does_not_ask_for_step
     assert cells(table(rows, variants=["joint"], metrics=["auroc"], **shape)) == {"a": ["0.500 ± 0.000"]}
     steps = shape | {"columns": ["score", "step"]}
     found = table(rows, variants=["joint"], metrics=["auroc"], **steps)
-    assert found.headers == ["of", "f", "f/300"]
+    assert found.headers == ["set", "f", "f/300"]
 
 
 LAYERS = [
@@ -271,7 +271,7 @@ def test_layers_may_be_columns_and_metrics_rows():
 
 def test_layers_may_be_rows():
     found = table(LAYERS, variants=["gaussian"], metrics=["kl", "probe"], rows=["layer"])
-    assert found.headers == ["of", "KL", "probe ↑"]
+    assert found.headers == ["layer", "KL", "probe ↑"]
     assert cells(found) == {"z1": ["2.00 ± 1.41", "0.500 ± 0.000"], "z2": ["5.00 ± 0.00", "–"]}
 
 
@@ -289,7 +289,7 @@ def test_steps_may_be_columns():
         *at_seeds("gaussian", "fd_steps", (6.0,), set="mala", step=20),
     ]
     one = table(rows, variants=["joint"], metrics=["fd_steps"], rows=["set"], columns=["step"], best=False)
-    assert one.headers == ["of", "0", "20"]
+    assert one.headers == ["set", "0", "20"]
     assert cells(one) == {"ula 0.1": ["8.00 ± 1.41", "3.00"], "mala": ["5.00", "–"]}
     both = table(rows, metrics=["fd_steps"], rows=["variant", "set"], columns=["step"], best=False)
     assert list(cells(both)) == ["gaussian", "joint: ula 0.1", "joint: mala"]
@@ -307,7 +307,7 @@ def test_several_values_of_a_seed_are_refused():
 
 def test_parameters_of_variants_may_be_rows_and_columns():
     found = table(FD, metrics=["fd"], rows=["dataset.name"], columns=["prior.name"])
-    assert found.headers == ["of", "gaussian", "ebm"]
+    assert found.headers == ["dataset.name", "gaussian", "ebm"]
     assert cells(found) == {"digits": ["5.00 ± 1.41", "2.00 ± 1.41"]}
 
 
@@ -333,7 +333,7 @@ def test_intervals_are_means_of_their_ends():
 
 def test_csv_has_the_ends_of_intervals_where_there_are_any():
     columns, rows = csv_rows(table(GAINS, **INTERVALS))
-    assert columns == ["of", "AUROC gain mean", "AUROC gain sd", "AUROC gain n", "AUROC gain low", "AUROC gain high"]
+    assert columns == ["prior: set", "AUROC gain mean", "AUROC gain sd", "AUROC gain n", "AUROC gain low", "AUROC gain high"]
     assert list(rows[0].values()) == ["gaussian", "0.01", "0", 2, "-0.02", "0.03"]
     assert list(rows[2].values()) == ["joint: b", "0.3", "0", 2, "", ""]
     columns, _ = csv_rows(table(FD, metrics=["fd"]))
@@ -451,7 +451,8 @@ def test_recorded_latex_holds_no_symbol_that_latex_does_not_know(path):
 def test_latex():
     lines = [" ".join(line.split()) for line in latex(TABLE, "8×8 at 50 %.").splitlines()]
     assert lines == [
-        "% A note.", r"\begin{table}", r"\centering", r"\caption{8$\times$8 at 50 \%.}", r"\begin{tabular}{lrr}", r"\toprule",
+        "% A note.", r"\begin{table}", r"\centering", r"\caption{8$\times$8 at 50 \%.}",
+        r"\begin{tabular}{lrr}", r"\toprule",
         r"prior & FD $\downarrow$ & FPR at 80 \% TPR $\downarrow$ \\", r"\midrule",
         r"gaussian & 6.00 $\pm$ 1.41 & -- \\",
         r"llr\ensuremath{>}1\_a & \textbf{2.50 $\pm$ 0.71} & -0.500 \\",
