@@ -93,7 +93,7 @@ def _cost(plan: StudyPlan, survey: Survey, seconds: float) -> str:
 
 
 JOB_SECONDS = 2.5
-"""Of a job without training, roughly."""
+"""Rough time of a job without training."""
 
 TEXT = """
 # yaml-language-server: $$schema=../params.schema.json

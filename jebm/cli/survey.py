@@ -29,10 +29,11 @@ class Survey:
     grey: bool
     transparent: bool
     unreadable: int
-    """Of those that were opened."""
+    """Number of opened pictures that can't be read."""
     opened: int
+    """Number of pictures that were opened."""
     seconds: float
-    """To read and decode one."""
+    """Time to read and decode one picture."""
 
     def found(self) -> str:
         """One line for people."""

@@ -74,7 +74,7 @@ def _model(kind: str, name: str) -> type[Section]:
 
 @cache
 def _component(target: str, name: str) -> type[Section]:
-    """The block of a component, which is one also if it is registered under several kinds."""
+    """The block of a component. A class that is registered under several kinds has one block for all of them."""
     return _parameters(target, name=(Literal[name], ...))
 
 

@@ -51,7 +51,7 @@ def parse_params(raw: Any, source: str = "params.yaml", others: dict[str, Any] |
         others: content of the other files that belong to it, by their names.
     """
     if not isinstance(raw, dict):
-        raise ParamsError(f"{source}: must be a mapping with the keys default_studies, runtime and one block a study")
+        raise ParamsError(f"{source}: must be a mapping with the keys default_studies, runtime and one block per study")
     blocks = {str(key): Block(Place(source, str(key)), content) for key, content in raw.items()}
     for file, content in (others or {}).items():
         name = Path(file).stem

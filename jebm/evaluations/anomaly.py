@@ -186,7 +186,7 @@ def _equal(first: Hierarchy, second: Hierarchy) -> bool:
 
 
 def _draw(hierarchy: Hierarchy, x: torch.Tensor, rng: torch.Generator) -> Draws:
-    """One draw for each image of a batch, without the first dimension."""
+    """One draw for each image of a batch; the tensors lack the dimension ``draws``."""
     posterior = hierarchy.infer(x, rng)
     eps, pixels = flatten(posterior.eps), hierarchy.decode(posterior.top)
     return Draws(

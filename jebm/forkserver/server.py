@@ -122,7 +122,7 @@ def main(address: str, *modules: str) -> None:
 
 
 def _package_modules() -> list[str]:
-    """All modules of this package but those that only other programs and experiments import."""
+    """All modules of this package, except those that only other programs or experiments import."""
     found = pkgutil.walk_packages([str(PACKAGE)], "jebm.", onerror=lambda name: None)
     others = ("jebm.__main__", "jebm.bench", "jebm.report.snakesee_plugin")
     return [module.name for module in found if not module.name.startswith(others)]

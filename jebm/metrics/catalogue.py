@@ -23,17 +23,23 @@ METRICS = {
     "fd": Metric(
         "FD", -1, 2, "Fréchet distance of samples to held-out data in the features of the protocol (not a FID)"
     ),
-    "kd": Metric("KD ×10⁻³", -1, 2, "kernel distance (squared MMD, cubic kernel) in the same features", 1e-3),
+    "kd": Metric(
+        "KD ×10⁻³", -1, 2, "kernel distance (squared MMD, cubic kernel) in the features of the protocol", 1e-3
+    ),
     "fid": Metric("FID", -1, 2, "Fréchet Inception distance of samples to real images, in the mode of the protocol"),
-    "kid": Metric("KID ×10³", -1, 2, "kernel Inception distance (squared MMD, cubic kernel), in the same mode", 1e3),
+    "kid": Metric(
+        "KID ×10³", -1, 2, "kernel Inception distance (squared MMD, cubic kernel), in the mode of the protocol", 1e3
+    ),
     "precision": Metric("precision", 1, 3, "share of samples within the manifold of real images"),
     "recall": Metric("recall", 1, 3, "share of real images within the manifold of samples"),
     "iw_bound": Metric("IW bound", 1, 2, "importance-weighted bound on log p(x), nats per image"),
     "elbo": Metric("ELBO", 1, 2, "evidence lower bound, nats per image"),
     "bits_per_dim": Metric("bits/dim", -1, 3, "the importance-weighted bound in bits per pixel value"),
     "log_z": Metric("log Z", 0, 3, "log partition function of the tilt, nats"),
-    "log_z_se": Metric("s.e. of log Z", 0, 3, "its standard error by the delta method, nats", diagnostic=True),
-    "log_z_ess": Metric("ESS of log Z", 0, 0, "effective sample size (Σw)² / Σw² behind it", diagnostic=True),
+    "log_z_se": Metric("s.e. of log Z", 0, 3, "standard error of log Z by the delta method, nats", diagnostic=True),
+    "log_z_ess": Metric(
+        "ESS of log Z", 0, 0, "effective sample size (Σw)² / Σw² of the weights behind log Z", diagnostic=True
+    ),
     "log_z_gap": Metric(
         "gap of log Z",
         0,
@@ -41,7 +47,9 @@ METRICS = {
         "largest difference between the estimates by importance sampling and by annealing from both sides, nats",
         diagnostic=True,
     ),
-    "log_z_agrees": Metric("log Z agrees", 0, 0, "1 if these estimates agree within their errors", diagnostic=True),
+    "log_z_agrees": Metric(
+        "log Z agrees", 0, 0, "1 if the estimates of log Z agree within their errors", diagnostic=True
+    ),
     "annealing_acceptance": Metric(
         "annealing acceptance", 0, 3, "accepted fraction of the proposals of both annealing runs", diagnostic=True
     ),

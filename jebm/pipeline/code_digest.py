@@ -99,7 +99,7 @@ def save_scans(entries: Iterable[frozenset[str]]) -> None:
 
 
 def _is_description(statement: ast.stmt) -> bool:
-    """What a class says of itself without doing anything: strings, and how its ``metrics`` are printed."""
+    """Whether a statement of a class body has no effect on results: a string, or how its ``metrics`` are printed."""
     names = [ast.unparse(target) for target in statement.targets] if isinstance(statement, ast.Assign) else []
     return names == ["metrics"] or _is_docstring(statement)
 

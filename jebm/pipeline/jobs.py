@@ -213,7 +213,8 @@ def report_jobs(plan: StudyPlan) -> Iterator[Job]:
 
 
 def _declared(plan: StudyPlan, variants: list[str]) -> dict[str, Any]:
-    """How the metrics are printed that evaluations of some variants declare: no part of the code of any job."""
+    """How to print the metrics that evaluations of these variants declare. It is a parameter of the job, because the
+    declaration is no part of the code of any job."""
     blocks = [block for name in variants for block in plan.variants[name].params.evaluations.values()]
     found = {metric: list(entry) for block in blocks for metric, entry in block.traits.metrics.items()}
     return {"declared": found} if found else {}

@@ -1,6 +1,6 @@
-"""Refuses settings that can't work before the first job starts: what the data are is looked up, but nothing is read.
+"""Refuses settings that can't work before the first job starts. Only the size and the shape of the data are looked up.
 
-A dry run asks this too, so this module must not import torch. The number of images is known for bundled data and for
+A dry run calls this too, so this module must not import torch. The number of images is known for bundled data and for
 folders and zip files of the user, not for downloaded archives, which are checked when they are prepared.
 """
 
@@ -130,7 +130,7 @@ def _too_small_to_train(params: Base, count: int) -> Iterator[Mistake]:
 
 
 def _too_few_for_covariances(params: Base, splits: dict[str, int]) -> Iterator[Mistake]:
-    """A covariance of as many features needs more images than that in every set that is compared."""
+    """A covariance matrix of d features is singular unless each set that is compared has more than d images."""
     features, shape = params.features, _item_shape(params.dataset)
     needed = math.prod(shape) if features.traits.flattens and shape else getattr(features, "dimensions", 0)
     reference = params.evaluate_samples.reference

@@ -149,7 +149,7 @@ def _from_shapes(job: Job) -> tuple[float, float]:
 
 
 def _kind(parameters: dict) -> tuple:
-    """What two jobs must have in common for one's time to say something about the other's."""
+    """Device, backbone and kind of prior: a job's recorded time is an estimate for another one only if these agree."""
     device = (parameters.get("compute") or {}).get("device", "cpu")
     return parameters.get("backbone"), device.partition(":")[0], (parameters.get("prior") or {}).get("name")
 

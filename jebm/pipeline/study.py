@@ -171,7 +171,8 @@ class StudyPlan:
         )
 
     def _evaluation(self, block: Section, parts: dict, features: Stage, prior: Stage) -> Stage:
-        """The stage of an evaluation: a job of its own kind, if it says one, depends on the sampler too."""
+        """The stage of an evaluation. One that names a kind of stage of its own depends on the sampler instead of the
+        feature space."""
         kind = getattr(block.traits, "stage", "run_evaluation")
         spec = {"evaluation": canonical(block)}
         spec |= {"features": features.id} if kind == "run_evaluation" else {"draw_samples": parts["draw_samples"]}

@@ -206,7 +206,7 @@ class Workflow:
         return list(dict.fromkeys(found))
 
     def unknown_targets(self, words: Iterable[str]) -> list[str]:
-        """Those words that are neither a rule's name nor a file that the workflow makes."""
+        """The words that are neither the name of a rule nor a file that the workflow makes."""
         paths = {word: Path(word).as_posix() for word in words if word not in self.target_names}
         if not paths:
             return []

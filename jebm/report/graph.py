@@ -64,7 +64,7 @@ def mermaid(graph: Graph) -> str:
 
 
 WIDTH, HEIGHT, COLUMN, ROW = 138, 38, 192, 52
-"""Of a box, and the distances between the left and upper edges of neighbours, in pixels."""
+"""Size of a box, and the distances between the left and the upper edges of neighbours, in pixels."""
 
 
 def svg(graph: Graph) -> str:

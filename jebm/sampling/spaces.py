@@ -1,4 +1,4 @@
-"""The two spaces in which a chain can sample a joint EBM prior, and the start of a chain in each.
+"""The spaces in which a chain can sample a joint EBM prior, and the start of a chain in each.
 
 Whitened space, ε: log p(ε) = f(T(ε)) + log N(ε; 0, I). Latent space, z = T(ε): log p(z) = f(z) + log p_β(z). T maps one
 density to the other. Their shapes differ, and so do the step sizes for which chains are stable: with a step size s, a
@@ -113,7 +113,7 @@ class WhitenedBiased(Whitened):
     """
 
     def __init__(self, hierarchy: Hierarchy, prior: Prior):
-        _refuse_known_in_eps("whitened-biased", prior)
+        _require_energy_of_z("whitened-biased", prior)
         super().__init__(hierarchy, prior)
 
     def target(self, gradients: Gradients = "autograd") -> Target:
@@ -135,7 +135,7 @@ class Latent(Space):
     """
 
     def __init__(self, hierarchy: Hierarchy, prior: Prior):
-        _refuse_known_in_eps("z", prior)
+        _require_energy_of_z("z", prior)
         super().__init__(hierarchy, prior)
 
     def target(self, gradients: Gradients = "autograd") -> Target:
@@ -177,7 +177,7 @@ class Latent(Space):
         return flatten(self.hierarchy.whiten(self.hierarchy.split(x)))
 
 
-def _refuse_known_in_eps(space: str, prior: Prior) -> None:
+def _require_energy_of_z(space: str, prior: Prior) -> None:
     if not isinstance(prior, JointPrior):
         raise SettingError(
             f"a chain in the space '{space}' needs a prior with an energy of z; "

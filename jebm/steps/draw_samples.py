@@ -66,7 +66,8 @@ def run(job: StageRun) -> None:
 
 
 def _with_one_set(stage: Stage) -> Stage:
-    """The stage that draws one set, whose random streams are used, so that no set depends on the number of sets."""
+    """The same stage with one sample set. Its random streams are used, so that a set does not depend on how many there
+    are."""
     block = stage.spec["draw_samples"]
     return replace(stage, spec={"draw_samples": {key: value for key, value in block.items() if key != "sets"}})
 

@@ -29,6 +29,7 @@ def expectation_maximisation(draws: np.ndarray, components: int, seed: int, titl
         components, reg_covar=1e-4, max_iter=ITERATIONS_PER_CALL, random_state=seed, warm_start=True
     )
     progress = Progress(title)
+    progress("iteration", 0, MOST_ITERATIONS)  # so that the first call counts in full for the remaining time
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the calls before the last one have not converged
         for done in range(ITERATIONS_PER_CALL, MOST_ITERATIONS + 1, ITERATIONS_PER_CALL):

@@ -333,7 +333,14 @@ def test_intervals_are_means_of_their_ends():
 
 def test_csv_has_the_ends_of_intervals_where_there_are_any():
     columns, rows = csv_rows(table(GAINS, **INTERVALS))
-    assert columns == ["prior: set", "AUROC gain mean", "AUROC gain sd", "AUROC gain n", "AUROC gain low", "AUROC gain high"]
+    assert columns == [
+        "prior: set",
+        "AUROC gain mean",
+        "AUROC gain sd",
+        "AUROC gain n",
+        "AUROC gain low",
+        "AUROC gain high",
+    ]
     assert list(rows[0].values()) == ["gaussian", "0.01", "0", 2, "-0.02", "0.03"]
     assert list(rows[2].values()) == ["joint: b", "0.3", "0", 2, "", ""]
     columns, _ = csv_rows(table(FD, metrics=["fd"]))

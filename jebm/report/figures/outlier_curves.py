@@ -77,7 +77,7 @@ def _labelled(normal: np.ndarray, outliers: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _scores(variant: Variant, seed: int) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
-    """Score → values of the normal images; and set of outliers → the same."""
+    """Score → values of the normal images; and set of outliers → score → values of its images."""
     label = _evaluation(variant)
     found: dict[str, dict[str, np.ndarray]] = {}
     arrays, _ = read_tensors(variant.evaluations[label].run_folder(seed) / ARRAYS, lambda key: key.startswith("score/"))
