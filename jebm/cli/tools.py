@@ -244,7 +244,9 @@ def prune(
 ):
     """Delete results that no study of the parameters names, and kept results of old keys.
 
-    Tables and figures in results/ stay. Without --yes, only prints what would be deleted and its size.
+    Tables and figures in results/ stay. Without --yes, only prints what would be deleted and its size. The studies are
+    those of the present parameter file: results that only another one names, such as `jebm --params mine.yaml`, count
+    as not named.
     """
     from jebm.pipeline.prune import total_size, unneeded
 

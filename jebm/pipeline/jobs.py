@@ -3,6 +3,7 @@
 Snakemake's rules, ``jebm run``, ``jebm why`` and ``jebm plan`` take their jobs from here.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,8 +17,12 @@ from jebm.config.catalogue import FIGURES, IMPORTERS
 from jebm.config.components import blocks_in
 from jebm.config.tables import FIELDS, parameter
 from jebm.pipeline.code_digest import entry_modules
+from jebm.pipeline.item_shape import item_shape
 from jebm.pipeline.stages import KINDS, REPORTS, STAMPS, Stage
 from jebm.pipeline.study import StudyPlan, Variant
+
+SMALL_IMAGE = 64
+"""Number of values of an image whose shape the parameters do not tell."""
 
 
 @dataclass(frozen=True)
@@ -142,14 +147,8 @@ def stage_jobs(plan: StudyPlan, variant: Variant, stage: Stage, seeds: Iterable[
             devices=devices,
             threads=params.compute.threads if "compute" in used else 1,
             device=params.compute.device if "compute" in used else "cpu",
-            pixels=pixel_count(params.dataset),
+            pixels=math.prod(item_shape(params.dataset) or (SMALL_IMAGE,)),
         )
-
-
-def pixel_count(dataset: BaseModel) -> int:
-    """The number of values of one image: exact for images of a configured size, otherwise that of a small image."""
-    side, channels = getattr(dataset, "size", 8), 1 if getattr(dataset, "mode", "grey") == "grey" else 3
-    return side * side * channels
 
 
 def outside(plan: StudyPlan, sections: Iterable[BaseModel]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from jebm.config.files import current_params_file
 from jebm.config.schema import Base
 from jebm.errors import JebmError, ParamsError
 from jebm.io.image_files import image_names
+from jebm.pipeline.item_shape import item_shape
 from jebm.pipeline.study import StudyPlan
 
 
@@ -131,7 +132,7 @@ def _too_small_to_train(params: Base, count: int) -> Iterator[Mistake]:
 
 def _too_few_for_covariances(params: Base, splits: dict[str, int]) -> Iterator[Mistake]:
     """A covariance matrix of d features is singular unless each set that is compared has more than d images."""
-    features, shape = params.features, _item_shape(params.dataset)
+    features, shape = params.features, item_shape(params.dataset)
     needed = math.prod(shape) if features.traits.flattens and shape else getattr(features, "dimensions", 0)
     reference = params.evaluate_samples.reference
     sizes = {
@@ -147,14 +148,6 @@ def _too_few_for_covariances(params: Base, splits: dict[str, int]) -> Iterator[M
                 f"{count} {what} are too few for a Fréchet distance in {needed} features, which needs more than that; "
                 "raise the number, make the images smaller (dataset.size, mode: grey), or choose other features",
             )
-
-
-def _item_shape(dataset: BaseModel) -> tuple[int, ...] | None:
-    """The shape of one image, from the parameters alone."""
-    if not hasattr(dataset, "source"):
-        return getattr(dataset.traits, "item_shape", None)
-    channels = {"source": dataset.source.traits.channels, "rgb": 3, "grey": 1}[dataset.mode]
-    return channels, dataset.size, dataset.size
 
 
 @cache
