@@ -139,7 +139,7 @@ def _small(value: Any, key: str = "", within: str = "") -> Any:
     if key == "evaluate_density" and "reference" in value and value.get("annealing", ...) is not None:
         value = {**value, "annealing": ANNEALING}
     if isinstance(value, dict):
-        if {"batch_size", "learning_rate", "steps"} <= set(value):
+        if key in TRAINING and {"batch_size", "learning_rate", "steps"} <= set(value):
             value = {**value, "log_interval": 2}
         return {k: _small(v, k, key if key in TRAINING else "") if k not in ("tables", "figures") else v
                 for k, v in value.items()}  # fmt: skip
