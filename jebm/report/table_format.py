@@ -85,8 +85,8 @@ PLAIN = str.maketrans(SUPERSCRIPTS, "-0123456789")
 
 def _greek(letter: re.Match) -> str:
     """The command of LaTeX for a Greek letter."""
-    size, name = unicodedata.name(letter[0]).split()[1::2]
-    return f"${chr(92)}{name.capitalize() if size == 'CAPITAL' else name.lower()}$"
+    size, name = unicodedata.name(letter[0]).replace("LAMDA", "LAMBDA").split()[1::2]
+    return f"$\\{name.capitalize() if size == 'CAPITAL' else name.lower()}$"
 
 
 def _tex(text: str) -> str:
@@ -94,7 +94,7 @@ def _tex(text: str) -> str:
     values."""
     text = re.sub(f"×10([{SUPERSCRIPTS}]+)", lambda power: rf"$\times 10^{{{power[1].translate(PLAIN)}}}$", text)
     text = re.sub(f"[{SUPERSCRIPTS}]+", lambda power: f"$^{{{power[0].translate(PLAIN)}}}$", text)
-    text = re.sub("[α-ωΓΔΘΛΞΠΣΦΨΩ]", _greek, text)
+    text = re.sub("[α-ξπρσ-ωΓΔΘΛΞΠΣΦΨΩ]", _greek, text)
     for plain, tex in (
         ("±", r"$\pm$"), ("↓", r"$\downarrow$"), ("↑", r"$\uparrow$"), ("–", "--"), ("—", "---"), ("−", "$-$"),
         ("×", r"$\times$"), ("†", r"$^\dagger$"),

@@ -10,6 +10,7 @@ from sklearn.mixture import GaussianMixture
 
 from jebm.config.training import TrainPrior
 from jebm.data.batches import Pixels
+from jebm.errors import SettingError
 from jebm.models.priors.mixture import MixturePrior
 from jebm.runtime.progress import Progress, log
 from jebm.training.aggregate_posterior import posterior_draws
@@ -44,11 +45,19 @@ def fit(prior: MixturePrior, data: dict[str, Pixels], settings: TrainPrior, run:
     draws.
 
     The history has one row per number of components. There is no gradient descent, so ``settings`` are not used.
+
+    Raises:
+        SettingError: there are more components than posterior draws.
     """
     train, held_out = (
         posterior_draws(prior.hierarchy, data[split], prior.draws, run.rng, images).double().numpy()
         for split, images in (("train", prior.images), ("validation", None))
     )
+    if len(train) < max(prior.components):
+        raise SettingError(
+            f"components: is {max(prior.components)}, but {run.title} has {len(train)} posterior draws to fit a mixture "
+            "to; raise 'images' or 'draws' of the mixture, or lower it"
+        )
     seed = int(torch.randint(2**31, (1,), generator=run.rng, device=run.rng.device))
     history, best = [], None
     for components in prior.components:

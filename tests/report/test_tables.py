@@ -440,16 +440,21 @@ def test_markdown():
     )
 
 
+RESULTS = Path(__file__).parents[2] / "results"
+
+
 @pytest.mark.parametrize(
     ("plain", "tex"),
-    [("FD of ε", r"FD of $\epsilon$"), ("Σ", r"$\Sigma$"), ("×10⁻⁴", r"$\times 10^{-4}$"), ("σ²", r"$\sigma$$^{2}$"),
-     ("a — b", "a --- b")],
+    [
+        ("FD of ε", r"FD of $\epsilon$"), ("λ", r"$\lambda$"), ("Σ", r"$\Sigma$"), ("×10⁻⁴", r"$\times 10^{-4}$"),
+        ("σ²", r"$\sigma$$^{2}$"), ("a — b", "a --- b"),
+    ],
 )  # fmt: skip
 def test_latex_needs_no_package_for_symbols(plain, tex):
     assert tex in latex(TABLE, plain)
 
 
-@pytest.mark.parametrize("path", sorted(Path("results").glob("*/tables/*.tex")), ids=str)
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/tables/*.tex")), ids=str)
 def test_recorded_latex_holds_no_symbol_that_latex_does_not_know(path):
     text = "".join(line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("%"))
     assert not {letter for letter in text if ord(letter) > 255 or letter in "±×²³"}

@@ -11,7 +11,7 @@ from torch.distributions import Normal, kl_divergence
 
 from jebm.config.components import build
 from jebm.config.training import Optimisation, TrainBackbone, TrainPrior
-from jebm.errors import DivergedError, InterruptedRunError
+from jebm.errors import DivergedError, InterruptedRunError, SettingError
 from jebm.models.backbones.base import flatten
 from jebm.models.backbones.perceptron import PerceptronHierarchy
 from jebm.models.priors.aggregate_posterior import AggregatePosterior
@@ -274,6 +274,16 @@ def test_mixture_keeps_the_size_with_the_best_held_out_density():
     assert facts["components"] == best["components"] == len(prior.means)
     assert history[-1]["train_log_prob"] > best["train_log_prob"]  # the largest fits the training draws best
     assert prior.log_weights.exp().sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_mixture_is_fitted_to_the_number_of_images_that_it_says():
+    hierarchy, run = LinearHierarchy((2, 1)), TrainingRun("mixture", None, make_rng("mixture"))
+    pixels = {
+        split: torch.randn(60, 1, 1, 4, generator=make_rng("mixture", split)) for split in ("train", "validation")
+    }
+    mixture.fit(MixturePrior(hierarchy, components=[30], draws=1, images=30), pixels, None, run)
+    with pytest.raises(SettingError, match="components: is 30, but mixture has 20 posterior draws"):
+        mixture.fit(MixturePrior(hierarchy, components=[30], draws=1, images=20), pixels, None, run)
 
 
 def test_mixture_density_is_the_one_that_was_scored():
