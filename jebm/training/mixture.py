@@ -55,8 +55,8 @@ def fit(prior: MixturePrior, data: dict[str, Pixels], settings: TrainPrior, run:
     )
     if len(train) < max(prior.components):
         raise SettingError(
-            f"components: is {max(prior.components)}, but {run.title} has {len(train)} posterior draws to fit a mixture "
-            "to; raise 'images' or 'draws' of the mixture, or lower it"
+            f"components: is {max(prior.components)}, but {run.title} has {len(train)} posterior draws to fit a "
+            "mixture to; raise 'images' or 'draws' of the mixture, or lower it"
         )
     seed = int(torch.randint(2**31, (1,), generator=run.rng, device=run.rng.device))
     history, best = [], None
