@@ -13,11 +13,11 @@ from tabulate import tabulate
 
 from jebm.bench.measure import Timing, compare, timed
 from jebm.bench.workloads import Workload, prepared
-from jebm.config.components import component_class
 from jebm.config.schema import Base, Compute
 from jebm.data.dataset import MANIFEST
 from jebm.errors import JebmError, SettingError
 from jebm.io.files import atomic_write, read_json, write_csv
+from jebm.pipeline.item_shape import item_shape
 from jebm.pipeline.study import StudyPlan, Variant
 from jebm.runtime.memory import explain_out_of_memory
 from jebm.runtime.progress import log
@@ -114,13 +114,13 @@ def image_shape(variant: Variant, shape: list[int] | None = None) -> tuple[int, 
         return tuple(shape)
     if manifest.exists():
         return tuple(read_json(manifest)["image_shape"])
-    known = getattr(component_class("dataset", block.name), "shape_of", None)
+    known = item_shape(block)
     if known is None:
         raise SettingError(
             f"dataset: '{block.name}' does not tell the shape of its images before it is prepared; "
             "name it, for instance --shape 3,32,32"
         )
-    return tuple(known(block))
+    return known
 
 
 def measured_rows(

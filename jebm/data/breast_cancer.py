@@ -46,11 +46,6 @@ class BreastCancer:
         self.split_seed, self.levels = split_seed, levels
         self.validation_count, self.test_count = validation_count, test_count
 
-    @staticmethod
-    def shape_of(block) -> tuple[int, ...]:
-        """The shape of one row."""
-        return BreastCancer.item_shape
-
     def prepare(
         self, files: AssetFiles | None = None, scratch: Path | None = None
     ) -> tuple[dict[str, torch.Tensor], int, dict]:

@@ -50,11 +50,6 @@ class Digits:
         self.ood_count, self.ood_sets = ood_count, ood_sets
         self.held_out_class = held_out_class
 
-    @staticmethod
-    def shape_of(block) -> tuple[int, ...]:
-        """The shape of one image."""
-        return Digits.item_shape
-
     def prepare(
         self, files: AssetFiles | None = None, scratch: Path | None = None
     ) -> tuple[dict[str, torch.Tensor], int, dict]:

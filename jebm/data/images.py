@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import UnidentifiedImageError
 
-from jebm.config.components import build, component_class
+from jebm.config.components import build
 from jebm.config.types import (
     Background,
     Bits,
@@ -105,12 +105,6 @@ class Images:
         self.ood_sets, self.ood_count = ood_sets, ood_count
         self.skipped: dict[str, str] = {}
         self.planned = 0
-
-    @staticmethod
-    def shape_of(block) -> tuple[int, ...]:
-        """The shape of one image, from the block of parameters alone."""
-        source = component_class("source", block.source.name)
-        return ({"source": source.channels, "rgb": 3, "grey": 1}[block.mode], block.size, block.size)
 
     def prepare(self, files: AssetFiles, scratch: Path) -> tuple[dict[str, StreamedSplit], int, dict]:
         """The splits, the number of levels, and facts for the manifest.

@@ -82,6 +82,11 @@ class Variant:
         """The block of ``evaluations`` that belongs to a stage."""
         return next(self.params.evaluations[label] for label, own in self.evaluations.items() if own == stage)
 
+    def evaluations_named(self, *names: str) -> list[tuple[Section, Stage]]:
+        """The block and the stage of each evaluation whose component has one of these names."""
+        blocks = self.params.evaluations
+        return [(blocks[label], stage) for label, stage in self.evaluations.items() if blocks[label].name in names]
+
     def trained(self) -> list[Stage]:
         """The stages that train or import weights of the variant, except its feature space."""
         stages = [self.pretrained, self.backbone, *([self.prior] if self.learned else [])]
@@ -265,8 +270,7 @@ def _read_by_figure(variant: Variant, source: str) -> list[Stage]:
     """The stages that a figure reads from a source: a role, or ``evaluation:<name>`` for all evaluations of that
     name."""
     if source.startswith("evaluation:"):
-        blocks = variant.params.evaluations
-        return [stage for label, stage in variant.evaluations.items() if blocks[label].name == source.split(":")[1]]
+        return [stage for _, stage in variant.evaluations_named(source.removeprefix("evaluation:"))]
     if source == "prior" and not variant.learned:
         return []
     return [getattr(variant, source)]

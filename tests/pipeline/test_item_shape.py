@@ -2,7 +2,7 @@
 
 import pytest
 
-from jebm.config.components import component_class
+from jebm.config.components import build
 from jebm.config.read import read_params
 from jebm.pipeline.item_shape import item_shape
 from jebm.pipeline.study import make_plan
@@ -17,4 +17,9 @@ def test_shape_is_that_of_the_data(study):
     plan = make_plan(read_params())[study]
     dataset = next(iter(plan.variants.values())).params.dataset
     assert item_shape(dataset) == SHAPES[study]
-    assert item_shape(dataset) == component_class("dataset", dataset.name).shape_of(dataset)
+
+
+@pytest.mark.parametrize("study", ["digits", "tabular"])
+def test_stated_shape_is_that_of_the_prepared_data(study):
+    splits, *_ = build("dataset", make_plan(read_params())[study].study.variants["gaussian"].dataset).prepare()
+    assert tuple(splits["train"].shape[1:]) == SHAPES[study]

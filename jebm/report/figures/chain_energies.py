@@ -17,8 +17,7 @@ def draw(plan: StudyPlan, variants: list[str]):
     figure, axes = plt.subplots(1, len(variants), figsize=(4 * len(variants), 2.9), squeeze=False, layout="constrained")
     for ax, name in zip(axes[0], variants, strict=True):
         variant = plan.variants[name]
-        blocks = variant.params.evaluations
-        stage = next(stage for key, stage in variant.evaluations.items() if blocks[key].name == "trajectories")
+        (_, stage), *_ = variant.evaluations_named("trajectories")
         arrays, _ = read_tensors(stage.run_folder(plan.seeds[0]) / ARRAYS)
         steps, tilts = arrays["steps"].tolist(), arrays["tilt/chains"].numpy()
         shown = {k: tilts[steps.index(k)] for k in _chosen(variant, steps)}

@@ -32,10 +32,9 @@ def draw(plan: StudyPlan, variants: list[str], frame: pd.DataFrame):
     )
     for ax, name in zip(axes[0], variants, strict=True):
         variant, seed = plan.variants[name], plan.seeds[0]
-        blocks = variant.params.evaluations
-        label = next(label for label, block in blocks.items() if block.name == "layers")
-        arrays, _ = read_tensors(variant.evaluations[label].run_folder(seed) / ARRAYS, {"kl", "means/top"}.__contains__)
-        labels = load_dataset(variant.dataset.folder).labels(blocks[label].reference).numpy()
+        (block, stage), *_ = variant.evaluations_named("layers")
+        arrays, _ = read_tensors(stage.run_folder(seed) / ARRAYS, {"kl", "means/top"}.__contains__)
+        labels = load_dataset(variant.dataset.folder).labels(block.reference).numpy()
         means, layers = arrays["means/top"].numpy(), arrays["kl"].shape[1]
         pca = PCA(2, random_state=0).fit(means)
         points, classes = pca.transform(means)[:SHOWN], labels[:SHOWN]

@@ -18,18 +18,12 @@ def draw(plan: StudyPlan, variants: list[str], frame: pd.DataFrame):
     one chain, with the range over seeds. Lines are means over seeds. Unadjusted chains converge to another density than
     the learned one."""
     variant = plan.variants[variants[0]]
-    blocks = variant.params.evaluations
-    stages = [stage for label, stage in variant.evaluations.items() if blocks[label].name == "chain-comparison"]
+    compared = variant.evaluations_named("chain-comparison")
     runs = [{} for _ in plan.seeds]
-    for stage in stages:
+    for _, stage in compared:
         for run, seed in zip(runs, plan.seeds, strict=True):
             run |= read_tensors(stage.run_folder(seed) / ARRAYS)[0]
-    chains = [
-        label
-        for name in variant.evaluations
-        if blocks[name].name == "chain-comparison"
-        for label in blocks[name].chains
-    ]
+    chains = [label for block, _ in compared for label in block.chains]
     labels = [label for label in chains if all(f"{label}/r_hat" in run for run in runs)]
     figure, axes = plt.subplots(1, 3, figsize=(11.5, 3.4), layout="constrained")
     for i, label in enumerate(labels):

@@ -78,22 +78,18 @@ def _labelled(normal: np.ndarray, outliers: np.ndarray) -> tuple[np.ndarray, np.
 
 def _scores(variant: Variant, seed: int) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
     """Score → values of the normal images; and set of outliers → score → values of its images."""
-    label = _evaluation(variant)
+    (block, stage), *_ = variant.evaluations_named(*SCORES)
     found: dict[str, dict[str, np.ndarray]] = {}
-    arrays, _ = read_tensors(variant.evaluations[label].run_folder(seed) / ARRAYS, lambda key: key.startswith("score/"))
+    arrays, _ = read_tensors(stage.run_folder(seed) / ARRAYS, lambda key: key.startswith("score/"))
     for key, array in arrays.items():
         _, name, score = key.split("/", 2)
         found.setdefault(name, {})[score] = array.numpy()
-    return found.pop(variant.params.evaluations[label].reference), found
-
-
-def _evaluation(variant: Variant) -> str:
-    """The label of the evaluation that stored the scores."""
-    return next(label for label, block in variant.params.evaluations.items() if block.name in SCORES)
+    return found.pop(block.reference), found
 
 
 def _shown(variant: Variant) -> tuple[str, ...]:
-    return SCORES[variant.params.evaluations[_evaluation(variant)].name]
+    (block, _), *_ = variant.evaluations_named(*SCORES)
+    return SCORES[block.name]
 
 
 def _method(variant: Variant) -> str:

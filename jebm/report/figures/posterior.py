@@ -31,9 +31,7 @@ def draw(plan: StudyPlan, variants: list[str]):
 
 
 def _evaluations(plan: StudyPlan, name: str) -> list:
-    variant = plan.variants[name]
-    blocks = variant.params.evaluations
-    return [stage for label, stage in variant.evaluations.items() if blocks[label].name == "posterior"]
+    return [stage for _, stage in plan.variants[name].evaluations_named("posterior")]
 
 
 def _panel(ax, arrays, first: bool) -> None:

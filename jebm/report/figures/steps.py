@@ -20,10 +20,8 @@ def draw(plan: StudyPlan, variants: list[str], frame: pd.DataFrame):
     an effect of stopping a chain early. A curve ends where the first chain has diverged."""
     name = variants[0]
     frame = frame[frame.variant.isin([name, FLOOR])]
-    blocks = plan.variants[name].params.evaluations.values()
-    chains = {
-        label: chain for block in blocks if block.name == "chain-comparison" for label, chain in block.chains.items()
-    }
+    compared = plan.variants[name].evaluations_named("chain-comparison")
+    chains = {label: chain for block, _ in compared for label, chain in block.chains.items()}
     figure, axes = plt.subplots(1, len(PANELS), figsize=(11.5, 3.6), layout="constrained")
     steps = sorted(set(frame[frame.metric == "fd_steps"].step.astype(int)))
     for ax, title, labels in zip(axes, PANELS, panels(chains), strict=True):

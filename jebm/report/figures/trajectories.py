@@ -20,8 +20,7 @@ def draw(plan: StudyPlan, variants: list[str]):
     for ax, name in zip(axes[0], variants, strict=True):
         variant = plan.variants[name]
         levels = load_dataset(variant.dataset.folder).levels
-        blocks = variant.params.evaluations
-        stage = next(stage for key, stage in variant.evaluations.items() if blocks[key].name == "trajectories")
+        (_, stage), *_ = variant.evaluations_named("trajectories")
         arrays, _ = read_tensors(stage.run_folder(plan.seeds[0]) / ARRAYS, {"images", "steps"}.__contains__)
         images = arrays["images"].transpose(0, 1)  # chains, steps
         image_grid(ax, images.flatten(0, 1), images.shape[1], levels, f"{name}, seed {plan.seeds[0]}")

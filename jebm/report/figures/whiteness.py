@@ -18,8 +18,7 @@ def draw(plan: StudyPlan, variants: list[str]):
     mean and variance, as points per seed, and a histogram of the dimension that the biased density shifts most, at the
     first seed. Dotted: white noise."""
     variant = plan.variants[variants[0]]
-    label = next(key for key, block in variant.params.evaluations.items() if block.name == "whiteness")
-    block, stage = variant.params.evaluations[label], variant.evaluations[label]
+    (block, stage), *_ = variant.evaluations_named("whiteness")
     runs = [read_tensors(stage.run_folder(seed) / ARRAYS)[0] for seed in plan.seeds]
     predicted = float(runs[0]["predicted"])
     figure, axes = plt.subplots(1, 3, figsize=(11.5, 3.2), layout="constrained")

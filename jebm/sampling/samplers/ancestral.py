@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jebm.config.types import Count
 from jebm.errors import SettingError
-from jebm.sampling.samplers.base import Sampler
+from jebm.sampling.samplers.base import Sampler, populations
 
 
 class Ancestral(Sampler):
@@ -20,11 +20,9 @@ class Ancestral(Sampler):
         self.batch_size = batch_size
 
     def _generate(self, prior, dimensions, count, rng, progress):
-        size = self.batch_size or count
         try:
-            for done in range(0, count, size):
-                yield prior.sample(min(size, count - done), rng)
-                progress("draws", min(done + size, count), count)
+            for size in populations(count, self.batch_size or count, progress, "draws"):
+                yield prior.sample(size, rng)
         except NotImplementedError:
             raise SettingError(
                 "draw_samples.sampler: 'ancestral' can't draw from a learned energy; use 'mcmc' or 'resampling'"

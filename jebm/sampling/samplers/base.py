@@ -66,6 +66,14 @@ class Sampler(ABC):
         return Draws(torch.cat(list(chunks)), chunks.diagnostics)
 
 
+def populations(count: int, chains: int, progress: Progress, what: str = "chains") -> Iterator[int]:
+    """The sizes of the populations of at most ``chains`` that make ``count`` draws; logs each one after it was used."""
+    for done in range(0, count, chains):
+        size = min(chains, count - done)
+        yield size
+        progress(what, done + size, count)
+
+
 def in_batches(chunks: Iterable[torch.Tensor], size: int) -> Iterator[torch.Tensor]:
     """Regroup chunks of any sizes into batches of ``size``; the last batch may be smaller."""
     rest: list[torch.Tensor] = []

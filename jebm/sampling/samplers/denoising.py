@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 
 from jebm.config.types import Count, DenoisingMethod
-from jebm.sampling.samplers.base import Sampler
+from jebm.sampling.samplers.base import Sampler, populations
 
 
 class Denoising(Sampler):
@@ -32,9 +32,7 @@ class Denoising(Sampler):
     @torch.no_grad()
     def _generate(self, prior, dimensions, count, rng, progress):
         angles = [math.pi / 2 * (1 - step / self.steps) for step in range(self.steps + 1)]
-        done = 0
-        while done < count:
-            size = min(self.chains, count - done)
+        for size in populations(count, self.chains, progress, "draws"):
             x, before = torch.randn(size, dimensions, generator=rng, device=rng.device), None
             for angle, after in pairwise(angles):
                 velocity = prior.velocity(x, x.new_full((size, 1), angle))
@@ -43,8 +41,6 @@ class Denoising(Sampler):
                     x, before = x - (angle - after) * ahead, velocity
                 else:
                     x = ancestral_step(x, velocity, angle, after, rng)
-            done += size
-            progress("draws", done, count)
             yield x
         return {"langevin_steps": self.steps}
 

@@ -10,7 +10,7 @@ from jebm.models.nets import frozen
 from jebm.models.priors.recovery import RecoveryPrior
 from jebm.sampling.kernel import Kernel
 from jebm.sampling.run import ChainResult, run_chain
-from jebm.sampling.samplers.base import Sampler, refuse_non_finite
+from jebm.sampling.samplers.base import Sampler, populations, refuse_non_finite
 from jebm.sampling.target import Target
 
 
@@ -29,16 +29,13 @@ class Levels(Sampler):
         self.kernel, self.steps, self.chains = build("kernel", kernel), steps, chains
 
     def _generate(self, prior, dimensions, count, rng, progress):
-        acceptance, non_finite, done = 0.0, 0, 0
-        while done < count:
-            size = min(self.chains, count - done)
+        acceptance, non_finite = 0.0, 0
+        for size in populations(count, self.chains, progress):
             eps = torch.randn(size, dimensions, generator=rng, device=rng.device)
             for level in reversed(range(prior.levels)):
                 eps, chain = recover(prior, level, eps, self.kernel, self.steps, rng)
                 acceptance += float(chain.acceptance) * size / prior.levels
             non_finite += int(chain.non_finite)
-            done += size
-            progress("chains", done, count)
             yield eps
         refuse_non_finite(non_finite, count, self.steps)
         return {"acceptance": acceptance / count, "langevin_steps": self.steps * prior.levels}

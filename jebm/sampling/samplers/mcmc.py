@@ -13,7 +13,7 @@ from jebm.runtime.memory import explain_out_of_memory
 from jebm.sampling.closed_form.gradients import prior_target
 from jebm.sampling.kernel import Kernel
 from jebm.sampling.run import run_chain
-from jebm.sampling.samplers.base import Sampler, refuse_non_finite
+from jebm.sampling.samplers.base import Sampler, populations, refuse_non_finite
 from jebm.sampling.spaces import SPACES
 
 
@@ -69,10 +69,9 @@ class Mcmc(Sampler):
         kernel = self.kernel_for(prior)
         space = SPACES[self.space](getattr(prior, "hierarchy", None), prior) if self.space != "whitened" else None
         target = space.target(self.gradients) if space else prior_target(prior, self.gradients)
-        acceptance, non_finite, done = 0.0, 0, 0
+        acceptance, non_finite = 0.0, 0
         advice = f"lower draw_samples.sampler.chains (now {self.chains})"
-        while done < count:
-            size = min(self.chains, count - done)
+        for size in populations(count, self.chains, progress):
             if space:
                 start = space.start(self.start, size, rng)
             elif self.start == "proposal" and prior.proposal:
@@ -85,8 +84,6 @@ class Mcmc(Sampler):
             finite = result.finite & torch.isfinite(eps).all(1)
             acceptance += float(result.acceptance) * size
             non_finite += int((~finite).sum())
-            done += size
-            progress("chains", done, count)
             yield eps[finite]
         if not self.allow_divergence:
             refuse_non_finite(non_finite, count, self.steps)

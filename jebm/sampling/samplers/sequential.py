@@ -13,7 +13,7 @@ from jebm.models.nets import frozen
 from jebm.models.priors.sequential import SequentialPrior
 from jebm.sampling.kernel import Kernel
 from jebm.sampling.run import run_chain
-from jebm.sampling.samplers.base import Sampler, refuse_non_finite
+from jebm.sampling.samplers.base import Sampler, populations, refuse_non_finite
 from jebm.sampling.target import Target
 
 
@@ -32,14 +32,11 @@ class Sequential(Sampler):
         self.kernel, self.steps, self.chains = build("kernel", kernel), steps, chains
 
     def _generate(self, prior, dimensions, count, rng, progress):
-        acceptance, non_finite, done = 0.0, 0, 0
-        while done < count:
-            size = min(self.chains, count - done)
+        acceptance, non_finite = 0.0, 0
+        for size in populations(count, self.chains, progress):
             eps, accepted, bad = descend(prior, self.kernel, self.steps, size, rng)
             acceptance += accepted * size
             non_finite += bad
-            done += size
-            progress("chains", done, count)
             yield eps
         refuse_non_finite(non_finite, count, self.steps)
         return {"acceptance": acceptance / count, "langevin_steps": self.steps}
