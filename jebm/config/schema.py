@@ -237,7 +237,7 @@ class Study(Section):
     headline: dict[str, Headline] = {}
     """The numbers of ``metrics.json``, which ``dvc metrics show`` prints, by short names."""
     differences: Differences | None = None
-    """Differences in outlier detection between variants, with intervals paired over images."""
+    """Differences in bounds or outlier detection between variants, with intervals paired over images."""
     tables: dict[str, Table]
     """Name → definition of a table, which is written to results/STUDY/tables/NAME.md, .csv and .tex."""
     figures: dict[Literal[tuple(FIGURES)], Annotated[list[str], Field(min_length=1)]]

@@ -31,17 +31,24 @@ class Headline(Section):
 
 
 class Differences(Section):
-    """Differences in outlier detection between variants on the same test images, for the last model of each training.
-    They are computed from the scores that an evaluation has stored, when metrics are collected."""
+    """Differences between variants on the same images, for the last model of each training. They are computed from what
+    is stored for each image, when metrics are collected."""
 
     evaluation: str
-    """Label of the evaluation that has stored the scores, in both variants."""
-    scores: Names
-    """The outlier scores; each is compared with itself."""
+    """``evaluate_density`` compares the importance-weighted bounds on log p(x); the label of an evaluation compares the
+    outlier detection by the scores that it has stored. Both variants must have it."""
+    scores: list[str] = []
+    """The outlier scores; each is compared with itself. Bounds need none."""
     less: Annotated[dict[str, str], Field(min_length=1)]
     """Variant → the variant whose value is subtracted from its value at the same seed. Both must have the same data."""
     resamples: Count = 200
-    """Number of bootstrap resamples of the images behind the intervals; both variants are measured on the same ones."""
+    """Number of bootstrap resamples of the images behind the intervals of outlier detection; both variants are measured
+    on the same ones."""
+
+    @property
+    def of_bounds(self) -> bool:
+        """Whether bounds on log p(x) are compared, not outlier detection."""
+        return self.evaluation == "evaluate_density"
 
     def check(self, variants: Mapping[str, Any]) -> None:
         """Check that the variants exist and can be compared.
@@ -49,15 +56,26 @@ class Differences(Section):
         Raises:
             ValueError: they do not, or can't.
         """
+        if self.of_bounds == bool(self.scores):
+            wanted = "bounds have none" if self.of_bounds else f"name some that '{self.evaluation}' stores"
+            raise ValueError(f"@differences.scores: {wanted}")
         for pair in self.less.items():
             for name in pair:
                 if name not in variants:
                     raise ValueError(f"@differences.less: '{name}' is no variant;{suggestion(name, variants)}")
-                if self.evaluation not in variants[name].evaluations:
+                if self.of_bounds and not variants[name].prior.traits.evaluable:
+                    raise ValueError(f"@differences.less: the prior of '{name}' has no density, so it has no bound")
+                if not self.of_bounds and self.evaluation not in variants[name].evaluations:
                     raise ValueError(f"@differences.less: '{name}' has no evaluation '{self.evaluation}'")
-            measured = [(variants[name].dataset, variants[name].evaluations[self.evaluation]) for name in pair]
-            if measured[0] != measured[1]:
+            own, other = (self._measured(variants[name]) for name in pair)
+            if own != other:
                 raise ValueError(f"@differences.less: {' and '.join(pair)} have other data or another evaluation")
+
+    def _measured(self, variant: Any) -> tuple:
+        """What must be equal of two variants that are compared."""
+        if self.of_bounds:
+            return variant.dataset, variant.evaluate_density.reference, variant.evaluate_density.importance_samples
+        return variant.dataset, variant.evaluations[self.evaluation]
 
 
 class Literature(Section):

@@ -33,6 +33,9 @@ METRICS = {
     "precision": Metric("precision", 1, 3, "share of samples within the manifold of real images"),
     "recall": Metric("recall", 1, 3, "share of real images within the manifold of samples"),
     "iw_bound": Metric("IW bound", 1, 2, "importance-weighted bound on log p(x), nats per image"),
+    "iw_bound_difference": Metric(
+        "IW bound difference", 1, 2, "IW bound less that of another variant, on the same images, nats per image"
+    ),
     "elbo": Metric("ELBO", 1, 2, "evidence lower bound, nats per image"),
     "bits_per_dim": Metric("bits/dim", -1, 3, "the importance-weighted bound in bits per pixel value"),
     "log_z": Metric("log Z", 0, 3, "log partition function of the tilt, nats"),

@@ -223,14 +223,17 @@ class StudyPlan:
         ]
 
     def compared(self) -> dict[str, tuple[Stage, Stage]]:
-        """Variant → the stage that stored its outlier scores, and that of the variant with which it is compared."""
+        """Variant → the stage that stored what is compared, and that of the variant with which it is compared."""
         if (spec := self.study.differences) is None:
             return {}
-        stages = {name: variant.evaluations.get(spec.evaluation) for name, variant in self.variants.items()}
+        stages = {
+            name: variant.density_metrics if spec.of_bounds else variant.evaluations.get(spec.evaluation)
+            for name, variant in self.variants.items()
+        }
         return {name: (stages[name], stages[other]) for name, other in spec.less.items()}
 
     def compared_files(self) -> list[str]:
-        """The stored scores behind the differences between variants."""
+        """The stored values behind the differences between variants."""
         stages = dict.fromkeys(stage for pair in self.compared().values() for stage in pair)
         return [str(stage.run_folder(seed) / ARRAYS) for stage in stages for seed in self.seeds]
 

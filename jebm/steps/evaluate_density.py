@@ -65,22 +65,24 @@ class Density:
         draws, n = settings.importance_samples, len(weights.gaussian)
         levels = self.hierarchy.levels
         unit = f"nats per image, {f'mass on {levels} levels' if levels else 'density of pixels in [-1, 1]'}"
-        log_w = weights.gaussian + weights.tilt - log_z
+        log_w = weights.gaussian + weights.tilt - log_z.value
         # The protocol does not contain how log Z was found, so that priors with an exact log Z can be compared.
         facts = {**self.facts, "unit": unit, "draws": draws, "log_z": "exact, or by estimates that agree"}
         bound = record.protocol(f"iw{draws}", facts)
-        iw_bound = importance_weighted(log_w).mean()
+        bounds = importance_weighted(log_w)
+        self.arrays |= {"iw_bound": bounds, "log_z_se": torch.tensor(log_z.standard_error, dtype=torch.float64)}
+        iw_bound = bounds.mean()
         self._add("iw_bound", iw_bound, n, bound)
         self._add("elbo", log_w.double().mean(), n, bound)
         size, cell = math.prod(self.data.image_shape), 1.0 if levels else 2 / (self.data.levels - 1)
         bits = record.protocol(f"bits-iw{draws}", {**facts, "cell": cell})
         self._add("bits_per_dim", bits_per_dimension(float(iw_bound), size, cell), n, bits)
 
-    def _log_partition(self) -> float | None:
+    def _log_partition(self) -> LogPartition | None:
         """Add the estimates of log Z. Returns the one from the defensive proposal, or None if it can't be relied on."""
         settings, dimensions = self.settings, self.hierarchy.dimensions
         if self.prior.normalised:
-            return 0.0
+            return LogPartition(0.0, 0.0, 1.0)
         draws = settings.partition_samples
         estimates = {
             "importance": estimate_log_partition(self.prior, dimensions, draws, self.job.rng("partition")),
@@ -105,7 +107,7 @@ class Density:
         self._add("log_z_gap", max(e.value for e in trusted) - min(e.value for e in trusted), draws, protocol)
         self._add("log_z_agrees", float(agree), draws, protocol)
         if agree:
-            return estimates["importance"].value
+            return estimates["importance"]
         told = ", ".join(f"{name} {e.value:.2f} ± {e.standard_error:.2f}" for name, e in estimates.items())
         log(f"warning: {self.title}: the estimates of log Z disagree ({told}); no bound on log p(x) is reported")
         return None

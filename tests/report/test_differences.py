@@ -112,3 +112,56 @@ def test_pairs_that_cannot_be_compared_are_refused(change, message):
     changed["toy"]["differences"] = CHANGES["toy/differences"] | change
     with pytest.raises(ParamsError, match=f"toy.differences.less: {message}"):
         parse_params(changed)
+
+
+def bounds(changes=None):
+    less = {"evaluation": "evaluate_density", "less": {"joint": "gaussian"}}
+    return parse_params(params({"toy/differences": less} | (changes or {})))
+
+
+def store_bounds(plan, variant, seed, **arrays):
+    write_tensors(plan.variants[variant].density_metrics.run_folder(seed) / "arrays.safetensors", arrays)
+
+
+def test_difference_of_bounds_is_paired_over_images(tmp_path, monkeypatch):
+    """Images differ by much, the variants by 0.5 ± 0.1 at each image: the interval is that of the differences, and
+    contains the error of log Z, which no image shows."""
+    monkeypatch.chdir(tmp_path)
+    known = make_plan(bounds())["toy"]
+    images = 100 * torch.randn(400, dtype=torch.float64)
+    apart = 0.5 + 0.1 * torch.tensor([-1.0, 1.0], dtype=torch.float64).repeat(200)
+    for seed, log_z_error in zip(known.seeds, (0.0, 0.3), strict=True):
+        exact, own = torch.tensor(0.0, dtype=torch.float64), torch.tensor(log_z_error, dtype=torch.float64)
+        store_bounds(known, "gaussian", seed, iw_bound=images, log_z_se=exact)
+        store_bounds(known, "joint", seed, iw_bound=images + apart, log_z_se=own)
+    for (variant, _, row), log_z_error in zip(values(known), (0.0, 0.3), strict=True):
+        assert (variant, row["metric"], row["n"]) == ("joint", "iw_bound_difference", 400)
+        assert row["value"] == pytest.approx(0.5)
+        half = 1.96 * (0.01 / 399 + log_z_error**2) ** 0.5
+        assert (row["low"], row["high"]) == (pytest.approx(0.5 - half), pytest.approx(0.5 + half))
+
+
+def test_no_difference_without_a_bound(tmp_path, monkeypatch):
+    """The estimates of log Z disagreed at one of the two variants, so it has no bound."""
+    monkeypatch.chdir(tmp_path)
+    known = make_plan(bounds())["toy"]
+    for seed in known.seeds:
+        store_bounds(known, "gaussian", seed, iw_bound=torch.zeros(3), log_z_se=torch.tensor(0.0))
+        store_bounds(known, "joint", seed, other=torch.zeros(3))
+    assert values(known) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"toy/differences/scores": ["f"]}, "differences.scores: bounds have none"),
+        (
+            {"toy/variants/gaussian/evaluate_density": {"importance_samples": 3}},
+            "have other data or another evaluation",
+        ),
+        ({"toy/variants/gaussian/prior": {"name": "aggregate-posterior"}}, "has no density, so it has no bound"),
+    ],
+)
+def test_bounds_that_cannot_be_compared(change, message):
+    with pytest.raises(ParamsError, match=message):
+        bounds(change)

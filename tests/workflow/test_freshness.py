@@ -48,6 +48,11 @@ evaluate_density: {detection_samples: 0}
 variants:
   gaussian: {prior: {name: gaussian}, draw_samples: {sampler: {name: ancestral}}}
   joint: {}
+  both-stages-at-once:
+    train_joint:
+      {method: variational, start: backbone, steps: 6, batch_size: 32, learning_rate: 0.001,
+       energy_learning_rate: 0.001, chain: {steps: 2, kernel: {name: pcnl, step_size: 0.4}}}
+headline: {fd: {variants: [joint], metric: fd}}
 tables:
   main: {variants: [gaussian, joint], metrics: [fd, kd, elbo]}
 figures:
@@ -74,6 +79,9 @@ def finished(new_tiny, tmp_path_factory):
     tabular["evaluate_density"]["annealing"] = {"temperatures": 5, "chains": 20, "start_steps": 5}
     params["presets"] = full["presets"]
     params |= {"tabular": tabular, "pictures": yaml.safe_load(PICTURES), "default_studies": list(STUDIES)}
+    for name in ("mixture", "short-run"):
+        digits["variants"][name]["evaluations"] = {"scores": {"name": "detection", "resamples": 20, "trees": 5}}
+    digits["differences"] = {"evaluation": "scores", "scores": ["elbo"], "less": {"short-run": "mixture"}}
     space.write_params(params)
     pixels = np.random.default_rng(0).integers(0, 256, (260, 8, 8, 3), dtype=np.uint8)
     for folder, order in (("cats", pixels), ("dogs", pixels[::-1])):
@@ -234,8 +242,12 @@ PARAMETERS: dict[str, list[tuple[str, object]]] = {
         ("evaluate_density.partition_samples", 501),
         ("variants.short-run-density.draw_samples.sampler.pool", 501),
         ("variants.mixture.prior.components", [2]),
-        ("variants.short-run.evaluations", {"layers": {"name": "layers"}}),
+        ("variants.short-run.evaluations.layers", {"name": "layers"}),
         ("seeds", [1, 2]),
+        ("differences.scores", ["elbo+f"]),
+        ("differences.resamples", 30),
+        ("variants.short-run.evaluations.scores.draws", 21),
+        ("headline", {"other_fd": {"variants": ["mixture"], "metric": "fd"}}),
         ("tables.main.caption", "Another."),
         ("tables.main.metrics", ["fd"]),
         ("figures.samples", ["gaussian"]),
@@ -272,6 +284,9 @@ PARAMETERS: dict[str, list[tuple[str, object]]] = {
         ("evaluate_samples", {"kernel_distance_subset_size": 20}),
         ("evaluate_density", {"detection_samples": 0, "importance_samples": 4}),
         ("variants.joint.prior", {"energy": {"layers": [1]}}),
+        ("variants.both-stages-at-once.train_joint.steps", 7),
+        ("variants.both-stages-at-once.train_joint.start", "scratch"),
+        ("headline.fd.metric", "kd"),
         ("seeds", [1, 3]),
         ("figures.samples", ["joint"]),
     ],
