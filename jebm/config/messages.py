@@ -51,7 +51,7 @@ def explain(model: type[Section], raw: Any, detail: dict) -> tuple[str, str]:
     if kind == "value_error":
         return ".".join(path), f"{context['error']}, got {detail['input']!r}"
     if kind == "extra_forbidden":
-        return ".".join(path), f"unknown key;{suggestion(path[-1], parent.model_fields)}"
+        return ".".join(path), f"unknown key;{suggestion(path[-1], parent.model_fields, LISTED)}"
     if kind == "union_tag_invalid":
         tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
         return ".".join([*path, "name"]), f"'{context['tag']}' is unknown;{suggestion(context['tag'], tags)}"

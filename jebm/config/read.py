@@ -194,10 +194,14 @@ def _validate(model: type[Section], raw: Any, blocks: list[Block]) -> Any:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        lines = []
-        # A mistyped key is often the reason why another one is missing, so it comes first.
+        lines, meant = [], set()
         for detail in sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden"):
             key, message = explain(model, raw, detail)
+            block, _, name = key.rpartition(".")
+            if near := re.search("did you mean '(.+?)'", message):
+                meant.add((block, near[1]))
+            if detail["type"] == "missing" and (block, name) in meant:
+                continue  # it is there, mistyped
             between = str(detail.get("ctx", {}).get("error", "")).startswith("@")
             place = blocks[-1].place if between else place_of(key, blocks)
             lines.append(f"{place.at(key)}: {message}")
