@@ -1,7 +1,8 @@
 """Annealed importance sampling of log Z = log E_{N(0, I)}[exp tilt], with lower and upper bounds.
 
-The path is geometric: π_β(ε) ∝ exp(β tilt(ε)) N(ε; 0, I), from the Gaussian at β = 0 to the tilted density at β = 1,
-and the transitions are adjusted Crank–Nicolson Langevin steps, which leave every π_β invariant and are reversible.
+The path is geometric: π_β(ε) ∝ exp(β f(ε)) p_0(ε), from the base p_0 of the prior at β = 0 to its density at β = 1. The
+base is N(0, I), where f is the tilt, or the density that the energy f of the prior tilts, such as a mixture. The
+transitions are adjusted Crank–Nicolson Langevin steps, which leave every π_β invariant and are reversible.
 References: Neal, "Annealed importance sampling", 2001; Grosse, Ancha and Roy, "Measuring the reliability of MCMC
 inference with bidirectional Monte Carlo", NeurIPS 2016 (arXiv 1511.02543 for the bounds).
 """
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import torch
 
 from jebm.models.priors.base import Prior
+from jebm.models.priors.ebm import JointPrior
 from jebm.sampling.closed_form.gradients import prior_target
 from jebm.sampling.partition import LogPartition, log_mean_weight
 from jebm.sampling.pcnl import CrankNicolsonLangevin
@@ -28,8 +30,19 @@ class Annealing(NamedTuple):
 
 
 def inverse_temperatures(steps: int) -> torch.Tensor:
-    """β_0 = 0 … β_steps = 1, float64, evenly spaced in √β, so that steps are smallest at the Gaussian end."""
+    """β_0 = 0 … β_steps = 1, float64, evenly spaced in √β, so that steps are smallest at the end of the base."""
     return torch.linspace(0, 1, steps + 1, dtype=torch.float64).square()
+
+
+def base_draws(prior: Prior, dimensions: int, chains: int, rng: torch.Generator) -> torch.Tensor:
+    """Exact draws from the base of a prior, (chains, dimensions), where a forward run starts."""
+    if _tilts_normal(prior):
+        return torch.randn(chains, dimensions, generator=rng, device=rng.device)
+    return prior.base.sample(chains, rng)
+
+
+def _tilts_normal(prior: Prior) -> bool:
+    return not isinstance(prior, JointPrior) or prior.tilts_normal
 
 
 def anneal_forward(
@@ -40,7 +53,7 @@ def anneal_forward(
     rng: torch.Generator,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Annealing:
-    """Anneal draws ``start`` from N(0, I), (chains, dimensions), to the tilted density.
+    """Anneal draws ``start`` from the base, (chains, dimensions), to the density of the prior.
 
     The expectation of log mean w is a lower bound of log Z (Jensen's inequality), which is tighter with more
     temperatures.
@@ -56,7 +69,7 @@ def anneal_reverse(
     rng: torch.Generator,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Annealing:
-    """Anneal draws ``start`` from the tilted density, (chains, dimensions), back to N(0, I).
+    """Anneal draws ``start`` from the density of the prior, (chains, dimensions), back to its base.
 
     The expectation of −log mean w is an upper bound of log Z, but **only if the start is exact**. Draws that miss a
     part of the density bias the estimate downwards, which this function can't detect. For energies there are no exact
@@ -67,31 +80,61 @@ def anneal_reverse(
 
 @torch.no_grad()
 def _anneal(prior, start, betas, kernel, rng, progress) -> Annealing:
-    """log w = Σ_t (β_t − β_{t−1}) tilt(x_{t−1}) along ``betas``; x_t by a transition that leaves π_{β_t} invariant."""
+    """log w = Σ_t (β_t − β_{t−1}) f(x_{t−1}) along ``betas``; x_t by a transition that leaves π_{β_t} invariant."""
     if not kernel.adjusted:
         raise ValueError("annealing needs an adjusted kernel: its transitions must leave each density invariant")
-    # The state holds the tilt and its gradient at β = 1; at β they are multiplied by β.
-    target = prior_target(prior, "closed-form")
-    state = State(start, *target.tilt_and_gradient(start))
+    path = TiltOfNormal(prior, kernel, start) if _tilts_normal(prior) else TiltOfBase(prior, kernel, start)
     log_w, accepted = torch.zeros(len(start), dtype=torch.float64, device=start.device), 0.0
     pairs = list(zip(betas[:-1].tolist(), betas[1:].tolist(), strict=True))
     for step, (before, beta) in enumerate(pairs, 1):
-        log_w += (beta - before) * state.value.double()
+        log_w += (beta - before) * path.energy().double()
         if step == len(pairs):
             break  # a transition at the last temperature does not change the weights
-        state, moved = _tempered_step(kernel, target, state, beta, rng)
+        moved = path.step(beta, rng)
         accepted += float(moved.float().mean())
         progress("temperatures", step, len(pairs))
     return Annealing(log_w, accepted / max(len(pairs) - 1, 1))
 
 
-def _tempered_step(kernel, target, state, beta, rng) -> tuple[State, torch.Tensor]:
-    """One transition that leaves π_β invariant, 0 < β ≤ 1. Both states hold the tilt and its gradient at β = 1."""
-    closed_form = target.closed_form and (lambda x, _: tuple(beta * part for part in target.closed_form(x, True)))
-    tempered = Target(lambda x: beta * target.tilt(x), closed_form=closed_form)
-    warm = State(state.x, beta * state.value, beta * state.gradient)
-    new, moved = kernel.step(tempered, warm, rng)
-    return State(new.x, new.value / beta, new.gradient / beta), moved
+class TiltOfNormal:
+    """Chains on π_β ∝ exp(β tilt) N(0, I). The state holds the tilt and its gradient at β = 1; at β they are multiplied
+    by β, so that each step needs one gradient."""
+
+    def __init__(self, prior: Prior, kernel: CrankNicolsonLangevin, start: torch.Tensor):
+        self.kernel, self.target = kernel, prior_target(prior, "closed-form")
+        self.state = State(start, *self.target.tilt_and_gradient(start))
+
+    def energy(self) -> torch.Tensor:
+        """f at the present state, (chains,)."""
+        return self.state.value
+
+    def step(self, beta: float, rng: torch.Generator) -> torch.Tensor:
+        """One transition that leaves π_β invariant, 0 < β ≤ 1; which chains moved."""
+        target, state = self.target, self.state
+        closed_form = target.closed_form and (lambda x, _: tuple(beta * part for part in target.closed_form(x, True)))
+        tempered = Target(lambda x: beta * target.tilt(x), closed_form=closed_form)
+        warm = State(state.x, beta * state.value, beta * state.gradient)
+        new, moved = self.kernel.step(tempered, warm, rng)
+        self.state = State(new.x, new.value / beta, new.gradient / beta)
+        return moved
+
+
+class TiltOfBase:
+    """Chains on π_β ∝ exp(β f) p_0 for another base than N(0, I)."""
+
+    def __init__(self, prior: JointPrior, kernel: CrankNicolsonLangevin, start: torch.Tensor):
+        self.prior, self.kernel, self.x = prior, kernel, start
+
+    def energy(self, x: torch.Tensor | None = None) -> torch.Tensor:
+        """f at the present state, (chains,)."""
+        return self.prior.energy(self.prior.hierarchy.top_down_flat(self.x if x is None else x))
+
+    def step(self, beta: float, rng: torch.Generator) -> torch.Tensor:
+        """One transition that leaves π_β invariant; which chains moved."""
+        tempered = Target(lambda x: beta * self.energy(x) + self.prior.base.tilt(x))
+        new, moved = self.kernel.step(tempered, self.kernel.evaluate(tempered, self.x), rng)
+        self.x = new.x
+        return moved
 
 
 def lower_bound(forward: Annealing) -> LogPartition:

@@ -16,7 +16,14 @@ from jebm.metrics.records import MetricRecord
 from jebm.models.backbones.base import Hierarchy
 from jebm.models.priors.base import Prior
 from jebm.runtime.progress import Progress, log
-from jebm.sampling.annealed import anneal_forward, anneal_reverse, inverse_temperatures, lower_bound, upper_bound
+from jebm.sampling.annealed import (
+    anneal_forward,
+    anneal_reverse,
+    base_draws,
+    inverse_temperatures,
+    lower_bound,
+    upper_bound,
+)
 from jebm.sampling.closed_form.gradients import prior_target
 from jebm.sampling.partition import LogPartition, estimate_log_partition, estimates_agree, resample
 from jebm.sampling.pcnl import CrankNicolsonLangevin
@@ -117,7 +124,7 @@ class Density:
         prior, dimensions, progress = self.prior, self.hierarchy.dimensions, Progress(f"{self.title}: annealing")
         kernel = CrankNicolsonLangevin(step_size=settings.step_size, adjusted=True)
         betas, rng = inverse_temperatures(settings.temperatures), self.job.rng("annealing forward")
-        start = torch.randn(settings.chains, dimensions, generator=rng, device=rng.device)
+        start = base_draws(prior, dimensions, settings.chains, rng)
         forward = anneal_forward(prior, start, betas, kernel, rng, progress)
         rng = self.job.rng("annealing reverse")
         start, _ = resample(prior, dimensions, settings.chains, self.settings.partition_samples, rng)

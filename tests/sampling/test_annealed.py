@@ -8,10 +8,12 @@ import torch
 from oracles import SIGMAS, TiltPrior, grid, mild_prior
 from torch.distributions import MultivariateNormal
 
+from jebm.models.priors.mixture import MixturePrior
 from jebm.runtime.random import make_rng
 from jebm.sampling.annealed import (
     anneal_forward,
     anneal_reverse,
+    base_draws,
     inverse_temperatures,
     lower_bound,
     upper_bound,
@@ -110,6 +112,24 @@ def test_agrees_with_quadrature_on_a_real_energy():
     # The resampled start is as good as its own estimate of log Z, about 1/√(60,000 · 0.4).
     assert abs(upper.value - exact) < SIGMAS * (upper.standard_error + 0.007)
     assert abs(exact) > 10 * lower.standard_error
+
+
+def test_annealing_starts_from_the_base_that_the_energy_tilts():
+    """A base far from N(0, I): its few temperatures would not do from there, and the energy alone is a mild tilt."""
+    hierarchy, prior = mild_prior()
+    prior.base = MixturePrior(hierarchy)
+    means = torch.tensor([[1.2, -0.8], [-1.0, 0.3], [0.4, 1.3]])
+    prior.base.set(torch.tensor([0.5, 0.3, 0.2]).log(), means, 0.15 * torch.eye(2).repeat(3, 1, 1))
+    quadrature = grid()
+    exact = quadrature.log_integral(prior.log_prob(quadrature.points))
+    betas, rng = inverse_temperatures(10), make_rng("annealing from a base")
+    lower = lower_bound(anneal_forward(prior, base_draws(prior, 2, 1500, rng), betas, KERNEL, rng))
+    end, _ = resample(prior, 2, 1500, 60_000, rng)
+    upper = upper_bound(anneal_reverse(prior, end, betas, KERNEL, rng))
+    for bound in (lower, upper):
+        assert abs(bound.value - exact) < SIGMAS * (bound.standard_error + 0.007)
+        assert bound.effective_fraction > 0.5
+    assert abs(exact) > 0.2
 
 
 def test_a_start_that_misses_a_part_of_the_density_makes_the_upper_bound_too_low():
