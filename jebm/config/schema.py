@@ -122,8 +122,8 @@ class EvaluateSamples(Section):
 
 class Annealing(Section):
     """Annealed importance sampling of log Z (Neal, 2001) along exp(β f) p_0, from the base p_0 of the prior, which is
-    N(0, I) or the density that its energy tilts: forward, whose expectation is below log Z, and in reverse from draws of
-    the density, whose expectation is above it (Grosse et al., 2016)."""
+    N(0, I) or the density that its energy tilts: forward, whose expectation is below log Z, and in reverse from draws
+    of the density, whose expectation is above it (Grosse et al., 2016)."""
 
     temperatures: Count = 150
     """Number of steps of each annealing run."""
@@ -133,8 +133,8 @@ class Annealing(Section):
     """Number of transitions on the density itself between resampling and the start of the reverse runs. They leave it
     invariant and separate copies of draws that were chosen several times."""
     step_size: Annotated[Positive, Field(lt=1)] = 0.35
-    """Step size of the adjusted Crank–Nicolson kernel, a standard deviation. A base that is narrower than N(0, I), such as
-    a mixture in many dimensions, needs a smaller one; `annealing_acceptance` tells."""
+    """Step size of the adjusted Crank–Nicolson kernel, a standard deviation. A base that is narrower than N(0, I), such
+    as a mixture in many dimensions, needs a smaller one; see `annealing_acceptance`."""
 
 
 class EvaluateDensity(Section):

@@ -57,7 +57,10 @@ def notes_on(shown: dict[tuple[str, str], str], any_bold: bool) -> list[str]:
 def errors_of_log_z(frame: pd.DataFrame, variants: Iterable[str], metrics: Iterable[str]) -> list[str]:
     """A note that states the largest standard error of log Z in the values of a table."""
     own = values(frame[frame.variant.isin(list(variants))], "log_z_se")
-    own = own[own.value > 0]
+    agrees = values(frame, "log_z_agrees")
+    refused = set(agrees[agrees.value == 0][["variant", "seed"]].itertuples(index=False, name=None))
+    reported = [key not in refused for key in own[["variant", "seed"]].itertuples(index=False, name=None)]
+    own = own[(own.value > 0) & pd.Series(reported, own.index, dtype=bool)]
     shown = [METRICS[metric].label for metric in metrics if metric in WITH_LOG_Z and metric != "log_z"]
     if own.empty or not shown:
         return []

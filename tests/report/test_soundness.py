@@ -64,6 +64,15 @@ def test_a_bound_on_many_effective_draws_carries_the_error_of_log_z():
     assert any("ELBO contains, is estimated, with a standard error of at most 0.8 nats" in note for note in found.notes)
 
 
+def test_the_error_of_log_z_is_that_of_the_bounds_in_the_table():
+    many, agrees = (
+        at_seeds("joint", "log_z_ess", (1000.0, 5e4, 5e4)),
+        at_seeds("joint", "log_z_agrees", (0.0, 1.0, 1.0)),
+    )
+    found = table(LOG_Z, many, agrees, metrics=["elbo"])
+    assert any("with a standard error of at most 0.02 nats" in note for note in found.notes)
+
+
 def test_distances_of_samples_that_lost_chains_are_marked():
     rows = at_seeds("gaussian", "fd", (9.0, 9.1, 9.2)), at_seeds("joint", "fd", (1.0, 1.1, 1.2))
     found = table(*rows, at_seeds("joint", "non_finite", (0.0, 0.25, 0.0)))
