@@ -1,4 +1,4 @@
-"""The monitor snakesee reads the progress of our jobs. Skipped where it is not installed: pip install '.[watch]'."""
+"""The monitor snakesee reads the progress of our jobs. Skipped where it is not installed: pip install -e '.[watch]'."""
 
 import tomllib
 from importlib.metadata import EntryPoint

@@ -35,7 +35,7 @@ def slurm(tmp_path_factory):
     if reason := one_node.why_not():
         pytest.skip(reason)
     if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
-        pytest.skip("snakemake-executor-plugin-slurm is not installed: pip install '.[slurm]'")
+        pytest.skip("snakemake-executor-plugin-slurm is not installed: make install")
     started = one_node.Slurm(tmp_path_factory.mktemp("slurm"))
     try:
         yield started.start()

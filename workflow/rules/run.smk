@@ -1,4 +1,5 @@
 # What happens before the first job and after the last, and the report's first page.
+import importlib
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from jebm.forkserver.client import ADDRESS
 from jebm.forkserver.server import ForkServer
+from jebm.pipeline.slurm_status import repair_status_checks
 from jebm.pipeline.stages import RESULTS
 from jebm.pipeline.terminal import Terminal
 from jebm.runtime.timers import cancel_long_timers
@@ -24,6 +26,9 @@ def begin():
     On macOS this is impossible, because Apple's Accelerate library does not work after a fork. A server that the caller
     has started serves several runs of Snakemake, as the tests do."""
     or_one_line(FLOW.begin)
+    if workflow.non_local_exec:
+        with suppress(ImportError):  # another executor
+            repair_status_checks(importlib.import_module("snakemake_executor_plugin_slurm"))
     cancel_long_timers()
     MARK.parent.mkdir(parents=True, exist_ok=True)
     MARK.touch()
