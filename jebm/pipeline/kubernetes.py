@@ -9,13 +9,16 @@ from collections.abc import Iterable
 
 from jebm.errors import JebmError
 from jebm.pipeline.jobs import Job
-from jebm.pipeline.resources import request
+from jebm.pipeline.resources import REPORT_REQUEST, request
 from jebm.pipeline.stages import REPORTS
 
 PREEMPTED = 75
 """Exit status of a run that was told to stop and can go on."""
 GRACE_SECONDS = 120
 """Time between SIGTERM and SIGKILL: one training step and the saving of its state must fit into it."""
+OVERHEAD = 2000
+"""Memory of Snakemake and of the process from which jobs are forked, MiB. The pod has it on top of the jobs' memory, since
+Kubernetes kills what exceeds its limit."""
 FOLDER = "/study"
 """Where the volume is mounted."""
 
@@ -39,7 +42,7 @@ def manifest(
         jobs: the study's jobs, from which ``gpus`` and ``memory`` are chosen where they are None.
         image: the container image, made from containers/Dockerfile.
         claim: the PersistentVolumeClaim with the checkout.
-        memory: MiB.
+        memory: of all jobs that run at a time, MiB.
         restarts: number of pods that may fail or be told to stop before the Job counts as failed.
         queue: a queue of Kueue, if the cluster has one.
 
@@ -51,13 +54,14 @@ def manifest(
         raise JebmError(f"{study} has no jobs")
     needed = max(one.gpus for one in asked)
     gpus = needed if gpus is None else gpus
-    at_a_time = max(gpus, 1) if needed else max(cpus // max(one.threads for one in asked), 1)
-    largest = max(one.mem_mb for one in asked)
+    threads = max(one.threads for one in asked)
+    at_a_time = max(gpus, 1) if needed else max(cpus // threads, 1)
+    largest = max(REPORT_REQUEST["mem_mb"], *(one.mem_mb for one in asked))
     memory = largest * at_a_time if memory is None else memory
-    for name, has, needs in (("--gpus", gpus, needed), ("--memory", memory, largest)):
+    for name, has, needs in (("--cpus", cpus, threads), ("--gpus", gpus, needed), ("--memory", memory, largest)):
         if has < needs:
             raise JebmError(f"{name}: {has} is less than the {needs} that a job of {study} asks for")
-    amounts = {"cpu": str(cpus), "memory": f"{memory}Mi"} | ({"nvidia.com/gpu": str(gpus)} if gpus else {})
+    amounts = {"cpu": str(cpus), "memory": f"{memory + OVERHEAD}Mi"} | ({"nvidia.com/gpu": str(gpus)} if gpus else {})
     container = {
         "name": "study",
         "image": image,
@@ -95,8 +99,9 @@ def manifest(
             "backoffLimit": restarts,
             "podFailurePolicy": {
                 "rules": [
-                    # An eviction or a lost node costs no restart; a stop that saved its state costs one; anything else
-                    # is a failure that another pod would repeat.
+                    # An eviction or a lost node costs no restart; a stop that saved its state costs one, and so does a
+                    # kill (137), for want of memory or by the node; anything else is a failure that another pod would
+                    # repeat.
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
                     {"action": "Count", "onExitCodes": _exits("In", PREEMPTED)},
                     {"action": "FailJob", "onExitCodes": _exits("NotIn", PREEMPTED, 137)},

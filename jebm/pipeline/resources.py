@@ -18,6 +18,8 @@ from functools import cache
 from jebm.pipeline.jobs import Job
 from jebm.pipeline.stages import DATA, REPORTS, RUNS
 
+REPORT_REQUEST = {"mem_mb": 2000, "runtime": 30}
+"""What jobs that write to results/ ask for: MiB and minutes."""
 SPARE_TIME, SPARE_MEMORY = 2.0, 1.3
 """Factors on recorded times, since other nodes may be slower, and on recorded peaks."""
 START_MINUTES = 5

@@ -6,7 +6,7 @@ from toy_jobs import toy_jobs
 
 from jebm.errors import JebmError
 from jebm.pipeline import resources
-from jebm.pipeline.kubernetes import manifest
+from jebm.pipeline.kubernetes import OVERHEAD, manifest
 
 
 @pytest.fixture(autouse=True)
@@ -39,9 +39,11 @@ def test_a_study_on_the_cpu_asks_for_no_gpu_and_for_the_memory_of_its_parallel_j
     found = rendered(cpus=4)
     limits = container(found)["resources"]["limits"]
     assert set(limits) == {"cpu", "memory"}
-    assert int(limits["memory"].removesuffix("Mi")) == 4 * max(
+    jobs = 4 * max(resources.REPORT_REQUEST["mem_mb"], *(
         resources.request(job).mem_mb for job in toy_jobs().values() if not job.rule.startswith(("collect", "render"))
-    )
+    ))  # fmt: skip
+    assert int(limits["memory"].removesuffix("Mi")) == jobs + OVERHEAD
+    assert f"mem_mb={jobs} " in container(found)["env"][2]["value"]
     assert "tolerations" not in found["spec"]["template"]["spec"]
     assert found["metadata"]["name"] == "jebm-my-toy"
 
@@ -55,7 +57,7 @@ def test_gpus_are_requested_and_limited_alike():
     assert limits.endswith("gpu=2")
 
 
-@pytest.mark.parametrize(("option", "value"), [("gpus", 1), ("memory", 100)])
+@pytest.mark.parametrize(("option", "value"), [("gpus", 1), ("memory", 100), ("cpus", 1)])
 def test_less_than_a_job_needs_is_refused(option, value):
     with pytest.raises(JebmError, match=f"--{option}: {value} is less than the "):
         rendered(ON_TWO_GPUS, **{option: value})

@@ -5,6 +5,7 @@ import textwrap
 
 from jebm.config.catalogue import FIGURES
 from jebm.config.source import description
+from jebm.pipeline.resources import REPORT_REQUEST
 from jebm.pipeline.stages import STAMPS
 
 FLOW = or_one_line(planned)
@@ -81,7 +82,6 @@ REQUEST = {what: asks(what) for what in ("gpu", "mem_mb", "runtime")}
 if workflow.non_local_exec and FLOW.params.runtime.gpu_request != "gpus":
     REQUEST.pop("gpu")  # it would become --gpus
     REQUEST |= {"gres": asks("gres")} if FLOW.params.runtime.gpu_request == "gres" else {"slurm_extra": asks("extra")}
-REPORT_REQUEST = {"mem_mb": 2000, "runtime": 30}
 
 
 def table_of(wildcards):
