@@ -17,8 +17,8 @@ PREEMPTED = 75
 GRACE_SECONDS = 120
 """Time between SIGTERM and SIGKILL: one training step and the saving of its state must fit into it."""
 OVERHEAD = 2000
-"""Memory of Snakemake and of the process from which jobs are forked, MiB. The pod has it on top of the jobs' memory, since
-Kubernetes kills what exceeds its limit."""
+"""Memory of Snakemake and of the process from which jobs are forked, MiB. The pod has it on top of the jobs' memory,
+since Kubernetes kills what exceeds its limit."""
 FOLDER = "/study"
 """Where the volume is mounted."""
 

@@ -46,6 +46,9 @@ class Request:
     mem_mb: int
     """MiB, which Snakemake and Slurm call MB."""
     minutes: int
+    """Of one attempt."""
+    whole: int
+    """Minutes that the job takes in all, over its attempts."""
     source: str
     """Where memory and time come from: ``recorded``, ``scaled`` or ``shapes``."""
 
@@ -78,9 +81,9 @@ def request(job: Job, attempt: int = 1, longest: int = 1440) -> Request:
     """
     seconds, memory, source = _cost(job)
     mem_mb = _round_up(memory * job.devices + SNAKEMAKE_MIB, STEP)
-    minutes = min(math.ceil(seconds * SPARE_TIME / 60) + START_MINUTES, longest)
+    whole = math.ceil(seconds * SPARE_TIME / 60) + START_MINUTES
     gpus = job.devices if job.device.startswith("cuda") else 0
-    first = Request(job.devices * job.threads, gpus, mem_mb, minutes, source)
+    first = Request(job.devices * job.threads, gpus, mem_mb, min(whole, longest), whole, source)
     return first.at_attempt(attempt, longest)
 
 

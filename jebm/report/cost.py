@@ -1,5 +1,6 @@
 """Estimates the cost of pending jobs from recorded run times, and lists what they would ask a scheduler for."""
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -42,7 +43,9 @@ def cost_table(pending: Iterable[Status], cores: int | None = None) -> str:
 
 
 def request_table(pending: Iterable[Status], longest: int) -> str:
-    """A table of what pending jobs would ask Slurm for, equal requests of a rule in one row; the sums are upper limits.
+    """A table of what pending jobs would ask Slurm for, equal requests of a rule in one row.
+
+    Hours are those of all attempts: a training that takes longer than a job may ask for is continued by the next one.
 
     Args:
         longest: the most minutes that a job asks for.
@@ -56,13 +59,20 @@ def request_table(pending: Iterable[Status], longest: int) -> str:
     lines = [f"{'rule':<20}" + "".join(f"{name:>11}" for name in head)]
     cores = gpus = 0.0
     for (rule, one), count in asked.items():
-        hours = count * one.minutes / 60
+        hours = count * max(one.minutes, one.whole) / 60
         cores, gpus = cores + hours * one.threads, gpus + hours * one.gpus
         cells = (count, one.threads, one.gpus, one.mem_mb, one.minutes)
         hours_cells = f"{hours * one.threads:>11.2f}{hours * one.gpus:>11.2f}"
         lines.append(f"{rule:<20}" + "".join(f"{cell:>11}" for cell in cells) + hours_cells + f"{one.source:>11}")
-    lines.append(f"{'at most':<20}{sum(asked.values()):>11}{'':>44}{cores:>11.2f}{gpus:>11.2f}")
+    lines.append(f"{'total':<20}{sum(asked.values()):>11}{'':>44}{cores:>11.2f}{gpus:>11.2f}")
     lines.append("from: recorded runs of the stage; scaled from runs with other parameters; or estimated from shapes.")
+    slices = {rule: math.ceil(one.whole / longest) for rule, one in sorted(asked, key=lambda key: key[1].whole)}
+    for rule, number in slices.items():
+        if number > 1:
+            lines.append(
+                f"{rule}: one job takes about {number} attempts of {longest} minutes (`runtime.longest_job`); each "
+                "after the first is one of the `retries` in profiles/slurm/config.yaml"
+            )
     if beside:
         lines.append(f"{beside} jobs that collect and render run beside Snakemake and ask for nothing.")
     return "\n".join(lines)

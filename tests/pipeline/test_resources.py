@@ -42,7 +42,7 @@ def test_another_seed_of_the_stage_says_how_long_and_how_large():
     record(trained(end="seed1"), 600.0, 1000.0)
     asked = request(trained())
     assert asked == Request(
-        threads=1, gpus=0, mem_mb=1500, minutes=25, source="recorded"
+        threads=1, gpus=0, mem_mb=1500, minutes=25, whole=25, source="recorded"
     )  # 2 × 10 + 5; 1.3 × 1000 + 200
 
 
@@ -80,7 +80,7 @@ def test_several_gpus_ask_for_the_memory_of_their_processes():
 
 
 def test_further_attempts_ask_for_more_but_not_without_end():
-    asked = Request(threads=1, gpus=0, mem_mb=1500, minutes=100, source="shapes")
+    asked = Request(threads=1, gpus=0, mem_mb=1500, minutes=100, whole=100, source="shapes")
     assert [asked.at_attempt(n, 300).mem_mb for n in (1, 2, 3, 10)] == [1500, 2250, 3000, 3000]
     assert [asked.at_attempt(n, 300).minutes for n in (1, 2, 3, 10)] == [100, 150, 200, 300]
 
@@ -92,8 +92,18 @@ def test_the_plan_sums_core_hours_and_gpu_hours():
     table = request_table([Status(job) for job in jobs.values()], longest=1440).splitlines()
     (row,) = [line.split() for line in table if line.startswith("train_backbone")]
     assert row[1:] == ["2", "2", "1", "1250", "5", "0.33", "0.17", "recorded"]
-    total = next(line.split() for line in table if line.startswith("at most"))
+    total = next(line.split() for line in table if line.startswith("total"))
     assert float(total[-1]) < float(total[-2])
+
+
+def test_the_plan_counts_all_attempts_of_a_long_training():
+    jobs = toy_jobs({"toy/train_prior/steps": 10**7})
+    whole = request(next(job for job in jobs.values() if job.rule == "train_prior")).whole
+    table = request_table([Status(job) for job in jobs.values()], longest=60).splitlines()
+    (row,) = [line.split() for line in table if line.startswith("train_prior ")]
+    assert row[5] == "60"
+    assert float(row[6]) == pytest.approx(int(row[1]) * whole / 60, abs=0.01)
+    assert any(line.startswith(f"train_prior: one job takes about {-(-whole // 60)} attempts of 60") for line in table)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The script of an allocation, with stand-ins for Snakemake and Slurm: what it passes on, when it queues itself again."""
+"""The script of an allocation, with stand-ins for Snakemake and Slurm: what it passes on, and when it queues itself."""
 
 import os
 import signal
