@@ -62,12 +62,17 @@ class Density:
 
     def add_likelihood(self) -> None:
         """Add log Z by several estimates, and the ELBO and the importance-weighted bound if these agree, in nats per
-        image."""
+        image.
+
+        Priors that are sampled level by level have none: their samples need not have the density of level 0.
+        """
         settings, record = self.settings, self.record
-        log_z = self._log_partition()
         weights = self._weights(settings.reference, settings.importance_samples, "bound", redraw=False)
         self.arrays["tilt/posterior"] = weights.tilt[:, 0]
-        if log_z is None:
+        if getattr(self.prior, "by_levels", False):
+            log(f"{self.title}: its samples need not have the density of level 0, so there is no bound on log p(x)")
+            return
+        if (log_z := self._log_partition()) is None:
             return
         draws, n = settings.importance_samples, len(weights.gaussian)
         levels = self.hierarchy.levels
