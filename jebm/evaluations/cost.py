@@ -25,9 +25,10 @@ class Cost:
     """Counts the floating-point operations of stage 2 and of the sampler, for the figure ``pareto``.
 
     Matrix products and convolutions are counted, forward and backward, a product and a sum as two; what works element
-    by element (activations, splines, random numbers) and the EM fit of a mixture are not. Counts do not depend on
-    weights, so the networks have random ones. Training is counted in its first two steps, and extrapolated; the
-    selection by the validation split is left out.
+    by element (activations, splines, random numbers) is not. Counts do not depend on weights, so the networks have
+    random ones. Training is counted in its first two steps, and extrapolated; the selection by the validation split is
+    left out. An EM fit counts as ``EM_ITERATIONS`` iterations for each candidate number of components, and a mixture
+    has the largest of these numbers.
     """
 
     stage = "count_operations"
@@ -110,7 +111,23 @@ class Operations(TorchDispatchMode):
         return out
 
 
-def training_operations(params: Any, hierarchy: Hierarchy, data: dict[str, Pixels], device: str) -> tuple[int, Prior]:
+EM_ITERATIONS = 100
+"""Of an EM fit; a nominal number, since the iterations until convergence depend on the data (about 80 for 80 components
+on MNIST)."""
+
+
+def mixture_operations(part: Any, hierarchy: Hierarchy, images: Pixels) -> float:
+    """The operations of the fit of a mixture: inference of its draws, and for each iteration and component the products
+    of all draws with a factor of the precision and for the covariance, 2 n d² each."""
+    draws = min(len(images), part.images or len(images)) * part.draws
+    with Operations() as one:
+        hierarchy.infer(images[torch.arange(1)], make_rng("cost"))
+    per_component = 4 * draws * hierarchy.dimensions**2
+    counted = 4 * max(part.components)  # draws of the two splits in the fit that `training_operations` makes
+    return (draws - counted) * one.total + EM_ITERATIONS * per_component * sum(part.components)
+
+
+def training_operations(params: Any, hierarchy: Hierarchy, data: dict[str, Pixels], device: str) -> tuple[float, Prior]:
     """The operations of stage 2, and the prior after two steps of it.
 
     The number is an affine function of each number of steps (of stage 2, and of parts with a training of their own), so
@@ -120,12 +137,19 @@ def training_operations(params: Any, hierarchy: Hierarchy, data: dict[str, Pixel
     if block.traits.fit is None:
         return 0, build_prior(block, hierarchy)
     steps = {path: part.steps for path, part in blocks_in(block) if "learning_rate" in type(part).model_fields}
+    mixtures = {path: part for path, part in blocks_in(block) if part.name == "mixture"}
+    em = sum(mixture_operations(part, hierarchy, data["train"]) for part in mixtures.values())
+    data = data | {"validation": data["validation"][torch.arange(1)]}  # so that selection costs next to nothing
     if block.traits.by_gradient:
         steps["train_prior"] = settings.steps
 
     def fit(now: dict[str, int]) -> tuple[int, Prior]:
         short = settings.model_copy(update={"steps": now.get("train_prior", 1), "select": None, "snapshots": 0})
-        prior = build("prior", _with_steps(block.model_dump(), now), hierarchy).to(device)
+        spec = _with_steps(block.model_dump(), now)
+        for path, part in mixtures.items():  # its products are counted above
+            most = max(part.components)
+            _part(spec, path).update(components=[most], draws=2 * most, images=1)
+        prior = build("prior", spec, hierarchy).to(device)
         with tempfile.TemporaryDirectory() as folder, Operations() as counted:
             run = TrainingRun("cost", StateFile(Path(folder), {}), make_rng("cost", device=device))
             load(block.traits.fit)(prior, data, short, run)
@@ -133,7 +157,7 @@ def training_operations(params: Any, hierarchy: Hierarchy, data: dict[str, Pixel
 
     one = dict.fromkeys(steps, 1)
     first, prior = fit(one)
-    total = first
+    total = first + em
     for path, count in steps.items():
         more, prior = fit(one | {path: 2})
         total += (more - first) * (count - 1)
@@ -143,9 +167,12 @@ def training_operations(params: Any, hierarchy: Hierarchy, data: dict[str, Pixel
 def _with_steps(spec: dict[str, Any], steps: dict[str, int]) -> dict[str, Any]:
     """The block of a prior with other numbers of steps in the parts at these dotted paths; the empty one is itself."""
     for path, count in steps.items():
-        part = spec
-        for key in path.split(".") if path else ():
-            part = part.get(key, {})
         if path != "train_prior":
-            part["steps"] = count
+            _part(spec, path)["steps"] = count
+    return spec
+
+
+def _part(spec: dict[str, Any], path: str) -> dict[str, Any]:
+    for key in path.split(".") if path else ():
+        spec = spec[key]
     return spec

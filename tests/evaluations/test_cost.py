@@ -21,16 +21,16 @@ VELOCITY = 2 * ((6 + 16) * 10 + 10 * 10 + 10 * 6)
 """Operations of the network of ``DIFFUSION`` on six latents, forward."""
 
 
-def variant(block, **changes):
-    return parse_params(params({"toy/variants/own": block, **changes})).studies["toy"].variants["own"]
+def variant(block):
+    return parse_params(params({"toy/variants/own": block})).studies["toy"].variants["own"]
 
 
-def costs(block, **changes):
-    own = variant(block, **changes)
+def costs(block, validation=30):
+    own = variant(block)
     hierarchy = build("backbone", own.backbone, (1, 8, 8))
     hierarchy.initialise(make_rng("weights"))
     hierarchy.requires_grad_(False).eval()
-    pixels = {split: torch.zeros(30, 1, 8, 8) for split in ("train", "validation")}
+    pixels = {split: torch.zeros(size, 1, 8, 8) for split, size in (("train", 30), ("validation", validation))}
     training, prior = training_operations(own, hierarchy, pixels, "cpu")
     with Operations() as counted:
         hierarchy.infer(torch.zeros(8, 1, 8, 8), make_rng("x"))
@@ -90,6 +90,26 @@ def test_steps_of_a_base_count_on_their_own():
     base, own = trained(4, 3) - trained(3, 3), trained(3, 4) - trained(3, 3)
     assert trained(10, 20) == pytest.approx(trained(3, 3) + 7 * base + 17 * own)
     assert base != own
+
+
+def test_selection_of_a_flow_is_left_out():
+    """Whatever the size of the validation split, which has one image here."""
+    block = {"prior": {"name": "flow", "transforms": 1, "hidden": 4, "depth": 1, "bins": 2, "steps": 30}}
+    block |= {"draw_samples": {"sampler": {"name": "ancestral"}}}
+    assert costs(block)[0] == costs(block, validation=300)[0]
+
+
+def test_an_em_fit_counts_as_a_hundred_iterations_of_each_candidate():
+    def trained(components):
+        prior = {"name": "mixture", "components": components, "draws": 3}
+        return costs({"prior": prior, "draw_samples": {"sampler": {"name": "ancestral"}}})[::2]
+
+    few, inference = trained([1])
+    more, _ = trained([1, 2])
+    draws, dimensions = 3 * 30, 6
+    per_component = 100 * 4 * draws * dimensions**2
+    assert few == pytest.approx(draws * inference / 8 + per_component, rel=1e-4)
+    assert more - few == pytest.approx(2 * per_component, rel=1e-4)
 
 
 def test_counts_belong_to_a_variant_s_prior_and_sampler():

@@ -71,6 +71,6 @@ def test_gaussian_prior_needs_no_annealing_and_shares_the_protocol():
     _, learned = measure(hierarchy, prior)
     values, gaussian = measure(hierarchy, GaussianPrior(hierarchy))
     assert set(values) == {"iw_bound", "elbo", "bits_per_dim"}
-    assert set(gaussian.arrays) == {"tilt/posterior"}
+    assert set(gaussian.arrays) == {"tilt/posterior", "iw_bound", "log_z_se"}
     assert set(gaussian.record.protocols) < set(learned.record.protocols)
     assert values["bits_per_dim"] == pytest.approx(bits_per_dimension(values["iw_bound"], 4, 2 / 16))
