@@ -29,7 +29,10 @@ from jebm.runtime.random import make_rng
 from jebm.sampling.closed_form.gradients import prior_target
 from jebm.sampling.partition import LogPartition, estimate_log_partition
 from jebm.sampling.run import ChainResult, run_chain
+from jebm.sampling.samplers.ancestral import Ancestral
 from jebm.sampling.samplers.base import Sampler
+from jebm.sampling.samplers.denoising import Denoising
+from jebm.sampling.samplers.levels import Levels
 
 KERNEL = {"name": "pcnl", "step_size": 0.35, "adjusted": True}
 
@@ -66,15 +69,23 @@ class Trained:
     def sample(self, count: int, seed: int = 0) -> torch.Tensor:
         """Draws from the prior, ε of shape (count, dimensions).
 
-        By the variant's sampler. Without one: exact draws of a prior that can be drawn from, otherwise end points of
+        By the variant's sampler. Without one: exact draws of a prior that can be drawn from; 50 steps of denoising of a
+        diffusion prior; for a recovery prior, on each level the chain of training; otherwise end points of
         :meth:`chain`, which are no exact draws.
         """
-        if self.sampler is not None:
-            rng = self._rng("sample", seed)
-            return self.sampler.draw(self.prior, self.dimensions, count, rng, lambda *_: None).eps
+        if (sampler := self.sampler or self._natural_sampler()) is None:
+            return self.chain(count, seed=seed).x
+        return sampler.draw(self.prior, self.dimensions, count, self._rng("sample", seed), lambda *_: None).eps
+
+    def _natural_sampler(self) -> Sampler | None:
+        """The sampler that the kind of prior asks for, if it is not a chain on the density."""
         if self.prior.exact:
-            return self.prior.sample(count, self._rng("sample", seed))
-        return self.chain(count, seed=seed).x
+            return Ancestral()
+        if getattr(self.prior, "denoising", False):
+            return Denoising()
+        if getattr(self.prior, "by_levels", False):
+            return Levels(kernel=TypeAdapter(schema("kernel")).validate_python(self.kernel), steps=self.steps)
+        return None
 
     @torch.no_grad()
     def decode(self, eps: torch.Tensor) -> torch.Tensor:

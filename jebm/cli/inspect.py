@@ -4,6 +4,7 @@ import json
 import re
 import textwrap
 from collections import Counter
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
@@ -21,16 +22,16 @@ from jebm.pipeline.study import StudyPlan, make_plan
 
 app = typer.Typer()
 
-OptionalStudy = Annotated[str, typer.Argument(help="A study; all of default_studies when left out.")]
+OptionalStudy = Annotated[str, typer.Argument(help="A study, or `core`; all of default_studies when left out.")]
 
 
 def default_plans(study: str = "") -> list[StudyPlan]:
-    """The plan of one study, or of all default ones."""
-    params = read_params()
-    plans = make_plan(params)
-    if study and study not in plans:
+    """The plan of one study, of those of the target ``core``, or of all default ones."""
+    params, plans = read_params(), make_plan(read_params())
+    several = {"": params.default_studies, "all": params.default_studies, "core": params.core_studies}
+    if study not in (several | plans):
         raise unknown(f"there is no study '{study}'", study, plans)
-    return [plans[name] for name in ([study] if study else params.default_studies)]
+    return [plans[name] for name in several.get(study, [study])]
 
 
 def plans_here(study: str = "") -> list[StudyPlan]:
@@ -170,9 +171,9 @@ def kubernetes(
 
     from jebm.pipeline.kubernetes import manifest
 
-    (plan,) = default_plans(study)
+    jobs = all_jobs(default_plans(study)).values()
     options = {"cpus": cpus, "gpus": gpus, "memory": memory, "restarts": restarts, "queue": queue}
-    content = json.loads(json.dumps(manifest(study, all_jobs([plan]).values(), image, claim, **options)))  # no anchors
+    content = json.loads(json.dumps(manifest(study, jobs, image, claim, **options)))  # no anchors
     print(yaml.safe_dump(content, sort_keys=False), end="")
 
 
@@ -185,16 +186,15 @@ def why(target: Annotated[str, typer.Argument(help="A study, or a file that the 
     every = all_statuses()
     plans = make_plan(read_params())
     made_by = {path: status for status in every for path in status.job.outputs}
-    if target in plans:
-        own = all_jobs([plans[target]])
+    if target in (*plans, "core", "all"):
+        own = all_jobs(default_plans(target))
         wanted = [status for status in every if (status.job.rule, status.job.name) in own]
     elif (path := Path(target).as_posix()) in made_by:
         wanted = [made_by[path]]
     else:
         known = "it was made under other parameters, or is not ours" if Path(target).exists() else "nor is it a study"
-        raise JebmError(
-            f"{target}: no job of the present {current_params_file()} makes this file; {known}. See `jebm list`"
-        )
+        meant = "".join(f" Did you mean '{name}'?" for name in get_close_matches(target, [*plans, *made_by], n=1))
+        raise JebmError(f"{target}: no job of the present {current_params_file()} makes this file; {known}.{meant}")
     found = pending(wanted, every)
     if not found:
         print(f"{target} is fresh: parameters, code and data are those that it was made from.")

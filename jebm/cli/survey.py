@@ -13,7 +13,10 @@ from jebm.errors import JebmError
 from jebm.io.image_files import image_names
 
 LOOKED_AT = 200
-"""Number of pictures that are opened, evenly spread over all."""
+"""Number of pictures that are decoded, evenly spread over all."""
+VERIFIED = 20_000
+"""Up to this number of pictures, the others are checked for damage as far as that needs no decoding."""
+DAMAGE = (OSError, UnidentifiedImageError, ValueError, SyntaxError, zipfile.BadZipFile)
 SIZES = (16, 12, 8)
 """Sizes in pixels to choose from, for a fully connected backbone on a CPU."""
 
@@ -28,12 +31,17 @@ class Survey:
     """Smallest and largest shorter side."""
     grey: bool
     transparent: bool
-    unreadable: int
-    """Number of opened pictures that can't be read."""
+    broken: tuple[str, ...]
+    """Names of the checked pictures that can't be read."""
     opened: int
-    """Number of pictures that were opened."""
+    """Number of pictures that were checked."""
     seconds: float
     """Time to read and decode one picture."""
+
+    @property
+    def unreadable(self) -> int:
+        """Number of checked pictures that can't be read."""
+        return len(self.broken)
 
     def found(self) -> str:
         """One line for people."""
@@ -41,12 +49,14 @@ class Survey:
         size = f"{low} pixels" if low == high else f"{low} to {high} pixels"
         words = [f"{self.count:,} pictures", f"shorter side {size}", "grey" if self.grey else "colour"]
         words += ["some transparent"] if self.transparent else []
-        words += [f"{self.unreadable} of {self.opened} opened are unreadable"] if self.unreadable else []
+        if self.broken:
+            named = ", ".join(self.broken[:3]) + (" …" if len(self.broken) > 3 else "")
+            words.append(f"{self.unreadable} of {self.opened} checked are unreadable ({named})")
         return ", ".join(words)
 
 
 def look(path: Path) -> Survey:
-    """Open a sample of the pictures in a folder or zip file.
+    """Open a sample of the pictures in a folder or zip file, and check the others for damage if they are not too many.
 
     Raises:
         JebmError: there is none, or none can be read.
@@ -55,13 +65,13 @@ def look(path: Path) -> Survey:
     read = _reader(path)
     step = max(1, len(names) // LOOKED_AT)
     opened = names[::step][:LOOKED_AT]
-    sides, modes, transparent, unreadable, started = [], set(), False, 0, time.monotonic()
+    sides, modes, transparent, broken, started = [], set(), False, [], time.monotonic()
     for name in opened:
         try:
             image = Image.open(io.BytesIO(read(name)))
             image.load()
-        except (OSError, UnidentifiedImageError, ValueError, SyntaxError, zipfile.BadZipFile):
-            unreadable += 1
+        except DAMAGE:
+            broken.append(name)
             continue
         sides.append(min(image.size))
         modes.add(image.mode)
@@ -70,7 +80,14 @@ def look(path: Path) -> Survey:
         raise JebmError(f"{path}: none of {len(opened)} pictures that were opened can be read")
     grey = modes <= {"1", "L", "LA", "I;16"}
     seconds = (time.monotonic() - started) / len(opened)
-    return Survey(path, len(names), (min(sides), max(sides)), grey, transparent, unreadable, len(opened), seconds)
+    others = sorted(set(names) - set(opened)) if len(names) <= VERIFIED else []
+    for name in others:
+        try:
+            Image.open(io.BytesIO(read(name))).verify()
+        except DAMAGE:
+            broken.append(name)
+    count = len(opened) + len(others)
+    return Survey(path, len(names), (min(sides), max(sides)), grey, transparent, tuple(broken), count, seconds)
 
 
 def _reader(path: Path) -> Callable[[str], bytes]:

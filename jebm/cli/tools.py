@@ -9,9 +9,11 @@ from typing import Annotated, Literal
 import typer
 
 from jebm.cli.inspect import OptionalStudy, all_statuses, default_plans, flowchart
-from jebm.config.messages import unknown
+from jebm.config.messages import LISTED, suggestion, unknown
 from jebm.config.read import read_params, with_overrides
 from jebm.errors import JebmError
+from jebm.metrics.catalogue import METRICS
+from jebm.pipeline.stages import RESULTS
 from jebm.pipeline.study import make_plan
 from jebm.runtime.threads import thread_variables
 
@@ -58,7 +60,7 @@ def import_checkpoint(
 
 @app.command()
 def diff(
-    a: Annotated[str, typer.Argument(help="Before: a git revision, a DVC experiment or a folder of results.")],
+    a: Annotated[str, typer.Argument(help="Before: a git revision, a DVC experiment or a folder of results.")] = "HEAD",
     b: Annotated[str, typer.Argument(help="After; the working tree when left out.")] = "",
     study: Annotated[str, typer.Option(help="Which study.")] = "digits",
     metric: Annotated[list[str], typer.Option(help="Only this metric (repeatable), for instance fd.")] = [],  # noqa: B006
@@ -75,6 +77,10 @@ def diff(
     from jebm.report.status import outdated_studies
 
     try:
+        if study not in (plans := make_plan(read_params())) and not (RESULTS / study).exists():
+            raise unknown(f"there is no study '{study}'", study, plans)
+        for name in set(metric) - METRICS.keys():
+            raise JebmError(f"--metric: there is no metric '{name}';{suggestion(name, METRICS, LISTED)}")
         versions = module.load_version(a, study), module.load_version(b or None, study)
         rows = module.compare(*versions, set(metric) or None)
         if not rows:

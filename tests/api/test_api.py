@@ -3,18 +3,22 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import toy
 import yaml
+from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 import jebm
 from jebm.cli.main import app
+from jebm.config.components import schema
 from jebm.config.read import read_params
 from jebm.errors import JebmError
+from jebm.models.priors.base import build_prior
 from jebm.pipeline.study import make_plan
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +65,27 @@ def test_a_backbone_has_the_gaussian_prior(inside):
     normal = torch.distributions.Normal(0.0, 1.0).log_prob(eps).sum(1)
     assert torch.allclose(model.log_density(eps), normal, atol=1e-5)
     assert torch.equal(eps, jebm.load("toy/gaussian", seed=0).sample(4, seed=3))
+
+
+@pytest.mark.parametrize(
+    ("block", "sampler"),
+    [
+        ({"name": "diffusion", "hidden": 8}, "Denoising"),
+        ({"name": "recovery", "levels": 3, "energy": {"name": "layerwise", "hidden": 4}}, "Levels"),
+        ({"name": "mixture", "components": [2]}, "Ancestral"),
+        ({"name": "ebm", "energy": {"name": "layerwise", "hidden": 4}}, "NoneType"),
+    ],
+)
+def test_without_a_variant_a_prior_is_sampled_as_its_kind_asks(inside, block, sampler):
+    """A chain on the density of level 0, or through the ODE, would be another sampler than that of any variant."""
+    model = jebm.load(inside.prior.run_folder(0))
+    spec = TypeAdapter(schema("prior")).validate_python(block)
+    prior = build_prior(spec, model.hierarchy)
+    if hasattr(prior, "initialise"):
+        prior.initialise(torch.Generator().manual_seed(0))
+    own = replace(model, prior=prior.requires_grad_(False))
+    assert type(own._natural_sampler()).__name__ == sampler
+    assert own.sample(3).shape == (3, 6)
 
 
 def test_the_density_is_normalised(inside):

@@ -6,6 +6,7 @@ import toy
 import yaml
 from typer.testing import CliRunner
 
+from jebm.cli import survey as survey_module
 from jebm.cli.main import app
 from jebm.cli.survey import Survey, choose, look, needed
 from jebm.config.read import read_params
@@ -15,7 +16,7 @@ from jebm.pipeline.study import make_plan
 
 
 def survey(count, grey=False, sides=(64, 64), unreadable=0):
-    return Survey(None, count, sides, grey, False, unreadable, 100, 0.001)
+    return Survey(None, count, sides, grey, False, ("broken.png",) * unreadable, 100, 0.001)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,15 @@ def test_a_look_at_a_folder_and_at_a_zip_file_tells_the_same(tmp_path):
     found = look(archives.folder(tmp_path / "pictures", count=12, mode="LA"))
     assert (found.count, found.sides, found.grey, found.transparent, found.unreadable) == (12, (40, 40), True, True, 0)
     assert look(archives.zipped(tmp_path / "pictures.zip", count=12, mode="LA")).found() == found.found()
+
+
+def test_a_damaged_picture_is_found_and_named_beyond_those_that_are_decoded(tmp_path, monkeypatch):
+    folder = archives.folder(tmp_path / "pictures", count=12)
+    monkeypatch.setattr(survey_module, "LOOKED_AT", 3)
+    broken = sorted(path for path in folder.rglob("*") if path.is_file())[1]
+    broken.write_bytes(broken.read_bytes()[:60])
+    found = look(folder)
+    assert f"1 of 12 checked are unreadable ({broken.relative_to(folder)})" in found.found()
 
 
 @pytest.fixture
