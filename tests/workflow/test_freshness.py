@@ -79,9 +79,7 @@ def finished(new_tiny, tmp_path_factory):
     tabular["evaluate_density"]["annealing"] = {"temperatures": 5, "chains": 20, "start_steps": 5}
     params["presets"] = full["presets"]
     params |= {"tabular": tabular, "pictures": yaml.safe_load(PICTURES), "default_studies": list(STUDIES)}
-    for name in ("mixture", "short-run"):
-        digits["variants"][name]["evaluations"] = {"scores": {"name": "detection", "resamples": 20, "trees": 5}}
-    digits["differences"] = {"evaluation": "scores", "scores": ["elbo"], "less": {"short-run": "mixture"}}
+    digits["differences"] = {"evaluation": "evaluate_density", "less": {"short-run": "mixture"}}
     space.write_params(params)
     pixels = np.random.default_rng(0).integers(0, 256, (260, 8, 8, 3), dtype=np.uint8)
     for folder, order in (("cats", pixels), ("dogs", pixels[::-1])):
@@ -242,11 +240,9 @@ PARAMETERS: dict[str, list[tuple[str, object]]] = {
         ("evaluate_density.partition_samples", 501),
         ("variants.short-run-density.draw_samples.sampler.pool", 501),
         ("variants.mixture.prior.components", [2]),
-        ("variants.short-run.evaluations.layers", {"name": "layers"}),
+        ("variants.short-run.evaluations", {"layers": {"name": "layers"}}),
         ("seeds", [1, 2]),
-        ("differences.scores", ["elbo+f"]),
-        ("differences.resamples", 30),
-        ("variants.short-run.evaluations.scores.draws", 21),
+        ("differences.less", {"short-run-density": "mixture"}),
         ("headline", {"other_fd": {"variants": ["mixture"], "metric": "fd"}}),
         ("tables.main.caption", "Another."),
         ("tables.main.metrics", ["fd"]),
