@@ -16,6 +16,8 @@ from jebm.report.table_format import Cell, RenderedTable, fixed
 MARK = "†"
 LEAST_DRAWS = 100
 """Effective draws below which an estimate of log Z is not trusted: its standard error is about 0.1 nats there."""
+LARGEST_BIAS = 0.05
+"""Nats by which the ODE of a diffusion prior may be off in the mean; estimates of log Z may differ by as much."""
 WITH_LOG_Z = (*BOUNDS, "log_z")
 """Metrics that contain the estimate of log Z by importance sampling."""
 BOLD = (
@@ -35,7 +37,11 @@ def doubts(frame: pd.DataFrame, metrics: Iterable[str]) -> dict[tuple[str, str],
     draws = values(frame, "log_z_ess")
     effective = draws.value.groupby(draws.variant).min()
     dropped = frame[frame.metric == "non_finite"].groupby("variant").value.max()
+    bias = frame[frame.metric == "ode_bias"].groupby("variant").value.agg(lambda seeds: seeds.abs().max())
     for metric in metrics:
+        if metric in BOUNDS:
+            for variant, number in bias[bias > LARGEST_BIAS].items():
+                found[variant, metric] = f"its ODE is off by {number:.2g} nats in the mean at one seed"
         if metric in WITH_LOG_Z:
             for variant, number in effective[effective < LEAST_DRAWS].items():
                 found[variant, metric] = f"log Z rests on {number:.3g} effective draws at one seed, so this is no bound"

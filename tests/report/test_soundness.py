@@ -73,6 +73,14 @@ def test_the_error_of_log_z_is_that_of_the_bounds_in_the_table():
     assert any("with a standard error of at most 0.02 nats" in note for note in found.notes)
 
 
+@pytest.mark.parametrize(("bias", "mark"), [(-0.2, " †"), (0.04, "")])
+def test_a_bound_by_an_ode_with_a_bias_is_marked(bias, mark):
+    error = at_seeds("joint", "ode_bias", (0.0, bias, 0.0))
+    found = table(LOG_Z, at_seeds("joint", "log_z_ess", (5e4, 5e4, 5e4)), error, metrics=["elbo"])
+    assert cells(found)["joint"][0].replace("*", "") == f"12.00 ± 1.00{mark}"
+    assert ("† ELBO of joint: its ODE is off by 0.2 nats in the mean at one seed." in found.notes) == bool(mark)
+
+
 def test_distances_of_samples_that_lost_chains_are_marked():
     rows = at_seeds("gaussian", "fd", (9.0, 9.1, 9.2)), at_seeds("joint", "fd", (1.0, 1.1, 1.2))
     found = table(*rows, at_seeds("joint", "non_finite", (0.0, 0.25, 0.0)))
