@@ -27,7 +27,8 @@ OptionalStudy = Annotated[str, typer.Argument(help="A study, or `core`; all of d
 
 def default_plans(study: str = "") -> list[StudyPlan]:
     """The plan of one study, of those of the target ``core``, or of all default ones."""
-    params, plans = read_params(), make_plan(read_params())
+    params = read_params()
+    plans = make_plan(params)
     several = {"": params.default_studies, "all": params.default_studies, "core": params.core_studies}
     if study not in (several | plans):
         raise unknown(f"there is no study '{study}'", study, plans)
